@@ -1,0 +1,498 @@
+"""Codes: functions (x, p) -> n numbers that can be evaluated on arrays and inlined into a compiled loop.
+
+Every landscape, noise tensor and region is made of codes. A code knows the text of a scalar function of tuples (``emit``), which the
+engines join into one fused kernel, and how to evaluate itself on an array of points with NumPy (``evaluate``). Both come from
+the same source text, so they cannot disagree. Parameters are run-time values: changing one compiles nothing anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .expressions import to_source
+
+__all__ = ["AffineCode", "Code", "ConstantCode", "DerivedCode", "ExpressionCode", "FunctionCode", "JacobianCode", "QuadraticCode", "TableCode"]
+
+Array = NDArray[np.float64]
+
+#: First lines of every generated module: the names that emitted source may use.
+PREAMBLE = '''\
+from math import acos, asin, atan, atan2, cos, cosh, exp, fabs, log, sin, sinh, sqrt, tan, tanh
+'''
+
+#: Helpers of emitted source, branch-free so that loops over lanes vectorise; {inline} is the decorator.
+HELPERS = '''\
+{inline}
+def sign(a):
+    return 1.0 * (a > 0.0) - 1.0 * (a < 0.0)
+
+{inline}
+def fmax(a, b):
+    return a if a > b else b
+
+{inline}
+def fmin(a, b):
+    return a if a < b else b
+
+{inline}
+def positive_sqrt(a):
+    return sqrt(fmax(a, 0.0))
+
+{inline}
+def ratio(a, b):
+    return a / b if b != 0.0 else 0.0
+'''
+
+
+def _numpy_ratio(a: Any, b: Any) -> Any:
+    a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
+    return np.divide(a, b, out=np.zeros(a.shape), where=b != 0.0)
+
+
+_NUMPY: dict[str, Any] = {
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "atan2": np.arctan2, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "exp": np.exp, "log": np.log,
+    "sqrt": np.sqrt, "fabs": np.abs, "sign": np.sign, "fmax": np.maximum, "fmin": np.minimum,
+    "positive_sqrt": lambda a: np.sqrt(np.maximum(a, 0.0)), "ratio": _numpy_ratio, "__builtins__": {},
+}  # fmt: skip
+
+
+class Code:
+    """A function (x, p) -> `n_out` numbers in dimension `dim`, with parameters called `names`.
+
+    Attributes
+    ----------
+    dim, n_out : int
+    names : tuple of str
+        Parameters read, in the order in which :meth:`pack` lays them out.
+    cacheable : bool
+        False if the code calls a user's Python function, which cannot be cached on disk.
+    array_params : bool
+        True if p must be passed as an array (tables), else it is passed as a tuple of floats.
+    noise_level : float
+        Relative error of the values: rounding, or more where derivatives are taken by differences.
+    """
+
+    dim: int
+    n_out: int
+    names: tuple[str, ...] = ()
+    cacheable: bool = True
+    array_params: bool = False
+    noise_level: float = float(np.finfo(float).eps)
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        """The parameter vector p of this code, taken from a mapping of values."""
+        return np.array([float(params[name]) for name in self.names])
+
+    @property
+    def n_params(self) -> int:
+        return len(self.names)
+
+    def unpack_source(self, array: str) -> str:
+        """Source of the expression that turns a packed array called `array` into the argument p."""
+        if self.array_params:
+            return array
+        return "(" + "".join(f"{array}[{i}], " for i in range(self.n_params)) + ")"
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        """Module-level source of the scalar function `name` and the objects that it needs in its namespace."""
+        raise NotImplementedError
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        """Values at points `x` of shape (..., dim), as an array of shape (..., n_out)."""
+        x = np.asarray(x, float)
+        source, extra = self.emit("f", inline="")
+        function = _numpy_function(source, tuple(sorted(extra.items(), key=lambda item: item[0])) if extra else ())
+        p = self.pack(params or {})
+        with np.errstate(all="ignore"):
+            values = function(tuple(x[..., i] for i in range(self.dim)), p if self.array_params else tuple(p))
+        return _stack(values, x.shape[:-1])
+
+    def jacobian(self) -> Code:
+        """Derivatives: ``out[i * dim + j]`` is the derivative of output i along axis j."""
+        return JacobianCode(self)
+
+
+def _stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    out = np.empty((*shape, len(values)))
+    for i, value in enumerate(values):
+        out[..., i] = value
+    return out
+
+
+@functools.lru_cache(maxsize=1024)
+def _numpy_function(source: str, extra: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    namespace = {**_NUMPY, **dict(extra)}
+    exec(compile(source, "<fpsolve>", "exec"), namespace)  # text printed by to_source and the codes below, never a user's
+    return namespace["f"]  # type: ignore[no-any-return]
+
+
+class ExpressionCode(Code):
+    """A tuple of sympy expressions."""
+
+    def __init__(self, expressions: Sequence[Any], variables: Sequence[str], names: Sequence[str]) -> None:
+        import sympy
+
+        self.expressions = tuple(sympy.sympify(e) for e in expressions)
+        self.variables = tuple(variables)
+        used = {str(s) for e in self.expressions for s in e.free_symbols}
+        self.names = tuple(name for name in names if name in used)
+        self.dim, self.n_out = len(self.variables), len(self.expressions)
+
+    @functools.cached_property
+    def _source(self) -> str:
+        return to_source("f", self.expressions, self.variables, self.names)
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        return f"{inline}\n{self._source}".replace("def f(", f"def {name}(", 1), {}
+
+    def jacobian(self) -> ExpressionCode:
+        import sympy
+
+        symbols = [sympy.Symbol(v, real=True) for v in self.variables]
+        return ExpressionCode([e.diff(s) for e in self.expressions for s in symbols], self.variables, self.names)
+
+    @property
+    def is_constant(self) -> bool:
+        return not any(str(s) in self.variables for e in self.expressions for s in e.free_symbols)
+
+
+class ConstantCode(Code):
+    """Numbers that do not depend on x; passed as parameters so that a new matrix compiles nothing."""
+
+    def __init__(self, values: Any, dim: int) -> None:
+        self.values = np.ascontiguousarray(values, float).ravel()
+        self.dim, self.n_out = dim, self.values.size
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return self.values
+
+    @property
+    def n_params(self) -> int:
+        return int(self.values.size)
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        outputs = "".join(f"p[{i}], " for i in range(self.n_out))
+        return f"{inline}\ndef {name}(x, p):\n    return ({outputs})\n", {}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        return np.broadcast_to(self.values, (*np.shape(x)[:-1], self.n_out)).copy()
+
+    def jacobian(self) -> ConstantCode:
+        return ConstantCode(np.zeros(self.n_out * self.dim), self.dim)
+
+
+class AffineCode(Code):
+    """M (x - c): the gradient of a quadratic, in any dimension."""
+
+    def __init__(self, matrix: Array, center: Array) -> None:
+        self.matrix, self.center = np.ascontiguousarray(matrix, float), np.ascontiguousarray(center, float)
+        self.n_out, self.dim = self.matrix.shape
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.concatenate([self.matrix.ravel(), self.center])
+
+    @property
+    def n_params(self) -> int:
+        return int(self.matrix.size + self.center.size)
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        d = self.dim
+        lines = [f"    y{j} = x[{j}] - p[{self.n_out * d + j}]" for j in range(d)]
+        rows = [" + ".join(f"p[{i * d + j}]*y{j}" for j in range(d)) for i in range(self.n_out)]
+        return "\n".join([inline, f"def {name}(x, p):", *lines, f"    return ({''.join(r + ', ' for r in rows)})", ""]), {}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        return (np.asarray(x, float) - self.center) @ self.matrix.T
+
+    def jacobian(self) -> ConstantCode:
+        return ConstantCode(self.matrix, self.dim)
+
+
+class QuadraticCode(Code):
+    """(x - c)^T M (x - c) / 2 + floor with symmetric M."""
+
+    n_out = 1
+
+    def __init__(self, matrix: Array, center: Array, floor: float = 0.0) -> None:
+        self.gradient, self.floor = AffineCode(matrix, center), float(floor)
+        self.dim = self.gradient.dim
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.append(self.gradient.pack(params), self.floor)
+
+    @property
+    def n_params(self) -> int:
+        return self.gradient.n_params + 1
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        d = self.dim
+        source, _ = self.gradient.emit(f"{name}_gradient", inline)
+        form = " + ".join(f"g[{i}]*(x[{i}] - p[{d * d + i}])" for i in range(d))
+        body = f"    g = {name}_gradient(x, p)\n    return (p[{d * d + d}] + 0.5*({form}),)\n"
+        return f"{source}\n{inline}\ndef {name}(x, p):\n{body}", {}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        y = np.asarray(x, float) - self.gradient.center
+        return np.asarray(self.floor + 0.5 * np.sum(y * (y @ self.gradient.matrix.T), -1, keepdims=True))
+
+    def jacobian(self) -> AffineCode:
+        return self.gradient
+
+
+class TableCode(Code):
+    """Multilinear interpolation of values given at the nodes of a regular grid in 1-D or 2-D; constant beyond the edges."""
+
+    array_params = True
+
+    def __init__(self, values: Array, axes: Sequence[Array]) -> None:
+        self.dim = len(axes)
+        self.shape = tuple(len(a) for a in axes)
+        self.lo = tuple(float(a[0]) for a in axes)
+        self.step = tuple(float(a[1] - a[0]) for a in axes)
+        self.table = np.ascontiguousarray(values, float).reshape(*self.shape, -1)
+        self.n_out = self.table.shape[-1]
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.concatenate([np.array(self.lo + self.step), self.table.ravel()])
+
+    @property
+    def n_params(self) -> int:
+        return 2 * self.dim + int(self.table.size)
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        lines = []
+        for k, n in enumerate(self.shape):
+            lines += [
+                f"    s{k} = fmin(fmax((x[{k}] - p[{k}])/p[{self.dim + k}], 0.0), {n - 1}.0)",
+                f"    i{k} = min(int(s{k}), {n - 2})",
+                f"    w{k} = s{k} - i{k}",
+            ]
+        corners = [(0,), (1,)] if self.dim == 1 else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        terms = []
+        for corner in corners:
+            weight = "*".join(f"w{k}" if bit else f"(1.0 - w{k})" for k, bit in enumerate(corner))
+            index = f"(i0 + {corner[0]})" if self.dim == 1 else f"((i0 + {corner[0]})*{self.shape[1]} + i1 + {corner[1]})"
+            terms.append(f"{weight}*p[{2 * self.dim} + {index}*{self.n_out} + OUT]")
+        outputs = "".join(" + ".join(terms).replace("OUT", str(o)) + ", " for o in range(self.n_out))
+        return "\n".join([inline, f"def {name}(x, p):", *lines, f"    return ({outputs})", ""]), {}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        x = np.asarray(x, float)
+        index, weight = [], []
+        for k, n in enumerate(self.shape):
+            s = np.clip((x[..., k] - self.lo[k]) / self.step[k], 0.0, n - 1.0)
+            i = np.minimum(s.astype(int), n - 2)
+            index.append(i)
+            weight.append((s - i)[..., None])
+        out = np.zeros((*x.shape[:-1], self.n_out))
+        for corner in np.ndindex(*(2,) * self.dim):
+            w = math.prod(weight[k] if bit else 1.0 - weight[k] for k, bit in enumerate(corner))
+            out += w * self.table[tuple(i + bit for i, bit in zip(index, corner, strict=True))]
+        return out
+
+
+class DerivedCode(Code):
+    """Arithmetic on the outputs c0, c1, ... of other codes, written as lines of scalar source."""
+
+    def __init__(self, children: Sequence[Code], n_out: int, outputs: Sequence[str], lines: Sequence[str] = ()) -> None:
+        self.children, self.n_out, self.dim = tuple(children), n_out, children[0].dim
+        self.outputs, self.lines = tuple(outputs), tuple(lines)
+        self.names = tuple(dict.fromkeys(name for child in children for name in child.names))
+        self.cacheable = all(child.cacheable for child in children)
+        self.array_params = any(child.array_params for child in children)
+        self.noise_level = max(child.noise_level for child in children)
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.concatenate([child.pack(params) for child in self.children])
+
+    @property
+    def n_params(self) -> int:
+        return sum(child.n_params for child in self.children)
+
+    def _body(self, name: str, calls: Sequence[str]) -> str:
+        lines = [f"def {name}(x, p):", *(f"    c{i} = {call}" for i, call in enumerate(calls))]
+        lines += [f"    {line}" for line in self.lines]
+        return "\n".join([*lines, f"    return ({''.join(o + ', ' for o in self.outputs)})", ""])
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        sources, namespace, calls, offset = [], {}, [], 0
+        for i, child in enumerate(self.children):
+            source, extra = child.emit(f"{name}_{i}", inline)
+            sources.append(source)
+            namespace |= extra
+            calls.append(f"{name}_{i}(x, p[{offset}:{offset + child.n_params}])")
+            offset += child.n_params
+        return "\n".join([*sources, f"{inline}\n{self._body(name, calls)}"]), namespace
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        x = np.asarray(x, float)
+        values = [child.evaluate(x, params) for child in self.children]
+        source = self._body("f", [f"x[{i}]" for i in range(len(values))])
+        function = _numpy_function(source, ())
+        with np.errstate(all="ignore"):
+            outputs = function(tuple(tuple(np.moveaxis(v, -1, 0)) for v in values), ())
+        return _stack(outputs, x.shape[:-1])
+
+    @classmethod
+    def combine(cls, terms: Sequence[tuple[float, Code]]) -> Code:
+        """The sum of scaled codes with equally many outputs."""
+        n_out = terms[0][1].n_out
+        outputs = [" + ".join(f"{a!r}*c{k}[{i}]" for k, (a, _) in enumerate(terms)) for i in range(n_out)]
+        return cls([code for _, code in terms], n_out, outputs)
+
+
+class JacobianCode(Code):
+    """Central differences of a code, step e^(1/3) max(1, |x|) for values of relative error e (which leaves e^(2/3))."""
+
+    def __init__(self, child: Code) -> None:
+        self.step, self.noise_level = child.noise_level ** (1 / 3), child.noise_level ** (2 / 3)
+        self.child, self.dim, self.n_out = child, child.dim, child.n_out * child.dim
+        self.names, self.cacheable, self.array_params = child.names, child.cacheable, child.array_params
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return self.child.pack(params)
+
+    @property
+    def n_params(self) -> int:
+        return self.child.n_params
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        source, namespace = self.child.emit(f"{name}_0", inline)
+        lines, d = [], self.dim
+        for j in range(d):
+            lines.append(f"    h{j} = {self.step!r}*fmax(1.0, fabs(x[{j}]))")
+            for sign, letter in (("+", "u"), ("-", "v")):
+                moved = "".join(f"x[{k}] {sign} h{j}, " if k == j else f"x[{k}], " for k in range(d))
+                lines.append(f"    {letter}{j} = {name}_0(({moved}), p)")
+        outputs = "".join(f"(u{j}[{i}] - v{j}[{i}])/(2.0*h{j}), " for i in range(self.child.n_out) for j in range(d))
+        return "\n".join([source, inline, f"def {name}(x, p):", *lines, f"    return ({outputs})", ""]), namespace
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        x = np.asarray(x, float)
+        out = np.empty((*x.shape[:-1], self.child.n_out, self.dim))
+        for j in range(self.dim):
+            h = self.step * np.maximum(1.0, np.abs(x[..., j]))
+            up, down = x.copy(), x.copy()
+            up[..., j] += h
+            down[..., j] -= h
+            out[..., j] = (self.child.evaluate(up, params) - self.child.evaluate(down, params)) / (2.0 * h)[..., None]
+        return out.reshape(*x.shape[:-1], self.n_out)
+
+
+class FunctionCode(Code):
+    """A user's Python function fn(x, p), compiled by Numba: x and p are indexable, the value a number, a row or rows.
+
+    Raises
+    ------
+    TypeError
+        If it does not take (x, p), returns the wrong number of values, or uses something Numba cannot compile; the message
+        quotes the line and shows a form that works.
+    """
+
+    cacheable = False
+
+    def __init__(self, fn: Callable[..., Any], dim: int, n_out: int, params: Mapping[str, float], what: str) -> None:
+        self.fn, self.dim, self.n_out, self.names, self.what = getattr(fn, "py_func", fn), dim, n_out, tuple(params), what
+        self.layout = self._probe(params)
+        self.dispatcher = _compile_user(self.fn, dim, len(self.names), what)
+
+    def _label(self) -> str:
+        code = getattr(self.fn, "__code__", None)
+        where = f" (line {code.co_firstlineno} of {code.co_filename})" if code else ""
+        return f"{self.what} {getattr(self.fn, '__name__', repr(self.fn))!r}{where}"
+
+    def _probe(self, params: Mapping[str, float]) -> tuple[int, ...]:
+        if not callable(self.fn):
+            raise TypeError(f"{self.what}: expected a function fn(x, p), got {type(self.fn).__name__}: {self.fn!r}")
+        try:
+            inspect.signature(self.fn).bind((), ())
+        except TypeError:
+            raise TypeError(f"{self._label()} must take exactly two arguments (x, p): position and parameters") from None
+        error: Exception | None = None
+        for at in (0.37, -0.61, 1.3):
+            try:
+                shape = np.shape(self.fn((at,) * self.dim, tuple(float(v) for v in params.values())))
+            except Exception as caught:  # a user's code may raise anything; it is reported below
+                error = caught
+                continue
+            if math.prod(shape) != self.n_out:
+                raise TypeError(f"{self._label()} returned {math.prod(shape)} numbers of shape {shape}; {self.n_out} are needed in {self.dim}-D")
+            return shape
+        raise TypeError(f"{self._label()} fails at x = {at}: {type(error).__name__}: {error}")
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        if self.layout == ():
+            values = "r"
+        elif len(self.layout) == 1:
+            values = ", ".join(f"r[{i}]" for i in range(self.n_out))
+        else:
+            values = ", ".join(f"r[{i}][{j}]" for i in range(self.layout[0]) for j in range(self.layout[1]))
+        return f"{inline}\ndef {name}(x, p):\n    r = {name}_user(x, p)\n    return ({values},)\n", {f"{name}_user": self.dispatcher}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        x = np.asarray(x, float)
+        points = np.ascontiguousarray(x.reshape(-1, self.dim))
+        out = np.empty((len(points), self.n_out))
+        _loop_over_points(self)(points, self.pack(params or {}), out)
+        return out.reshape(*x.shape[:-1], self.n_out)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_user(fn: Callable[..., Any], dim: int, n_params: int, what: str) -> Any:
+    """Compile once per process and check at once, so that the error comes before any work."""
+    import numba
+
+    from ._jit import inline_uncached
+
+    dispatcher = inline_uncached(fn)
+    signature = (numba.types.UniTuple(numba.float64, dim), numba.types.UniTuple(numba.float64, n_params))
+    try:
+        dispatcher.compile(signature)
+    except Exception as error:  # Numba's errors have no common base class
+        raise TypeError(_explain(fn, what, str(error))) from None
+    return dispatcher
+
+
+def _explain(fn: Callable[..., Any], what: str, message: str) -> str:
+    name = getattr(fn, "__name__", repr(fn))
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    first = next((line for line in lines if not line.startswith("Failed in")), "")
+    place = next((line for line in lines if line.startswith("File ") and "numba" not in line), "")
+    marked = lines.index("^") - 1 if "^" in lines else None
+    quoted = f"\n    {lines[marked]}" if marked is not None else ""
+    return (
+        f"{what} {name!r} cannot be compiled by Numba: {first} {place}{quoted}\n"
+        "Write it with scalar arithmetic, x[0], x[1], ..., p[0], ... and the functions of the math module, for example\n"
+        "    def value(x, p):\n        return (x[0]**2 - 1.0)**2 + 0.5*p[0]*x[1]**2\n"
+        "    def grad(x, p):\n        return 4.0*x[0]*(x[0]**2 - 1.0), p[0]*x[1]"
+    )
+
+
+def _loop_over_points(code: FunctionCode) -> Any:
+    return _compiled_loop(code.dispatcher, code.dim, code.n_out, len(code.names), code.layout)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled_loop(dispatcher: Any, dim: int, n_out: int, n_params: int, layout: tuple[int, ...]) -> Any:
+    from ._jit import kernel_uncached
+
+    x = "".join(f"points[k, {i}], " for i in range(dim))
+    p = "".join(f"packed[{i}], " for i in range(n_params))
+    if layout == ():
+        stores = ["out[k, 0] = r"]
+    elif len(layout) == 1:
+        stores = [f"out[k, {i}] = r[{i}]" for i in range(n_out)]
+    else:
+        stores = [f"out[k, {i * layout[1] + j}] = r[{i}][{j}]" for i in range(layout[0]) for j in range(layout[1])]
+    body = "".join(f"        {line}\n" for line in [f"r = user(({x}), ({p}))", *stores])
+    namespace = {"user": dispatcher}
+    exec(f"def loop(points, packed, out):\n    for k in range(points.shape[0]):\n{body}", namespace)
+    return kernel_uncached(namespace["loop"])

@@ -1,0 +1,26 @@
+"""The one place with Numba flags and status codes.
+
+``fastmath`` keeps infinities and NaN meaningful (no ``nnan``/``ninf``): a trajectory that blows up must be seen to blow up.
+``error_model="numpy"`` turns the ZeroDivisionError branch after every division off; without it no loop vectorises.
+"""
+
+import os
+from functools import partial
+
+import numba
+
+__all__ = ["LEFT_GRID", "MAX_STEPS", "NOT_FINITE", "OK", "SAFE_FASTMATH", "inline", "inline_uncached", "kernel", "kernel_uncached"]
+
+SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+OK, NOT_FINITE, MAX_STEPS, LEFT_GRID = 0, 1, 2, 3
+
+_CACHE = os.environ.get("FPSOLVE_NUMBA_CACHE", "1") != "0"
+
+#: A compiled loop over arrays: releases the GIL, cached on disk.
+kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
+#: The same for code without a file of its own (user callables): compiled once per process.
+kernel_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
+#: A small scalar function that LLVM must inline, so that the loop around it vectorises.
+inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)
+inline_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)

@@ -1,0 +1,361 @@
+"""User text becomes sympy expressions, and those become straight-line scalar code; text is never evaluated as Python.
+
+A *code* (:class:`fpsolve._code.Code`) is a function (x, p) -> numbers that the engines either evaluate on arrays or inline into
+a compiled loop. This module owns the first step: the whitelisted parser, and the printer from sympy to scalar source.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import keyword
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["FUNCTIONS", "parse", "split_names"]
+
+#: Functions that an expression may call, with their number of arguments (None: two or more).
+FUNCTIONS: dict[str, int | None] = {
+    "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "atan2": 2,
+    "sinh": 1, "cosh": 1, "tanh": 1, "exp": 1, "log": 1, "sqrt": 1, "abs": 1, "sign": 1, "min": None, "max": None,
+}  # fmt: skip
+MAX_LENGTH = 20_000
+MAX_DEPTH = 100
+MAX_EXPONENT = 64
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+
+def split_names(names: str | Iterable[str], what: str = "variables") -> tuple[str, ...]:
+    """Split declared names and check them: ``"x y"``, ``"x, y"`` or an iterable of strings.
+
+    Raises
+    ------
+    ValueError
+        If a name is not a plain identifier (letters, digits, underscores; no leading underscore), is repeated, or is the
+        name of a function of the expression language.
+
+    Examples
+    --------
+    >>> split_names("x, y")
+    ('x', 'y')
+    """
+    parts = tuple(re.split(r"[\s,]+", names.strip())) if isinstance(names, str) else tuple(names)
+    for name in parts:
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise ValueError(
+                f"{what}: {name!r} is not a usable name; use letters, digits and underscores, starting with a letter, e.g. 'x y'"
+            )
+        if name in FUNCTIONS:
+            raise ValueError(f"{what}: {name!r} is a function of the expression language; choose another name")
+        if name in {"and", "or", "not", "if", "else", "is", "in"}:
+            raise ValueError(f"{what}: {name!r} is an operator word; choose another name")
+    if len(set(parts)) != len(parts):
+        raise ValueError(f"{what}: {' '.join(parts)!r} repeats a name")
+    return parts
+
+
+def parse(text: str | float, names: Sequence[str]) -> Any:
+    """Parse an arithmetic expression in declared names into a sympy expression with real symbols.
+
+    Allowed are numbers, the declared names, ``+ - * / **``, parentheses and the functions of :data:`FUNCTIONS`; ``pi`` is known
+    unless it is declared. Everything else is refused: attribute access, subscripts, calls outside the list, strings, comparisons.
+
+    Parameters
+    ----------
+    text : str or float
+        The expression; a plain number is accepted too.
+    names : sequence of str
+        Variables and parameters. Names such as ``beta``, ``E``, ``I``, ``S``, ``N`` or ``lambda`` are ordinary names here.
+
+    Returns
+    -------
+    sympy.Expr
+
+    Raises
+    ------
+    TypeError
+        If `text` is neither text nor a real number.
+    ValueError
+        If anything outside the whitelist occurs; an undeclared name is answered with the nearest declared one.
+
+    Examples
+    --------
+    >>> parse("(x**2 - 1)**2 + lambda*y**2/2", ["x", "y", "lambda"])
+    lambda*y**2/2 + (x**2 - 1)**2
+    """
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        return _number(text, str(text))
+    if not isinstance(text, str):
+        raise TypeError(f"an expression must be text or a real number, got {type(text).__name__}: {text!r}")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"expression of {len(text)} characters; at most {MAX_LENGTH} are accepted")
+    source, aliases = _hide_keywords(text.strip(), names)
+    try:
+        tree = ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        hint = "; write powers as **" if "^" in text else ""
+        raise ValueError(f"cannot read the expression {_shorten(text)!r}: {_reason(error)}{hint}") from None
+    return _Walker(names, aliases, text).walk(tree.body, 0)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} near character {error.offset}" if error.offset else str(error.msg)
+    return "nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else str(error)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _hide_keywords(text: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Python keywords that are declared names (lambda, ...) get an alias that no user name can equal."""
+    aliases = {f"_{name}": name for name in names if keyword.iskeyword(name)}
+    for alias, name in aliases.items():
+        text = re.sub(rf"(?<![\w.]){name}(?!\w)", alias, text)
+    return text, aliases
+
+
+def _number(value: float, text: str) -> Any:
+    import sympy
+
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text} is not finite; write numbers below 1e308")
+    return sympy.Integer(value) if isinstance(value, int) and abs(value) < 2**53 else sympy.Float(float(value), 17)
+
+
+class _Walker:
+    """Turns whitelisted syntax nodes into sympy; knows nothing of Python objects."""
+
+    def __init__(self, names: Sequence[str], aliases: Mapping[str, str], text: str) -> None:
+        import sympy
+
+        self.symbols = {name: sympy.Symbol(name, real=True) for name in names}
+        self.aliases = aliases
+        self.text = text
+
+    def refuse(self, what: str) -> ValueError:
+        return ValueError(
+            f"{what} in the expression {_shorten(self.text)!r}; allowed are numbers, declared names, + - * / **, "
+            f"and {', '.join(sorted(FUNCTIONS))}"
+        )
+
+    def walk(self, node: ast.AST, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise self.refuse(f"nesting deeper than {MAX_DEPTH}")
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
+                raise self.refuse(f"the constant {node.value!r}")
+            if isinstance(node.value, int) and node.value.bit_length() > 1023:
+                raise self.refuse("an integer too large for a float")
+            return _number(node.value, str(node.value))
+        if isinstance(node, ast.Name):
+            return self.name(node.id)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+            operand = self.walk(node.operand, depth + 1)
+            return -operand if isinstance(node.op, ast.USub) else operand
+        if isinstance(node, ast.BinOp):
+            return self.binary(node, depth)
+        if isinstance(node, ast.Call):
+            return self.call(node, depth)
+        raise self.refuse(_DESCRIPTIONS.get(type(node).__name__, f"the construct {type(node).__name__}"))
+
+    def name(self, name: str) -> Any:
+        import sympy
+
+        name = self.aliases.get(name, name)
+        if name in self.symbols:
+            return self.symbols[name]
+        if name == "pi":
+            return sympy.pi
+        if name in FUNCTIONS:
+            raise self.refuse(f"the function {name!r} without arguments")
+        near = difflib.get_close_matches(name, [*self.symbols, "pi"], 1, 0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        declared = " ".join(self.symbols) or "(none)"
+        raise ValueError(
+            f"undeclared name {name!r} in the expression {_shorten(self.text)!r}{hint} Declared names: {declared}. "
+            "Declare it in variables= or params="
+        )
+
+    def binary(self, node: ast.BinOp, depth: int) -> Any:
+        operators = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+        symbol = operators.get(type(node.op))
+        if symbol is None:
+            hint = " (write powers as **)" if isinstance(node.op, ast.BitXor) else ""
+            raise self.refuse(f"the operator {type(node.op).__name__}{hint}")
+        left, right = self.walk(node.left, depth + 1), self.walk(node.right, depth + 1)
+        if symbol == "**":
+            return self.power(left, right)
+        if symbol == "/" and right.is_zero:
+            raise self.refuse("a division by zero")
+        return {"+": left + right, "-": left - right, "*": left * right}[symbol] if symbol != "/" else left / right
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        """Constant powers are taken in floating point: exact integers could grow without bound."""
+        import sympy
+
+        if base.is_number and exponent.is_number:
+            try:
+                value = float(base) ** float(exponent)
+            except (OverflowError, ZeroDivisionError, TypeError):
+                value = math.inf
+            if isinstance(value, complex) or not math.isfinite(value):
+                raise self.refuse(f"the constant power {base}**{exponent}, which is not a finite real number,")
+            return sympy.Integer(int(value)) if base.is_Integer and exponent.is_Integer and abs(value) < 2**53 and value == int(value) \
+                else sympy.Float(value, 17)
+        if exponent.is_number and abs(float(exponent)) > MAX_EXPONENT:
+            raise self.refuse(f"the exponent {exponent} (at most {MAX_EXPONENT} in size)")
+        return base**exponent
+
+    def call(self, node: ast.Call, depth: int) -> Any:
+        import sympy
+
+        if not isinstance(node.func, ast.Name) or node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
+            raise self.refuse("a call that is not function(argument, ...)")
+        name = node.func.id
+        if name not in FUNCTIONS or name in self.symbols:
+            near = difflib.get_close_matches(name, FUNCTIONS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise self.refuse(f"a call of {name!r}, which is not a known function{hint},")
+        count = FUNCTIONS[name]
+        if len(node.args) != count if count is not None else len(node.args) < 2:
+            raise self.refuse(f"{name} with {len(node.args)} arguments")
+        arguments = [self.walk(argument, depth + 1) for argument in node.args]
+        function = {"abs": sympy.Abs, "min": sympy.Min, "max": sympy.Max}.get(name) or getattr(sympy, name)
+        value = function(*arguments)
+        if value.is_number and not (value.is_real and value.is_finite):
+            raise self.refuse(f"{name}({', '.join(map(str, arguments))}), which is not a finite real number,")
+        return value
+
+
+_DESCRIPTIONS = {
+    "Attribute": "attribute access",
+    "Subscript": "a subscript",
+    "Compare": "a comparison",
+    "BoolOp": "a logical operator",
+    "IfExp": "a conditional",
+    "Lambda": "a lambda (declare the name to use it as a variable)",
+    "List": "a list",
+    "Tuple": "a tuple",
+    "Dict": "a dictionary",
+    "JoinedStr": "a string",
+    "NamedExpr": "an assignment",
+    "ListComp": "a comprehension",
+    "GeneratorExp": "a comprehension",
+    "Await": "await",
+}
+
+
+def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], params: Sequence[str]) -> str:
+    """Source of ``name(x, p)`` that returns the tuple of `expressions`: common subexpressions once, straight-line, scalar.
+
+    Only printed sympy numbers and names made here (x0, p0, t0) enter the text, whatever the user wrote.
+
+    Examples
+    --------
+    >>> x = parse("x**2 + k", ["x", "k"])
+    >>> print(to_source("f", [x], ["x"], ["k"]))
+    def f(x, p):
+        x0 = x[0]
+        p0 = p[0]
+        return (p0 + x0*x0,)
+    <BLANKLINE>
+    """
+    import sympy
+
+    rename = {sympy.Symbol(v, real=True): sympy.Symbol(f"x{i}") for i, v in enumerate(variables)}
+    rename |= {sympy.Symbol(k, real=True): sympy.Symbol(f"p{i}") for i, k in enumerate(params)}
+    # A delta function is the derivative of a kink: zero almost everywhere, and a lattice of floats never meets it in law.
+    plain = [sympy.sympify(e).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions]
+    temporaries, outputs = sympy.cse(plain, symbols=(sympy.Symbol(f"t{i}") for i in range(10**6)), order="none")
+    used = set().union(*(e.free_symbols for e in plain)) if plain else set()
+    printer = _printer()
+    lines = [f"def {name}(x, p):"]
+    for letter, count in (("x", len(variables)), ("p", len(params))):
+        lines += [f"    {letter}{i} = {letter}[{i}]" for i in range(count) if sympy.Symbol(f"{letter}{i}") in used]
+    lines += [f"    {symbol} = {printer.doprint(value)}" for symbol, value in temporaries]
+    values = [printer.doprint(value) for value in outputs]
+    lines.append(f"    return ({', '.join(values)}{',' if len(values) == 1 else ''})")
+    return "\n".join(lines) + "\n"
+
+
+def _printer() -> Any:
+    from sympy.printing.str import StrPrinter
+
+    class ScalarPrinter(StrPrinter):  # type: ignore[misc]
+        """Prints real arithmetic that both NumPy arrays and Numba scalars understand."""
+
+        def _print_Integer(self, expr: Any) -> str:
+            return f"{int(expr)}.0" if abs(int(expr)) < 2**53 else repr(float(expr))
+
+        def _print_Rational(self, expr: Any) -> str:
+            return repr(float(expr))
+
+        def _print_Float(self, expr: Any) -> str:
+            return repr(float(expr))
+
+        def _print_NumberSymbol(self, expr: Any) -> str:
+            return repr(float(expr))
+
+        _print_Pi = _print_Exp1 = _print_NumberSymbol
+        _print_Half = _print_One = _print_Zero = _print_NegativeOne = _print_Rational
+
+        def _print_Mul(self, expr: Any) -> str:
+            """Numerator and denominator by hand: StrPrinter's way assumes exact integers."""
+            from sympy import Mul, fraction
+
+            numerator, denominator = fraction(expr, exact=True)
+            if denominator != 1 and not denominator.is_number:
+                return f"{self.factor(numerator)}/{self.factor(denominator, strict=True)}"
+            return "*".join(self.factor(a) for a in Mul.make_args(expr))
+
+        def factor(self, expr: Any, strict: bool = False) -> str:
+            text = self.doprint(expr)
+            atom = expr.is_Symbol or (expr.is_number and not text.startswith("-")) or (expr.is_Function and not strict)
+            return text if atom else f"({text})"
+
+        def _print_Pow(self, expr: Any, rational: bool = False) -> str:
+            base, exponent = expr.as_base_exp() if not expr.is_Pow else expr.args
+            if exponent == -1:
+                return f"1.0/{self.factor(base, strict=True)}"
+            if exponent.is_number and exponent.is_negative:
+                return f"1.0/({self.doprint(base**-exponent)})"
+            if exponent.is_Integer and int(exponent) <= 4:
+                return "*".join([self.factor(base, strict=True)] * int(exponent))
+            if float(exponent) == 0.5 if exponent.is_number else False:
+                return f"sqrt({self.doprint(base)})"
+            power = str(int(exponent)) if exponent.is_Integer else f"({self.doprint(exponent)})"
+            return f"{self.factor(base, strict=True)}**{power}"
+
+        def _print_Function(self, expr: Any) -> str:
+            name = expr.func.__name__
+            if name not in FUNCTIONS:
+                raise TypeError(f"no scalar code for the function {name}")
+            return f"{name}({', '.join(self.doprint(a) for a in expr.args)})"
+
+        def _print_Abs(self, expr: Any) -> str:
+            return f"fabs({self.doprint(expr.args[0])})"
+
+        def _print_sign(self, expr: Any) -> str:
+            return f"sign({self.doprint(expr.args[0])})"
+
+        def _print_Heaviside(self, expr: Any) -> str:
+            return f"(0.5 + 0.5*sign({self.doprint(expr.args[0])}))"
+
+        def _nested(self, name: str, expr: Any) -> str:
+            text, *rest = (self.doprint(a) for a in expr.args)
+            for argument in rest:
+                text = f"{name}({text}, {argument})"
+            return text
+
+        def _print_Max(self, expr: Any) -> str:
+            return self._nested("fmax", expr)
+
+        def _print_Min(self, expr: Any) -> str:
+            return self._nested("fmin", expr)
+
+    return ScalarPrinter()

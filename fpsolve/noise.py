@@ -1,0 +1,386 @@
+"""Noise models: the diffusion tensor D(x) or its factor B(x), with dX = b dt + B dW and D = B B^T / 2."""
+
+from __future__ import annotations
+
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
+from .expressions import parse, split_names
+from .potentials import Potential, check_params, update_params
+
+__all__ = ["Noise"]
+
+Array = NDArray[np.float64]
+
+#: A tensor is accepted as symmetric and positive semi-definite up to this fraction of its largest entry.
+TOLERANCE = 1e-10
+
+
+class Noise:
+    r"""A diffusion tensor D(x), symmetric and positive semi-definite, or a factor B(x) with :math:`D = B B^T/2`.
+
+    Made by one of the constructors :meth:`isotropic`, :meth:`constant`, :meth:`from_expression`, :meth:`from_function`,
+    :meth:`from_factor`, :meth:`hessian`, :meth:`shifted_minima` and :meth:`covariance`.
+
+    Attributes
+    ----------
+    dim : int or None
+        None for isotropic noise, which fits any dimension.
+    diffusion_code : Code or None
+        D row by row (None for isotropic noise until :meth:`resolve`).
+    factor_code : Code or None
+        B row by row where a factor was given, with `noise_dim` columns.
+    matrix : array or None
+        The tensor, where it is constant.
+    lr, batch : float or None
+        Learning rate and batch size that entered, so that a mismatch with a chain is noticed.
+
+    Examples
+    --------
+    >>> noise = Noise.from_expression([["0.1", "0"], ["0", "0.1 + a*x**2"]], variables="x y", params={"a": 0.5})
+    >>> noise.diffusion([1.0, 0.0])
+    array([[0.1, 0. ],
+           [0. , 0.6]])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dim: int | None,
+        diffusion_code: Code | None,
+        *,
+        params: Mapping[str, float] | None = None,
+        factor_code: Code | None = None,
+        matrix: Array | None = None,
+        scalar: float | None = None,
+        lr: float | None = None,
+        batch: float | None = None,
+    ) -> None:
+        self.name, self.dim, self.params = name, dim, dict(params or {})
+        self.diffusion_code, self.factor_code, self.matrix, self.scalar = diffusion_code, factor_code, matrix, scalar
+        self.lr, self.batch = lr, batch
+
+    @property
+    def noise_dim(self) -> int | None:
+        """Number of independent Wiener processes: columns of the factor, `dim` where D was given."""
+        if self.factor_code is not None and self.dim:
+            return self.factor_code.n_out // self.dim
+        return self.dim
+
+    # ---- constructors ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def isotropic(cls, D: float) -> Noise:
+        """D times the identity, in any dimension.
+
+        Examples
+        --------
+        >>> Noise.isotropic(0.2)
+        Noise(isotropic, D=0.2)
+        """
+        value = _number("D", D)
+        return cls("isotropic", None, None, scalar=value)
+
+    @classmethod
+    def constant(cls, D: ArrayLike) -> Noise:
+        """A constant tensor D (d, d), symmetric and positive semi-definite.
+
+        Raises
+        ------
+        ValueError
+            If D is not square, not finite, not symmetric, or has a negative eigenvalue (named).
+
+        Examples
+        --------
+        >>> Noise.constant([[1.0, 0.3], [0.3, 0.5]]).dim
+        2
+        """
+        matrix = _square("D", D)
+        check_tensor(matrix[None], None)
+        matrix = 0.5 * (matrix + matrix.T)
+        return cls("constant", len(matrix), ConstantCode(matrix, len(matrix)), matrix=matrix)
+
+    @classmethod
+    def from_expression(
+        cls, D: Sequence[Sequence[str | float]] | str, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None
+    ) -> Noise:
+        """D(x) from a matrix of expressions (in 1-D also a single one); constants broadcast.
+
+        Raises
+        ------
+        ValueError
+            If the matrix is not square in the number of variables, or not symmetric.
+
+        Examples
+        --------
+        >>> Noise.from_expression("D0*(1 + x**2)", params={"D0": 0.1}).diffusion([2.0])
+        array([[0.5]])
+        """
+        names, checked = _declare(variables, params)
+        rows = _matrix_of_expressions("D", D, names, checked, len(names))
+        if len(rows) != len(names):
+            raise ValueError(f"D has {len(rows)} rows for {len(names)} variables ({' '.join(names)})")
+        for i, row in enumerate(rows):
+            for j in range(i):
+                if (row[j] - rows[j][i]).equals(0) is False:
+                    raise ValueError(f"D must be symmetric: D[{i}][{j}] = {row[j]} but D[{j}][{i}] = {rows[j][i]}")
+        code = ExpressionCode([e for row in rows for e in row], names, tuple(checked))
+        return cls("expression", len(names), code, params=checked)
+
+    @classmethod
+    def from_function(cls, D: Callable[..., Any], dim: int, params: Mapping[str, float] | None = None) -> Noise:
+        """D(x) from a Python function ``D(x, p) -> rows`` (in 1-D a number), compiled with Numba.
+
+        Examples
+        --------
+        >>> def D(x, p):
+        ...     return ((0.1 + x[0]**2, 0.0), (0.0, p[0]))
+        >>> Noise.from_function(D, 2, {"D2": 0.3}).diffusion([1.0, 0.0])
+        array([[1.1, 0. ],
+               [0. , 0.3]])
+        """
+        checked = check_params(params)
+        return cls(getattr(D, "__name__", "function"), dim, FunctionCode(D, dim, dim * dim, checked, "D"), params=checked)
+
+    @classmethod
+    def from_factor(
+        cls, B: Sequence[Sequence[str | float]] | ArrayLike | Callable[..., Any], variables: str | Sequence[str] | None = None,
+        params: Mapping[str, float] | None = None, *, dim: int | None = None, noise_dim: int | None = None,
+    ) -> Noise:  # fmt: skip
+        """The factor B (d x m) itself: numbers, expressions, or a function ``B(x, p) -> rows``; D = B B^T / 2.
+
+        Parameters
+        ----------
+        B : matrix of numbers or expressions, or callable
+        variables : str or sequence of str
+            Needed for expressions.
+        dim, noise_dim : int
+            Shape of B, needed for a callable.
+
+        Examples
+        --------
+        >>> Noise.from_factor([["x"], ["y"]], variables="x y").diffusion([1.0, 2.0])
+        array([[0.5, 1. ],
+               [1. , 2. ]])
+        """
+        checked = check_params(params)
+        if callable(B):
+            if dim is None:
+                raise ValueError("from_factor of a function needs dim= (and noise_dim= if B is not square)")
+            m = dim if noise_dim is None else noise_dim
+            factor: Code = FunctionCode(B, dim, dim * m, checked, "B")
+        elif variables is not None:
+            names, checked = _declare(variables, params)
+            rows = _matrix_of_expressions("B", B, names, checked, len(names))
+            dim, m = len(names), len(rows[0])
+            factor = ExpressionCode([e for row in rows for e in row], names, tuple(checked))
+        else:
+            matrix = np.atleast_2d(np.asarray(B, float))
+            if matrix.ndim != 2 or not np.all(np.isfinite(matrix)):
+                raise ValueError(f"B must be a finite d x m matrix, got shape {np.shape(B)}")
+            dim, m = matrix.shape
+            factor = ConstantCode(matrix, dim)
+            D = 0.5 * matrix @ matrix.T
+            return cls("factor", dim, ConstantCode(D, dim), factor_code=factor, matrix=D)
+        if factor.n_out != dim * m:
+            raise ValueError(f"B has {factor.n_out} entries, which is not {dim} rows of equal length")
+        outputs = [" + ".join(f"0.5*c0[{i * m + k}]*c0[{j * m + k}]" for k in range(m)) for i in range(dim) for j in range(dim)]
+        return cls("factor", dim, DerivedCode([factor], dim * dim, outputs), params=checked, factor_code=factor)
+
+    @classmethod
+    def hessian(cls, U: Potential, scale: float, floor: float = 0.0) -> Noise:
+        r"""SGD noise shaped like the Hessian, C ~ H: :math:`D = \mathrm{scale}\, V \sqrt{\Lambda^2 + \mathrm{floor}^2} V^T`.
+
+        H = V Lambda V^T is the Hessian of `U`; `scale` is lr / (2 batch) for a covariance equal to |H|. In 1-D and 2-D, and in any
+        dimension where H is constant. With ``floor=0`` D vanishes where an eigenvalue does, and Ito paths cannot cross there.
+
+        Examples
+        --------
+        >>> U = Potential.from_expression("(x**2 - 1)**2")
+        >>> Noise.hessian(U, scale=0.5).diffusion([[1.0], [0.0]])
+        array([[[4.]],
+        <BLANKLINE>
+               [[2.]]])
+        """
+        scale, floor = _number("scale", scale), _number("floor", floor)
+        name = f"hessian of {U.name}, scale={scale:g}, floor={floor:g}"
+        if isinstance(U.hess_code, ConstantCode):
+            values, vectors = np.linalg.eigh(U.hess(np.zeros(U.dim)))
+            D = scale * (vectors * np.sqrt(values**2 + floor**2)) @ vectors.T
+            return cls(name, U.dim, ConstantCode(D, U.dim), matrix=D, params=U.params)
+        if U.dim > 2:
+            raise ValueError(f"hessian noise of a landscape with varying Hessian exists in 1-D and 2-D, not in {U.dim}-D; use from_function")
+        constants = ConstantCode([scale, floor * floor], U.dim)
+        if U.dim == 1:
+            outputs, lines = ["c1[0]*sqrt(c0[0]*c0[0] + c1[1])"], []
+        else:  # the root of M = H^2 + floor^2 is (M + sqrt(det M))/sqrt(tr M + 2 sqrt(det M))
+            lines = [
+                "h = 0.5*(c0[1] + c0[2])",
+                "a = c0[0]*c0[0] + h*h + c1[1]",
+                "b = h*(c0[0] + c0[3])",
+                "c = c0[3]*c0[3] + h*h + c1[1]",
+                "e = c0[0]*c0[3] - h*h",
+                "r = sqrt(e*e + c1[1]*(a + c - c1[1]))",
+                "s = ratio(c1[0], sqrt(a + c + 2.0*r))",
+            ]
+            outputs = ["s*(a + r)", "s*b", "s*b", "s*(c + r)"]
+        return cls(name, U.dim, DerivedCode([U.hess_code, constants], U.dim**2, outputs, lines), params=U.params)
+
+    @classmethod
+    def shifted_minima(cls, U: Potential, sigma: float, lr: float) -> Noise:
+        r"""Minibatch losses that are randomly shifted copies of U, linearised: :math:`D = (lr\,\sigma^2/2) H(x)^2`.
+
+        The factor is B = sqrt(lr) sigma H, so that the noises of the coordinates keep their correlation
+        (the ensemble of Yang, Tang & Tu 2022: gradient covariance quadratic in the Hessian).
+
+        Examples
+        --------
+        >>> Noise.shifted_minima(Potential.from_expression("2*x**2"), sigma=1.0, lr=0.5).diffusion([0.0])
+        array([[4.]])
+        """
+        sigma, lr = _number("sigma", sigma), _number("lr", lr, positive=True)
+        name, d, amplitude = f"shifted minima of {U.name}, sigma={sigma:g}", U.dim, np.sqrt(lr) * sigma
+        if isinstance(U.hess_code, ConstantCode):
+            B = amplitude * U.hess(np.zeros(d))
+            return cls(name, d, ConstantCode(0.5 * B @ B, d), factor_code=ConstantCode(B, d), matrix=0.5 * B @ B, params=U.params, lr=lr)
+        factor = DerivedCode([U.hess_code, ConstantCode([amplitude], d)], d * d, [f"c1[0]*c0[{i}]" for i in range(d * d)])
+        outputs = [" + ".join(f"0.5*c0[{i * d + k}]*c0[{j * d + k}]" for k in range(d)) for i in range(d) for j in range(d)]
+        return cls(name, d, DerivedCode([factor], d * d, outputs), factor_code=factor, params=U.params, lr=lr)
+
+    @classmethod
+    def covariance(cls, C: ArrayLike, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None) -> Noise:
+        r"""Measured SGD noise: per-sample gradient covariance C at learning rate and batch size, :math:`D = lr\,C/(2\,batch)`.
+
+        Parameters
+        ----------
+        C : array (d, d), or (n1, ..., nd, d, d) with `axes`
+            Per-sample covariance, constant or tabulated at the nodes of a regular grid (1-D and 2-D; multilinear between the
+            nodes, constant beyond). Batches drawn without replacement from N samples: multiply by (N - B)/(N - 1) first.
+        lr, batch : float, int
+        axes : sequence of 1-D arrays
+            Equally spaced node coordinates, one array per axis.
+
+        Examples
+        --------
+        >>> Noise.covariance([[4.0]], lr=0.1, batch=20).diffusion([0.0])
+        array([[0.01]])
+        """
+        lr = _number("lr", lr, positive=True)
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+            raise ValueError(f"batch must be a positive integer, got {batch!r}")
+        scale = lr / (2.0 * batch)
+        if axes is None:
+            noise = cls.constant(scale * _square("C", C))
+            noise.name, noise.lr, noise.batch = f"covariance, lr={lr:g}, batch={batch}", lr, int(batch)
+            return noise
+        nodes = [np.asarray(a, float) for a in axes]
+        table = scale * np.asarray(C, float)
+        _check_table(table, nodes)
+        name = f"tabulated covariance, lr={lr:g}, batch={batch}"
+        return cls(name, len(nodes), TableCode(table, nodes), lr=lr, batch=int(batch))
+
+    # ---- use ------------------------------------------------------------------------------------------------------
+
+    def resolve(self, dim: int) -> Noise:
+        """The same noise with a definite dimension; raises ValueError if it has another one."""
+        if self.scalar is not None:
+            matrix = self.scalar * np.eye(dim)
+            return Noise(self.name, dim, ConstantCode(matrix, dim), matrix=matrix, scalar=self.scalar, lr=self.lr, batch=self.batch)
+        if self.dim != dim:
+            raise ValueError(f"the noise has dimension {self.dim}, the landscape or drift {dim}")
+        return self
+
+    def with_params(self, **values: float) -> Noise:
+        """The same noise with other parameter values; nothing is compiled anew."""
+        noise = Noise.__new__(Noise)
+        noise.__dict__.update(self.__dict__, params=update_params(self.params, values))
+        if noise.matrix is None:
+            return noise
+        raise ValueError("constant noise has no parameters that can be changed; make a new one")
+
+    def diffusion(self, x: ArrayLike) -> Array:
+        """D at points of shape (..., d): shape (..., d, d)."""
+        points = np.asarray(x, float)
+        d = self.dim if self.dim is not None else (points.shape[-1] if points.ndim else 1)
+        noise = self.resolve(d)
+        assert noise.diffusion_code is not None
+        return noise.diffusion_code.evaluate(points, self.params).reshape(*points.shape[:-1], d, d)
+
+    def __repr__(self) -> str:
+        marks = f", D={self.scalar:g}" if self.scalar is not None else f", dim={self.dim}"
+        return f"Noise({self.name}{marks}{''.join(f', {k}={v:g}' for k, v in self.params.items())})"
+
+
+def check_tensor(D: Array, x: Array | None) -> None:
+    """Refuse tensors (n, d, d) that are not finite, symmetric and positive semi-definite; name the point and eigenvalue."""
+
+    def place(i: int) -> str:
+        return f" at x = {np.array2string(np.asarray(x[i]), precision=6)}" if x is not None else ""
+
+    bad = ~np.isfinite(D).all((-1, -2))
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(f"the diffusion tensor is not finite{place(i)}: {D[i].tolist()}")
+    size = np.abs(D).max((-1, -2))
+    asymmetry = np.abs(D - np.swapaxes(D, -1, -2)).max((-1, -2))
+    if np.any(bad := asymmetry > TOLERANCE * size):
+        i = int(np.argmax(bad))
+        raise ValueError(f"the diffusion tensor is not symmetric{place(i)}: {D[i].tolist()}; use (D + D.T)/2 if that is what you mean")
+    lowest = np.linalg.eigvalsh(D)[..., 0]
+    if np.any(bad := lowest < -TOLERANCE * size):
+        i = int(np.argmin(np.where(bad, lowest, np.inf)))
+        raise ValueError(
+            f"the diffusion tensor is not positive semi-definite{place(i)}: eigenvalue {lowest[i]:.6g} of {D[i].tolist()}; all must be >= 0"
+        )
+
+
+def _number(name: str, value: float, positive: bool = False) -> float:
+    ok = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool) and np.isfinite(value)
+    if not ok or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} must be a finite number {'> 0' if positive else '>= 0'}, got {value!r}")
+    return float(value)
+
+
+def _square(name: str, matrix: ArrayLike) -> Array:
+    array = np.atleast_2d(np.asarray(matrix, float))
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"{name} must be a square matrix (d, d), got shape {np.shape(matrix)}")
+    return array
+
+
+def _declare(variables: str | Sequence[str], params: Mapping[str, float] | None) -> tuple[tuple[str, ...], dict[str, float]]:
+    names, checked = split_names(variables), check_params(params)
+    if shared := set(names) & set(checked):
+        raise ValueError(f"{sorted(shared)} are both variables and parameters; rename one")
+    return names, checked
+
+
+def _matrix_of_expressions(name: str, matrix: Any, variables: Sequence[str], params: Mapping[str, float], dim: int) -> list[list[Any]]:
+    if isinstance(matrix, (str, int, float)):
+        matrix = [[matrix]]
+    rows = [[row] if isinstance(row, (str, int, float)) else list(row) for row in matrix]
+    if len({len(row) for row in rows}) != 1 or len(rows) != dim or (name == "D" and len(rows[0]) != dim):
+        columns = dim if name == "D" else "m"
+        raise ValueError(f"{name} must have {dim} rows of {columns} entries, got rows of {[len(row) for row in rows]}")
+    return [[parse(entry, [*variables, *params]) for entry in row] for row in rows]
+
+
+def _check_table(table: Array, nodes: Sequence[Array]) -> None:
+    d = len(nodes)
+    if d not in (1, 2):
+        raise ValueError(f"a table of covariances needs 1 or 2 axes, got {d}")
+    for k, a in enumerate(nodes):
+        if a.ndim != 1 or len(a) < 2 or np.any(np.diff(a) <= 0) or not np.allclose(np.diff(a), a[1] - a[0], rtol=1e-9):
+            raise ValueError(f"axes[{k}] must hold at least two equally spaced increasing numbers")
+    expected = (*(len(a) for a in nodes), d, d)
+    if table.shape != expected:
+        raise ValueError(f"tabulated C must have shape {expected} for these axes, got {table.shape}")
+    mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), -1)
+    check_tensor(table.reshape(-1, d, d), mesh.reshape(-1, d))
+
+

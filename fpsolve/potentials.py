@@ -1,0 +1,372 @@
+"""Loss landscapes: value, gradient and Hessian, from an expression or from Python functions, and a gallery of known ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from .expressions import parse, split_names
+
+__all__ = [
+    "CriticalPoint",
+    "Potential",
+    "degenerate_valley",
+    "double_well",
+    "mueller_brown",
+    "quadratic",
+    "ring",
+    "styblinski_tang",
+]
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CriticalPoint:
+    """A point where the gradient vanishes; `index` counts the negative Hessian eigenvalues (0: minimum, 1: saddle)."""
+
+    x: Array
+    value: float
+    hessian: Array
+    index: int
+
+    @property
+    def kind(self) -> str:
+        """'minimum', 'saddle' (index one), 'maximum', or 'saddle of index k'."""
+        if self.index == 0:
+            return "minimum"
+        if self.index == len(self.x):
+            return "maximum"
+        return "saddle" if self.index == 1 else f"saddle of index {self.index}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} at {np.array2string(self.x, precision=6)}, value {self.value:.6g}>"
+
+
+class Potential:
+    r"""A landscape U(x) in `dim` dimensions with value, gradient and Hessian.
+
+    Parameters
+    ----------
+    value : callable
+        ``value(x, p) -> float``; x is indexable with `dim` entries, p holds the values of `params` in order. It is compiled
+        with Numba: scalar arithmetic and functions of :mod:`math`.
+    grad : callable, optional
+        ``grad(x, p) -> dim numbers``. Missing: central differences of `value`, marked in the repr.
+    hess : callable, optional
+        ``hess(x, p) -> dim rows``. Missing: central differences of the gradient.
+    dim : int
+        Number of coordinates.
+    params : mapping, optional
+        Parameter names and values.
+
+    Raises
+    ------
+    TypeError
+        If a function does not take (x, p), returns the wrong number of values or cannot be compiled.
+
+    See Also
+    --------
+    Potential.from_expression : from text; gradient and Hessian come for free and exactly.
+
+    Examples
+    --------
+    >>> def value(x, p):
+    ...     return (x[0]**2 - 1.0)**2 + 0.5*p[0]*x[1]**2
+    >>> U = Potential(value, dim=2, params={"k": 2.0})
+    >>> U([0.0, 1.0])
+    2.0
+    >>> U
+    Potential(value, dim=2, k=2, numerical gradient and Hessian)
+    """
+
+    def __init__(
+        self,
+        value: Callable[..., Any],
+        grad: Callable[..., Any] | None = None,
+        hess: Callable[..., Any] | None = None,
+        *,
+        dim: int,
+        params: Mapping[str, float] | None = None,
+    ) -> None:
+        if not isinstance(dim, (int, np.integer)) or dim < 1:
+            raise ValueError(f"dim must be a positive integer, got {dim!r}")
+        checked = check_params(params)
+        value_code = FunctionCode(value, int(dim), 1, checked, "value")
+        grad_code = FunctionCode(grad, int(dim), int(dim), checked, "grad") if grad is not None else value_code.jacobian()
+        hess_code = FunctionCode(hess, int(dim), int(dim) ** 2, checked, "hess") if hess is not None else grad_code.jacobian()
+        self._set(value_code, grad_code, hess_code, checked, getattr(value, "__name__", "value"))
+
+    def _set(self, value: Code, grad: Code, hess: Code, params: Mapping[str, float], name: str) -> Potential:
+        self.value_code, self.grad_code, self.hess_code = value, grad, hess
+        self.dim, self.params, self.name = value.dim, dict(params), name
+        return self
+
+    @classmethod
+    def from_codes(cls, value: Code, params: Mapping[str, float], name: str) -> Potential:
+        """A potential from the code of its value alone; the code knows its derivatives."""
+        grad = value.jacobian()
+        return cls.__new__(cls)._set(value, grad, grad.jacobian(), params, name)
+
+    @classmethod
+    def from_expression(
+        cls, text: str, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None
+    ) -> Potential:
+        """A landscape from text; gradient and Hessian are derived symbolically.
+
+        Parameters
+        ----------
+        text : str
+            For example ``"(x**2 - 1)**2 + k*y**2/2"``; see :func:`fpsolve.expressions.parse` for what is allowed.
+        variables : str or sequence of str
+            The coordinates, in order.
+        params : mapping, optional
+            Parameter names and values; change them later with :meth:`with_params` at no cost.
+
+        Raises
+        ------
+        ValueError
+            If the text uses anything but declared names, numbers and the listed functions.
+
+        Examples
+        --------
+        >>> U = Potential.from_expression("(x**2 - 1)**2 + k*y**2/2", variables="x y", params={"k": 1.0})
+        >>> U.grad([2.0, 3.0])
+        array([24.,  3.])
+        >>> U.with_params(k=4.0).hess([1.0, 0.0])
+        array([[8., 0.],
+               [0., 4.]])
+        """
+        names, checked = split_names(variables), check_params(params)
+        if shared := set(names) & set(checked):
+            raise ValueError(f"{sorted(shared)} are both variables and parameters; rename one")
+        expression = parse(text, [*names, *checked])
+        return cls.from_codes(ExpressionCode([expression], names, tuple(checked)), checked, str(text))
+
+    def _points(self, x: ArrayLike) -> Array:
+        return check_points(x, self.dim)
+
+    def __call__(self, x: ArrayLike) -> Any:
+        """U at points of shape (..., dim): a float for one point, else an array of shape (...)."""
+        values = self.value_code.evaluate(self._points(x), self.params)[..., 0]
+        return float(values) if values.ndim == 0 else values
+
+    def grad(self, x: ArrayLike) -> Array:
+        """Gradient at points of shape (..., dim), with the same shape."""
+        return self.grad_code.evaluate(self._points(x), self.params)
+
+    def hess(self, x: ArrayLike) -> Array:
+        """Hessian at points of shape (..., dim): shape (..., dim, dim), symmetrised."""
+        h = self.hess_code.evaluate(self._points(x), self.params)
+        h = h.reshape(*h.shape[:-1], self.dim, self.dim)
+        return np.asarray(0.5 * (h + np.swapaxes(h, -1, -2)))
+
+    def with_params(self, **values: float) -> Potential:
+        """The same landscape with other parameter values; nothing is compiled anew.
+
+        Raises
+        ------
+        ValueError
+            For a name that is not a parameter.
+        """
+        params = update_params(self.params, values)
+        return type(self).__new__(type(self))._set(self.value_code, self.grad_code, self.hess_code, params, self.name)
+
+    def critical_points(self, box: Sequence[Sequence[float]], *, starts: int = 2000, tol: float = 1e-10) -> list[CriticalPoint]:
+        """Minima, saddles and maxima inside a box, by Newton's method from many starts.
+
+        Parameters
+        ----------
+        box : sequence of (lo, hi), one per axis
+        starts : int
+            Number of starting points (a regular lattice). More find more; nothing proves that all were found.
+        tol : float
+            Accepted size of the last Newton step, relative to the box.
+
+        Returns
+        -------
+        list of CriticalPoint
+            Sorted by value.
+
+        Examples
+        --------
+        >>> double_well().critical_points([(-2, 2)])
+        [<minimum at [-1.], value 0>, <minimum at [1.], value 0>, <maximum at [0.], value 1>]
+        """
+        bounds = np.asarray(box, float)
+        if bounds.shape != (self.dim, 2) or not np.all(np.isfinite(bounds)) or np.any(bounds[:, 0] >= bounds[:, 1]):
+            raise ValueError(f"box must hold {self.dim} finite pairs (lo, hi) with lo < hi, got {box!r}")
+        lo, hi = bounds.T
+        per_axis = max(2, round(starts ** (1.0 / self.dim)))
+        lattice = np.meshgrid(*(np.linspace(a, b, per_axis) + 1e-3 * (b - a) / per_axis for a, b in bounds), indexing="ij")
+        x = np.stack([a.ravel() for a in lattice], -1)
+        x, step = self._newton(x, hi - lo)
+        inside = np.all((x >= lo) & (x <= hi), -1) & np.isfinite(step) & (step < tol)
+        found: list[CriticalPoint] = []
+        for point in x[inside]:
+            if all(np.max(np.abs(point - c.x) / (hi - lo)) > 1e-6 for c in found):
+                hessian = self.hess(point)
+                found.append(CriticalPoint(point + 0.0, float(self(point)), hessian, int(np.sum(np.linalg.eigvalsh(hessian) < 0))))
+        return sorted(found, key=lambda c: (round(c.value, 12), tuple(c.x)))
+
+    def _newton(self, x: Array, width: Array, iterations: int = 60) -> tuple[Array, Array]:
+        """Damped Newton on grad U = 0 for all starts at once; returns points and the size of the last step."""
+        size = np.full(len(x), np.inf)
+        with np.errstate(all="ignore"):
+            for _ in range(iterations):
+                g, h = self.grad(x), self.hess(x)
+                good = np.isfinite(g).all(-1) & np.isfinite(h).all((-1, -2))
+                h[~good] = np.eye(self.dim)
+                scale = np.abs(h).max((-1, -2))[:, None, None] + 1e-300
+                step = np.where(good[:, None], -np.linalg.solve(h + 1e-14 * scale * np.eye(self.dim), g[..., None])[..., 0], np.nan)
+                size = np.max(np.abs(step) / width, -1)
+                x = x + step * np.minimum(1.0, 0.1 / np.maximum(size, 1e-300))[:, None]
+        return x, size
+
+    def __repr__(self) -> str:
+        marks = "".join(f", {k}={v:g}" for k, v in self.params.items())
+        if isinstance(self.grad_code, JacobianCode):
+            marks += ", numerical gradient and Hessian"
+        elif isinstance(self.hess_code, JacobianCode):
+            marks += ", numerical Hessian"
+        return f"Potential({self.name}, dim={self.dim}{marks})"
+
+
+def check_params(params: Mapping[str, float] | None) -> dict[str, float]:
+    """Parameter names must be plain names, values finite numbers."""
+    params = dict(params or {})
+    split_names(list(params), "params")
+    for name, value in params.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not np.isfinite(value):
+            raise ValueError(f"parameter {name} must be a finite number, got {value!r}")
+    return {name: float(value) for name, value in params.items()}
+
+
+def update_params(params: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
+    """`params` with some values replaced; unknown names are refused."""
+    if unknown := set(values) - set(params):
+        raise ValueError(f"unknown parameters {sorted(unknown)}; known are {sorted(params) or 'none'}")
+    return {**params, **check_params(values)}
+
+
+def check_points(x: ArrayLike, dim: int) -> Array:
+    """Points as float array of shape (..., dim); for dim = 1 a bare number is one point."""
+    points = np.asarray(x, float)
+    if dim == 1 and points.ndim == 0:
+        points = points[None]
+    if points.ndim == 0 or points.shape[-1] != dim:
+        raise ValueError(f"points must have shape (..., {dim}), got {points.shape}; 1-D states have shape (..., 1)")
+    return points
+
+
+# ---- gallery ----------------------------------------------------------------------------------------------------------
+
+
+def double_well(dim: int = 1, k: float = 1.0) -> Potential:
+    """(x^2 - 1)^2 + (k/2) (y^2 + ...): minima at x = -1 and 1, barrier 1 at x = 0; `dim` coordinates.
+
+    Examples
+    --------
+    >>> double_well(2).critical_points([(-2, 2), (-1, 1)])[-1]
+    <saddle at [0. 0.], value 1>
+    """
+    names = _names(dim)
+    well = "(x**2 - 1)**2" + "".join(f" + k*{name}**2/2" for name in names[1:])
+    return Potential.from_expression(well, names, {"k": k} if dim > 1 else None)
+
+
+def styblinski_tang(dim: int = 1) -> Potential:
+    """Sum over coordinates of (x^4 - 16 x^2 + 5 x)/2: minima near -2.9035 and 2.7468, barrier at 0.1567 (Xie et al. 2020).
+
+    Examples
+    --------
+    >>> styblinski_tang().critical_points([(-4, 4)])[0]
+    <minimum at [-2.903534], value -39.1662>
+    """
+    names = _names(dim)
+    return Potential.from_expression(" + ".join(f"({n}**4 - 16*{n}**2 + 5*{n})/2" for n in names), names)
+
+
+def degenerate_valley(lam: str = "1 + 4*x**2", floor: str = "0", params: Mapping[str, float] | None = None) -> Potential:
+    """lambda(x) y^2/2 + L_0(x): a valley of minima along x with curvature `lam` and floor loss `floor`, both expressions in x.
+
+    The model of Yang, Tang & Tu (2022), with flatness F(x) = lambda(x)^(-1/2).
+
+    Examples
+    --------
+    >>> degenerate_valley("1 + x**2").hess([1.0, 0.0])
+    array([[0., 0.],
+           [0., 2.]])
+    """
+    checked = check_params(params)
+    for text in (lam, floor):
+        parse(text, ["x", *checked])  # on their own first: an unbalanced parenthesis must not pair up with ours
+    return Potential.from_expression(f"({lam})*y**2/2 + ({floor})", "x y", checked)
+
+
+def ring(radius: float = 1.0, k: float = 1.0) -> Potential:
+    """k (r - R)^2/2 in the plane, smooth at the origin as k (r^2 - R^2)^2/(8 R^2): a circle of equally good minima.
+
+    Examples
+    --------
+    >>> ring().hess([1.0, 0.0])
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    return Potential.from_expression("k*(x**2 + y**2 - R**2)**2/(8*R**2)", "x y", {"R": radius, "k": k})
+
+
+def mueller_brown(scale: float = 1.0) -> Potential:
+    """The Mueller-Brown surface (Mueller & Brown, Theor. Chim. Acta 53, 75, 1979) times `scale`: three minima, two saddles.
+
+    Examples
+    --------
+    >>> [c.kind for c in mueller_brown().critical_points([(-1.5, 1.2), (-0.2, 2.0)])]
+    ['minimum', 'minimum', 'minimum', 'saddle', 'saddle']
+    """
+    rows = [
+        (-200, -1, 0, -10, 1, 0),
+        (-100, -1, 0, -10, 0, 0.5),
+        (-170, -6.5, 11, -6.5, -0.5, 1.5),
+        (15, 0.7, 0.6, 0.7, -1, 1),
+    ]
+    terms = [
+        f"({A})*exp(({a})*(x - ({X}))**2 + ({b})*(x - ({X}))*(y - ({Y})) + ({c})*(y - ({Y}))**2)" for A, a, b, c, X, Y in rows
+    ]
+    return Potential.from_expression(f"scale*({' + '.join(terms)})", "x y", {"scale": scale})
+
+
+def quadratic(H: ArrayLike, center: ArrayLike | None = None, floor: float = 0.0) -> Potential:
+    """(x - c)^T H (x - c)/2 + floor for a symmetric matrix H of any size (a number in 1-D).
+
+    Raises
+    ------
+    ValueError
+        If H is not a finite symmetric matrix, or `center` does not fit it.
+
+    Examples
+    --------
+    >>> quadratic([[2.0, 0.0], [0.0, 1.0]])([1.0, 2.0])
+    3.0
+    """
+    matrix = np.atleast_2d(np.asarray(H, float))
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.all(np.isfinite(matrix)):
+        raise ValueError(f"H must be a finite square matrix, got shape {np.shape(H)}")
+    if np.max(np.abs(matrix - matrix.T)) > 1e-10 * np.max(np.abs(matrix)):
+        raise ValueError(f"H must be symmetric; the largest difference is {np.max(np.abs(matrix - matrix.T)):.3g}. Use (H + H.T)/2")
+    c = np.zeros(len(matrix)) if center is None else np.asarray(center, float)
+    if c.shape != (len(matrix),) or not np.all(np.isfinite(c)):
+        raise ValueError(f"center must be {len(matrix)} finite numbers, got {center!r}")
+    symmetric = 0.5 * (matrix + matrix.T)
+    return Potential.from_codes(QuadraticCode(symmetric, c, floor), {}, "quadratic")
+
+
+def _names(dim: int) -> list[str]:
+    if not isinstance(dim, (int, np.integer)) or not 1 <= dim <= 64:
+        raise ValueError(f"dim must be an integer from 1 to 64, got {dim!r}")
+    return list("xyz"[:dim]) if dim <= 3 else ["x", *(f"x{i}" for i in range(2, dim + 1))]
