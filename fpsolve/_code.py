@@ -140,7 +140,7 @@ class ExpressionCode(Code):
     def __init__(self, expressions: Sequence[Any], variables: Sequence[str], names: Sequence[str]) -> None:
         import sympy
 
-        self.expressions = tuple(sympy.sympify(e) for e in expressions)
+        self.expressions = tuple(sympy.sympify(e, strict=True) for e in expressions)
         self.variables = tuple(variables)
         used = {str(s) for e in self.expressions for s in e.free_symbols}
         self.names = tuple(name for name in names if name in used)
@@ -275,7 +275,7 @@ class TableCode(Code):
                 f"    i{k} = min(int(s{k}), {n - 2})",
                 f"    w{k} = s{k} - i{k}",
             ]
-        corners = [(0,), (1,)] if self.dim == 1 else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        corners: list[tuple[int, ...]] = [(0,), (1,)] if self.dim == 1 else [(0, 0), (0, 1), (1, 0), (1, 1)]
         terms = []
         for corner in corners:
             weight = "*".join(f"w{k}" if bit else f"(1.0 - w{k})" for k, bit in enumerate(corner))
@@ -323,7 +323,10 @@ class DerivedCode(Code):
         return "\n".join([*lines, f"    return ({''.join(o + ', ' for o in self.outputs)})", ""])
 
     def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
-        sources, namespace, calls, offset = [], {}, [], 0
+        sources: list[str] = []
+        namespace: dict[str, Any] = {}
+        calls: list[str] = []
+        offset = 0
         for i, child in enumerate(self.children):
             source, extra = child.emit(f"{name}_{i}", inline)
             sources.append(source)

@@ -270,7 +270,7 @@ def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], p
     rename = {sympy.Symbol(v, real=True): sympy.Symbol(f"x{i}") for i, v in enumerate(variables)}
     rename |= {sympy.Symbol(k, real=True): sympy.Symbol(f"p{i}") for i, k in enumerate(params)}
     # A delta function is the derivative of a kink: zero almost everywhere, and a lattice of floats never meets it in law.
-    plain = [sympy.sympify(e).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions]
+    plain = [sympy.sympify(e, strict=True).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions]
     temporaries, outputs = sympy.cse(plain, symbols=(sympy.Symbol(f"t{i}") for i in range(10**6)), order="none")
     used = set().union(*(e.free_symbols for e in plain)) if plain else set()
     printer = _printer()

@@ -206,9 +206,9 @@ class Potential:
         lattice = np.meshgrid(*(np.linspace(a, b, per_axis) + 1e-3 * (b - a) / per_axis for a, b in bounds), indexing="ij")
         x = np.stack([a.ravel() for a in lattice], -1)
         x, step = self._newton(x, hi - lo)
-        inside = np.all((x >= lo) & (x <= hi), -1) & np.isfinite(step) & (step < tol)
+        inside = np.asarray(np.all((x >= lo) & (x <= hi), -1) & np.isfinite(step) & (step < tol))
         found: list[CriticalPoint] = []
-        for point in x[inside]:
+        for point in np.asarray(x)[inside]:
             if all(np.max(np.abs(point - c.x) / (hi - lo)) > 1e-6 for c in found):
                 hessian = self.hess(point)
                 found.append(CriticalPoint(point + 0.0, float(self(point)), hessian, int(np.sum(np.linalg.eigvalsh(hessian) < 0))))
@@ -220,7 +220,7 @@ class Potential:
         with np.errstate(all="ignore"):
             for _ in range(iterations):
                 g, h = self.grad(x), self.hess(x)
-                good = np.isfinite(g).all(-1) & np.isfinite(h).all((-1, -2))
+                good = np.asarray(np.isfinite(g).all(-1) & np.isfinite(h).all((-1, -2)))
                 h[~good] = np.eye(self.dim)
                 scale = np.abs(h).max((-1, -2))[:, None, None] + 1e-300
                 step = np.where(good[:, None], -np.linalg.solve(h + 1e-14 * scale * np.eye(self.dim), g[..., None])[..., 0], np.nan)

@@ -369,6 +369,10 @@ class SGDChain:
     """
 
     unit = "iteration"
+    ensemble: Any
+    process: Process | None
+    batch: int | None
+    sampling: str
 
     def __init__(self, ensemble: Any, lr: float, batch: int, momentum: float = 0.0, sampling: str = "replace") -> None:
         for name in ("dim", "size", "gradient"):
@@ -389,10 +393,7 @@ class SGDChain:
             if not ok or value < 0 or value >= top or (name == "lr" and value == 0):
                 raise ValueError(f"{name} must be a finite number in {'(0, inf)' if name == 'lr' else '[0, 1)'}, got {value!r}")
         self.kind, self.dim, self.lr, self.momentum = kind, dim, float(lr), float(momentum)
-        self.ensemble: Any = None
-        self.process: Process | None = None
-        self.batch: int | None = None
-        self.sampling = "replace"
+        self.ensemble, self.process, self.batch, self.sampling = None, None, None, "replace"
         return self
 
     @classmethod

@@ -1,0 +1,49 @@
+# `make demo` and `make test` set everything up by themselves; `make help` lists the rest. Extra arguments: make test ARGS="-k grid"
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint types bench validate clean
+.DELETE_ON_ERROR:
+
+# A candidate counts only if it runs: a launcher on the PATH may stand for a version that is not installed.
+CHECK := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON = $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '$(CHECK)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PY := .venv/bin/python
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (about 3 minutes)
+	$(PY) -m fpsolve demo $(ARGS)
+
+test: .venv/installed  ## the test suite and every example of the docstrings
+	$(PY) -m pytest $(ARGS)
+
+test-all: .venv/installed  ## the same with the slow tests
+	$(PY) -m pytest -m "slow or not slow" $(ARGS)
+
+lint: .venv/installed-dev  ## style and common mistakes
+	$(PY) -m ruff check .
+
+types: .venv/installed-dev  ## type annotations
+	$(PY) -m mypy
+
+bench: .venv/installed  ## speed of the hot paths beside a plain NumPy/SciPy way
+	$(PY) -m pytest bench --benchmark-only $(ARGS)
+
+validate: .venv/installed  ## theory against simulation, every claim, quick runs
+	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
+
+clean:  ## remove the virtual environment, caches and build outputs
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "fpsolve needs Python 3.11 or newer with its venv module, and found none. Install one of python3.13, python3.12, python3.11 (Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3; macOS: brew install python), or name yours: make test PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: setup.cfg pyproject.toml | .venv/bin/python
+	$(PY) -m pip install --quiet --editable ".[test]"
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PY) -m pip install --quiet --editable ".[test,dev]"
+	@touch $@

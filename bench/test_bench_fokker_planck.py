@@ -1,0 +1,83 @@
+"""The Fokker-Planck engine beside SciPy's sparse tools applied to the same generator."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+
+import fpsolve as fps
+
+
+def valley(n):
+    """The anisotropic valley with a full tensor on n^2 cells."""
+    drift = ["-(1 + 3*exp(-2*y**2))*x", "6*y*exp(-2*y**2)*x**2"]
+    tensor = [["0.05*(1 + 3*exp(-2*y**2))", "c"], ["c", "0.02 + 0.01*x**2"]]
+    cross = "0.3*sqrt(0.05*(1 + 3*exp(-2*y**2))*(0.02 + 0.01*x**2))"
+    tensor[0][1] = tensor[1][0] = cross
+    process = fps.Process.from_drift(drift, fps.Noise.from_expression(tensor, "x y"), variables="x y")
+    return fps.FokkerPlanck(process, fps.Grid((-2, 2, n), (-2, 2, n)))
+
+
+@pytest.mark.parametrize("n", [128, 256])
+def test_assembly(benchmark, n):
+    benchmark.group = f"generator assembly, full tensor, {n}^2"
+    benchmark.pedantic(lambda: valley(n).generator, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "scipy"])
+@pytest.mark.parametrize("n", [128, 256])
+def test_stationary(benchmark, way, n):
+    benchmark.group = f"stationary density, full tensor, {n}^2 (assembly excluded)"
+    fp = valley(n)
+    Q = fp.generator
+
+    def pin_one_state():
+        A = Q.T.tocsc()[1:, 1:]
+        p = np.append(1.0, splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(
+            -Q.T.tocsc()[1:, 0].toarray()[:, 0]))  # fmt: skip
+        return p / p.sum()
+
+    run = fp.stationary if way == "fpsolve" else pin_one_state
+    result = benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    mass = result.cell_mass.ravel() if way == "fpsolve" else result
+    benchmark.extra_info["smallest_mass"] = float(mass.min())
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "scipy Crank-Nicolson"])
+def test_evolve(benchmark, way):
+    n = 128
+    benchmark.group = f"evolve to t = 1, full tensor, {n}^2, Gaussian start (assembly excluded)"
+    fp = valley(n)
+    start = ("gaussian", [0.5, 0.8], 0.04 * np.eye(2))
+    Q = fp.generator.T.tocsc()
+    x, y = fp.grid.centers
+    mass = np.exp(-((x[:, None] - 0.5) ** 2 + (y - 0.8) ** 2) / 0.08).ravel()
+    mass /= mass.sum()
+
+    def crank_nicolson(steps=40):
+        identity = sp.identity(n * n, format="csc")
+        lu = splu(identity - 0.5 / steps * Q, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        p, explicit = mass, identity + 0.5 / steps * Q
+        for _ in range(steps):
+            p = lu.solve(explicit @ p)
+        return p
+
+    run = (lambda: fp.evolve(start, 1.0, rtol=1e-3)) if way == "fpsolve" else crank_nicolson
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "scipy"])
+def test_exit_time(benchmark, way):
+    n = 192
+    benchmark.group = f"mean exit time over a barrier, {n}^2"
+    process = fps.Process(fps.potentials.double_well(2), fps.Noise.isotropic(0.1))
+    fp = fps.FokkerPlanck(process, fps.Grid((-2, 2, n), (-2, 2, n)))
+    region = fps.Region.halfspace([1.0, 0.0], 1.0)
+    inside = (fp.grid.points()[:, 0] < 1.0).nonzero()[0]
+    A = -fp.generator[inside][:, inside].tocsc()
+
+    def sparse_lu():
+        return splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(np.ones(len(inside)))
+
+    run = (lambda: fp.mean_exit_time(region)) if way == "fpsolve" else sparse_lu
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)

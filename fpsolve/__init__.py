@@ -1,0 +1,130 @@
+"""Stochastic gradient descent as a stochastic process.
+
+A loss landscape (:class:`Potential`) and a noise model (:class:`Noise`) make a :class:`Process`. The same process goes to
+three engines that know nothing of each other: a Fokker-Planck solver on a grid (:class:`FokkerPlanck`), a path simulator
+(:func:`simulate`, :func:`escape_times`) and closed forms (:mod:`fpsolve.theory`). Their answers are compared with error bars.
+
+Importing fpsolve loads none of its dependencies; each name is imported when it is first used.
+
+Examples
+--------
+>>> import fpsolve as fps
+>>> "FokkerPlanck" in dir(fps)
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from fpsolve import io as io
+    from fpsolve import plotting as plotting
+    from fpsolve import potentials as potentials
+    from fpsolve import results as results
+    from fpsolve import theory as theory
+    from fpsolve.errors import FpsolveError as FpsolveError
+    from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
+    from fpsolve.grid import Grid as Grid
+    from fpsolve.grid import Region as Region
+    from fpsolve.io import load as load
+    from fpsolve.io import save as save
+    from fpsolve.langevin import escape_times as escape_times
+    from fpsolve.langevin import simulate as simulate
+    from fpsolve.noise import Noise as Noise
+    from fpsolve.potentials import Potential as Potential
+    from fpsolve.process import Process as Process
+    from fpsolve.process import SGDChain as SGDChain
+    from fpsolve.report import compare as compare
+    from fpsolve.results import Assumption as Assumption
+    from fpsolve.results import Density as Density
+    from fpsolve.results import DensitySeries as DensitySeries
+    from fpsolve.results import EscapeTimes as EscapeTimes
+    from fpsolve.results import Estimate as Estimate
+    from fpsolve.results import Field as Field
+    from fpsolve.results import Table as Table
+    from fpsolve.results import Trajectories as Trajectories
+
+__version__ = "0.1.0"
+
+#: Where each public name is defined; the imports above say the same to type checkers (a test compares the two).
+_HOME = {
+    "FpsolveError": "errors",
+    "Potential": "potentials",
+    "Noise": "noise",
+    "Process": "process",
+    "SGDChain": "process",
+    "Grid": "grid",
+    "Region": "grid",
+    "FokkerPlanck": "fokker_planck",
+    "simulate": "langevin",
+    "escape_times": "langevin",
+    "compare": "report",
+    "save": "io",
+    "load": "io",
+    "Assumption": "results",
+    "Density": "results",
+    "DensitySeries": "results",
+    "EscapeTimes": "results",
+    "Estimate": "results",
+    "Field": "results",
+    "Table": "results",
+    "Trajectories": "results",
+}
+_SUBMODULES = ("io", "plotting", "potentials", "results", "theory")
+
+__all__ = [
+    "Assumption",
+    "Density",
+    "DensitySeries",
+    "EscapeTimes",
+    "Estimate",
+    "Field",
+    "FokkerPlanck",
+    "FpsolveError",
+    "Grid",
+    "Noise",
+    "Potential",
+    "Process",
+    "Region",
+    "SGDChain",
+    "Table",
+    "Trajectories",
+    "__version__",
+    "compare",
+    "escape_times",
+    "io",
+    "load",
+    "plotting",
+    "potentials",
+    "results",
+    "save",
+    "simulate",
+    "theory",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use (PEP 562); an unknown one raises AttributeError and names the nearest."""
+    from importlib import import_module
+
+    if name in _SUBMODULES:
+        return import_module(f"fpsolve.{name}")
+    if name in _HOME:
+        module: ModuleType = import_module(f"fpsolve.{_HOME[name]}")
+        value = globals()[name] = getattr(module, name)
+        return value
+    message = f"module 'fpsolve' has no attribute {name!r}"
+    if not name.startswith("_"):
+        from difflib import get_close_matches
+
+        folded = {public.lower(): public for public in __all__}
+        nearest = get_close_matches(name.lower(), folded, n=1)
+        message += f"; did you mean fpsolve.{folded[nearest[0]]}?" if nearest else "; dir(fpsolve) lists what it has"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

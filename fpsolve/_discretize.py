@@ -1,0 +1,281 @@
+"""From a process and a grid to rates between cells: coefficients, stencil, generator, and the rows at an exit surface.
+
+The kernels in `_kernels.stencil` do the work cell by cell; here are the arrays they need, the checks of what a process returns,
+and the geometry of a region's surface (where an edge of the stencil is cut).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ._kernels import stencil
+from .grid import Grid, Region
+from .noise import check_tensor
+
+__all__ = ["Stencil", "assemble", "build_stencil", "exit_generator"]
+
+Array = NDArray[np.float64]
+
+_SIDES = {"reflecting": 0, "absorbing": 1, "periodic": 2}
+_EXIT, _NO_FLUX = -1, -2
+
+
+@dataclasses.dataclass(frozen=True)
+class Stencil:
+    """What the kernels need to know about every cell; n cells, K offsets per cell, d dimensions."""
+
+    shape: NDArray[np.int64]
+    sides: NDArray[np.int64]
+    spacing: Array
+    offsets: NDArray[np.int64]
+    weights: Array
+    gradient: Array
+    free: Array
+    gradient_slope: Array
+    free_slope: Array
+    midpoint: Array
+    rest: Array
+    phi: Array
+    clipped: Array
+    clipped_by_cap: Array
+    exponent: Array
+
+    @property
+    def use_phi(self) -> bool:
+        return self.phi.size > 0
+
+
+def _finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:
+    """Values as a contiguous float array, or an error that names the grid point."""
+    array = np.ascontiguousarray(values, float)
+    if array.shape != shape:
+        raise ValueError(f"{what} has shape {array.shape} at points of shape {points.shape}, expected {shape}")
+    bad = ~np.isfinite(array.reshape(len(points), -1)).all(axis=1)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(f"{what} is not finite at the grid point x = {points[i].tolist()}: {array[i].tolist()}; "
+                         f"{int(bad.sum())} of {len(points)} points are affected, move the box or change the function")  # fmt: skip
+    return array
+
+
+def _check_diffusion(diffusion: Array, points: Array) -> None:
+    """Refuse tensors that are not symmetric positive semi-definite; the closed form spares most 2-D grids an eigensolver."""
+    if diffusion.shape[1] == 2:
+        a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
+        lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
+        if np.array_equal(b, diffusion[:, 1, 0]) and np.all(lowest >= -1e-13 * (np.abs(a) + np.abs(c))):
+            return
+    check_tensor(diffusion, points)
+
+
+def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
+    points, d, n = grid.points(), grid.dim, grid.size
+    diffusion = _finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
+    _check_diffusion(diffusion, points)
+    drift = _finite(process.drift(points), (n, d), points, "the drift")
+    drift = drift - _finite(process.divergence(points), (n, d), points, "the divergence of D")
+    log_density = process.log_density(points)
+    phi = np.empty(0) if log_density is None else -_finite(log_density, (n,), points, "the log density")
+    shape = np.array(grid.shape, np.int64)
+    sides = np.array([[_SIDES[s] for s in pair] for pair in grid.boundary], np.int64)
+    spacing = np.stack(np.meshgrid(*grid.widths, indexing="ij"), axis=-1).reshape(-1, d)
+    k = d * (d + 1) // 2
+    offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
+    clipped, by_cap = np.zeros(n), np.zeros(n)
+    stencil.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    gradient, free, rest = np.zeros((3, n, d))
+    slope, free_slope = np.empty((0, d, d)), np.empty((0, d, d))
+    if phi.size:
+        gradient = _differences(-phi, grid)
+    else:
+        slope, free_slope = np.empty((2, n, d, d))
+        stencil.slopes(drift, spacing, shape, sides, slope)
+        stencil.fit_gradient(diffusion, drift, slope, gradient)
+        stencil.edge_drift(drift, gradient, spacing, offsets, weights, free, rest)
+        stencil.slopes(gradient, spacing, shape, sides, slope)
+        stencil.slopes(free, spacing, shape, sides, free_slope)
+    midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
+    return Stencil(shape, sides, spacing, offsets, weights, gradient, free, slope, free_slope, midpoint, rest, phi, clipped, by_cap,
+                   _drift_exponent(diffusion, drift, spacing, offsets, weights))  # fmt: skip
+
+
+def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:
+    """Largest |e . D^-1 a| of the edges of every cell (n,): inf where the drift leaves the range of a singular D."""
+    n, d = drift.shape
+    if d == 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.abs(drift[:, 0]) * spacing[:, 0] / diffusion[:, 0, 0]
+        return np.where(drift[:, 0] == 0.0, 0.0, ratio)
+    a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
+    det = a * c - b * b
+    regular = det > 1e-14 * a * c
+    solved = np.stack([c * drift[:, 0] - b * drift[:, 1], a * drift[:, 1] - b * drift[:, 0]], axis=1)
+    solved = solved / np.where(regular, det, 1.0)[:, None] * spacing
+    out = np.zeros(n)
+    for k in range(weights.shape[1]):
+        out = np.maximum(out, np.where(weights[:, k] > 0.0, np.abs(np.sum(offsets[:, k] * solved, axis=1)), 0.0))
+    out[~regular] = np.where(np.any(drift[~regular] != 0.0, axis=1), np.inf, 0.0)
+    return out
+
+
+def _differences(values: Array, grid: Grid) -> Array:
+    """Gradient (n, d) of cell values by central differences, one-sided at walls."""
+    out = np.empty((grid.size, grid.dim))
+    field = values.reshape(grid.shape)
+    for axis, (centers, sides) in enumerate(zip(grid.centers, grid.boundary, strict=True)):
+        if sides[0] == "periodic":
+            step = grid.widths[axis][0]
+            derivative = (np.roll(field, -1, axis) - np.roll(field, 1, axis)) / (2.0 * step)
+        else:
+            derivative = np.gradient(field, centers, axis=axis, edge_order=2 if len(centers) > 2 else 1)
+        out[:, axis] = derivative.ravel()
+    return out
+
+
+def _face_ratio(process: Any, grid: Grid) -> Array:
+    """(b - D')/D at the upper face of every cell of a 1-D grid, NaN where D vanishes or anything is not finite."""
+    faces = grid.edges[0][1:, None]
+    drift = np.asarray(process.drift(faces), float)[:, 0] - np.asarray(process.divergence(faces), float)[:, 0]
+    diffusion = np.asarray(process.diffusion(faces), float)[:, 0, 0]
+    with np.errstate(all="ignore"):
+        ratio = drift / diffusion
+    return np.where(np.isfinite(ratio) & (diffusion > 0.0), ratio, np.nan)
+
+
+def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
+    """Generator, kill rates and largest exponent per cell."""
+    n, d = st.spacing.shape
+    room = n * (4 * st.weights.shape[1] + d)
+    rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
+    kill, exponent = np.zeros(n), np.zeros(n)
+    m = stencil.fill_edges(st.shape, st.sides, st.spacing, st.offsets, st.weights, st.gradient, st.free, st.gradient_slope,
+                           st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
+    exponent = np.maximum(exponent, st.exponent)
+    total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
+    cells = np.arange(n, dtype=np.int32)
+    triplets = (np.concatenate([rates[:m], -total]),
+                (np.concatenate([rows[:m], cells]), np.concatenate([cols[:m], cells])))  # fmt: skip
+    generator = sp.csr_matrix(triplets, shape=(n, n))
+    generator.sort_indices()
+    return generator, kill, exponent
+
+
+# ---- exit from a region ---------------------------------------------------------------------------------------------------
+
+
+def exit_generator(
+    st: Stencil, generator: sp.csr_matrix, grid: Grid, region: Region, inside: NDArray[np.bool_],
+    phi_at: Callable[[Array], Array],
+) -> tuple[sp.csr_matrix, Array]:  # fmt: skip
+    """Rates among the cells inside and exit rates; cells outside are isolated and killed at rate one."""
+    flat = inside.ravel()
+    cells = _near_boundary(st, grid, inside)
+    target, cut = _arms(st, grid, region, flat, cells)
+    # without an upwind rest the arms along the axes carry nothing
+    used = np.concatenate([np.repeat(st.weights[cells] > 0.0, 2, axis=1), np.repeat(st.rest[cells] != 0.0, 2, axis=1)], axis=1)
+    stranger = np.asarray(abs(generator) @ (~flat).astype(float)).ravel()[cells] > 0.0
+    changed = ((target == _EXIT) & used).any(axis=1) | stranger
+    cells, target, cut = cells[changed], target[changed], cut[changed]
+    phi_cut = np.zeros(cut.shape)
+    if st.use_phi:
+        phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
+    room = cells.size * (2 * st.weights.shape[1] + grid.dim)
+    rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
+    m = stencil.exit_rows(cells, target, cut, st.spacing, st.offsets, st.weights, st.gradient, st.free, st.rest, st.phi,
+                          phi_cut, rows, cols, rates, kill)  # fmt: skip
+    keep = flat.copy()
+    keep[cells] = False
+    old = generator.tocoo()
+    stay = keep[old.row] & (old.row != old.col)
+    triplets = (np.concatenate([old.data[stay], rates[:m]]),
+                (np.concatenate([old.row[stay], rows[:m]]), np.concatenate([old.col[stay], cols[:m]])))  # fmt: skip
+    kill[~flat] = 1.0
+    return sp.csr_matrix(triplets, shape=generator.shape), kill
+
+
+def _near_boundary(st: Stencil, grid: Grid, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Cells inside from which an edge may lead out of the region or of the grid."""
+    from scipy import ndimage
+
+    reach = np.abs(st.offsets * (st.weights > 0.0)[:, :, None]).max(axis=(0, 1), initial=1)
+    outside = ~inside
+    for axis, sides in enumerate(grid.boundary):
+        width = int(max(1, reach[axis]))
+        mode = "wrap" if sides[0] == "periodic" else "constant"
+        outside = ndimage.maximum_filter1d(outside.astype(np.uint8), 2 * width + 1, axis=axis, mode=mode, cval=1).astype(bool)
+    return np.flatnonzero((inside & outside).ravel())
+
+
+def _arm_points(st: Stencil, grid: Grid, cells: NDArray[np.int64], fraction: Array) -> Array:
+    """Points x_i + fraction * arm, shape (m, 2 K + 2 d, d)."""
+    arms = _arm_offsets(st, cells) * st.spacing[cells][:, None, :]
+    return np.asarray(grid.points()[cells][:, None, :] + fraction[:, :, None] * arms)
+
+
+def _arm_offsets(st: Stencil, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integer offsets of all arms, in pairs (+, -): the K edges, then the axes."""
+    d = st.spacing.shape[1]
+    axes = np.broadcast_to(np.eye(d, dtype=np.int64), (cells.size, d, d))
+    plus = np.concatenate([st.offsets[cells], axes], axis=1)
+    return np.stack([plus, -plus], axis=2).reshape(cells.size, 2 * plus.shape[1], d)
+
+
+def _arms(
+    st: Stencil, grid: Grid, region: Region, flat: NDArray[np.bool_], cells: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Array]:
+    """Where every arm leads (a cell, exit or no flux), and the fraction of it that lies inside the region."""
+    arms = _arm_offsets(st, cells)
+    index = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :] + arms
+    length, side = np.ones(arms.shape[:2]), np.full(arms.shape[:2], -1)
+    for axis, n in enumerate(grid.shape):
+        if st.sides[axis, 0] == _SIDES["periodic"]:
+            index[..., axis] %= n
+            continue
+        start = index[..., axis] - arms[..., axis]
+        for which, beyond, room in ((0, index[..., axis] < 0, start + 0.5), (1, index[..., axis] >= n, n - start - 0.5)):
+            to_wall = np.where(beyond, room / np.maximum(np.abs(arms[..., axis]), 1), 2.0)
+            side = np.where(to_wall < length, st.sides[axis, which], side)
+            length = np.minimum(length, to_wall)
+    on_grid = side < 0
+    target = np.where(on_grid, np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), grid.shape, mode="clip"), _NO_FLUX)
+    if cells.size == 0:
+        return target, length
+    out, cut = _first_exit(st, grid, region, cells, arms, length, ~on_grid)
+    elsewhere = on_grid & ~flat[target] & ~out  # beyond g < 0 of another component
+    cut = np.where(out, cut, np.where(side == _SIDES["absorbing"], length, 1.0))
+    target = np.where(out | elsewhere | (side == _SIDES["absorbing"]), _EXIT, target)
+    return target, np.maximum(cut, 1e-8)
+
+
+def _first_exit(
+    st: Stencil, grid: Grid, region: Region, cells: NDArray[np.int64], arms: NDArray[np.int64], length: Array,
+    at_wall: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], Array]:  # fmt: skip
+    """Whether an arm meets g >= 0 within `length`, and where first: once per cell crossed, then by bisection."""
+    origin, step = grid.points()[cells][:, None, :], arms * st.spacing[cells][:, None, :]
+    own = region.g(grid.points()[cells])[:, None]
+    steps = int(np.abs(arms).max(initial=1))
+    low, high, found = np.zeros(length.shape), length.copy(), np.zeros(length.shape, bool)
+    for k in range(1, steps + 1):
+        t = length * k / steps
+        g = region.g(origin + t[:, :, None] * step)
+        # rounding must not hide a surface that coincides with the wall
+        hit = ~found & (g >= np.where(at_wall & (k == steps), -1e-9 * np.abs(own), 0.0))
+        high = np.where(hit, t, high)
+        low = np.where(found | hit, low, t)
+        found |= hit
+    low, high = low[found], high[found]
+    start, way = np.broadcast_to(origin, step.shape)[found], step[found]
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        beyond = region.g(start + middle[:, None] * way) >= 0.0 if middle.size else np.zeros(0, bool)
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    cut = np.ones(length.shape)
+    cut[found] = high
+    return found, cut

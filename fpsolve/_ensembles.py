@@ -1,0 +1,324 @@
+"""Results of ensembles of paths: trajectories and first-passage times."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+from fpsolve._estimate import Assumption, Estimate, _lines, _Record, _require, _with_error
+from fpsolve._fields import Density
+
+__all__ = ["EscapeTimes", "Trajectories"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectories(_Record):
+    """An ensemble of paths: final states, and what was recorded on the way.
+
+    Parameters
+    ----------
+    final : array (n, d)
+        Last state of every trajectory; NaN where it failed.
+    times : array (nt,)
+        Times of the records.
+    states : array (nt, n, d), optional
+        The recorded states.
+    mean, covariance : array, optional
+        Of the trajectories that did not fail: (d,) and (d, d) or, per record, (nt, d) and (nt, d, d).
+    histogram : Density, optional
+        Occupation density on a grid.
+    unit : {"time", "iteration"}
+    dt : float, optional
+        Step; None for a chain.
+    seed : int, optional
+    status : mapping of str to int
+        How many trajectories ended how, such as {"ok": 9963, "not_finite": 37}.
+    method : str
+    partial : bool
+        True if the run was interrupted.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other.
+
+    Examples
+    --------
+    >>> Trajectories(np.zeros((3, 2)), [1.0], dt=0.1, seed=7, status={"ok": 3}).dim
+    2
+    """
+
+    final: Array
+    times: Array
+    states: Array | None = None
+    mean: Array | None = None
+    covariance: Array | None = None
+    histogram: Density | None = None
+    unit: str = "time"
+    dt: float | None = None
+    seed: int | None = None
+    status: Mapping[str, int] = field(default_factory=dict)
+    method: str = ""
+    partial: bool = False
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("final", "times", "states", "mean", "covariance"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        object.__setattr__(self, "status", dict(self.status))
+        if self.final.ndim != 2:
+            raise ValueError(f"Trajectories: final must have shape (n, d), got {self.final.shape}")
+        if self.states is not None and self.states.shape != (self.times.size, *self.final.shape):
+            raise ValueError(
+                f"Trajectories: states must have shape {(self.times.size, *self.final.shape)}, got {self.states.shape}"
+            )
+
+    @property
+    def n(self) -> int:
+        """Number of trajectories."""
+        return int(self.final.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the state."""
+        return int(self.final.shape[1])
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Paths against time (1-D) or in the plane; see `fpsolve.plotting.plot_trajectories`."""
+        from fpsolve import plotting
+
+        return plotting.plot_trajectories(self, ax=ax, **kwargs)
+
+    def to_xarray(self) -> Any:
+        """An xarray.Dataset of final states and, if recorded, states (needs the package xarray)."""
+        xarray = _require("xarray", "Trajectories.to_xarray")
+        data: dict[str, Any] = {"final": (("trajectory", "component"), self.final)}
+        if self.states is not None:
+            data["states"] = (("time", "trajectory", "component"), self.states)
+        return xarray.Dataset(data, coords={"time": self.times}, attrs={"unit": self.unit, "method": self.method})
+
+    def __repr__(self) -> str:
+        end = f" to {self.unit} {self.times[-1]:.6g}" if self.times.size else ""
+        kept = [n for n in ("states", "mean", "covariance", "histogram") if getattr(self, n) is not None]
+        bad = {k: v for k, v in self.status.items() if k != "ok" and v}
+        items = [
+            _run_text(self.method, self.dt, self.seed),
+            "records: " + ", ".join(["final", *kept]),
+            "NOT ok: " + ", ".join(f"{v} {k}" for k, v in bad.items()) if bad else "",
+            "interrupted: partial" if self.partial else "",
+        ]
+        return _lines(f"Trajectories: {self.n} in {self.dim}-D{end}", items)
+
+
+def _run_text(method: str, dt: float | None, seed: int | None) -> str:
+    parts = [f"method {method}" if method else "", "" if dt is None else f"dt {dt:.6g}", f"seed {seed}"]
+    return ", ".join(p for p in parts if p)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EscapeTimes(_Record):
+    r"""First-passage times of n independent trajectories out of a region.
+
+    Parameters
+    ----------
+    times : array (n,)
+        Time of escape, or the time at which the watch ended (censored); NaN where the trajectory failed.
+    censored : array (n,) of bool
+        True where no escape was seen.
+    exit_points : array (n, d)
+        Where the path left; NaN if it did not.
+    unit : {"time", "iteration"}
+    dt : float, optional
+        Step; None for a chain.
+    seed : int, optional
+    method, correction : str
+        Integrator, and the treatment of crossings inside a step.
+    t_max : float, optional
+        The watch ended here.
+    n_failed : int
+        Trajectories that became non-finite; they enter no estimate.
+    lr : float, optional
+        Learning rate that joins time and iterations.
+    partial : bool
+        True if the run was interrupted.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other or a time is negative.
+
+    Examples
+    --------
+    >>> e = EscapeTimes([1.0, 2.0, 3.0], [False] * 3, np.zeros((3, 1)))
+    >>> e.mean().value, e.rate().value
+    (2.0, 0.5)
+    """
+
+    times: Array
+    censored: npt.NDArray[np.bool_]
+    exit_points: Array
+    unit: str = "time"
+    dt: float | None = None
+    seed: int | None = None
+    method: str = ""
+    correction: str = ""
+    t_max: float | None = None
+    n_failed: int = 0
+    lr: float | None = None
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        times = np.asarray(self.times, dtype=np.float64)
+        censored = np.asarray(self.censored, dtype=bool)
+        points = np.asarray(self.exit_points, dtype=np.float64)
+        if times.ndim != 1 or censored.shape != times.shape or points.ndim != 2 or points.shape[0] != times.size:
+            raise ValueError(
+                "EscapeTimes: times (n,), censored (n,) and exit_points (n, d) must agree, got shapes "
+                f"{times.shape}, {censored.shape}, {points.shape}"
+            )
+        if np.any(times < 0.0):
+            raise ValueError(f"EscapeTimes: negative time {times.min()}")
+        if self.unit not in ("time", "iteration"):
+            raise ValueError(f"EscapeTimes: unit must be 'time' or 'iteration', got {self.unit!r}")
+        for name, value in (("times", times), ("censored", censored), ("exit_points", points)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def n(self) -> int:
+        """Number of trajectories, failed ones included."""
+        return int(self.times.size)
+
+    @property
+    def n_events(self) -> int:
+        """Number of escapes seen."""
+        return int(np.sum(~self.censored & np.isfinite(self.times)))
+
+    def _observed(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        good = np.isfinite(self.times)
+        return self.times[good], self.censored[good]
+
+    def _exponential(self) -> Assumption:
+        """Coefficient of variation against 1: for exponential times sqrt(n) (cv - 1) is standard normal for large n."""
+        name = "exponential waiting times"
+        times, censored = self._observed()
+        if censored.any() or times.size < 20 or times.std() == 0.0:
+            return Assumption(name, "unknown", "needs >= 20 escapes and no censoring")
+        cv = float(times.std(ddof=1) / times.mean())
+        z = (cv - 1.0) * math.sqrt(times.size)
+        return Assumption(name, "held" if abs(z) < 4.0 else "failed", f"coefficient of variation {cv:.4g}, z = {z:+.1f}")
+
+    def rate(self) -> Estimate:
+        r"""Escape rate: events / total observed time, the maximum-likelihood estimate for exponential waiting times.
+
+        With k events in total time T, 2 rate T is chi-square with 2k degrees of freedom if every path was watched until it
+        escaped: the 95 % interval is exact. If some were censored at a fixed time, the interval
+        [chi2(0.025; 2k), chi2(0.975; 2k + 2)] / 2T covers at least 95 %.
+
+        Raises
+        ------
+        ValueError
+            If nothing was observed (total time 0).
+
+        References
+        ----------
+        D. R. Cox, D. Oakes, Analysis of Survival Data (1984), ch. 3.
+
+        Examples
+        --------
+        >>> e = EscapeTimes([5.0, 5.0], [True, True], np.full((2, 1), np.nan), t_max=5.0)
+        >>> e.rate()                                   # no escape in total time 10
+        Estimate(0 +- inf 1/time, 95 % [0, 0.368888], events / total time)
+        """
+        from scipy.special import gammaincinv
+
+        times, censored = self._observed()
+        total, k = math.fsum(times), int(np.sum(~censored))
+        if not total > 0.0:
+            raise ValueError("EscapeTimes.rate: the total observed time is 0, so there is no rate")
+        low = float(gammaincinv(k, 0.025)) / total if k else 0.0
+        high = float(gammaincinv(k + bool(censored.any()), 0.975)) / total
+        value = k / total
+        return Estimate(
+            value,
+            stderr=value / math.sqrt(k) if k else math.inf,
+            interval=(low, high),
+            unit=f"1/{self.unit}",
+            assumptions=(self._exponential(),),
+            lr=self.lr,
+            method="events / total time",
+        )
+
+    def mean(self) -> Estimate:
+        r"""Mean escape time.
+
+        Without censoring the sample mean with its standard error and Student's 95 % interval (asymptotic in n). With
+        censoring the maximum-likelihood mean T / k of exponential waiting times, with the interval of `rate` inverted.
+
+        Raises
+        ------
+        ValueError
+            If no escape was seen: then only a lower bound is known, 1 / rate().interval[1].
+        """
+        from scipy.special import stdtrit
+
+        times, censored = self._observed()
+        k = int(np.sum(~censored))
+        if k == 0:
+            raise ValueError(
+                f"EscapeTimes.mean: no escape among {times.size} trajectories; only a lower bound is known, "
+                "1 / rate().interval[1]. Raise t_max or take a more likely event"
+            )
+        if censored.any():
+            rate = self.rate()
+            assert rate.interval is not None
+            return Estimate(
+                1.0 / rate.value,
+                stderr=1.0 / rate.value / math.sqrt(k),
+                unit=self.unit,
+                lr=self.lr,
+                interval=(1.0 / rate.interval[1], 1.0 / rate.interval[0]),
+                assumptions=(self._exponential(),),
+                method="total time / events (censored)",
+            )
+        value = float(times.mean())
+        if k == 1:
+            return Estimate(value, stderr=math.inf, unit=self.unit, lr=self.lr, method="sample mean")
+        stderr = float(times.std(ddof=1) / math.sqrt(k))
+        half = float(stdtrit(k - 1, 0.975)) * stderr
+        return Estimate(
+            value, stderr=stderr, interval=(value - half, value + half), unit=self.unit, lr=self.lr, method="sample mean"
+        )
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Survival curve with the exponential fit; see `fpsolve.plotting.plot_escape_times`."""
+        from fpsolve import plotting
+
+        return plotting.plot_escape_times(self, ax=ax, **kwargs)
+
+    def to_dataframe(self) -> Any:
+        """A pandas.DataFrame: time, censored, exit_0, exit_1, ... (needs the package pandas)."""
+        pandas = _require("pandas", "EscapeTimes.to_dataframe")
+        points = {f"exit_{i}": self.exit_points[:, i] for i in range(self.exit_points.shape[1])}
+        return pandas.DataFrame({"time": self.times, "censored": self.censored, **points})
+
+    def __repr__(self) -> str:
+        k = self.n_events
+        mean = self.mean() if k else None
+        items = [
+            _run_text(self.method, self.dt, self.seed) + (f", correction {self.correction}" if self.correction else ""),
+            f"{k} escapes, {int(self.censored.sum())} censored" + ("" if self.t_max is None else f" at {self.t_max:.6g}"),
+            "no escape seen" if mean is None else f"mean {_with_error(mean.value, mean.error)} {self.unit}",
+            f"{self.n_failed} trajectories failed" if self.n_failed else "",
+            "interrupted: partial" if self.partial else "",
+        ]
+        return _lines(f"EscapeTimes of {self.n} trajectories", items)

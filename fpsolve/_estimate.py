@@ -1,0 +1,273 @@
+"""A number with its errors and assumptions, and what all result records share."""
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["Assumption", "Estimate"]
+
+Array = npt.NDArray[np.float64]
+
+#: unit -> (the same thing counted in iterations, power of lr that leads there)
+_TO_ITERATION = {"time": ("iteration", -1), "1/time": ("1/iteration", 1)}
+_TO_TIME = {"iteration": ("time", 1), "1/iteration": ("1/time", -1)}
+_UNITS = ("", "time", "1/time", "iteration", "1/iteration")
+
+
+def _require(module: str, purpose: str) -> Any:
+    """Import an optional package, or say what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs the package {module!r}, which is not installed: install it with `pip install {module}`"
+        ) from error
+
+
+def _same(a: object, b: object) -> bool:
+    """Equality that looks inside arrays, dicts and sequences and takes NaN as equal to NaN."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        a, b = np.asarray(a), np.asarray(b)
+        floating = a.dtype.kind in "fc" and b.dtype.kind in "fc"
+        return a.dtype.kind == b.dtype.kind and bool(np.array_equal(a, b, equal_nan=floating))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(_same(u, v) for u, v in zip(a, b, strict=True))
+    if isinstance(a, (float, complex)) and isinstance(b, (float, complex)):
+        return type(a) is type(b) and bool(np.array_equal(a, b, equal_nan=True))
+    return bool(a == b)
+
+
+class _Record:
+    """What all results share: equality by content, and saving."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return all(_same(getattr(self, n), getattr(other, n)) for n in names)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+        """Write the result to an HDF5 file; `fpsolve.load` reads it back equal. See `fpsolve.io.save`."""
+        from fpsolve import io
+
+        io.save(path, self, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One condition that a number rests on, and whether it holds in the case at hand.
+
+    Parameters
+    ----------
+    name : str
+        The condition, in words.
+    status : {"held", "failed", "unknown"}
+        The outcome of the test; "unknown" if it could not be tested.
+    detail : str
+        What was compared with what.
+
+    Raises
+    ------
+    ValueError
+        If `status` is none of the three.
+
+    Examples
+    --------
+    >>> Assumption("barrier / D >= 6", "failed", "2.5")
+    Assumption(name='barrier / D >= 6', status='failed', detail='2.5')
+    """
+
+    name: str
+    status: Literal["held", "failed", "unknown"]
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in ("held", "failed", "unknown"):
+            raise ValueError(f"status of an Assumption must be 'held', 'failed' or 'unknown', got {self.status!r}")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.status}" + (f" ({self.detail})" if self.detail else "")
+
+
+def _scaled(x: float, factor: float) -> float:
+    return x if x == 0.0 or math.isinf(x) else x * factor
+
+
+def _exp(x: float) -> float:
+    """exp(x), inf where that overflows."""
+    return math.exp(x) if x < 709.78 else math.inf
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate(_Record):
+    """A number with its errors, unit and assumptions.
+
+    Parameters
+    ----------
+    value : float
+        The number; ``inf`` or ``0.0`` where it leaves the range of a double, then `log_value` has it.
+    stderr : float
+        Statistical standard error, 0 for a deterministic number.
+    discretization_error : float
+        Error of grid, step or quadrature, as found from a second one.
+    interval : (float, float), optional
+        95 % interval, where a better one than value +- 1.96 error is known.
+    log_value : float, optional
+        Natural logarithm of the number.
+    unit : {"", "time", "1/time", "iteration", "1/iteration"}
+        SDE time is lr x iterations.
+    assumptions : sequence of Assumption
+        What the number rests on.
+    lr : float, optional
+        Learning rate that joins time and iterations.
+    method : str
+        How it was obtained.
+
+    Raises
+    ------
+    ValueError
+        For an unknown unit, a negative error, an interval whose ends are reversed, or lr <= 0.
+
+    Examples
+    --------
+    >>> tau = Estimate(12.0, stderr=0.3, discretization_error=0.4, unit="time", lr=0.1)
+    >>> round(tau.error, 12)
+    0.5
+    >>> tau.per_iteration()
+    Estimate(120.0 +- 5.0 iteration)
+    """
+
+    value: float
+    stderr: float = 0.0
+    discretization_error: float = 0.0
+    interval: tuple[float, float] | None = None
+    log_value: float | None = None
+    unit: str = ""
+    assumptions: tuple[Assumption, ...] = ()
+    lr: float | None = None
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "stderr", "discretization_error"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("log_value", "lr"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "assumptions", tuple(self.assumptions))
+        if self.unit not in _UNITS:
+            raise ValueError(f"unit must be one of {_UNITS}, got {self.unit!r}")
+        for name in ("stderr", "discretization_error"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.lr is not None and not self.lr > 0.0:
+            raise ValueError(f"lr must be > 0, got {self.lr}")
+        if self.interval is not None:
+            low, high = (float(v) for v in self.interval)
+            if low > high:
+                raise ValueError(f"interval must be (low, high) with low <= high, got ({low}, {high})")
+            object.__setattr__(self, "interval", (low, high))
+
+    @property
+    def error(self) -> float:
+        """sqrt(stderr^2 + discretization_error^2)."""
+        return math.hypot(self.stderr, self.discretization_error)
+
+    @property
+    def failed(self) -> tuple[Assumption, ...]:
+        """The assumptions that failed."""
+        return tuple(a for a in self.assumptions if a.status == "failed")
+
+    def __float__(self) -> float:
+        return self.value
+
+    def per_iteration(self, lr: float | None = None) -> "Estimate":
+        """The same in iterations: tau[iterations] = tau[time] / lr, rate[1/iteration] = lr x rate[1/time].
+
+        Raises
+        ------
+        ValueError
+            Without a learning rate, with one that contradicts the stored one, or for a number without unit.
+        """
+        return self._convert(_TO_ITERATION, lr, "per_iteration")
+
+    def per_time(self, lr: float | None = None) -> "Estimate":
+        """The same in SDE time (lr x iterations); the inverse of `per_iteration`, with the same errors."""
+        return self._convert(_TO_TIME, lr, "per_time")
+
+    def _convert(self, table: Mapping[str, tuple[str, int]], lr: float | None, name: str) -> "Estimate":
+        if self.unit == "":
+            raise ValueError(f"{name}: this Estimate is dimensionless; only times and rates convert")
+        if lr is not None and self.lr is not None and not math.isclose(lr, self.lr, rel_tol=1e-12):
+            raise ValueError(f"{name}: lr={lr} contradicts the learning rate lr={self.lr} this Estimate carries")
+        lr = self.lr if lr is None else float(lr)
+        if self.unit not in table:
+            return dataclasses.replace(self, lr=lr)
+        if lr is None:
+            raise ValueError(f"{name}: no learning rate is stored with this Estimate; pass lr=...")
+        if not (lr > 0.0 and math.isfinite(lr)):
+            raise ValueError(f"{name}: lr must be finite and > 0, got {lr}")
+        unit, power = table[self.unit]
+        factor, log_value = lr**power, self.log_value
+        if log_value is None and 0.0 < self.value < math.inf:
+            log_value = math.log(self.value)
+        value, log_value = _scaled(self.value, factor), None if log_value is None else log_value + power * math.log(lr)
+        outside = value == 0.0 or math.isinf(value)
+        if self.log_value is not None and outside and log_value is not None:
+            value = _exp(log_value)  # it may fit now
+        return dataclasses.replace(
+            self,
+            value=value,
+            stderr=_scaled(self.stderr, factor),
+            unit=unit,
+            lr=lr,
+            discretization_error=_scaled(self.discretization_error, factor),
+            interval=self.interval and (_scaled(self.interval[0], factor), _scaled(self.interval[1], factor)),
+            log_value=log_value if self.log_value is not None or outside else None,
+        )
+
+    def __repr__(self) -> str:
+        if self.log_value is not None and (math.isinf(self.value) or self.value == 0.0):
+            number = f"exp({self.log_value:.10g})"
+        else:
+            number = _with_error(self.value, self.error)
+        text = f"{number} {self.unit}".rstrip()
+        if self.interval is not None:
+            text += f", 95 % [{self.interval[0]:.6g}, {self.interval[1]:.6g}]"
+        if self.method:
+            text += f", {self.method}"
+        failed = [a.name for a in self.failed]
+        if failed:
+            text += ", FAILED: " + "; ".join(failed)
+        return f"Estimate({text})"
+
+
+def _with_error(value: float, error: float) -> str:
+    """'12.34 +- 0.56': two digits of the error, the value to the same place."""
+    if not error > 0.0 or not math.isfinite(error) or not math.isfinite(value):
+        return f"{value:.10g}" + ("" if error == 0.0 else f" +- {error:.2g}")
+    place = math.floor(math.log10(error)) - 1
+    size = max(abs(value), error)
+    if 1e-4 <= size < 1e7 and -12 <= place:
+        digits = max(-place, 0)
+        return f"{value:.{digits}f} +- {error:.{digits}f}"
+    digits = min(max(math.floor(math.log10(size)) - place, 1), 15)
+    return f"{value:.{digits}e} +- {error:.1e}"
+
+
+def _lines(head: str, items: Sequence[str], warnings: Sequence[str] = ()) -> str:
+    return "\n".join([head, *(f"  {i}" for i in items if i), *(f"  warning: {w}" for w in warnings)])

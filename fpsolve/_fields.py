@@ -1,0 +1,301 @@
+"""Results on a grid: densities, series of densities, fields."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fpsolve import _interpolate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpsolve.grid import Grid
+
+
+from fpsolve._estimate import _lines, _Record, _require
+
+__all__ = ["Density", "DensitySeries", "Field"]
+
+Array = npt.NDArray[np.float64]
+
+
+def _grid_values(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name}: values have shape {array.shape}, the grid needs {tuple(shape)}")
+    return array
+
+
+def _grid_text(grid: "Grid") -> str:
+    cells = " x ".join(str(n) for n in grid.shape)
+    box = " x ".join(f"[{e[0]:.4g}, {e[-1]:.4g}]" for e in grid.edges)
+    return f"{cells} cells of {box}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Density(_Record):
+    r"""A probability density on a grid.
+
+    Parameters
+    ----------
+    values : array of grid.shape
+        Point values p(x_i) at the cell centres. The mass of cell i is p(x_i) times its volume, so integrals are midpoint sums.
+    grid : Grid
+        Where it lives.
+    time : float, optional
+        When; None for a stationary density.
+    method : str
+        How it was obtained.
+    warnings : sequence of str
+        What the reader should know before trusting it.
+    solver_info : mapping of str to number or str
+        Residuals, steps, times of the solver.
+
+    Raises
+    ------
+    ValueError
+        If `values` does not have the shape of the grid.
+
+    Examples
+    --------
+    >>> from fpsolve.grid import Grid
+    >>> grid = Grid((-6.0, 6.0, 120))
+    >>> p = Density(np.exp(-grid.centers[0]**2 / 2) / np.sqrt(2 * np.pi), grid)
+    >>> bool(abs(p.mass - 1) < 1e-8), bool(abs(p.covariance()[0, 0] - 1) < 1e-6)
+    (True, True)
+    """
+
+    values: Array
+    grid: "Grid"
+    time: float | None = None
+    method: str = ""
+    warnings: tuple[str, ...] = ()
+    solver_info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Density"))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "solver_info", dict(self.solver_info))
+
+    @property
+    def cell_mass(self) -> Array:
+        """Probability of every cell, p(x_i) V_i; shape of the grid."""
+        return self.values * self.grid.cell_volumes
+
+    @property
+    def mass(self) -> float:
+        """Sum of the cell masses."""
+        return float(math.fsum(self.cell_mass.ravel()))
+
+    @property
+    def negative_mass(self) -> float:
+        """Sum of the negative cell masses, as a number <= 0."""
+        return float(np.minimum(self.cell_mass, 0.0).sum())
+
+    def mean(self) -> Array:
+        """E[x] by the midpoint rule, normalised by the mass; shape (d,)."""
+        mass, weights = self.mass, self.cell_mass
+        others = [tuple(k for k in range(self.grid.dim) if k != axis) for axis in range(self.grid.dim)]
+        return np.array([np.dot(self.grid.centers[a], weights.sum(axis=o)) for a, o in enumerate(others)]) / mass
+
+    def covariance(self) -> Array:
+        """E[(x - mean)(x - mean)^T] by the midpoint rule, normalised by the mass; shape (d, d)."""
+        mean, weights = self.mean(), self.cell_mass.ravel()
+        centred = self.grid.points() - mean
+        return np.asarray((centred * weights[:, None]).T @ centred / self.mass)
+
+    def marginal(self, axis: int) -> "Density":
+        """The density of coordinate `axis` alone: the others integrated out; a Density on a 1-D grid."""
+        dim = self.grid.dim
+        if not -dim <= axis < dim:
+            raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions")
+        axis %= dim
+        line = type(self.grid)(self.grid.axes[axis], boundary=[self.grid.boundary[axis]])
+        mass = self.cell_mass.sum(axis=tuple(k for k in range(dim) if k != axis))
+        return Density(mass / line.cell_volumes, line, time=self.time, method=self.method, warnings=self.warnings)
+
+    def at(self, points: npt.ArrayLike) -> Array:
+        """Multilinear interpolation at points (..., d) -> (...), second order; 0 outside the grid, periodic axes wrap.
+
+        In the half cell next to a wall the line through the last two centres is continued, but not below zero.
+        """
+        return _interpolate.multilinear(self.grid, self.values, points, outside=0.0, nonnegative=True)
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Line (1-D) or colour map with contours (2-D); see `fpsolve.plotting.plot_density`."""
+        from fpsolve import plotting
+
+        return plotting.plot_density(self, ax=ax, **kwargs)
+
+    def to_xarray(self) -> Any:
+        """An xarray.DataArray with dimensions x0, x1, ... (needs the package xarray)."""
+        return _to_xarray(self.grid, self.values, "density", {"method": self.method}, "Density.to_xarray")
+
+    def __repr__(self) -> str:
+        head = f"Density on {_grid_text(self.grid)}" + ("" if self.time is None else f" at time {self.time:.6g}")
+        items = [
+            f"method: {self.method}" if self.method else "",
+            f"mass {self.mass:.12g}, negative mass {self.negative_mass:.3g}, max {self.values.max():.6g}",
+            "mean [" + ", ".join(f"{m:.6g}" for m in self.mean()) + "]" if self.mass > 0 else "",
+            _info_text(self.solver_info),
+        ]
+        return _lines(head, items, self.warnings)
+
+
+def _info_text(info: Mapping[str, Any]) -> str:
+    shown = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in info.items()]
+    return "solver: " + ", ".join(shown) if shown else ""
+
+
+def _to_xarray(grid: "Grid", values: Array, name: str, attrs: dict[str, Any], purpose: str, times: Array | None = None) -> Any:
+    xarray = _require("xarray", purpose)
+    dims = [f"x{i}" for i in range(grid.dim)]
+    coords: dict[str, Any] = dict(zip(dims, grid.centers, strict=True))
+    if times is not None:
+        dims, coords = ["time", *dims], {"time": times, **coords}
+    return xarray.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DensitySeries(_Record):
+    """Densities at several times on one grid; indexing gives a `Density`, slicing a shorter series.
+
+    Parameters
+    ----------
+    times : array (nt,)
+    values : array (nt, *grid.shape)
+        Point values at the cell centres.
+    grid : Grid
+    method : str
+    warnings : sequence of str
+    solver_info : mapping
+
+    Examples
+    --------
+    >>> from fpsolve.grid import Grid
+    >>> grid = Grid((0.0, 1.0, 4))
+    >>> series = DensitySeries([0.0, 1.0], np.ones((2, 4)), grid)
+    >>> len(series), series[-1].time
+    (2, 1.0)
+    """
+
+    times: Array
+    values: Array
+    grid: "Grid"
+    method: str = ""
+    warnings: tuple[str, ...] = ()
+    solver_info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        times = np.asarray(self.times, dtype=np.float64)
+        if times.ndim != 1:
+            raise ValueError(f"DensitySeries: times must have shape (nt,), got {times.shape}")
+        object.__setattr__(self, "times", times)
+        shape = (times.size, *self.grid.shape)
+        object.__setattr__(self, "values", _grid_values(self.values, shape, "DensitySeries"))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "solver_info", dict(self.solver_info))
+
+    def __len__(self) -> int:
+        return int(self.times.size)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return dataclasses.replace(self, times=self.times[index], values=self.values[index])
+        return Density(
+            self.values[index],
+            self.grid,
+            time=float(self.times[index]),
+            method=self.method,
+            warnings=self.warnings,
+            solver_info=self.solver_info,
+        )
+
+    def __iter__(self) -> Iterator[Density]:
+        return (self[i] for i in range(len(self)))
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """1-D: one line per time, labelled; 2-D: the last density. See `fpsolve.plotting.plot_density`."""
+        from fpsolve import plotting
+
+        return plotting.plot_density(self, ax=ax, **kwargs)
+
+    def to_xarray(self) -> Any:
+        """An xarray.DataArray with dimensions time, x0, x1, ... (needs the package xarray)."""
+        return _to_xarray(self.grid, self.values, "density", {"method": self.method}, "DensitySeries.to_xarray", self.times)
+
+    def __repr__(self) -> str:
+        span = f"{self.times[0]:.6g} ... {self.times[-1]:.6g}" if len(self) else "none"
+        masses = [p.mass for p in self]
+        mass = f"mass {min(masses):.12g} ... {max(masses):.12g}" if masses else ""
+        negative = f"largest negative mass {min(p.negative_mass for p in self):.3g}" if masses else ""
+        items = [f"method: {self.method}" if self.method else "", mass, negative, _info_text(self.solver_info)]
+        return _lines(f"DensitySeries of {len(self)} times ({span}) on {_grid_text(self.grid)}", items, self.warnings)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Field(_Record):
+    """A function on a grid, such as the mean exit time as a function of the start.
+
+    Parameters
+    ----------
+    values : array of grid.shape
+        Point values at the cell centres; ``inf`` where the answer is infinite.
+    grid : Grid
+    name : str
+        What it is.
+    unit : str
+    warnings : sequence of str
+    method : str
+
+    Examples
+    --------
+    >>> from fpsolve.grid import Grid
+    >>> grid = Grid((0.0, 1.0, 10))
+    >>> float(Field(2 * grid.centers[0], grid, name="twice x").at([0.33]))
+    0.66
+    """
+
+    values: Array
+    grid: "Grid"
+    name: str = ""
+    unit: str = ""
+    warnings: tuple[str, ...] = ()
+    method: str = ""
+    solver_info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Field"))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "solver_info", dict(self.solver_info))
+
+    def at(self, points: npt.ArrayLike) -> Array:
+        """Multilinear interpolation at points (..., d) -> (...), second order; NaN outside the grid, periodic axes wrap."""
+        return _interpolate.multilinear(self.grid, self.values, points, outside=math.nan)
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Line (1-D) or colour map with contours (2-D); see `fpsolve.plotting.plot_field`."""
+        from fpsolve import plotting
+
+        return plotting.plot_field(self, ax=ax, **kwargs)
+
+    def to_xarray(self) -> Any:
+        """An xarray.DataArray with dimensions x0, x1, ... (needs the package xarray)."""
+        return _to_xarray(self.grid, self.values, self.name or "field", {"units": self.unit}, "Field.to_xarray")
+
+    def __repr__(self) -> str:
+        finite = self.values[np.isfinite(self.values)]
+        span = f"{finite.min():.6g} ... {finite.max():.6g} {self.unit}".rstrip() if finite.size else "no finite value"
+        missing = self.values.size - finite.size
+        items = [
+            f"method: {self.method}" if self.method else "",
+            f"values {span}",
+            f"{missing} cells not finite" if missing else "",
+            _info_text(self.solver_info),
+        ]
+        return _lines(f"Field {self.name!r} on {_grid_text(self.grid)}", items, self.warnings)

@@ -1,0 +1,543 @@
+"""Text of the fused step loops: a model's scalar code, a scheme and an observer in one loop over lanes.
+
+A block is one flat float64 buffer of ``LANES`` trajectories in structure-of-arrays layout: the generator's four words, the state
+variables, the normals of the step, then what the observer keeps, each ``LANES`` numbers long at a constant offset. The loop over
+lanes is innermost, with a constant trip count, so that it becomes SIMD code wherever the model is straight-line arithmetic; the
+normals have a loop of their own, which is SIMD code always. What a lane computes depends on its trajectory only.
+
+Normals come in pairs. With an odd number m of noises, the 2 m normals of two steps are drawn together at every even step of the
+trajectory, so that a pair never leaves it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
+from ._codegen import load_module
+from ._kernels.rng import LANES
+
+__all__ = ["PANEL", "SCHEMES", "Fused", "Layout", "Scheme", "escape_kernels", "linear_kernels", "path_kernels"]
+
+#: Lanes per inner loop of the escape kernel, whose number of active lanes shrinks, and of the matrix kernel.
+PANEL = 64
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """An integrator: how many state variables it has per dimension, and the lines that advance one lane.
+
+    The lines may use x0..., v0... (old state), b0... (drift at x), n0... (B z) and the constants h, root (sqrt h), inverse_root,
+    mu; they set y0... (new state, all variables).
+    """
+
+    name: str
+    copies: int
+    order: str
+
+    def lines(self, d: int) -> list[str]:
+        if self.name == "euler":
+            return [f"y{i} = x{i} + h*b{i} + root*n{i}" for i in range(d)]
+        lines = [f"y{d + i} = mu*x{d + i} - b{i} - inverse_root*n{i}" for i in range(d)]
+        return lines + [f"y{i} = x{i} - h*y{d + i}" for i in range(d)]
+
+
+#: heavy_ball: v <- mu v + g, w <- w - lr v with g = -b - B z/sqrt(lr), so that mu = 0 is the Euler step with dt = lr.
+SCHEMES = {
+    "euler": Scheme("euler", 1, "weak order 1, strong order 1/2 (1 for additive noise), Ito"),
+    "heavy_ball": Scheme("heavy_ball", 2, "exact: this is the chain itself"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets (in lanes) of the variables in a block's buffer."""
+
+    variables: int  # state variables per trajectory
+    noises: int
+
+    @property
+    def state(self) -> int:
+        return 4
+
+    @property
+    def normals(self) -> int:
+        return 4 + self.variables
+
+    @property
+    def extra(self) -> int:
+        """First free row after the normals."""
+        return self.normals + self.noises + self.noises % 2 * self.noises
+
+    @property
+    def moments(self) -> tuple[int, int, int, int]:
+        """Rows of shift, sum and products, and the end."""
+        v = self.variables
+        return self.extra, self.extra + v, self.extra + 2 * v, self.extra + 2 * v + v * (v + 1) // 2
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A generated module with the layout of its blocks and the packed parameters of its codes."""
+
+    module: Any
+    layout: Layout
+
+
+def _zeros(code: Code) -> set[int]:
+    """Outputs that are zero whatever x and p are: their products are left out of the text."""
+    if isinstance(code, ConstantCode):
+        return {i for i, v in enumerate(code.values) if v == 0.0}
+    if isinstance(code, ExpressionCode):
+        return {i for i, e in enumerate(code.expressions) if e.is_zero}
+    if isinstance(code, DerivedCode):
+        return {i for i, o in enumerate(code.outputs) if o == "0.0"}
+    return set()
+
+
+def _indent(lines: Sequence[str], depth: int) -> str:
+    return "".join("    " * depth + line + "\n" for line in lines)
+
+
+def _tuple(prefix: str, count: int) -> str:
+    return "(" + "".join(f"{prefix}{i}, " for i in range(count)) + ")"
+
+
+def _row(row: int, lane: str = "i") -> str:
+    return f"w[{row * LANES} + {lane}]"
+
+
+def _emit(named: dict[str, Code]) -> tuple[str, dict[str, Any], bool]:
+    sources, namespace = [], {}
+    for name, code in named.items():
+        source, extra = code.emit(name)
+        sources.append(source)
+        namespace |= extra
+    return "\n".join(sources), namespace, all(code.cacheable for code in named.values())
+
+
+def _noise_lines(factor: Code, d: int, m: int, normal: str = "z") -> list[str]:
+    """n_i = sum_k B_ik z_k, structural zeros left out."""
+    zeros = _zeros(factor)
+    lines = []
+    for i in range(d):
+        terms = [f"c[{i * m + k}]*{normal}{k}" for k in range(m) if i * m + k not in zeros]
+        lines.append(f"n{i} = {' + '.join(terms) or '0.0'}")
+    return lines
+
+
+def _unpack(drift: Code, factor: Code) -> list[str]:
+    return [
+        "h, root, inverse_root, mu = constants[0], constants[1], constants[2], constants[3]",
+        f"p = {drift.unpack_source('drift_p')}",
+        f"q = {factor.unpack_source('factor_p')}",
+    ]
+
+
+def _step_lines(layout: Layout, scheme: Scheme, factor: Code, d: int) -> list[str]:
+    """One lane, one step: the new state in y0, y1, ..."""
+    v, m = layout.variables, layout.noises
+    return [
+        *(f"x{i} = {_row(layout.state + i)}" for i in range(v)),
+        *(f"z{k} = {_row(layout.normals + k)}" for k in range(m)),
+        f"b = drift({_tuple('x', d)}, p)",
+        f"c = factor({_tuple('x', d)}, q)",
+        *(f"b{i} = b[{i}]" for i in range(d)),
+        *_noise_lines(factor, d, m),
+        *scheme.lines(d),
+    ]
+
+
+def _normal_lines(layout: Layout, lanes: int) -> list[str]:
+    """Statements that put the step's normals in place; k is the step of the trajectory (its parity is what matters)."""
+    m = layout.noises
+    pairs = m if m % 2 else m // 2
+    fills = [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
+    return fills
+
+
+def _copy_lines(layout: Layout) -> list[str]:
+    m = layout.noises
+    return [f"{_row(layout.normals + k)} = {_row(layout.normals + m + k)}" for k in range(m)]
+
+
+def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = ()) -> Fused:
+    """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_histogram``.
+
+    All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
+    ``every`` and what they fill. ``axes`` are the coordinates of the histogram.
+    """
+    d = drift.dim
+    layout = Layout(scheme.copies * d, factor.n_out // d)
+    source, namespace, cacheable = _emit({"drift": drift, "factor": factor})
+    step = _step_lines(layout, scheme, factor, d)
+    store = [f"{_row(layout.state + i)} = y{i}" for i in range(layout.variables)]
+    normals = _indent(_normal_lines(layout, LANES), 3)
+    if layout.noises % 2:
+        copy = _indent([f"for i in range({LANES}):"], 4) + _indent(_copy_lines(layout), 5)
+        normals = f"            if k & 1 == 0:\n{_indent(_normal_lines(layout, LANES), 4)}            else:\n{copy}"
+    loop = f"{normals}            for i in range({LANES}):\n{_indent([*step, *store], 4)}"
+
+    def kernel(name: str, arguments: str, setup: Sequence[str], observer: str) -> str:
+        return (
+            f"@kernel\ndef {name}(blocks, first, last, constants, drift_p, factor_p{arguments}):\n"
+            f"{_indent([*_unpack(drift, factor), *setup], 1)}"
+            f"    for block in range(blocks.shape[0]):\n        w = blocks[block]\n"
+            f"        for k in range(first, last):\n{loop}{observer}\n\n"
+        )
+
+    text = source + "\n" + kernel("advance", "", (), "")
+    text += kernel("advance_moments", ", start, every", (), _moments_text(layout))
+    if axes:
+        text += kernel("advance_histogram", ", start, every, valid, counts, low, scale", (), _histogram_text(layout, axes))
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{scheme.name}_{d}d"), layout)
+
+
+def _moments_text(layout: Layout) -> str:
+    """Sums of (x - shift) and their products; the shift is the lane's state at the start, so nothing cancels."""
+    v = layout.variables
+    shift, total, products, _ = layout.moments
+    lines = [f"u{i} = {_row(layout.state + i)} - {_row(shift + i)}" for i in range(v)]
+    lines += [f"{_row(total + i)} += u{i}" for i in range(v)]
+    pairs = [(i, j) for i in range(v) for j in range(i + 1)]
+    lines += [f"{_row(products + n)} += u{i}*u{j}" for n, (i, j) in enumerate(pairs)]
+    head = ["if (k + 1 - start) % every == 0:", f"    for i in range({LANES}):"]
+    return _indent(head, 3) + _indent(lines, 5)
+
+
+def _histogram_text(layout: Layout, axes: Sequence[int]) -> str:
+    """Cell numbers in a SIMD loop, counts in a scalar one; states outside the range are counted in the last cell."""
+    row = layout.extra
+    inside = " and ".join(f"0.0 <= s{a} and s{a} < counts.shape[{a}]" for a in range(len(axes)))
+    lines = [f"s{a} = ({_row(layout.state + axis)} - low[{a}])*scale[{a}]" for a, axis in enumerate(axes)]
+    return _indent([
+        "if (k + 1 - start) % every == 0:",
+        f"    for i in range(min({LANES}, valid - block*{LANES})):",
+        *("        " + line for line in lines),
+        f"        if {inside}:",
+        "            counts[" + ", ".join(f"int(s{a})" for a in range(len(axes))) + "] += 1",
+    ], 3) if row else ""
+
+
+# ---- linear processes of any dimension ------------------------------------------------------------------------------
+
+
+LINEAR = f"""
+@kernel
+def advance_linear(w, panels, first, last, matrix, m):
+    # w: generator words and one pair of normals of a block; panels (4, rows*64): states, noises, zero padding, new states
+    rows = matrix.shape[0]
+    columns = matrix.shape[1]
+    for k in range(first, last):
+        for panel in range(panels.shape[0]):
+            v = panels[panel]
+            u = w[panel*64:]
+            out = v.size - rows*64
+            if m % 2 == 0 or k & 1 == 0:
+                for j in range(0, m + m % 2 * m, 2):
+                    fill_normals(u, {4 * LANES}, 64)
+                    for i in range(64):
+                        v[(rows + j)*64 + i] = u[{4 * LANES} + i]
+                        v[(rows + j + 1)*64 + i] = u[{5 * LANES} + i]
+            else:
+                for i in range(m*64):
+                    v[rows*64 + i] = v[(rows + m)*64 + i]
+            for i in range(rows*64):
+                v[out + i] = 0.0
+            for r in range(0, rows, 4):
+                accumulate(v, out + r*64, 0, matrix, r, columns)
+            for i in range(rows*64):
+                v[i] = v[out + i]
+"""
+
+
+def linear_kernels() -> Any:
+    """The kernel of linear processes; it holds no model, the matrix is an argument."""
+    return load_module(LINEAR, {}, cacheable=True, label="linear")
+
+
+# ---- first passage --------------------------------------------------------------------------------------------------
+
+#: Entries of the integer array with which the escape kernel keeps its place between calls.
+STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, STRIDE, SEED, DEADLINE, DONE = range(10)
+#: Status of a trajectory.
+UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class EscapeLayout(Layout):
+    """Rows of the escape kernel after those of the step: old state, values of g, a random word, and the event mark."""
+
+    faces: int
+
+    @property
+    def old(self) -> int:
+        return self.extra
+
+    @property
+    def g(self) -> int:
+        return self.old + self.variables
+
+    @property
+    def word(self) -> int:
+        return self.g + self.faces
+
+    @property
+    def mark(self) -> int:
+        return self.word + 1
+
+    @property
+    def rows(self) -> int:
+        return self.mark + 1
+
+
+def escape_kernels(drift: Code, factor: Code, scheme: Scheme, faces: Code, slopes: Code, bridge: bool) -> Fused:
+    """The kernel ``escape``: first time at which one of the outputs of ``faces`` is >= 0, lanes refilled from a queue.
+
+    ``slopes`` is the Jacobian of ``faces``, which may act on all state variables or on the first ``d``. With ``bridge`` a step may
+    also cross and come back: given both ends, the path on the way is a Brownian bridge, which meets a plane at distances -g0
+    and -g1 with probability exp(-2 g0 g1/s^2), s^2 = 2 n.D n dt (with D and the normal n = grad g taken at the start of the
+    step). Each face gets its own test. One comparison per lane and step with a bound of -log u settles nearly all steps; the
+    exact decision, the time inside the step and the exit point are left to scalar code.
+    """
+    d, dim = drift.dim, faces.dim
+    layout = EscapeLayout(scheme.copies * d, factor.n_out // d, faces.n_out)
+    source, namespace, cacheable = _emit({"drift": drift, "factor": factor, "faces": faces, "slopes": slopes})
+    text = f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n" + _load_text(layout, dim) + _resolve_text(layout, factor, d, dim, bridge)
+    text += _escape_text(layout, scheme, drift, factor, faces, slopes, bridge)
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"escape_{scheme.name}_{d}d"), layout)
+
+
+def _load_text(layout: EscapeLayout, dim: int) -> str:
+    """Queue and lanes: start a trajectory, move a lane, and refill all free lanes."""
+    v = layout.variables
+    body = [
+        "@kernel",
+        "def start_lane(w, i, seed, index, starts, row, r):",
+        "    seed_lane(w, i, seed, index)",
+        *(f"    {_row(layout.state + j)} = starts[row, {j}]" for j in range(v)),
+        f"    g = faces(({''.join(f'starts[row, {j}], ' for j in range(dim))}), r)",
+        *(f"    {_row(layout.g + f)} = g[{f}]" for f in range(layout.faces)),
+        "",
+        "@kernel",
+        "def refill(w, index, birth, freed, meta, starts, r):",
+        f"    while meta[{FREE}] > 0 and meta[{NEXT}] < meta[{STOP}]:",
+        f"        meta[{FREE}] -= 1",
+        f"        i = freed[meta[{FREE}]]",
+        f"        index[i] = meta[{NEXT}]",
+        f"        birth[i] = meta[{STEP}]",
+        f"        start_lane(w, i, meta[{SEED}], index[i], starts, index[i]*meta[{STRIDE}], r)",
+        f"        meta[{NEXT}] += 1",
+        f"        meta[{ACTIVE}] = max(meta[{ACTIVE}], i + 1)",
+        f"        meta[{DEADLINE}] = min(meta[{DEADLINE}], birth[i] + meta[{LIMIT}])",
+        f"    if meta[{FREE}] == 0:",
+        "        return",
+        "    i = 0",
+        "    while True:  # the queue is empty: the last lane moves into the first free one",
+        f"        while meta[{ACTIVE}] > 0 and index[meta[{ACTIVE}] - 1] < 0:",
+        f"            meta[{ACTIVE}] -= 1",
+        f"        while i < meta[{ACTIVE}] and index[i] >= 0:",
+        "            i += 1",
+        f"        if i >= meta[{ACTIVE}]:",
+        "            break",
+        f"        last = meta[{ACTIVE}] - 1",
+        f"        for row in range({layout.rows}):",
+        f"            w[row*{LANES} + i] = w[row*{LANES} + last]",
+        "        index[i], birth[i], index[last] = index[last], birth[last], -1",
+        f"    meta[{FREE}] = 0",
+        "",
+    ]
+    deadline = [
+        "@kernel",
+        "def next_deadline(index, birth, meta):",
+        "    earliest = 1 << 62",
+        f"    for i in range(meta[{ACTIVE}]):",
+        "        if index[i] >= 0:",
+        f"            earliest = min(earliest, birth[i] + meta[{LIMIT}])",
+        "    return earliest",
+        "",
+    ]
+    return _indent([*deadline, *body], 0)
+
+
+def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: bool) -> str:
+    """Scalar function ``resolve``: (status, fraction of the step, exit point) of a lane whose step was marked."""
+    v, F, m = layout.variables, layout.faces, layout.noises
+    ends = [f"x{i} = {_row(layout.old + i)}" for i in range(v)] + [f"y{i} = {_row(layout.state + i)}" for i in range(v)]
+    failed = " or ".join(f"not is_finite(y{i})" for i in range(v))
+    lines = [
+        *ends,
+        f"if {failed}:",
+        f"    return {FAILED}, 1.0, {_tuple('y', dim)}",
+        f"g1 = faces({_tuple('y', dim)}, r)",
+    ]
+    if not bridge:
+        beyond = " or ".join(f"not g1[{f}] < 0.0" for f in range(F))
+        lines += [f"if {beyond}:", f"    return {ESCAPED}, 1.0, {_tuple('y', dim)}", f"return {UNFINISHED}, 1.0, {_tuple('y', dim)}"]
+        return "@kernel\ndef resolve(w, i, shift, h, q, r, t):\n" + _indent(lines, 1) + "\n"
+    lines += [
+        f"g0 = faces({_tuple('x', dim)}, r)",
+        f"t0 = slopes({_tuple('x', dim)}, t)",
+        f"c = factor({_tuple('x', d)}, q)",
+    ]
+    for f in range(F):
+        lines += _variance_lines(factor, d, m, f, "t0")
+        lines.append(f"e{f} = 1.0 if not g1[{f}] < 0.0 else exp(-2.0*g0[{f}]*g1[{f}]/s{f}) if s{f} > 0.0 else 0.0")
+    lines += [
+        "keep = " + "*".join(f"(1.0 - e{f})" for f in range(F)),
+        f"u = (float((as_bits({_row(layout.word)}) >> shift) & LOW) + lane_uniform(w, i))*{2.0**-32!r}",
+        "if u > 1.0 - keep:",
+        f"    return {UNFINISHED}, 1.0, {_tuple('y', dim)}",
+        "best = 2.0",
+        "face = -1",
+    ]
+    for f in range(F):  # which faces were met, given that one was at least; the earliest counts
+        rest = "*".join(f"(1.0 - e{j})" for j in range(f, F))
+        lines += [
+            f"chance = e{f} if face >= 0 else e{f}/(1.0 - {rest}) if e{f} > 0.0 else 0.0",
+            "if lane_uniform(w, i) <= chance:" if f < F - 1 else "if lane_uniform(w, i) <= chance or face < 0:",
+            "    z0, z1 = lane_normals(w, i)",
+            f"    fraction = bridge_fraction(-g0[{f}], abs(g1[{f}]), s{f}, z0, lane_uniform(w, i))",
+            "    if fraction < best:",
+            f"        best, face = fraction, {f}",
+        ]
+    lines += _exit_lines(layout, factor, d, dim)
+    return f"@kernel\ndef resolve(w, i, shift, h, q, r, t):\n{_indent(lines, 1)}\n"
+
+
+def _variance_lines(factor: Code, d: int, m: int, f: int, slopes: str) -> list[str]:
+    """s_f = h |B^T n|^2, the variance of g in one step."""
+    zeros = _zeros(factor)
+    lines = []
+    for k in range(m):
+        terms = [f"{slopes}[{f * d + i}]*c[{i * m + k}]" for i in range(d) if i * m + k not in zeros]
+        lines.append(f"a{k} = {' + '.join(terms) or '0.0'}")
+    return [*lines, f"s{f} = h*({' + '.join(f'a{k}*a{k}' for k in range(m))})"]
+
+
+def _exit_lines(layout: EscapeLayout, factor: Code, d: int, dim: int) -> list[str]:
+    """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else)."""
+    m, F = layout.noises, layout.faces
+    pick = [f"n{i} = {' + '.join(f't0[{f * d + i}]*(face == {f})' for f in range(F))}" for i in range(d)]
+    spread = [f"z{2 * j}, z{2 * j + 1} = lane_normals(w, i)" for j in range((m + 1) // 2)]
+    cross = [f"a{k} = {' + '.join(f'n{i}*c[{i * m + k}]' for i in range(d))}" for k in range(m)]
+    along = [f"w{i} = {' + '.join(f'c[{i * m + k}]*a{k}' for k in range(m))}" for i in range(d)]
+    noise = [f"e{i} = x{i} + pull*(y{i} - x{i}) + wide*({' + '.join(f'c[{i * m + k}]*z{k}' for k in range(m))})" for i in range(d)]
+    project = [
+        "for turn in range(30):",
+        f"    g1 = faces({_tuple('e', dim)}, r)",
+        f"    gap = {' + '.join(f'g1[{f}]*(face == {f})' for f in range(F))}",
+        f"    t1 = slopes({_tuple('e', dim)}, t)",
+        "    slope = " + " + ".join(f"w{i}*({' + '.join(f't1[{f * d + i}]*(face == {f})' for f in range(F))})" for i in range(d)),
+        "    move = gap/slope",
+        "    if not is_finite(move):",
+        "        break",
+        *(f"    e{i} -= move*w{i}" for i in range(d)),
+        f"    if abs(gap) <= 1e-14*(abs(slope) + {' + '.join(f'abs(e{i}*w{i})' for i in range(d))}):",
+        "        break",
+    ]
+    inside = " and ".join(f"(face == {f} or g1[{f}] <= 0.0)" for f in range(F))
+    attempt = [
+        "for attempt in range(100):  # at a corner: not beyond a face that was not met before; nearer to x at each attempt",
+        *("    " + line for line in [*spread, *noise, *project]),
+        f"    g1 = faces({_tuple('e', dim)}, r)",
+        f"    if {inside}:",
+        "        break",
+        "    wide *= 0.95",
+        "    pull *= 0.95",
+    ] if F > 1 else [*spread, *noise, *project]
+    wide = "wide = sqrt(h*best*(1.0 - best)) if best < 1.0 else 0.0"
+    return [*pick, *cross, *along, "pull = best", wide, *attempt, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
+
+
+def _escape_text(layout: EscapeLayout, scheme: Scheme, drift: Code, factor: Code, faces: Code, slopes: Code, bridge: bool) -> str:
+    d, dim, v, m, F = drift.dim, faces.dim, layout.variables, layout.noises, layout.faces
+    lane = [*_step_lines(layout, scheme, factor, d), f"g = faces({_tuple('y', dim)}, r)"]
+    if bridge:
+        lane += [
+            f"t0 = slopes({_tuple('x', dim)}, t)",
+            f"bound = crossing_threshold((as_bits({_row(layout.word)}) >> shift) & LOW) + {_log_count(F)!r}",
+        ]
+        for f in range(F):
+            lane += _variance_lines(factor, d, m, f, "t0")
+        clear = " & ".join(f"(2.0*{_row(layout.g + f)}*g[{f}] > bound*s{f} + bad)" for f in range(F))
+    else:
+        clear = " & ".join(f"(g[{f}] + bad < 0.0)" for f in range(F))
+    # g may be blind to a variable that blew up: 0 * inf and 0 * NaN are NaN, which fails every comparison
+    lane.append(f"bad = 0.0*({' + '.join(f'y{i}' for i in range(v))})")
+    lane += [
+        f"event = 0.0 if {clear} else 1.0",
+        f"{_row(layout.mark)} = event",
+        "events += event",
+        *(f"{_row(layout.old + i)} = x{i}" for i in range(v)),
+        *(f"{_row(layout.state + i)} = y{i}" for i in range(v)),
+        *(f"{_row(layout.g + f)} = g[{f}]" for f in range(F)),
+    ]
+    panels = ["for s in range(0, active, 64):", "    w = block[s:]"]
+    pieces = [f"    fill_words(w, {layout.word * LANES}, 64)"] if bridge else []
+    fills = ["    " + line for line in _normal_lines(layout, PANEL)]
+    even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
+    odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
+    every = [] if m % 2 else [*panels, *fills]
+    return (
+        "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock, times, status, points, until):\n"
+        + _indent([
+            *_unpack(drift, factor),
+            f"r = {faces.unpack_source('faces_p')}",
+            f"t = {slopes.unpack_source('slopes_p')}",
+            f"while meta[{STEP}] < until:",
+            f"    k = meta[{STEP}]",
+            f"    if k & 1 == 0 and meta[{FREE}] > 0:",
+            "        refill(block, index, birth, freed, meta, starts, r)",
+            f"    active = meta[{ACTIVE}]",
+            "    if active == 0:",
+            "        break",
+            "    shift = np.uint64(32) if k & 1 == 0 else np.uint64(0)",
+            "    if k & 1 == 0:",
+            *("        " + line for line in even),
+            "    else:",
+            *("        " + line for line in odd),
+            *("    " + line for line in every),
+            *("    " + line for line in panels),
+            "        events = 0.0",
+            "        for i in range(64):",
+            *("            " + line for line in lane),
+            "        if events == 0.0:",
+            "            continue",
+            "        for i in range(s, min(s + 64, active)):",
+            f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and index[i] >= 0:",
+            "                kind, fraction, y = resolve(block, i, shift, h, q, r, t)",
+            f"                if kind != {UNFINISHED}:",
+            "                    status[index[i]] = kind",
+            "                    times[index[i]] = (k - birth[i] + fraction)*clock",
+            *_store_points(dim),
+            *(f"                    {_row(layout.state + j)} = {_row(layout.old + j)}".replace("w[", "block[") for j in range(v)),
+            "                    index[i] = -1",
+            f"                    freed[meta[{FREE}]] = i",
+            f"                    meta[{FREE}] += 1",
+            f"                    meta[{DONE}] += 1",
+            f"    meta[{STEP}] = k + 1",
+            f"    if k + 1 >= meta[{DEADLINE}]:",
+            "        for i in range(active):",
+            f"            if index[i] >= 0 and k + 1 - birth[i] >= meta[{LIMIT}]:",
+            f"                status[index[i]] = {CENSORED}",
+            "                times[index[i]] = (k + 1 - birth[i])*clock",
+            "                index[i] = -1",
+            f"                freed[meta[{FREE}]] = i",
+            f"                meta[{FREE}] += 1",
+            f"                meta[{DONE}] += 1",
+            f"        meta[{DEADLINE}] = next_deadline(index, birth, meta)",
+        ], 1)
+    )
+
+
+def _store_points(dim: int) -> list[str]:
+    return [f"                    points[index[i], {j}] = y[{j}]" for j in range(dim)]
+
+
+def _log_count(faces: int) -> float:
+    """Union bound: if any of F faces was crossed with total probability above u, one has more than u / F."""
+    return math.log(faces)

@@ -1,0 +1,64 @@
+"""Scalar pieces of first passage (Brownian bridge) and the blocked matrix product of the linear Euler step.
+
+The fused step loops themselves are generated text (see :mod:`fpsolve._fused`); they inline the functions of this file.
+"""
+
+import math
+
+from .._jit import inline
+
+__all__ = ["accumulate", "bridge_fraction", "is_finite"]
+
+
+@inline
+def is_finite(value):
+    """True unless the number is infinite or NaN."""
+    return abs(value) <= 1.7976931348623157e308
+
+
+@inline
+def bridge_fraction(start, end, variance, normal, uniform):
+    """Fraction of the step at which a Brownian path, known to cross, first meets the level.
+
+    ``start`` > 0 is the distance to the level at the beginning, ``end`` >= 0 at the end (on either side), ``variance`` that of
+    the step along the normal. With s the fraction, v = s / (1 - s) is inverse Gaussian with mean start/end and shape
+    start**2/variance; sampled after Michael, Schucany & Haas (1976) from a standard normal and a uniform number, written with
+    the reciprocal of the mean so that end = 0 (a Levy variable) needs no case of its own.
+
+    The two roots of the defining quadratic are v and mean**2/v; v is the smaller one, picked with probability
+    mean/(mean + v).
+    """
+    shape = start * start / variance
+    inverse_mean = end / start
+    y = normal * normal
+    # v = 2 shape / (2 shape/mean + y + sqrt(y (4 shape/mean + y))) has no cancellation and is finite for 1/mean = 0
+    a = shape * inverse_mean
+    v = 2.0 * shape / (2.0 * a + y + math.sqrt(y * (4.0 * a + y)))
+    if uniform * (1.0 + v * inverse_mean) > 1.0:
+        m = v * inverse_mean * inverse_mean  # 1 / (mean**2 / v)
+        return 1.0 / (1.0 + m)
+    return 1.0 / (1.0 + 1.0 / v)  # also for v = 0 and v = inf
+
+
+@inline
+def accumulate(w, target, source, matrix, row, columns):
+    """Add matrix[row : row + 4, :columns] times the rows at ``source`` to the four rows at ``target``; rows hold 64 lanes.
+
+    Sixteen multiply-adds per twelve loads and stores of SIMD vectors; ``columns`` is a multiple of 4 (zero padded), and
+    everything lies in one buffer w so that no run-time alias check is needed beyond one per panel.
+    """
+    for k in range(0, columns, 4):
+        a00, a01, a02, a03 = matrix[row, k], matrix[row, k + 1], matrix[row, k + 2], matrix[row, k + 3]
+        a10, a11, a12, a13 = matrix[row + 1, k], matrix[row + 1, k + 1], matrix[row + 1, k + 2], matrix[row + 1, k + 3]
+        a20, a21, a22, a23 = matrix[row + 2, k], matrix[row + 2, k + 1], matrix[row + 2, k + 2], matrix[row + 2, k + 3]
+        a30, a31, a32, a33 = matrix[row + 3, k], matrix[row + 3, k + 1], matrix[row + 3, k + 2], matrix[row + 3, k + 3]
+        base = source + 64 * k
+        for i in range(64):
+            z0 = w[base + i]
+            z1 = w[base + 64 + i]
+            z2 = w[base + 128 + i]
+            z3 = w[base + 192 + i]
+            w[target + i] += a00 * z0 + a01 * z1 + a02 * z2 + a03 * z3
+            w[target + 64 + i] += a10 * z0 + a11 * z1 + a12 * z2 + a13 * z3
+            w[target + 128 + i] += a20 * z0 + a21 * z1 + a22 * z2 + a23 * z3
+            w[target + 192 + i] += a30 * z0 + a31 * z1 + a32 * z2 + a33 * z3

@@ -1,0 +1,250 @@
+"""Ensemble runs: the fused kernel or the matrix kernel driven over chunks, and what they record, merged in trajectory order."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._fused import Fused, linear_kernels
+from ._kernels.rng import LANES, seed_blocks
+from ._runner import Control, aligned
+
+__all__ = ["FusedRun", "LinearRun", "Plan", "Records", "moments_of"]
+
+Array = NDArray[np.float64]
+
+LANE_STEPS_PER_CALL = 1 << 24
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do when, in steps: states are recorded at `stops`, statistics from `start` on every `every` steps up to `steps`."""
+
+    steps: int
+    stops: tuple[int, ...] = ()
+    start: int | None = None
+    every: int = 1
+    axes: tuple[int, ...] = ()
+    low: Array = field(default_factory=lambda: np.zeros(0))
+    scale: Array = field(default_factory=lambda: np.zeros(0))
+    shape: tuple[int, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Number of times per trajectory that enter the statistics."""
+        return 0 if self.start is None else (self.steps - self.start) // self.every
+
+
+class Records:
+    """Results by trajectory; each chunk writes its own rows."""
+
+    def __init__(self, n: int, dim: int, plan: Plan) -> None:
+        self.final = np.full((n, dim), np.nan)
+        self.finished = np.zeros(n, bool)
+        self.states = np.full((len(plan.stops), n, dim), np.nan) if plan.stops else None
+        self.counts = np.zeros(plan.shape, np.int64) if plan.shape else None
+        self.means: Array | None = None  # time averages, one row per trajectory or per block
+        self.squares: Array | None = None  # mean centred products, lower triangle row by row
+        self.lock = threading.Lock()
+
+    def add_counts(self, counts: NDArray[np.int64]) -> None:
+        with self.lock:
+            self.counts += counts
+
+
+@dataclass
+class FusedRun:
+    """Trajectories of a nonlinear model (or a small linear one) through the fused kernels."""
+
+    fused: Fused
+    arguments: tuple[Array, ...]
+    x0: Array
+    dim: int
+    seed: int
+    plan: Plan
+    records: Records
+
+    def prepare(self, n: int) -> None:
+        if self.plan.start is not None and not self.plan.shape:
+            v = self.dim
+            self.records.means = np.full((n, v), np.nan)
+            self.records.squares = np.full((n, v * (v + 1) // 2), np.nan)
+
+    def work(self, lo: int, hi: int, control: Control) -> None:
+        layout, plan = self.fused.layout, self.plan
+        n = hi - lo
+        blocks = aligned(-(-n // LANES), layout.moments[3] * LANES)
+        seed_blocks(blocks, self.seed, lo)
+        rows = blocks.reshape(len(blocks), -1, LANES)  # (block, row, lane)
+        state = rows[:, layout.state : layout.state + layout.variables]
+        _scatter(state, self.x0 if len(self.x0) == 1 else self.x0[lo:hi])
+        marks = {*plan.stops, plan.steps} | ({plan.start} if plan.start is not None else set())
+        counts = np.zeros(plan.shape, np.int64)
+        now = 0
+        for mark in sorted(marks):
+            now = self._advance(blocks, now, mark, n, counts, control)
+            if now < mark:
+                return
+            if mark == plan.start:
+                shift = layout.moments[0]
+                rows[:, shift : shift + layout.variables] = np.where(np.isfinite(state), state, 0.0)
+            if mark in plan.stops:
+                assert self.records.states is not None
+                self.records.states[plan.stops.index(mark), lo:hi] = _gather(state, n, self.dim)
+        self.records.final[lo:hi] = _gather(state, n, self.dim)
+        if plan.shape:
+            self.records.add_counts(counts)
+        elif plan.start is not None:
+            self._store_moments(rows, lo, hi)
+        self.records.finished[lo:hi] = True
+
+    def _advance(self, blocks: Array, now: int, mark: int, n: int, counts: NDArray[np.int64], control: Control) -> int:
+        """Advance to step `mark` in calls of some tenths of a second; returns the step reached."""
+        plan, module = self.plan, self.fused.module
+        stride = max(2, LANE_STEPS_PER_CALL // (len(blocks) * LANES))
+        while now < mark and not control.stopped:
+            until = min(mark, now + stride)
+            if plan.start is None or now < plan.start:
+                module.advance(blocks, now, until, *self.arguments)
+            elif plan.shape:
+                module.advance_histogram(
+                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale)
+            else:
+                module.advance_moments(blocks, now, until, *self.arguments, plan.start, plan.every)
+            control.add(float(n) * (until - now))
+            now = until
+        return now
+
+    def _store_moments(self, rows: Array, lo: int, hi: int) -> None:
+        """Per trajectory: mean = shift + S/N and centred products P/N - S S/N^2; S is small, so nothing cancels."""
+        assert self.records.means is not None and self.records.squares is not None
+        shift, total, products, end = self.fused.layout.moments
+        v, n, count = self.fused.layout.variables, hi - lo, self.plan.samples
+        s = _gather(rows[:, total:products], n, v) / count
+        pairs = [(i, j) for i in range(v) for j in range(i + 1)]
+        square = _gather(rows[:, products:end], n, len(pairs)) / count
+        square -= np.stack([s[:, i] * s[:, j] for i, j in pairs], axis=1)
+        self.records.means[lo:hi] = (_gather(rows[:, shift:total], n, v) + s)[:, : self.dim]
+        self.records.squares[lo:hi] = square[:, : self.dim * (self.dim + 1) // 2]
+
+
+def _scatter(state: Array, points: Array) -> None:
+    """Put points (1 or n, v) into lanes (nb, v, LANES); spare lanes repeat the last point."""
+    nb, v, lanes = state.shape
+    full = np.broadcast_to(points, (nb * lanes, points.shape[1])) if len(points) == 1 else np.resize(points[-1], (nb * lanes, points.shape[1]))
+    if len(points) > 1:
+        full[: len(points)] = points
+    state[:] = full.reshape(nb, lanes, v).transpose(0, 2, 1)
+
+
+def _gather(state: Array, n: int, dim: int) -> Array:
+    """Lanes (nb, rows, LANES) as points (n, dim)."""
+    return state[:, :dim].transpose(0, 2, 1).reshape(-1, dim)[:n]
+
+
+@dataclass
+class LinearRun:
+    """Trajectories of y' = M y + N z, y = x - center, through the matrix kernel; blocks of 256 trajectories.
+
+    Chunks are whole blocks, and moments are kept per block: the order of every sum is fixed by the trajectory index.
+    """
+
+    step: Array  # M (v, v)
+    noise: Array  # N (v, m)
+    center: Array
+    x0: Array
+    dim: int
+    seed: int
+    plan: Plan
+    records: Records
+
+    def prepare(self, n: int) -> None:
+        if self.plan.start is not None and not self.plan.shape:
+            blocks = -(-n // LANES)
+            self.records.means = np.full((blocks, self.dim), np.nan)
+            self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
+
+    def _matrix(self) -> tuple[Array, int, int]:
+        """(M | N) zero padded to multiples of four, the padded rows, and the rows of a panel."""
+        v, m = self.noise.shape
+        rows, columns = -(-v // 4) * 4, -(-m // 4) * 4
+        matrix = np.zeros((rows, rows + columns))
+        matrix[:v, :v], matrix[:v, rows : rows + m] = self.step, self.noise
+        return matrix, rows, 2 * rows + max(columns, m * (1 + m % 2))
+
+    def work(self, lo: int, hi: int, control: Control) -> None:
+        for start in range(lo, hi, LANES):
+            if control.stopped or not self._block(start, min(start + LANES, hi), control):
+                return
+
+    def _block(self, lo: int, hi: int, control: Control) -> bool:
+        matrix, rows, height = self._matrix()
+        v, m = self.noise.shape
+        w, panels = aligned(1, 6 * LANES), aligned(4, height * 64)
+        seed_blocks(w, self.seed, lo)
+        state = panels.reshape(4, height, 64)[:, :v]  # (panel, variable, lane)
+        points = self.x0 if len(self.x0) == 1 else self.x0[lo:hi]
+        _scatter(state, points - self.center)
+        plan, advance = self.plan, linear_kernels().advance_linear
+        stride = max(2, LANE_STEPS_PER_CALL // (rows * LANES))
+        shift = total = square = None
+        counts = np.zeros(plan.shape, np.int64)
+        now = 0
+        while True:
+            if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
+                y = _gather(state, hi - lo, self.dim)
+                if plan.shape:
+                    _count(y + self.center[: self.dim], plan, counts)
+                else:
+                    u = y - shift
+                    total += u.sum(axis=0)
+                    square += u.T @ u
+            if now == plan.start and not plan.shape:
+                shift = _gather(state, hi - lo, self.dim).mean(axis=0)
+                total, square = np.zeros(self.dim), np.zeros((self.dim, self.dim))
+            if now in plan.stops:
+                assert self.records.states is not None
+                self.records.states[plan.stops.index(now), lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
+            if now == plan.steps:
+                break
+            if control.stopped:
+                return False
+            until = self._next(now, stride)
+            advance(w[0], panels, now, until, matrix, m)
+            control.add(float(hi - lo) * (until - now))
+            now = until
+        self.records.final[lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
+        if plan.shape:
+            self.records.add_counts(counts)
+        elif plan.start is not None:
+            assert self.records.means is not None and self.records.squares is not None and shift is not None
+            count = plan.samples * (hi - lo)
+            self.records.means[lo // LANES] = self.center[: self.dim] + shift + total / count
+            self.records.squares[lo // LANES] = square / count - np.outer(total, total) / count**2
+        self.records.finished[lo:hi] = True
+        return True
+
+    def _next(self, now: int, stride: int) -> int:
+        """The next step at which something is to be done."""
+        plan = self.plan
+        marks = [m for m in (*plan.stops, plan.steps, plan.start) if m is not None and m > now]
+        if plan.start is not None and now >= plan.start:
+            marks.append(now + plan.every - (now - plan.start) % plan.every)
+        return min(*marks, now + stride)
+
+
+def _count(points: Array, plan: Plan, counts: NDArray[np.int64]) -> None:
+    """Add points (n, d) to the counts of their cells; points outside are not counted."""
+    cell = (points[:, list(plan.axes)] - plan.low) * plan.scale
+    inside = np.all((cell >= 0.0) & (cell < np.array(plan.shape)), axis=1)
+    np.add.at(counts, tuple(cell[inside].astype(np.int64).T), 1)
+
+
+def moments_of(points: Array) -> tuple[Array, Array]:
+    """Mean and unbiased covariance of points (n, d); a single point has covariance zero."""
+    mean = points.mean(axis=0)
+    centred = points - mean
+    return mean, centred.T @ centred / max(1, len(points) - 1)

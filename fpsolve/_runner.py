@@ -1,0 +1,167 @@
+"""What every path run needs: the seed, the starting points, the work split over threads, progress and Ctrl-C.
+
+Kernels are serial and release the GIL; threads run them on chunks of trajectories. A chunk's result depends on the trajectories
+in it and on nothing else, and is stored by trajectory index: the bits do not depend on threads or chunks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._kernels.rng import LANES
+
+__all__ = ["Control", "aligned", "check_count", "make_chunks", "resolve_seed", "run_chunks", "starting_points", "thread_count"]
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+#: Distinguishes the stream of a starting-point sampler from those of the trajectories.
+SAMPLER_STREAM = 0x5EED
+
+
+class Control:
+    """Shared by the workers of one run: a stop flag and a progress counter."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.done = 0.0
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def add(self, amount: float) -> None:
+        with self._lock:
+            self.done += amount
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The seed itself, or a fresh one from the operating system, which the result records.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer in [0, 2**63).
+    """
+    if seed is None:
+        return secrets.randbits(63)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed must be an integer or None, got {type(seed).__name__}: {seed!r}")
+    if not 0 <= int(seed) < 2**63:
+        raise ValueError(f"seed must be in [0, 2**63), got {seed}")
+    return int(seed)
+
+
+def check_count(name: str, value: Any, low: int = 1) -> int:
+    """A positive integer option."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be >= {low}, got {value}")
+    return int(value)
+
+
+def thread_count(threads: int | None) -> int:
+    """Threads asked for, by default the number of cores this process may use."""
+    if threads is not None:
+        return check_count("threads", threads)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
+    """Starting points as (1, dim) if common to all trajectories, else (n, dim).
+
+    Raises
+    ------
+    ValueError
+        If the shape is neither (dim,) nor (n, dim), or a number is not finite.
+    """
+    if callable(x0):
+        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM]), n), float)
+        if points.shape != (n, dim):
+            raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
+    else:
+        points = np.asarray(x0, float)
+        if points.ndim == 0 and dim == 1:
+            points = points[None]
+        if points.shape == (dim,):
+            points = points[None]
+        elif points.shape != (n, dim):
+            hint = "; a list of 1-D starting points has shape (n, 1): pass x0[:, None]" if dim == 1 else ""
+            raise ValueError(f"x0 must have shape ({dim},) or ({n}, {dim}), or be a sampler (rng, n) -> (n, {dim}); "
+                             f"got shape {points.shape}{hint}")
+    bad = ~np.isfinite(points).all(axis=1)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(f"x0 is not finite: trajectory {i} starts at {points[i].tolist()}")
+    return np.ascontiguousarray(points)
+
+
+def make_chunks(n: int, threads: int, chunk: int | None, largest: int, align: int = 1) -> list[tuple[int, int]]:
+    """Ranges [lo, hi) of trajectories; by default equal shares of whole blocks, none above `largest`."""
+    if chunk is not None:
+        size = check_count("chunk", chunk)
+    else:
+        size = min(largest, -(-n // threads))
+        size = -(-size // LANES) * LANES
+    size = -(-size // align) * align
+    return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+
+
+def aligned(rows: int, columns: int) -> Array:
+    """Zeros (rows, columns) that start at a multiple of 64 bytes: unaligned SIMD loads would straddle cache lines."""
+    raw = np.zeros(rows * columns + 8)
+    offset = -(raw.ctypes.data // 8) % 8
+    return raw[offset : offset + rows * columns].reshape(rows, columns)
+
+
+def run_chunks(
+    work: Callable[[int, int, Control], None], chunks: Sequence[tuple[int, int]], threads: int, *,
+    total: float, progress: bool, label: str,
+) -> bool:  # fmt: skip
+    """Run ``work(lo, hi, control)`` for every chunk on a pool of threads; True if Ctrl-C ended it early.
+
+    Workers look at ``control.stopped`` between kernel calls and then return, leaving what they finished in place.
+    """
+    control = Control()
+    bar = _bar(total, label) if progress else None
+    interrupted = False
+    with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+        pending = {pool.submit(work, lo, hi, control) for lo, hi in chunks}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+                if bar is not None:
+                    bar.update(control.done - bar.n)
+                for future in done:
+                    future.result()
+        except KeyboardInterrupt:
+            interrupted = True
+            logger.warning("%s: interrupted; what is done is returned, marked partial", label)
+        finally:
+            control.stop()
+            for future in pending:
+                future.cancel()
+    if bar is not None:
+        bar.close()
+    return interrupted
+
+
+def _bar(total: float, label: str) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=label, unit_scale=True)

@@ -1,0 +1,358 @@
+"""Nested dicts of arrays, scalars, text and result records in HDF5 groups: the codec behind `fpsolve.io`."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fpsolve import results
+
+__all__ = ["read_group", "write_group"]
+
+_MAX_DEPTH, _MAX_NODES = 32, 100_000
+_COMPRESS_FROM = 2048  # elements; below, compression costs more than it saves
+_CHUNK_BYTES = 1 << 20
+_MAX_INFLATE = 1200  # deflate cannot exceed a ratio of 1032
+
+
+# ---- kinds of results ---------------------------------------------------------------------------------------------
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, type]:
+    """kind in the file -> class; every record class of fpsolve.results takes part."""
+    classes = [getattr(results, name) for name in results.__all__]
+    return {"escape" if c is results.EscapeTimes else _snake(c.__name__): c for c in classes}
+
+
+#: (kind, field) -> dims, units, long_name; "{unit}" is filled from the object
+_DESCRIBE = {
+    ("density", "values"): ("x*", "1/volume", "probability density at the cell centres"),
+    ("density_series", "values"): ("time x*", "1/volume", "probability density at the cell centres"),
+    ("density_series", "times"): ("time", "time", "time (lr x iterations)"),
+    ("field", "values"): ("x*", "{unit}", "{name}"),
+    ("trajectories", "final"): ("trajectory component", "", "last state of every trajectory"),
+    ("trajectories", "times"): ("time", "{unit}", "times of the records"),
+    ("trajectories", "states"): ("time trajectory component", "", "recorded states"),
+    ("trajectories", "mean"): ("component", "", "ensemble mean"),
+    ("trajectories", "covariance"): ("component component", "", "ensemble covariance"),
+    ("escape", "times"): ("trajectory", "{unit}", "first-passage time, or end of the watch"),
+    ("escape", "censored"): ("trajectory", "", "no escape was seen"),
+    ("escape", "exit_points"): ("trajectory component", "", "where the path left the region"),
+    ("estimate", "interval"): ("bound", "{unit}", "95 % interval"),
+}
+
+
+def _describe(dataset: h5py.Dataset, kind: str, name: str, obj: Any) -> None:
+    dims, units, long_name = _DESCRIBE[kind, name]
+    fill = {"unit": getattr(obj, "unit", ""), "name": getattr(obj, "name", "")}
+    if "x*" in dims:
+        dims = dims.replace("x*", " ".join(f"x{i}" for i in range(obj.grid.dim)))
+    words = dims.split()
+    words = ["time", *words] if dataset.ndim == len(words) + 1 else words  # one mean or covariance per record
+    _set_text(dataset, "dims", " ".join(words))
+    _set_text(dataset, "units", units.format(**fill))
+    _set_text(dataset, "long_name", long_name.format(**fill))
+
+
+def _attach_scales(group: h5py.Group, obj: Any) -> None:
+    """Cell centres as HDF5 dimension scales, so that netCDF-4 readers find the coordinates."""
+    values, first = group["values"], group["values"].ndim - obj.grid.dim
+    for axis, centers in enumerate(obj.grid.centers):
+        scale = group.create_dataset(f"x{axis}", data=np.asarray(centers, dtype=np.float64))
+        scale.make_scale(f"x{axis}")
+        _set_text(scale, "type", "scale")
+        values.dims[first + axis].attach_scale(scale)
+    if first:
+        group["times"].make_scale("time")
+        values.dims[0].attach_scale(group["times"])
+
+
+def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
+    _set_text(group, "kind", kind)
+    for item in dataclasses.fields(obj):
+        value = getattr(obj, item.name)
+        if value is None:
+            continue
+        if item.name == "assumptions":
+            value = _Json([dataclasses.asdict(a) for a in value])
+        elif kind == "table" and item.name == "rows":
+            value = _Json([list(row) for row in value])
+        _write_node(group, item.name, value, depth=1)
+        if (kind, item.name) in _DESCRIBE:
+            _describe(group[item.name], kind, item.name, obj)
+    if hasattr(obj, "grid"):
+        _attach_scales(group, obj)
+
+
+def _read_record(cls: type, values: dict[str, Any]) -> Any:
+    names = {f.name: f for f in dataclasses.fields(cls)}
+    missing = [
+        n
+        for n, f in names.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and n not in values
+    ]
+    if missing:
+        raise ValueError(f"a {cls.__name__} misses {missing}")
+    values = {n: v for n, v in values.items() if n in names}
+    if "assumptions" in values:
+        values["assumptions"] = tuple(results.Assumption(**a) for a in values["assumptions"])
+    return cls(**values)
+
+
+def _write_grid(group: h5py.Group, grid: Any) -> None:
+    _set_text(group, "kind", "grid")
+    for i, (axis, sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
+        low, high, n = axis[:3]
+        if len(axis) > 3:
+            raise TypeError(f"axis {i} of the grid has a mapping, which this version cannot save")
+        node = {
+            "low": float(low),
+            "high": float(high),
+            "n": int(n),
+            "boundary": list(sides),
+            "centers": np.asarray(grid.centers[i]),
+        }
+        _write_node(group, f"axis{i}", node, depth=1)
+
+
+def _read_grid(values: dict[str, Any]) -> Any:
+    from fpsolve.grid import Grid
+
+    axes = [values[f"axis{i}"] for i in range(len(values))]
+    return Grid(*((a["low"], a["high"], a["n"]) for a in axes), boundary=[tuple(a["boundary"]) for a in axes])
+
+
+# ---- trees --------------------------------------------------------------------------------------------------------
+
+
+class _Json:
+    """Marks a list to be written as JSON text."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _text_data(text: str) -> np.ndarray:
+    """A fixed-length UTF-8 scalar; HDF5 has no strings of length 0."""
+    raw = text.encode("utf-8")
+    return np.array(raw, dtype=h5py.string_dtype("utf-8", max(len(raw), 1)))
+
+
+def _set_text(target: Any, name: str, text: str) -> None:
+    target.attrs.create(name, _text_data(text))
+
+
+def _text_attr(target: Any, name: str, default: str = "") -> str:
+    value = target.attrs.get(name, default)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if not isinstance(value, str):
+        raise ValueError(f"attribute {name!r} of {target.name} is not text")
+    return str(value)
+
+
+def _write_text(group: h5py.Group, name: str, text: str, kind: str) -> None:
+    if "\0" in text and kind == "str":  # NUL ends a fixed-length string: take the JSON escape
+        text, kind = json.dumps(text), "json"
+    try:
+        group.create_dataset(name, data=_text_data(text))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{group.name}/{name}: the text cannot be written as UTF-8: {error}") from error
+    _set_text(group[name], "type", kind)
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Halve the leading axes until a chunk is at most 1 MiB."""
+    chunk, axis = list(shape), 0
+    while math.prod(chunk) * itemsize > _CHUNK_BYTES:
+        axis = next(i for i, n in enumerate(chunk) if n > 1)
+        chunk[axis] = -(-chunk[axis] // 2)
+    return tuple(chunk)
+
+
+def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "U":
+        raw = np.char.encode(array, "utf-8")
+        length = max(raw.dtype.itemsize, 1)
+        group.create_dataset(name, data=raw.astype(f"S{length}").astype(h5py.string_dtype("utf-8", length)))
+        _set_text(group[name], "type", "text array")
+        return
+    if array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"{group.name}/{name}: arrays of dtype {array.dtype} are not saved; use numbers, booleans or fixed-length text"
+        )
+    large = array.size >= _COMPRESS_FROM and array.dtype.kind in "iuf"
+    options = (
+        {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": _chunks(array.shape, array.dtype.itemsize)}
+        if large
+        else {}
+    )
+    group.create_dataset(name, data=array, **options)
+
+
+def _write_sequence(group: h5py.Group, name: str, value: Any) -> None:
+    if value and all(isinstance(v, str) for v in value) and not any("\0" in v for v in value):
+        _write_array(group, name, np.array(value, dtype=np.str_))
+        _set_text(group[name], "type", "strings")
+        return
+    if not value or not all(isinstance(v, (str, bool, int, float, type(None))) for v in value):
+        array = np.asarray(value)
+        if array.size and array.dtype.kind in "biufc":
+            _write_array(group, name, array)
+            return
+    elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+        _write_array(group, name, np.asarray(value))
+        return
+    try:
+        _write_text(group, name, json.dumps(value), "json")
+    except TypeError as error:
+        raise TypeError(f"{group.name}/{name}: a list of these cannot be saved: {error}") from error
+
+
+_SCALARS: tuple[tuple[Any, str, Any], ...] = (
+    (bool, "bool", np.bool_),
+    (int, "int", np.int64),
+    (float, "float", np.float64),
+    (complex, "complex", np.complex128),
+)
+
+
+def _write_scalar(group: h5py.Group, name: str, value: Any) -> bool:
+    if isinstance(value, np.generic):
+        value = value.item()
+    for python, tag, numpy in _SCALARS:
+        if isinstance(value, python):
+            if python is int and not -(2**63) <= value < 2**63:
+                _write_text(group, name, json.dumps(value), "json")
+            else:
+                group.create_dataset(name, data=numpy(value))
+                _set_text(group[name], "type", tag)
+            return True
+    return False
+
+
+def _write_node(group: h5py.Group, name: Any, value: Any, depth: int) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"names in a tree must be str, got {name!r}")
+    if not name or name == "." or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} cannot be a name in an HDF5 file: it must not be empty, '.', or contain '/' or NUL")
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"the tree is deeper than {_MAX_DEPTH} levels at {group.name}")
+    kind = _kind_of(value)
+    if kind is not None:
+        write = _write_grid if kind == "grid" else lambda g, v: _write_record(g, kind, v)
+        write(group.create_group(name), value)
+    elif isinstance(value, Mapping):
+        write_group(group.create_group(name), value, depth=depth + 1)
+    elif isinstance(value, _Json):
+        _write_text(group, name, json.dumps(value.value), "json")
+    elif isinstance(value, str):
+        _write_text(group, name, value, "str")
+    elif value is None:
+        group.create_dataset(name, data=h5py.Empty("f8"))
+        _set_text(group[name], "type", "none")
+    elif isinstance(value, (list, tuple)):
+        _write_sequence(group, name, value)
+    elif isinstance(value, np.ndarray):
+        _write_array(group, name, value)
+    elif not _write_scalar(group, name, value):
+        raise TypeError(
+            f"{group.name}/{name}: {type(value).__name__} cannot be saved; use arrays, numbers, text, None, "
+            "lists, dicts or results of fpsolve"
+        )
+
+
+def _kind_of(value: Any) -> str | None:
+    for kind, cls in _kinds().items():
+        if type(value) is cls:
+            return kind
+    if type(value).__module__ == "fpsolve.grid" and type(value).__name__ == "Grid":
+        return "grid"
+    return None
+
+
+def write_group(group: h5py.Group, tree: Mapping[str, Any], *, depth: int = 0) -> None:
+    """Write a nested dict of arrays, scalars, strings, None, lists and results into an open HDF5 group.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value or a name that the schema does not know.
+    """
+    for name, value in tree.items():
+        _write_node(group, name, value, depth)
+
+
+def read_group(group: h5py.Group) -> dict[str, Any]:
+    """Read what `write_group` wrote; links to elsewhere, object types and impossible sizes are refused (ValueError)."""
+    return _read_members(group, depth=0, count=[0])
+
+
+def _read_members(group: h5py.Group, depth: int, count: list[int]) -> dict[str, Any]:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"groups are nested deeper than {_MAX_DEPTH} levels")
+    tree = {}
+    for name in group:
+        count[0] += 1
+        if count[0] > _MAX_NODES:
+            raise ValueError(f"more than {_MAX_NODES} objects")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{group.name}/{name} is a soft or external link; links are refused")
+        node = group[name]
+        if isinstance(node, h5py.Group):
+            tree[name] = _read_object(node, depth + 1, count)
+        elif isinstance(node, h5py.Dataset):
+            if _text_attr(node, "type") != "scale":
+                tree[name] = _read_dataset(node)
+        else:
+            raise ValueError(f"{group.name}/{name} is neither a group nor a dataset")
+    return tree
+
+
+def _read_object(group: h5py.Group, depth: int, count: list[int]) -> Any:
+    values = _read_members(group, depth, count)
+    kind = _text_attr(group, "kind")
+    if not kind:
+        return values
+    if kind == "grid":
+        return _read_grid(values)
+    classes = _kinds()
+    if kind not in classes:
+        raise ValueError(f"{group.name} holds a {kind!r}, which this version of fpsolve does not know")
+    return _read_record(classes[kind], values)
+
+
+def _read_dataset(node: h5py.Dataset) -> Any:
+    tag = _text_attr(node, "type")
+    if node.shape is None:
+        return None
+    if node.dtype.kind not in "biufcS":
+        raise ValueError(f"{node.name} has the data type {node.dtype}; only numbers, booleans and fixed-length text are read")
+    if node.external or node.is_virtual:
+        raise ValueError(f"{node.name} keeps its data in another file; that is refused")
+    size, stored = node.size * node.dtype.itemsize, node.id.get_storage_size()
+    if size > _CHUNK_BYTES and size > _MAX_INFLATE * stored:
+        raise ValueError(f"{node.name} claims {size} bytes but stores {stored}: no honest file does")
+    data = node[()]
+    if tag in ("str", "json"):
+        text = bytes(data).decode("utf-8")
+        return text if tag == "str" else json.loads(text)
+    if node.dtype.kind == "S":
+        decoded = np.char.decode(np.asarray(data), "utf-8")
+        return [str(s) for s in decoded] if tag == "strings" else decoded
+    for python, name, _ in _SCALARS:
+        if tag == name:
+            return python(data)
+    return data if isinstance(data, np.ndarray) else np.asarray(data, dtype=node.dtype)  # keeps the byte order

@@ -1,0 +1,204 @@
+"""The command line: ``fpsolve demo | validate | show | env``.
+
+Exit codes: 0 done, 1 a check or a computation failed, 2 wrong usage or input, 130 interrupted. Whatever a subcommand needs is
+imported inside it, so that ``fpsolve --help`` loads nothing but argparse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fpsolve import __version__
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  fpsolve demo                       train a network on real digits, predict the variance of its weights, compare
+  fpsolve demo --data mnist --quick  the same on an MNIST subset (IDX files under $FPSOLVE_DATA/mnist), shorter run
+  fpsolve validate --list            which claims of the theory can be checked
+  fpsolve validate --quick           check all of them; exit code 1 if one fails
+  fpsolve show demo/run.h5           what is in a result file
+  fpsolve env                        versions, processor, threads, cache folder
+
+environment:
+  FPSOLVE_DATA       folder of data sets (mnist/ with the IDX files)
+  FPSOLVE_CACHE_DIR  folder of compiled kernels (default: the user's cache folder)
+"""
+_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "h5py", "matplotlib", "sympy", "tqdm")
+_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; the process's own by default.
+
+    Returns
+    -------
+    int
+        0 done, 1 a check or a computation failed, 2 wrong usage or input, 130 interrupted.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    fpsolve 0.1.0
+    0
+    """
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed the help text or the usage error
+        return int(stop.code or 0)
+    try:
+        code = int(args.command(args))
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+        return code
+    except KeyboardInterrupt:
+        print("fpsolve: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe (head, less) has gone: not an error, but nothing more can be printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if args.debug:
+            raise
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    """Print an expected error as one line and return its exit code; let any other one through with its traceback."""
+    from fpsolve.errors import FpsolveError
+
+    if not isinstance(error, (ValueError, TypeError, OSError, ImportError, FpsolveError)):
+        raise error
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"fpsolve: error: {text}", file=sys.stderr)
+    return 1 if isinstance(error, FpsolveError) else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fpsolve",
+        description="Stochastic gradient descent as a stochastic process: theory, Fokker-Planck and paths, checked "
+        "against each other and against real networks.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fpsolve {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="from a real network's SGD noise to a checked prediction")
+    demo.add_argument("--data", default="digits", choices=("digits", "mnist"), help="data set (default: %(default)s)")
+    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for figures and run.h5 (default: %(default)s)")
+    demo.add_argument("--quick", action="store_true", help="a shorter run with larger error bars")
+    demo.add_argument("--seed", type=_seed, default=0, help="seed of every random number (default: %(default)s)")
+    demo.add_argument("--no-progress", action="store_true", help="no progress bars")
+    demo.set_defaults(command=_demo)
+
+    validate = commands.add_parser("validate", help="check claims of the theory against simulation")
+    validate.add_argument("names", nargs="*", metavar="NAME", help="claims or groups of claims (default: all)")
+    length = validate.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="fewer samples, every claim (the default)")
+    length.add_argument("--full", action="store_true", help="full sample sizes")
+    validate.add_argument("--list", action="store_true", help="list the claims and stop")
+    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for validation.json and figures")
+    validate.add_argument("--no-progress", action="store_true", help="no progress bars")
+    validate.set_defaults(command=_validate)
+
+    show = commands.add_parser("show", help="what is in a result file")
+    show.add_argument("file", metavar="FILE", help="an HDF5 file written by fpsolve or nets")
+    show.set_defaults(command=_show)
+
+    env = commands.add_parser("env", help="versions, processor, threads, cache folder")
+    env.set_defaults(command=_env)
+    return parser
+
+
+def _seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give an integer >= 0, e.g. 0")
+    return value
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from nets.demo import main as demo
+
+    progress = not args.no_progress
+    return demo(data=args.data, out=args.out, quick=args.quick, progress=progress, seed=args.seed)
+
+
+def _validate(args: argparse.Namespace) -> int:
+    try:
+        import fpsolve_validation as validation
+    except ModuleNotFoundError as error:
+        if error.name != "fpsolve_validation":
+            raise
+        raise ImportError(
+            "the validation package is not installed; install fpsolve with pip (from a checkout: pip install -e .)"
+        ) from None
+    claims = validation.select(validation.discover(), args.names)
+    if args.list:
+        print(validation.listing(claims))
+        return 0
+    return validation.run(claims, quick=not args.full, out=Path(args.out), progress=not args.no_progress)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from fpsolve._show import describe_file
+
+    for line in describe_file(args.file):
+        print(line)
+    return 0
+
+
+def _env(args: argparse.Namespace) -> int:
+    rows = list(_environment())
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _environment() -> Iterable[tuple[str, str]]:
+    """Name and value of everything that decides speed and bit patterns."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    yield "fpsolve", f"{__version__} ({Path(__file__).parent})"
+    yield "python", f"{platform.python_version()} ({sys.executable})"
+    for package in _PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, "not installed"
+    yield "system", platform.platform()
+    yield from _processor()
+    for name in _THREAD_VARIABLES:
+        yield name, os.environ.get(name, "not set")
+    from fpsolve._codegen import cache_folder
+
+    yield "kernel cache", str(cache_folder())
+    data = os.environ.get("FPSOLVE_DATA")
+    found = "" if data is None or Path(data).is_dir() else " (no such folder)"
+    yield "FPSOLVE_DATA", f"{data}{found}" if data else "not set"
+
+
+def _processor() -> Iterable[tuple[str, str]]:
+    from llvmlite import binding
+
+    features = sorted(name for name, on in binding.get_host_cpu_features().items() if on)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield "processor", f"{binding.get_host_cpu_name()}, {usable} of {os.cpu_count()} cores usable"
+    yield "features", " ".join(features)

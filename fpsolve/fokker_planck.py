@@ -1,0 +1,402 @@
+r"""Fokker-Planck engine: the generator of a process on a grid, and the questions that linear algebra answers about it.
+
+The density obeys dp/dt = -div(a p - D grad p) with a = b - div D. In every cell Selling's decomposition writes D as a sum of
+nonnegative weights w_e e e^T along integer offsets e; along each edge the flux is exponentially fitted (Scharfetter-Gummel) to the
+part of the drift that the noise balances and central for the rest. The result is a matrix of rates Q_ij >= 0 between cells.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _markov
+from ._discretize import Stencil, assemble, build_stencil, exit_generator
+from .grid import Grid, Region
+from .results import Density, DensitySeries, Estimate, Field
+
+__all__ = ["FokkerPlanck"]
+
+_log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+#: Mass in the outermost cells of reflecting sides from which a stationary density is said to lean on its walls.
+_WALL_MASS = 1e-3
+#: Exponent per edge from which a cell is too coarse for its noise, and the mass in such cells that earns a warning.
+_PECLET, _PECLET_MASS = 4.0, 0.01
+
+
+class FokkerPlanck:
+    """The Fokker-Planck equation of a process on a grid, discretised as a Markov generator.
+
+    Parameters
+    ----------
+    process : Process
+        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D.
+    grid : Grid
+        Cells, walls and boundary conditions.
+    scheme : {"monotone"}
+        Nonnegative rates: positivity, exact mass, and answers free of subtractions whatever the barrier.
+    max_offset : int
+        Longest offset, in cells, along which mass may jump; strong anisotropy at an angle needs long offsets. What the cap adds to
+        D is in `added_diffusion`.
+
+    Attributes
+    ----------
+    generator : scipy.sparse.csr_matrix (n, n)
+        Rates Q_ij >= 0 from cell i to cell j (cells in C order); Q_ii = -sum_j Q_ij - kill_i.
+    kill : array (n,)
+        Rates of leaving through absorbing walls; the rows of the generator plus kill sum to zero.
+    added_diffusion : array of grid.shape
+        Largest eigenvalue of what is added to D: by capped offsets, by shorter edges next to reflecting walls, and by upwind
+        differences where the noise cannot carry the drift.
+    exponent : array of grid.shape
+        Largest drift exponent |e . D^-1 (b - div D)| of the edges of each cell, inf where the drift has a part without noise.
+        The noise is resolved where it is below about 4.
+    warnings : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If dimensions differ, the dimension is above 2, D is not symmetric positive semi-definite (the message names grid point and
+        eigenvalue), or drift or D is not finite at a grid point.
+    TypeError
+        If `process` or `grid` is not one.
+
+    Notes
+    -----
+    Second order in the cell width where D is positive definite and resolved, first order along directions without noise. Where
+    `process.log_density` is known, exp(-Phi) at the centres is in detailed balance on every edge.
+
+    Examples
+    --------
+    >>> from fpsolve.grid import Grid
+    >>> from fpsolve.noise import Noise
+    >>> from fpsolve.process import Process
+    >>> process = Process.ornstein_uhlenbeck([[1.0, 0.6], [-0.3, 0.8]], Noise.isotropic(0.5))
+    >>> fp = FokkerPlanck(process, Grid((-5, 5, 64), (-5, 5, 64)))
+    >>> p = fp.stationary()
+    >>> bool(abs(p.mass - 1) < 1e-12), bool(p.values.min() >= 0)
+    (True, True)
+    >>> p.covariance()
+    array([[ 0.5612, -0.1020],
+           [-0.1020,  0.5867]])
+    """
+
+    def __init__(self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16) -> None:
+        _check_arguments(process, grid, scheme, max_offset)
+        self.process, self.grid, self.scheme, self.max_offset = process, grid, scheme, int(max_offset)
+        self._stencil = build_stencil(process, grid, self.max_offset)
+        self.generator, self.kill, exponent = assemble(self._stencil)
+        self.exponent = exponent.reshape(grid.shape)
+        upwind = 0.5 * np.max(np.abs(self._stencil.rest) * self._stencil.spacing, axis=1)
+        self.added_diffusion = (self._stencil.clipped + upwind).reshape(grid.shape)
+        self.warnings = tuple(_cap_warning(process, grid, self._stencil))
+        for text in self.warnings:
+            _log.warning(text)
+
+    @property
+    def method(self) -> str:
+        """What is solved, in words."""
+        fitted = "detailed balance" if self._stencil.use_phi else "fitted drift"
+        return f"Fokker-Planck, {self.scheme} scheme ({fitted})"
+
+    def __repr__(self) -> str:
+        reach = int(np.abs(self._stencil.offsets[self._stencil.weights > 0]).max(initial=1))
+        lines = [f"FokkerPlanck on {self.grid!r}", f"  process: {self.process!r}", f"  {self.method}",
+                 f"  {self.generator.nnz} rates, offsets up to {reach}"]  # fmt: skip
+        return "\n".join([*lines, *(f"  warning: {w}" for w in self.warnings)])
+
+    # ---- forward ----------------------------------------------------------------------------------------------------
+
+    def stationary(self) -> Density:
+        """The stationary density, nonnegative and of mass one, by elimination without subtractions.
+
+        Returns
+        -------
+        Density
+
+        Raises
+        ------
+        ValueError
+            If a side is absorbing (nothing stays), or the cells fall into classes that never reach each other.
+
+        Examples
+        --------
+        >>> from fpsolve import Grid, Noise, Potential, Process
+        >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+        >>> FokkerPlanck(process, Grid((-8, 8, 400))).stationary().covariance()
+        array([[1.000]])
+        """
+        if np.any(self.kill > 0.0):
+            raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
+                             "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
+        mass = _markov.stationary(self.generator, shape=self.grid.shape)
+        return Density(self._values(mass), self.grid, method=self.method,
+                       warnings=(*self.warnings, *self._mass_warnings(mass)), solver_info={"cells": self.grid.size})  # fmt: skip
+
+    def evolve(
+        self, rho0: Any, t: float | Sequence[float], rtol: float = 1e-6, method: str | None = None
+    ) -> Density | DensitySeries:
+        """The density at time `t`, or at several times, from the initial density `rho0`.
+
+        Parameters
+        ----------
+        rho0 : Density, array of grid.shape, callable, or ("gaussian", mean, cov)
+            A callable gets points (n, d) and returns n values; it and the Gaussian are normalised on the grid. Arrays are taken as
+            they are, as point values at the cell centres.
+        t : float or increasing sequence of floats
+            Times >= 0.
+        rtol : float
+            Error of the time integration relative to the mass.
+        method : None or "positive"
+            "positive": nonnegative to rounding; the default may be negative within rtol, reported by `negative_mass`.
+
+        Returns
+        -------
+        Density for a number `t`, DensitySeries for a sequence.
+
+        Raises
+        ------
+        ValueError
+            For a wrong shape, negative or non-finite values, bad times, or an unknown method.
+
+        Examples
+        --------
+        >>> from fpsolve import Grid, Noise, Potential, Process
+        >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+        >>> fp = FokkerPlanck(process, Grid((-8, 8, 400)))
+        >>> p = fp.evolve(("gaussian", [2.0], [[0.25]]), 1.0)
+        >>> p.mean(), p.covariance()                       # 2 exp(-1) and 1 - 0.75 exp(-2)
+        (array([0.736]), array([[0.898]]))
+        """
+        times = np.atleast_1d(np.asarray(t, float))
+        if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
+            raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
+        if not (isinstance(rtol, (int, float)) and 0.0 < rtol < 1.0):
+            raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
+        if method not in (None, "positive"):
+            raise ValueError(f"method must be None or 'positive', got {method!r}")
+        values, start_notes = _initial(rho0, self.grid)
+        mass0 = (values * self.grid.cell_volumes).ravel()
+        masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+        label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"
+        notes = (*self.warnings, *start_notes, *self._mass_warnings(masses[-1]))
+        series = DensitySeries(times, np.stack([self._values(m) for m in masses]), self.grid, label, notes, info)
+        return series if np.ndim(t) else series[0]
+
+    def _values(self, mass: Array) -> Array:
+        return np.asarray(mass.reshape(self.grid.shape) / self.grid.cell_volumes)
+
+    def _mass_warnings(self, mass: Array) -> list[str]:
+        """Reflecting walls that hold visible mass; cells too coarse for the noise where the mass is."""
+        total = float(mass.sum())
+        if not total > 0.0:
+            return []
+        out, cells = [], mass.reshape(self.grid.shape)
+        for axis, sides in enumerate(self.grid.boundary):
+            for name, at, side in zip(("low", "high"), (0, -1), sides, strict=True):
+                share = float(np.take(cells, at, axis).sum()) / total
+                if side == "reflecting" and share > _WALL_MASS:
+                    out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
+                               "if the wall is not meant, enlarge the box")  # fmt: skip
+        share = float(cells[self.exponent > _PECLET].sum()) / total
+        if share > _PECLET_MASS:
+            out.append(f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
+                       f"{self.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells")  # fmt: skip
+        return out
+
+    # ---- backward ---------------------------------------------------------------------------------------------------
+
+    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Any:
+        """Mean time of leaving a region, E_x[first time with g(x) >= 0], as a function of the start x.
+
+        Solves b.grad tau + D:hess tau = -1 inside and tau = 0 at the surface g = 0, which is resolved inside the cells. A box
+        side with g >= 0 is an exit whatever the boundary; an absorbing side ends the path as well; other sides keep theirs.
+
+        Parameters
+        ----------
+        region : Region
+        at : array (d,), optional
+            One start point. Then the answer is an Estimate with the error found on the grid with half as many cells per axis.
+
+        Returns
+        -------
+        Field (zero outside the region, inf and a warning where leaving is not certain), or Estimate if `at` is given.
+
+        Raises
+        ------
+        ValueError
+            If the region contains no cell, nothing can leave it, or `at` is not inside.
+
+        Examples
+        --------
+        >>> from fpsolve import Grid, Noise, Potential, Process, Region
+        >>> process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+        >>> fp = FokkerPlanck(process, Grid((-2, 2, 100)))
+        >>> tau = fp.mean_exit_time(Region.ball([0.0], 1.0))
+        >>> float(tau.at([0.0]))                             # (1 - x^2)/(2 D)
+        1.000
+        >>> fp.mean_exit_time(Region.ball([0.0], 1.0), at=[0.5]).value
+        0.750
+        """
+        inside, log_tau = self._log_exit_time(region)
+        tau = np.where(inside, np.exp(np.minimum(log_tau, 709.7)), 0.0)
+        tau = np.where(inside & (log_tau > 709.7), np.inf, tau)
+        notes = list(self.warnings)
+        stuck = int(np.count_nonzero(inside & np.isposinf(log_tau)))
+        if stuck:
+            notes.append(f"{stuck} cells of the region cannot leave it for certain; their mean exit time is inf")
+            _log.warning(notes[-1])
+        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes),
+                      method=f"{self.method}, exit from {region!r}")  # fmt: skip
+        if at is None:
+            return field
+        return self._exit_estimate(region, np.atleast_1d(np.asarray(at, float)), inside, log_tau)
+
+    def _exit_estimate(self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array) -> Estimate:
+        index = self.grid.index(x0)
+        if not region.contains(x0) or not inside[index]:
+            raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+        fine = _log_at(self.grid, log_tau, inside, x0)
+        half = self.grid.coarsen()
+        coarse_inside, coarse_log = FokkerPlanck(self.process, half, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
+        coarse = _log_at(half, coarse_log, coarse_inside, x0)
+        ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
+        value = math.exp(fine) if fine < 709.7 else math.inf
+        # second order: fine - exact = (coarse - fine)/(ratio^2 - 1)
+        relative = abs(math.expm1(min(coarse - fine, 700.0))) / (ratio**2 - 1.0) if math.isfinite(fine) else math.inf
+        error = value * relative if math.isfinite(value) else math.inf
+        return Estimate(value, discretization_error=error, log_value=fine, unit="time", method=f"{self.method}, two grids")
+
+    def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array]:
+        """Cells inside and ln tau there (-inf outside), both of grid.shape."""
+        if not isinstance(region, Region):
+            raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
+        inside = region.mask(self.grid)
+        rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
+        if not np.any(kill[inside.ravel()] > 0.0):
+            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or periodic")
+        with np.errstate(divide="ignore"):
+            log_tau = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=inside.ravel().astype(float), log=True)
+        return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf)
+
+    def _phi_at(self, points: Array) -> Array:
+        """-log density at points, empty where it is not known."""
+        return -np.asarray(self.process.log_density(points), float) if self._stencil.use_phi else np.empty(0)
+
+
+# ---- checks and coefficients ----------------------------------------------------------------------------------------------
+
+
+def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> None:
+    if not all(hasattr(process, name) for name in ("dim", "drift", "diffusion", "divergence", "log_density")):
+        raise TypeError(f"FokkerPlanck needs a Process, got {type(process).__name__}: {process!r}")
+    if not isinstance(grid, Grid):
+        raise TypeError(f"FokkerPlanck needs a Grid, got {type(grid).__name__}: {grid!r}")
+    if scheme != "monotone":
+        raise ValueError(f"scheme must be 'monotone', got {scheme!r}")
+    if process.dim != grid.dim:
+        raise ValueError(f"the process is {process.dim}-D, the grid is {grid.dim}-D; give one axis (lo, hi, n) per coordinate")
+    if grid.dim > 2:
+        raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
+    if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
+        raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
+
+
+def _cap_warning(process: Any, grid: Grid, st: Stencil) -> list[str]:
+    """Say where capped offsets add more than a tenth of the smallest eigenvalue to D."""
+    worst = np.flatnonzero(st.clipped_by_cap > 0.0)
+    if worst.size == 0:
+        return []
+    points = grid.points()[worst]
+    smallest = np.maximum(np.linalg.eigvalsh(process.diffusion(points))[:, 0], 0.0)
+    bad = st.clipped_by_cap[worst] > 0.1 * smallest
+    if not bad.any():
+        return []
+    i = int(np.argmax(np.where(bad, st.clipped_by_cap[worst], 0.0)))
+    return [f"in {int(bad.sum())} cells the longest offset allowed adds more than 10 % of its smallest eigenvalue to D (most at "
+            f"x = {points[i].tolist()}: {st.clipped_by_cap[worst][i]:.3g} to {smallest[i]:.3g}); raise max_offset, or use cells "
+            "of another shape"]
+
+
+# ---- initial densities ----------------------------------------------------------------------------------------------------
+
+
+def _initial(rho0: Any, grid: Grid) -> tuple[Array, list[str]]:
+    """Point values of grid.shape and warnings."""
+    notes: list[str] = []
+    if isinstance(rho0, Density):
+        if rho0.grid != grid:
+            raise ValueError(f"rho0 lives on {rho0.grid!r}, the solver on {grid!r}; pass rho0.at as a callable to interpolate")
+        return rho0.values, notes
+    if isinstance(rho0, tuple) and len(rho0) > 0 and isinstance(rho0[0], str):
+        values = _gaussian(rho0, grid, notes)
+    elif callable(rho0):
+        values = np.asarray(rho0(grid.points()), float)
+        if values.shape != (grid.size,):
+            raise ValueError(f"rho0 must return {grid.size} values for points of shape {(grid.size, grid.dim)}, "
+                             f"got shape {values.shape}")  # fmt: skip
+        values = values.reshape(grid.shape)
+    else:
+        values = np.asarray(rho0, float)
+        if values.shape != grid.shape:
+            raise ValueError(f"rho0 must have the shape {grid.shape} of the grid, got {values.shape}")
+    bad = ~(np.isfinite(values) & (values >= 0.0))
+    if bad.any():
+        i = int(np.argmax(bad.ravel()))
+        raise ValueError(f"rho0 must be finite and >= 0, got {values.ravel()[i]} at x = {grid.points()[i].tolist()}")
+    mass = float((values * grid.cell_volumes).sum())
+    if not mass > 0.0:
+        raise ValueError(f"rho0 has no mass on {grid!r}; is it inside the box and wider than a cell?")
+    given = callable(rho0) or isinstance(rho0, tuple)
+    return (values / mass if given else values), notes
+
+
+def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
+    if len(spec) != 3 or spec[0] != "gaussian":
+        raise ValueError(f"rho0 must be a Density, an array, a callable or ('gaussian', mean, cov), got {spec!r}")
+    d = grid.dim
+    mean, cov = np.atleast_1d(np.asarray(spec[1], float)), np.atleast_2d(np.asarray(spec[2], float))
+    if mean.shape != (d,) or cov.shape != (d, d):
+        raise ValueError(f"a Gaussian in {d}-D needs a mean of shape ({d},) and a covariance ({d}, {d}), "
+                         f"got {mean.shape}, {cov.shape}")  # fmt: skip
+    if not np.allclose(cov, cov.T) or not np.all(np.linalg.eigvalsh(cov) > 0.0):
+        raise ValueError(f"the covariance of rho0 must be symmetric and positive definite, got {cov.tolist()}")
+    widest = max(float(w.max()) for w in grid.widths)
+    narrow = math.sqrt(float(np.linalg.eigvalsh(cov)[0]))
+    if narrow < widest:
+        notes.append(f"rho0 is narrower ({narrow:.3g}) than a cell ({widest:.3g}); use more cells or a wider start")
+    y = grid.points() - mean
+    exponent = -0.5 * np.sum(y * np.linalg.solve(cov, y.T).T, axis=1)
+    return np.exp(exponent - exponent.max()).reshape(grid.shape)
+
+
+def _log_at(grid: Grid, log_tau: Array, inside: NDArray[np.bool_], x: Array) -> float:
+    """ln tau at a point: product of cubics through four cells per axis, bilinear where those are not all inside."""
+    for order in (4, 2):
+        cells, weights = [], []
+        for axis, (centers, sides) in enumerate(zip(grid.centers, grid.boundary, strict=True)):
+            n, step = len(centers), float(grid.widths[axis][0])
+            at = (x[axis] - centers[0]) / step
+            first = math.floor(at) - (order // 2 - 1)
+            if sides[0] != "periodic":
+                first = min(max(first, 0), max(n - order, 0))
+            nodes = np.arange(first, first + min(order, n))
+            weights.append([math.prod((at - q) / (p - q) for q in nodes if q != p) for p in nodes])
+            cells.append(nodes % n)
+        block = np.ix_(*cells)
+        if inside[block].all() and np.isfinite(log_tau[block]).all():
+            top = float(log_tau[block].max())
+            value = np.exp(log_tau[block] - top)
+            for w in weights:
+                value = np.tensordot(np.asarray(w), value, axes=(0, 0))
+            if float(value) > 0.0:
+                return top + math.log(float(value))
+    return float(log_tau[grid.index(x)])

@@ -1,0 +1,471 @@
+"""Grids of cells, and regions (open sets g < 0) whose exit is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
+from .expressions import parse, split_names
+
+__all__ = ["BOUNDARIES", "Grid", "Region"]
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+#: What may stand at a side of the box.
+BOUNDARIES = ("reflecting", "absorbing", "periodic")
+
+
+class Grid:
+    """A box of cells with uniform axes; values belong to the cell centres.
+
+    Parameters
+    ----------
+    *axes : (lo, hi, n)
+        One per dimension: the box reaches from `lo` to `hi` (the walls) and has `n` >= 2 cells; centres lie half a cell inside.
+    boundary : str or sequence
+        "reflecting" (no flux, the default), "absorbing" (density zero at the wall, mass is lost) or "periodic" for all sides, or
+        one entry per axis, each a name or a pair (low side, high side). In 1-D a pair of names means the two sides.
+
+    Attributes
+    ----------
+    dim : int
+    shape : tuple of int
+    size : int
+        Number of cells.
+    axes : tuple of (lo, hi, n)
+    boundary : tuple of (low, high)
+        Names of both sides, one pair per axis.
+    centers, edges, widths : tuple of 1-D arrays
+        Per axis: n centres, n + 1 edges, n widths.
+    cell_volumes : array of `shape`
+
+    Raises
+    ------
+    ValueError
+        For an axis that is not (lo, hi, n) with finite lo < hi and n >= 2, an unknown boundary name (the message names the
+        nearest one), or an axis that is periodic on one side only.
+    TypeError
+        If n is not an integer.
+
+    Examples
+    --------
+    >>> grid = Grid((-2.0, 2.0, 4), (0.0, 1.0, 2), boundary=["reflecting", "periodic"])
+    >>> grid.shape, grid.centers[0].tolist(), grid.boundary[1]
+    ((4, 2), [-1.5, -0.5, 0.5, 1.5], ('periodic', 'periodic'))
+    >>> grid
+    Grid((-2, 2, 4), (0, 1, 2), boundary=['reflecting', 'periodic'])
+    >>> float(grid.cell_volumes.sum())
+    4.0
+    """
+
+    def __init__(self, *axes: Sequence[Any], boundary: str | Sequence[Any] = "reflecting") -> None:
+        if not axes:
+            raise ValueError("a Grid needs at least one axis (lo, hi, n), e.g. Grid((-2, 2, 200))")
+        self._axes = tuple(_check_axis(axis, k) for k, axis in enumerate(axes))
+        self._boundary = _check_boundary(boundary, len(axes))
+        edges = [lo + (hi - lo) * np.arange(n + 1) / n for lo, hi, n in self._axes]
+        self._edges = tuple(map(_frozen, edges))
+        self._centers = tuple(_frozen(0.5 * (e[1:] + e[:-1])) for e in edges)
+        self._widths = tuple(_frozen(np.full(n, (hi - lo) / n)) for lo, hi, n in self._axes)
+
+    @property
+    def axes(self) -> tuple[tuple[float, float, int], ...]:
+        """(lo, hi, n) of every axis."""
+        return self._axes
+
+    @property
+    def boundary(self) -> tuple[tuple[str, str], ...]:
+        """Names of the low and the high side of every axis."""
+        return self._boundary
+
+    @property
+    def dim(self) -> int:
+        """Number of axes."""
+        return len(self._axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells along every axis."""
+        return tuple(n for _, _, n in self._axes)
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return math.prod(self.shape)
+
+    @property
+    def centers(self) -> tuple[Array, ...]:
+        """Cell centres, one array per axis."""
+        return self._centers
+
+    @property
+    def edges(self) -> tuple[Array, ...]:
+        """Cell edges, one array of n + 1 numbers per axis."""
+        return self._edges
+
+    @property
+    def widths(self) -> tuple[Array, ...]:
+        """Cell widths, one array per axis."""
+        return self._widths
+
+    @functools.cached_property
+    def cell_volumes(self) -> Array:
+        """Volume of every cell, array of `shape`."""
+        return _frozen(functools.reduce(np.multiply.outer, self._widths))
+
+    def points(self) -> Array:
+        """Cell centres as an array (size, dim), last axis fastest (C order).
+
+        Examples
+        --------
+        >>> Grid((0.0, 2.0, 2), (0.0, 4.0, 2)).points().tolist()
+        [[0.5, 1.0], [0.5, 3.0], [1.5, 1.0], [1.5, 3.0]]
+        """
+        return np.stack(np.meshgrid(*self._centers, indexing="ij"), axis=-1).reshape(-1, self.dim)
+
+    def index(self, point: ArrayLike) -> tuple[int, ...]:
+        """Index of the cell that contains a point of shape (dim,); periodic axes wrap.
+
+        Raises
+        ------
+        ValueError
+            If the point has the wrong shape or lies outside the box.
+
+        Examples
+        --------
+        >>> Grid((0.0, 1.0, 10)).index([0.31])
+        (3,)
+        """
+        x = np.atleast_1d(np.asarray(point, float))
+        if x.shape != (self.dim,):
+            raise ValueError(f"a point of this grid has shape ({self.dim},), got {x.shape}")
+        index = []
+        for k, (lo, hi, n) in enumerate(self._axes):
+            at = lo + (x[k] - lo) % (hi - lo) if self._boundary[k][0] == "periodic" else x[k]
+            if not lo <= at <= hi:
+                raise ValueError(f"the point {x.tolist()} lies outside the grid: axis {k} spans [{lo:g}, {hi:g}]")
+            index.append(min(n - 1, max(0, int(np.searchsorted(self._edges[k], at, side="right")) - 1)))
+        return tuple(index)
+
+    def coarsen(self) -> Grid:
+        """The grid of the same box with half as many cells per axis (rounded down, at least 2).
+
+        Examples
+        --------
+        >>> Grid((0.0, 1.0, 10)).coarsen().shape
+        (5,)
+        """
+        return Grid(*((lo, hi, max(2, n // 2)) for lo, hi, n in self._axes), boundary=self._boundary_argument())
+
+    def _boundary_argument(self) -> list[Any]:
+        return [low if low == high else (low, high) for low, high in self._boundary]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self._axes == other._axes and self._boundary == other._boundary
+
+    def __hash__(self) -> int:
+        return hash((self._axes, self._boundary))
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"({lo:g}, {hi:g}, {n})" for lo, hi, n in self._axes)
+        entries = self._boundary_argument()
+        boundary = entries[0] if all(e == entries[0] for e in entries) and isinstance(entries[0], str) else entries
+        return f"Grid({axes}, boundary={boundary!r})"
+
+
+def _frozen(array: Array) -> Array:
+    array.setflags(write=False)
+    return array
+
+
+def _check_axis(axis: Any, k: int) -> tuple[float, float, int]:
+    if isinstance(axis, str) or not hasattr(axis, "__len__") or len(axis) != 3:
+        raise ValueError(f"axis {k} must be (lo, hi, n), e.g. (-2.0, 2.0, 200), got {axis!r}")
+    lo, hi, n = axis
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"axis {k}: the number of cells must be an integer, got {n!r}")
+    if n < 2:
+        raise ValueError(f"axis {k}: at least 2 cells are needed, got n = {n}")
+    lo, hi = float(lo), float(hi)
+    if not (math.isfinite(lo) and math.isfinite(hi) and math.isfinite(hi - lo)):
+        raise ValueError(f"axis {k}: the walls must be finite numbers, got ({lo}, {hi})")
+    if lo >= hi:
+        raise ValueError(f"axis {k}: lo must be less than hi, got ({lo:g}, {hi:g})")
+    return lo, hi, int(n)
+
+
+def _check_boundary(boundary: Any, dim: int) -> tuple[tuple[str, str], ...]:
+    if isinstance(boundary, str):
+        entries: list[Any] = [boundary] * dim
+    elif hasattr(boundary, "__len__"):
+        entries = list(boundary)
+        if dim == 1 and len(entries) == 2 and all(isinstance(e, str) for e in entries):
+            entries = [tuple(entries)]
+    else:
+        raise TypeError(f"boundary must be a name or one entry per axis, got {boundary!r}")
+    if len(entries) != dim:
+        raise ValueError(f"boundary has {len(entries)} entries for {dim} axes: {boundary!r}; give one name, or one entry per axis")
+    return tuple(_check_sides(entry, k) for k, entry in enumerate(entries))
+
+
+def _check_sides(entry: Any, k: int) -> tuple[str, str]:
+    sides = (entry, entry) if isinstance(entry, str) else tuple(entry)
+    if len(sides) != 2:
+        raise ValueError(f"boundary of axis {k} must be a name or a pair (low side, high side), got {entry!r}")
+    for name in sides:
+        if name not in BOUNDARIES:
+            near = difflib.get_close_matches(str(name).lower(), BOUNDARIES, n=1, cutoff=0.0)
+            raise ValueError(f"unknown boundary {name!r} of axis {k}: did you mean {near[0]!r}? Known are {', '.join(BOUNDARIES)}")
+    if sides.count("periodic") == 1:
+        raise ValueError(f"axis {k} is periodic on one side only: {sides!r}; both sides must be periodic")
+    return sides[0], sides[1]
+
+
+class _FormulaCode(Code):
+    """Scalar source in x[i] and p[i] with its own parameter values, so that another radius compiles nothing."""
+
+    n_out = 1
+
+    def __init__(self, formula: str, dim: int, values: Sequence[float]) -> None:
+        self.formula, self.dim, self.values = formula, dim, np.array(values, float)
+
+    @property
+    def n_params(self) -> int:
+        return int(self.values.size)
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return self.values
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        return f"{inline}\ndef {name}(x, p):\n    return ({self.formula},)\n", {}
+
+
+class Region:
+    """The open set of points with g(x) < 0; the process escapes at the first time at which g >= 0.
+
+    Made by :meth:`ball`, :meth:`box`, :meth:`halfspace`, :meth:`sublevel`, :meth:`from_function` or :meth:`from_expression`.
+
+    Attributes
+    ----------
+    dim : int
+    code : Code
+        Scalar code of g, which the paths engine joins into its step loop.
+    params : dict
+        Parameter values of the code.
+    containing : array (dim,) or None
+        If given, only the connected component around this point counts (:meth:`sublevel`).
+
+    Examples
+    --------
+    >>> disc = Region.ball([0.0, 0.0], 2.0)
+    >>> disc.contains([[0.0, 1.9], [0.0, 2.0]]).tolist()
+    [True, False]
+    """
+
+    def __init__(
+        self, code: Code, params: Mapping[str, float] | None = None, *, name: str = "region", containing: ArrayLike | None = None
+    ) -> None:
+        self.code, self.dim, self.name = code, code.dim, name
+        self.params = dict(params or {})
+        self.containing = None
+        if containing is not None:
+            self.containing = _point(containing, self.dim, "containing")
+            if not self.contains(self.containing):
+                g = float(self.g(self.containing))
+                raise ValueError(f"{name}: the point {self.containing.tolist()} is not inside (g = {g:.6g}, must be < 0)")
+
+    @classmethod
+    def ball(cls, c: ArrayLike, r: float) -> Region:
+        """Points closer than `r` to `c`; g = |x - c| - r is the signed distance. A number `c` means 1-D.
+
+        Examples
+        --------
+        >>> float(Region.ball([0.0, 0.0], 2.0).g([3.0, 4.0]))
+        3.0
+        """
+        center, radius = _point(c, None, "centre"), _finite(r, "radius")
+        if radius <= 0.0:
+            raise ValueError(f"radius must be > 0, got {radius:g}")
+        d = center.size
+        squares = " + ".join(f"(x[{i}] - p[{i}])*(x[{i}] - p[{i}])" for i in range(d))
+        formula = f"sqrt({squares}) - p[{d}]" if d > 1 else "fabs(x[0] - p[0]) - p[1]"
+        return cls(_FormulaCode(formula, d, [*center, radius]), name=f"ball({center.tolist()}, {radius:g})")
+
+    @classmethod
+    def box(cls, lo: ArrayLike, hi: ArrayLike) -> Region:
+        """Points with lo < x < hi on every axis; g is the largest of the signed distances to the faces. Infinite faces are allowed.
+
+        Examples
+        --------
+        >>> Region.box([-1.0], [1.0]).g([[0.0], [3.0]]).tolist()
+        [-1.0, 2.0]
+        """
+        low, high = (np.atleast_1d(np.asarray(v, float)) for v in (lo, hi))
+        if low.shape != high.shape or low.ndim != 1 or not np.all(low < high):
+            raise ValueError(f"box needs lo < hi on every axis, got lo = {low.tolist()}, hi = {high.tolist()}")
+        d = low.size
+        # an open side is 1e300 away: infinities would make NaN in gradients of g
+        faces = [f for i in range(d) for f in (f"p[{i}] - x[{i}]", f"x[{i}] - p[{d + i}]")]
+        formula = functools.reduce(lambda a, b: f"fmax({a}, {b})", faces)
+        return cls(_FormulaCode(formula, d, [*np.clip(low, -1e300, 1e300), *np.clip(high, -1e300, 1e300)]),
+                   name=f"box({low.tolist()}, {high.tolist()})")  # fmt: skip
+
+    @classmethod
+    def halfspace(cls, n: ArrayLike, c: float) -> Region:
+        """Points with n.x < c; g = (n.x - c)/|n| is the signed distance to the plane.
+
+        Examples
+        --------
+        >>> Region.halfspace([3.0, 4.0], 5.0).contains([[0.0, 0.0], [1.0, 1.0]]).tolist()
+        [True, False]
+        """
+        normal, offset = _point(n, None, "normal"), _finite(c, "offset")
+        length = float(np.linalg.norm(normal))
+        if length == 0.0:
+            raise ValueError(f"the normal of a half-space must not be zero, got {normal.tolist()}")
+        d = normal.size
+        formula = " + ".join(f"p[{i}]*x[{i}]" for i in range(d)) + f" - p[{d}]"
+        code = _FormulaCode(formula, d, [*(normal / length), offset / length])
+        return cls(code, name=f"halfspace({normal.tolist()}, {offset:g})")
+
+    @classmethod
+    def sublevel(cls, U: Any, e: float, containing: ArrayLike | None = None) -> Region:
+        """Points with U(x) < e; with `containing`, only the connected component around that point.
+
+        On a grid the component is found by flood fill (:meth:`mask`). A continuous path from inside the component cannot leave it
+        without passing g >= 0, so paths need g only.
+
+        Examples
+        --------
+        >>> from fpsolve.potentials import double_well
+        >>> well = Region.sublevel(double_well(), 0.5, containing=[-1.0])
+        >>> well.contains([-1.0]), int(well.mask(Grid((-2.0, 2.0, 40))).sum())
+        (True, 8)
+        """
+        if not hasattr(U, "value_code"):
+            raise TypeError(f"sublevel needs a Potential, got {type(U).__name__}; for a function use Region.from_function")
+        level = _finite(e, "level")
+        code = DerivedCode([U.value_code, ConstantCode([level], U.dim)], 1, ["c0[0] - c1[0]"])
+        return cls(code, U.params, name=f"sublevel({level:g})", containing=containing)
+
+    @classmethod
+    def from_function(cls, g: Callable[..., Any], *, dim: int, params: Mapping[str, float] | None = None) -> Region:
+        """The set g(x, p) < 0 for a Python function that Numba can compile; p holds the values of `params` in order.
+
+        Examples
+        --------
+        >>> def g(x, p):
+        ...     return x[0]**2 + x[1]**2 - p[0]**2
+        >>> Region.from_function(g, dim=2, params={"r": 2.0}).contains([1.0, 1.0])
+        True
+        """
+        checked = {k: _finite(v, k) for k, v in (params or {}).items()}
+        return cls(FunctionCode(g, int(dim), 1, checked, "region"), checked, name=getattr(g, "__name__", "function"))
+
+    @classmethod
+    def from_expression(
+        cls, text: str, *, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None
+    ) -> Region:
+        """The set where an expression is negative.
+
+        Examples
+        --------
+        >>> Region.from_expression("x**2 + y**2 - r**2", variables="x y", params={"r": 2.0}).contains([1.0, 1.0])
+        True
+        """
+        names = split_names(variables)
+        checked = {k: _finite(v, k) for k, v in (params or {}).items()}
+        return cls(ExpressionCode([parse(text, [*names, *checked])], names, tuple(checked)), checked, name=str(text))
+
+    def g(self, x: ArrayLike) -> Array:
+        """g at points (..., dim) -> (...).
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not the dimension, or g is NaN at a point.
+        """
+        points = np.asarray(x, float)
+        if self.dim == 1 and points.ndim == 0:
+            points = points[None]
+        if points.ndim == 0 or points.shape[-1] != self.dim:
+            raise ValueError(f"points must have shape (..., {self.dim}), got {points.shape}")
+        values = self.code.evaluate(points, self.params)[..., 0]
+        if np.isnan(values).any():
+            at = points.reshape(-1, self.dim)[int(np.argmax(np.isnan(values).ravel()))]
+            raise ValueError(f"{self.name}: g is NaN at x = {at.tolist()}; it must be a number everywhere on the grid")
+        return np.asarray(values)
+
+    def contains(self, x: ArrayLike) -> Any:
+        """True where g(x) < 0; a bool for one point. The restriction to a component is not applied (see :meth:`mask`)."""
+        inside = self.g(x) < 0.0
+        return bool(inside) if inside.ndim == 0 else inside
+
+    def mask(self, grid: Grid) -> Mask:
+        """Cells whose centre is inside, array of grid.shape; with `containing` only those connected to it through cell faces.
+
+        Raises
+        ------
+        ValueError
+            If dimensions differ or no cell centre is inside.
+        """
+        if grid.dim != self.dim:
+            raise ValueError(f"{self.name} is {self.dim}-D, the grid is {grid.dim}-D")
+        inside: Mask = (self.g(grid.points()) < 0.0).reshape(grid.shape)
+        if not inside.any():
+            raise ValueError(f"{self.name} contains no cell centre of {grid!r}; use more cells or move the box")
+        return inside if self.containing is None else _component(inside, grid, self.containing, self.name)
+
+    def __repr__(self) -> str:
+        params = "".join(f", {k}={v:g}" for k, v in self.params.items())
+        where = "" if self.containing is None else f", containing={self.containing.tolist()}"
+        return f"Region({self.name}{params}{where})"
+
+
+def _component(inside: Mask, grid: Grid, point: Array, name: str) -> Mask:
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(inside)
+    at = labels[grid.index(point)]
+    if at == 0:
+        around = np.where(inside.ravel(), np.sum((grid.points() - point) ** 2, axis=1), np.inf)
+        nearest = int(np.argmin(around))
+        limit = float(sum(w.max() ** 2 for w in grid.widths))
+        if around[nearest] > limit:
+            raise ValueError(f"{name}: the component around {point.tolist()} contains no cell centre of {grid!r}; use more cells")
+        at = labels.ravel()[nearest]
+    members = {int(at)}
+    pairs = []
+    for axis, sides in enumerate(grid.boundary):
+        if sides[0] == "periodic":
+            low, high = np.take(labels, 0, axis).ravel(), np.take(labels, -1, axis).ravel()
+            joined = (low > 0) & (high > 0)
+            pairs += list(zip(low[joined].tolist(), high[joined].tolist(), strict=True))
+    while True:
+        more = {b for a, b in pairs if a in members} | {a for a, b in pairs if b in members}
+        if more <= members:
+            return np.isin(labels, list(members))
+        members |= more
+
+
+def _finite(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _point(value: ArrayLike, dim: int | None, what: str) -> Array:
+    point = np.atleast_1d(np.asarray(value, float))
+    if point.ndim != 1 or (dim is not None and point.size != dim) or not np.all(np.isfinite(point)):
+        raise ValueError(f"{what} must be {dim if dim is not None else 'a list of'} finite numbers, got {value!r}")
+    return point

@@ -1,0 +1,354 @@
+"""Pictures of results. Every function takes ``ax=None``, draws, and returns the Axes.
+
+Without an Axes a new Figure is made that pyplot does not know: nothing pops up, nothing has to be closed, and
+``ax.figure.savefig("name.png")`` writes it. rcParams stay as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fpsolve.results import Density, DensitySeries, EscapeTimes, Field, Trajectories
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpsolve.grid import Grid
+
+__all__ = ["plot_comparison", "plot_density", "plot_escape_times", "plot_field", "plot_trajectories"]
+
+Array = npt.NDArray[np.float64]
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.2, 4.0), layout="constrained").add_subplot()
+
+
+def _need(obj: object, types: tuple[type, ...], name: str) -> None:
+    if not isinstance(obj, types):
+        raise TypeError(f"{name} draws a {' or '.join(t.__name__ for t in types)}, got {type(obj).__name__}")
+
+
+def _names(labels: Sequence[str] | None, dim: int) -> list[str]:
+    if labels is None:
+        return ["$x$"] if dim == 1 else [f"$x_{{{i + 1}}}$" for i in range(dim)]
+    if len(labels) != dim:
+        raise ValueError(f"labels must have one name for each of {dim} dimensions, got {list(labels)}")
+    return list(labels)
+
+
+def _drawable(grid: "Grid", what: str) -> None:
+    if grid.dim > 2:
+        raise ValueError(f"{what}: a grid of dimension {grid.dim} cannot be drawn; take a marginal or a slice of 1 or 2 dimensions")
+
+
+def _map(ax: "Axes", grid: "Grid", values: Array, label: str, kwargs: Mapping[str, Any]) -> None:
+    style = {"cmap": "viridis", "rasterized": True, **kwargs}
+    image = ax.pcolormesh(grid.edges[0], grid.edges[1], np.ma.masked_invalid(values.T), **style)
+    ax.figure.colorbar(image, ax=ax, label=label)
+
+
+def _mass_levels(density: Density, fractions: Sequence[float]) -> Array:
+    """Density values whose superlevel sets hold the given fractions of the mass (highest-density regions)."""
+    values, mass = density.values.ravel(), np.maximum(density.cell_mass.ravel(), 0.0)
+    order = np.argsort(values)[::-1]
+    cumulative = np.cumsum(mass[order]) / mass.sum()
+    index = np.minimum(np.searchsorted(cumulative, np.sort(fractions)[::-1]), values.size - 1)
+    return np.unique(values[order][index])
+
+
+def plot_density(
+    density: Density | DensitySeries,
+    *,
+    ax: "Axes | None" = None,
+    contours: Sequence[float] = (0.5, 0.9, 0.99),
+    labels: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> "Axes":
+    """Draw a density: a line in 1-D, a colour map with contours in 2-D.
+
+    Parameters
+    ----------
+    density : Density or DensitySeries
+        Of a series, 1-D draws every time and 2-D the last.
+    ax : Axes, optional
+    contours : sequence of float
+        2-D: each contour encloses this fraction of the probability.
+    labels : sequence of str, optional
+        Names of the axes.
+    **kwargs
+        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something that is not a density, has more than two dimensions, or whose labels do not fit.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> grid = fps.Grid((-1.0, 1.0, 20))
+    >>> plot_density(fps.Density(np.full(20, 0.5), grid)).get_xlabel()
+    '$x$'
+    """
+    _need(density, (Density, DensitySeries), "plot_density")
+    grid = density.grid
+    _drawable(grid, "plot_density")
+    names = _names(labels, grid.dim)
+    ax = _axes(ax)
+    if grid.dim == 1:
+        many = list(density) if isinstance(density, DensitySeries) else [density]
+        for one in many:
+            text = {} if one.time is None else {"label": f"$t$ = {one.time:.4g}"}
+            ax.plot(grid.centers[0], one.values, **{**text, **kwargs})
+        if len(many) > 1:
+            ax.legend()
+        ax.set(xlabel=names[0], ylabel=f"$p({names[0].strip('$')})$")
+        return ax
+    one = density[-1] if isinstance(density, DensitySeries) else density
+    _map(ax, grid, one.values, r"$p$", kwargs)
+    levels = _mass_levels(one, contours) if len(contours) else np.array([])
+    if levels.size and levels[-1] > one.values.min():
+        ax.contour(*grid.centers, one.values.T, levels=levels, colors="white", linewidths=0.8)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    if one.time is not None:
+        ax.set_title(f"$t$ = {one.time:.4g}")
+    return ax
+
+
+def plot_field(
+    field: Field, *, ax: "Axes | None" = None, log: bool = False, labels: Sequence[str] | None = None, **kwargs: Any
+) -> "Axes":
+    """Draw a field: a line in 1-D, a colour map in 2-D; infinite values stay blank.
+
+    Parameters
+    ----------
+    field : Field
+    ax : Axes, optional
+    log : bool
+        Logarithmic values.
+    labels : sequence of str, optional
+    **kwargs
+        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `plot_density`.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> grid = fps.Grid((-1.0, 1.0, 20))
+    >>> plot_field(fps.Field(grid.centers[0], grid, name="committor")).get_ylabel()
+    'committor'
+    """
+    _need(field, (Field,), "plot_field")
+    grid = field.grid
+    _drawable(grid, "plot_field")
+    names = _names(labels, grid.dim)
+    ax = _axes(ax)
+    label = (field.name or "value") + (f" [{field.unit}]" if field.unit else "")
+    if grid.dim == 1:
+        ax.plot(grid.centers[0], np.where(np.isfinite(field.values), field.values, np.nan), **kwargs)
+        ax.set(xlabel=names[0], ylabel=label, yscale="log" if log else "linear")
+        return ax
+    if log:
+        from matplotlib.colors import LogNorm
+
+        kwargs = {"norm": LogNorm(), **kwargs}
+    values = np.where(field.values > 0.0, field.values, np.nan) if log else field.values
+    _map(ax, grid, values, label, kwargs)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def _survival(escapes: EscapeTimes) -> tuple[Array, Array]:
+    """Kaplan-Meier curve: product over event times of 1 - events / at risk; starts at (0, 1)."""
+    good = np.isfinite(escapes.times)
+    times, events = escapes.times[good], ~escapes.censored[good]
+    at, inverse = np.unique(times, return_inverse=True)
+    deaths = np.bincount(inverse, weights=events, minlength=at.size)
+    risk = times.size - np.concatenate([[0.0], np.cumsum(np.bincount(inverse, minlength=at.size))[:-1]])
+    return np.concatenate([[0.0], at]), np.concatenate([[1.0], np.cumprod(1.0 - deaths / risk)])
+
+
+def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bool = True, **kwargs: Any) -> "Axes":
+    """Draw the survival probability (Kaplan-Meier) on a logarithmic axis, and exp(-rate t).
+
+    Parameters
+    ----------
+    escapes : EscapeTimes
+    ax : Axes, optional
+    fit : bool
+        Draw the exponential with the maximum-likelihood rate.
+    **kwargs
+        For `Axes.step`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than EscapeTimes.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> escapes = fps.EscapeTimes([1.0, 2.0, 4.0], [False, False, True], np.zeros((3, 1)), t_max=4.0)
+    >>> plot_escape_times(escapes).get_yscale()
+    'log'
+    """
+    _need(escapes, (EscapeTimes,), "plot_escape_times")
+    ax = _axes(ax)
+    times, survival = _survival(escapes)
+    shown = survival > 0.0
+    ax.step(times[shown], survival[shown], where="post", **{"label": f"{escapes.n_events} escapes", **kwargs})
+    if fit and escapes.n_events:
+        rate = escapes.rate()
+        grid = np.linspace(0.0, float(times[-1]), 200)
+        ax.plot(grid, np.exp(-rate.value * grid), "k--", linewidth=1.0, label=f"$e^{{-kt}}$, $k$ = {rate.value:.4g} {rate.unit}")
+        ax.set_ylim(bottom=0.3 / max(escapes.n, 1))
+    ax.set(yscale="log", xlabel=f"$t$ [{escapes.unit}]", ylabel=r"$P(\tau > t)$")
+    ax.legend()
+    return ax
+
+
+def plot_trajectories(
+    trajectories: Trajectories,
+    *,
+    ax: "Axes | None" = None,
+    count: int = 20,
+    components: Sequence[int] = (0, 1),
+    labels: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> "Axes":
+    """Draw paths: against time in 1-D, in the plane of two components otherwise; final states where no path was recorded.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+    ax : Axes, optional
+    count : int
+        At most this many paths.
+    components : (int, int)
+        Of a state with two or more dimensions.
+    labels : sequence of str, optional
+        Names of the drawn components.
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else than Trajectories, or components that do not exist.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> plot_trajectories(fps.Trajectories(np.zeros((5, 2)), [1.0])).get_xlabel()
+    '$x_{1}$'
+    """
+    _need(trajectories, (Trajectories,), "plot_trajectories")
+    dim, states = trajectories.dim, trajectories.states
+    if dim > 1 and (len(components) != 2 or not all(0 <= c < dim for c in components)):
+        raise ValueError(f"components must be two of 0 ... {dim - 1}, got {tuple(components)}")
+    ax = _axes(ax)
+    if dim == 1:
+        name = _names(labels, 1)[0]
+        if states is None:
+            ax.hist(trajectories.final[np.isfinite(trajectories.final)], bins="auto", density=True, histtype="step", **kwargs)
+            ax.set(xlabel=name, ylabel=f"$p({name.strip('$')})$")
+        else:
+            ax.plot(trajectories.times, states[:, :count, 0], **{"linewidth": 0.7, **kwargs})
+            ax.set(xlabel=f"$t$ [{trajectories.unit}]", ylabel=name)
+        return ax
+    i, j = components
+    names = _names(labels, 2) if labels is not None else [f"$x_{{{c + 1}}}$" for c in components]
+    if states is None:
+        ax.plot(trajectories.final[:, i], trajectories.final[:, j], **{"marker": ".", "linestyle": "", "markersize": 2.0, **kwargs})
+    else:
+        ax.plot(states[:, :count, i], states[:, :count, j], **{"linewidth": 0.7, **kwargs})
+    ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def plot_comparison(
+    measured: npt.ArrayLike,
+    predictions: Mapping[str, npt.ArrayLike],
+    *,
+    errors: npt.ArrayLike | None = None,
+    ratio: bool = False,
+    ax: "Axes | None" = None,
+    quantity: str = r"variance $\langle w_k^2 \rangle$",
+) -> "Axes":
+    """Draw predicted against measured numbers, one per direction, with error bars on the measured ones.
+
+    Parameters
+    ----------
+    measured : array (n,)
+    predictions : dict of name to array (n,)
+    errors : array (n,), optional
+        Standard errors of the measured numbers.
+    ratio : bool
+        Draw predictions divided by the measured numbers; the bars are then the relative errors around 1.
+    ax : Axes, optional
+    quantity : str
+        What is compared.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or an error is negative.
+
+    Examples
+    --------
+    >>> ax = plot_comparison([1.0, 0.5], {"theory": [1.1, 0.48]}, errors=[0.1, 0.05], ratio=True)
+    >>> ax.get_ylabel()
+    'predicted / measured'
+    """
+    y = np.asarray(measured, dtype=np.float64)
+    e = np.zeros_like(y) if errors is None else np.asarray(errors, dtype=np.float64)
+    lines = {name: np.asarray(p, dtype=np.float64) for name, p in predictions.items()}
+    if y.ndim != 1 or e.shape != y.shape or any(p.shape != y.shape for p in lines.values()):
+        raise ValueError(
+            f"plot_comparison: measured, errors and predictions must all have one shape (n,), got {y.shape}, {e.shape}, "
+            f"{[p.shape for p in lines.values()]}"
+        )
+    if np.any(e < 0.0):
+        raise ValueError(f"plot_comparison: negative error {e.min()}")
+    ax = _axes(ax)
+    k = np.arange(1, y.size + 1)
+    scale = y if ratio else np.ones_like(y)
+    ax.errorbar(k, y / scale, yerr=e / np.abs(scale), fmt="ko", markersize=4.0, capsize=2.0, label="measured")
+    for marker, (name, p) in zip("sd^vx+*<>" * (1 + len(lines) // 9), lines.items(), strict=False):
+        ax.plot(k, p / scale, marker=marker, markersize=4.0, linewidth=0.8, alpha=0.8, label=name)
+    ax.set(xlabel="direction $k$", ylabel="predicted / measured" if ratio else quantity)
+    if not ratio and np.all(y > 0.0):
+        ax.set_yscale("log")
+    ax.legend()
+    return ax

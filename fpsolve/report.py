@@ -1,0 +1,140 @@
+"""Numbers from independent sources side by side."""
+
+import math
+from collections.abc import Sequence
+
+from fpsolve.results import Estimate, Table
+
+__all__ = ["compare"]
+
+_ITERATION = ("iteration", "1/iteration")
+_TIME = ("time", "1/time")
+
+
+def compare(
+    *estimates: Estimate | float, names: Sequence[str] | None = None, title: str = "Comparison", lr: float | None = None
+) -> Table:
+    """Put estimates of one quantity side by side; the first is the reference.
+
+    ratio = value / first value. z = (value - first) / sqrt(sum of both squared errors), empty where neither has an error.
+    Everything is converted to the unit of the first.
+
+    Parameters
+    ----------
+    *estimates : Estimate or float
+        A bare number is exact and has the unit of the first Estimate.
+    names : sequence of str, optional
+        Default: the methods.
+    title : str
+    lr : float, optional
+        Learning rate for conversions between time and iterations, where the estimates carry none.
+
+    Returns
+    -------
+    Table
+        Columns name, value, stderr, disc. error, unit, ratio, z, assumptions.
+
+    Raises
+    ------
+    ValueError
+        Without estimates; if `names` has another length; if units cannot be converted; if learning rates differ.
+    TypeError
+        For something that is neither an Estimate nor a number.
+
+    Examples
+    --------
+    >>> paths = Estimate(10.3, stderr=0.2, unit="time", lr=0.1, method="paths")
+    >>> chain = Estimate(99.0, stderr=3.0, unit="iteration", lr=0.1, method="chain")
+    >>> print(compare(paths, chain))
+    Comparison
+    name   value  stderr  disc. error  unit    ratio        z  assumptions
+    -----  -----  ------  -----------  ----  -------  -------  -----------
+    paths   10.3     0.2            0  time        1           none
+    chain    9.9     0.3            0  time  0.96117  -1.1094  none
+    """
+    if not estimates:
+        raise ValueError("compare needs at least one estimate")
+    if names is not None and len(names) != len(estimates):
+        raise ValueError(f"compare: {len(names)} names for {len(estimates)} estimates")
+    items = _wrap(estimates)
+    rates = {e.lr for e in items if e.lr is not None} | ({lr} if lr is not None else set())
+    if rates and not all(math.isclose(r, next(iter(rates)), rel_tol=1e-12) for r in rates):
+        raise ValueError(f"compare: the estimates belong to different learning rates {sorted(rates)}; compare like with like")
+    items = [_to_unit(e, items[0].unit, next(iter(rates), None)) for e in items]
+    labels = list(names) if names is not None else [e.method or f"estimate {i + 1}" for i, e in enumerate(items)]
+    rows = [
+        (
+            label,
+            _value(e),
+            e.stderr,
+            e.discretization_error,
+            e.unit,
+            _ratio(e, items[0]),
+            None if e is items[0] else _z(e, items[0]),
+            _verdict(e),
+        )
+        for label, e in zip(labels, items, strict=True)
+    ]
+    notes = [f"{label}: {a}" for label, e in zip(labels, items, strict=True) for a in e.assumptions if a.status != "held"]
+    return Table(title, ("name", "value", "stderr", "disc. error", "unit", "ratio", "z", "assumptions"), tuple(rows), tuple(notes))
+
+
+def _wrap(estimates: Sequence[Estimate | float]) -> list[Estimate]:
+    unit = next((e.unit for e in estimates if isinstance(e, Estimate)), "")
+    items = []
+    for e in estimates:
+        if isinstance(e, bool) or not isinstance(e, (Estimate, int, float)):
+            raise TypeError(f"compare takes Estimates and numbers, got {type(e).__name__}")
+        items.append(e if isinstance(e, Estimate) else Estimate(e, unit=unit, method="given"))
+    return items
+
+
+def _to_unit(e: Estimate, unit: str, lr: float | None) -> Estimate:
+    if e.unit == unit:
+        return e
+    for family, convert in ((_ITERATION, e.per_iteration), (_TIME, e.per_time)):
+        other = _TIME if family is _ITERATION else _ITERATION
+        if unit in family and e.unit in other and family.index(unit) == other.index(e.unit):
+            if e.lr is None and lr is None:
+                raise ValueError(f"compare: {e.unit!r} converts to {unit!r} only with a learning rate; pass lr=...")
+            return convert(lr if e.lr is None else None)
+    raise ValueError(
+        f"compare: {e.unit or 'a dimensionless number'!r} cannot be compared with {unit or 'a dimensionless number'!r}"
+    )
+
+
+def _beyond_doubles(e: Estimate) -> bool:
+    return e.log_value is not None and (e.value == 0.0 or math.isinf(e.value))
+
+
+def _value(e: Estimate) -> float | str:
+    return f"exp({e.log_value:.6g})" if _beyond_doubles(e) else e.value
+
+
+def _log(e: Estimate) -> float | None:
+    if e.log_value is not None:
+        return e.log_value
+    return math.log(e.value) if 0.0 < e.value < math.inf else None
+
+
+def _ratio(e: Estimate, first: Estimate) -> float | None:
+    if _beyond_doubles(e) or _beyond_doubles(first):
+        a, b = _log(e), _log(first)
+        if a is None or b is None:
+            return None
+        return math.exp(a - b) if a - b < 709.0 else math.inf
+    return e.value / first.value if first.value != 0.0 else None
+
+
+def _z(e: Estimate, first: Estimate) -> float | None:
+    error = math.hypot(e.error, first.error)
+    difference = e.value - first.value
+    return difference / error if error > 0.0 and math.isfinite(difference) else None
+
+
+def _verdict(e: Estimate) -> str:
+    if not e.assumptions:
+        return "none"
+    counts = {s: sum(a.status == s for a in e.assumptions) for s in ("held", "failed", "unknown")}
+    text = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+    return text + (": " + "; ".join(a.name for a in e.failed) if e.failed else "")

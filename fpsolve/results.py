@@ -1,0 +1,132 @@
+"""What the engines return: frozen records of arrays and scalars that print themselves, plot, save and compare equal.
+
+A leaf of the package: NumPy only at module level. ``.plot``, ``.save`` and ``.to_xarray`` import what they need when called.
+Numbers carry their errors (`Estimate`), their unit and the assumptions behind them (`Assumption`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+
+from fpsolve._ensembles import EscapeTimes, Trajectories
+from fpsolve._estimate import Assumption, Estimate, _Record, _require
+from fpsolve._fields import Density, DensitySeries, Field
+
+__all__ = [
+    "Assumption",
+    "Density",
+    "DensitySeries",
+    "EscapeTimes",
+    "Estimate",
+    "Field",
+    "Table",
+    "Trajectories",
+]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (float, np.floating)):
+        return f"{float(value):.5g}"
+    return str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table(_Record):
+    """Rows of numbers and words under column names; prints aligned.
+
+    Parameters
+    ----------
+    title : str
+    columns : sequence of str
+    rows : sequence of rows
+        Each as long as `columns`; cells are numbers, strings, booleans or None.
+    notes : sequence of str
+        Lines below the table.
+
+    Raises
+    ------
+    ValueError
+        If a row is not as long as `columns`.
+
+    Examples
+    --------
+    >>> print(Table("Rates", ["method", "rate"], [["theory", 0.125], ["paths", 0.13]], notes=["seed 1"]))
+    Rates
+    method   rate
+    ------  -----
+    theory  0.125
+    paths    0.13
+    seed 1
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(str(c) for c in self.columns))
+        object.__setattr__(self, "rows", tuple(tuple(_plain(c) for c in r) for r in self.rows))
+        object.__setattr__(self, "notes", tuple(str(n) for n in self.notes))
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"Table: row {i} has {len(row)} cells for {len(self.columns)} columns")
+
+    def column(self, name: str) -> list[Any]:
+        """All cells of the column `name`."""
+        if name not in self.columns:
+            raise ValueError(f"Table: no column {name!r}; there are {list(self.columns)}")
+        return [row[self.columns.index(name)] for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """The table as GitHub markdown, numbers right-aligned."""
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+        rule = ["---:" if right else "---" for right in self._right()]
+        body = [line([_cell(c) for c in row]) for row in self.rows]
+        notes = ["", *self.notes] if self.notes else []
+        return "\n".join([f"**{self.title}**", "", line(self.columns), line(rule), *body, *notes])
+
+    def to_dataframe(self) -> Any:
+        """A pandas.DataFrame with the same columns (needs the package pandas)."""
+        return _require("pandas", "Table.to_dataframe").DataFrame(list(self.rows), columns=list(self.columns))
+
+    def _right(self) -> list[bool]:
+        """Columns whose filled cells are all numbers are aligned right."""
+        filled = [[row[i] for row in self.rows if row[i] is not None] for i in range(len(self.columns))]
+        return [bool(cells) and all(_is_number(c) for c in cells) for cells in filled]
+
+    def __str__(self) -> str:
+        text = [list(self.columns), *([_cell(c) for c in row] for row in self.rows)]
+        widths = [max(len(row[i]) for row in text) for i in range(len(self.columns))]
+        right = self._right()
+
+        def line(cells: Sequence[str]) -> str:
+            put = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
+            return "  ".join(put).rstrip()
+
+        rule = "  ".join("-" * w for w in widths)
+        return "\n".join([self.title, line(text[0]), rule, *(line(row) for row in text[1:]), *self.notes])
+
+    __repr__ = __str__
+
+
+def _plain(cell: object) -> object:
+    """NumPy scalars become Python's, so that tables save and compare."""
+    return cell.item() if isinstance(cell, np.generic) else cell

@@ -1,0 +1,98 @@
+"""Real networks for fpsolve: data, MLPs, instrumented SGD, curvature, noise, and the bridge to a stochastic process.
+
+Everything is imported on first use (PEP 562): ``import nets`` loads neither numba, h5py nor matplotlib.
+
+Examples
+--------
+>>> import nets
+>>> data = nets.load_data("digits")
+>>> mlp = nets.MLP((64, 12, 10), activation="tanh", weight_decay=0.01)
+>>> run = nets.train(mlp, data, lr=0.05, batch=20, steps=200, seed=0, sampling="replace")
+>>> run.step
+200
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bridge import bridge as bridge
+    from .curvature import gradient_covariance as gradient_covariance
+    from .curvature import hessian as hessian
+    from .curvature import hessian_vector_product as hessian_vector_product
+    from .data import Data as Data
+    from .data import load_data as load_data
+    from .measure import FluctuationDissipation as FluctuationDissipation
+    from .measure import fluctuation_dissipation as fluctuation_dissipation
+    from .measure import measure as measure
+    from .mlp import MLP as MLP
+    from .record import Record as Record
+    from .run import Run as Run
+    from .run import load_run as load_run
+    from .series import autocorrelation as autocorrelation
+    from .series import effective_sample_size as effective_sample_size
+    from .series import integrated_autocorrelation_time as integrated_autocorrelation_time
+    from .series import mean_estimate as mean_estimate
+    from .series import variance_estimate as variance_estimate
+    from .stats import Stats as Stats
+    from .stats import from_arrays as from_arrays
+    from .stats import load_stats as load_stats
+    from .train import train as train
+
+_HOME = {
+    "bridge": "bridge",
+    "gradient_covariance": "curvature",
+    "hessian": "curvature",
+    "hessian_vector_product": "curvature",
+    "Data": "data",
+    "load_data": "data",
+    "FluctuationDissipation": "measure",
+    "fluctuation_dissipation": "measure",
+    "MLP": "mlp",
+    "Record": "record",
+    "Run": "run",
+    "load_run": "run",
+    "autocorrelation": "series",
+    "effective_sample_size": "series",
+    "integrated_autocorrelation_time": "series",
+    "mean_estimate": "series",
+    "variance_estimate": "series",
+    "Stats": "stats",
+    "from_arrays": "stats",
+    "load_stats": "stats",
+    "measure": "measure",
+    "train": "train",
+}
+_MODULES = {"demo", *_HOME.values()}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps ``nets.train``, ``nets.measure`` and ``nets.bridge`` functions when the modules of these names are loaded."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,379 @@
+"""Compiled loops: forward and backward pass of an MLP, sampling of minibatches, and the SGD step loop.
+
+Matrix products go to BLAS through ``np.dot`` (one thread suffices at these sizes; see nets._threads); everything around them is
+fused here. Arrays in, arrays out, no exceptions: the step loop returns a status code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsolve._jit import NOT_FINITE, OK, inline, kernel
+
+Array = NDArray[Any]
+
+RELU, TANH = 0, 1
+CROSS_ENTROPY, MSE = 0, 1
+#: 2^k for k = -1022 .. 1023.
+POWERS = 2.0 ** np.arange(-1022.0, 1024.0)
+
+
+class Net(NamedTuple):
+    """Shape of the network; theta is W1, b1, W2, b2, ... with W of shape (fan_in, fan_out), row by row."""
+
+    widths: Array  # (L + 1,) int64
+    activation: int
+    loss: int
+    decay: float
+
+
+class State(NamedTuple):
+    """All that the step loop changes: with it a run continues bit for bit."""
+
+    theta: Array
+    velocity: Array
+    rng: Array  # (4,) uint64, xoshiro256++
+    perm: Array  # (N,) int64, order of the present epoch
+    cursor: Array  # (2,) int64: position within the epoch, steps done
+
+
+class Plan(NamedTuple):
+    """What to do and what to record in one call of the step loop."""
+
+    lr: float
+    momentum: float
+    batch: int
+    replace: bool
+    n_steps: int
+    row_every: int  # 0: no rows
+    row_lo: int  # rows hold theta[row_lo:row_hi]
+    row_hi: int
+    sums: bool  # accumulate theta - ref, and (theta - ref) . g
+
+
+class Out(NamedTuple):
+    """Where the step loop writes."""
+
+    ref: Array  # (P,) origin of the sums
+    acc: Array  # (P,) sum over the steps of theta - ref, theta taken before the step
+    rows: Array  # (n_rows, row_hi - row_lo)
+    scalars: Array  # (n_steps, 4): minibatch loss, (theta - ref) . g, g . g, v . v
+
+
+# ---- random numbers: xoshiro256++ (Blackman & Vigna 2019), seeded by SplitMix64 -----------------------------------------
+
+
+@kernel
+def seed_rng(seed, rng):
+    """Fill the four words of `rng` from the 64-bit `seed`."""
+    z = np.uint64(seed)
+    for i in range(4):
+        z = z + np.uint64(0x9E3779B97F4A7C15)
+        w = z
+        w = (w ^ (w >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        w = (w ^ (w >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        rng[i] = w ^ (w >> np.uint64(31))
+
+
+@kernel
+def next_u64(rng):
+    """Next 64 random bits."""
+    s0, s1, s2, s3 = rng[0], rng[1], rng[2], rng[3]
+    t = s0 + s3
+    result = ((t << np.uint64(23)) | (t >> np.uint64(41))) + s0
+    t = s1 << np.uint64(17)
+    s2 = s2 ^ s0
+    s3 = s3 ^ s1
+    s1 = s1 ^ s2
+    s0 = s0 ^ s3
+    s2 = s2 ^ t
+    s3 = (s3 << np.uint64(45)) | (s3 >> np.uint64(19))
+    rng[0], rng[1], rng[2], rng[3] = s0, s1, s2, s3
+    return result
+
+
+@kernel
+def below(rng, n):
+    """Uniform integer in 0 .. n - 1, n < 2**32, without bias (Lemire 2019, 32-bit words)."""
+    m = np.uint64(n)
+    mask = np.uint64(0xFFFFFFFF)
+    x = (next_u64(rng) >> np.uint64(32)) * m
+    if (x & mask) < m:
+        threshold = (np.uint64(0x100000000) - m) % m
+        while (x & mask) < threshold:
+            x = (next_u64(rng) >> np.uint64(32)) * m
+    return np.int64(x >> np.uint64(32))
+
+
+@kernel
+def shuffle(rng, perm):
+    """Fisher-Yates, in place: all orders equally likely."""
+    for i in range(perm.size - 1, 0, -1):
+        j = below(rng, i + 1)
+        perm[i], perm[j] = perm[j], perm[i]
+
+
+@kernel
+def draw(rng, perm, cursor, replace, index):
+    """Indices of the next minibatch; an epoch that cannot fill another batch is dropped and the order drawn anew."""
+    if replace:
+        for i in range(index.size):
+            index[i] = below(rng, perm.size)
+        return
+    if cursor[0] + index.size > perm.size:
+        shuffle(rng, perm)
+        cursor[0] = 0
+    for i in range(index.size):
+        index[i] = perm[cursor[0] + i]
+    cursor[0] += index.size
+
+
+# ---- one minibatch: loss and gradient -----------------------------------------------------------------------------------
+
+
+@inline
+def _exp(x):
+    """exp(x) to a few 1e-15, without a call, so that loops over it vectorise; |x| is cut at 700 (NaN too: theta tells of it)."""
+    x = min(max(x, -700.0), 700.0)
+    k = math.floor(x * 1.4426950408889634 + 0.5)
+    r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10  # ln 2 in two parts: |r| <= ln(2)/2
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return p * POWERS[np.int32(k) + np.int32(1022)]
+
+
+@kernel
+def exponentials(z):
+    """exp of each number of a flat array, in place."""
+    for i in range(z.size):
+        z[i] = _exp(z[i])
+
+
+@kernel
+def tangents(z):
+    """tanh of each number of a flat array, in place; absolute error below 1e-15."""
+    for i in range(z.size):
+        e = _exp(-2.0 * abs(z[i]))
+        z[i] = math.copysign((1.0 - e) / (1.0 + e), z[i])
+
+
+@kernel
+def _add_bias(z, bias):
+    n, m = z.shape
+    for i in range(n):
+        for j in range(m):
+            z[i, j] += bias[j]
+
+
+@kernel
+def _activate(z, activation):
+    """The hidden layers' activation of each number of a flat array, in place."""
+    if activation == TANH:
+        tangents(z)
+    else:
+        for i in range(z.size):
+            z[i] = max(z[i], 0.0)
+
+
+@kernel
+def _output_delta(z, flat, t, loss):
+    """Mean loss over the rows of z; z becomes d(mean loss)/dz. `flat` is z seen as one row."""
+    n, m = z.shape
+    total = 0.0
+    if loss == MSE:
+        for i in range(n):
+            for j in range(m):
+                r = z[i, j] - t[i, j]
+                total += 0.5 * r * r
+                z[i, j] = r / n
+        return total / n
+    for i in range(n):
+        top = z[i, 0]
+        for j in range(1, m):
+            top = max(top, z[i, j])
+        for j in range(m):
+            z[i, j] -= top
+            total -= t[i, j] * z[i, j]
+    exponentials(flat)
+    for i in range(n):
+        norm, weight = 0.0, 0.0
+        for j in range(m):
+            norm += z[i, j]
+            weight += t[i, j]
+        total += weight * math.log(norm)
+        for j in range(m):
+            z[i, j] = weight / norm / n * z[i, j] - t[i, j] / n
+    return total / n
+
+
+@kernel
+def _hidden_delta(d, a, activation):
+    """d *= f'(z), written with the activation a = f(z)."""
+    n, m = d.shape
+    for i in range(n):
+        for j in range(m):
+            if activation == TANH:
+                d[i, j] *= 1.0 - a[i, j] * a[i, j]
+            elif a[i, j] <= 0.0:
+                d[i, j] = 0.0
+
+
+@kernel
+def minibatch_gradient(net, theta, x, t, act, delta, grad):
+    """Mean loss over the rows of x without weight decay; its gradient goes to `grad`.
+
+    act, delta: flat work arrays of n * sum(widths[1:]) numbers each; layer k starts at n * sum(widths[1:k]).
+    """
+    n = x.shape[0]
+    layers = net.widths.size - 1
+    p, q = 0, 0
+    below_ = x
+    for k in range(layers):
+        rows, cols = net.widths[k], net.widths[k + 1]
+        w = theta[p : p + rows * cols].reshape((rows, cols))
+        bias = theta[p + rows * cols : p + (rows + 1) * cols]
+        z = act[q : q + n * cols].reshape((n, cols))
+        np.dot(below_, w, z)
+        _add_bias(z, bias)
+        if k < layers - 1:
+            _activate(act[q : q + n * cols], net.activation)
+        below_ = z
+        p += (rows + 1) * cols
+        q += n * cols
+    value = _output_delta(below_, act[q - t.size : q], t, net.loss)
+    d = below_
+    for k in range(layers - 1, -1, -1):
+        rows, cols = net.widths[k], net.widths[k + 1]
+        p -= (rows + 1) * cols
+        q -= n * cols
+        gw = grad[p : p + rows * cols].reshape((rows, cols))
+        gb = grad[p + rows * cols : p + (rows + 1) * cols]
+        if k == 0:
+            np.dot(x.T, d, gw)
+        else:
+            a = act[q - n * rows : q].reshape((n, rows))
+            np.dot(a.T, d, gw)
+        gb[:] = 0.0
+        for i in range(n):
+            for j in range(cols):
+                gb[j] += d[i, j]
+        if k > 0:
+            w = theta[p : p + rows * cols].reshape((rows, cols))
+            a = act[q - n * rows : q].reshape((n, rows))
+            e = delta[q - n * rows : q].reshape((n, rows))
+            np.dot(d, w.T, e)
+            _hidden_delta(e, a, net.activation)
+            d = e
+    return value
+
+
+@kernel
+def gather(x, t, index, xb, tb):
+    """Rows of the minibatch, copied side by side."""
+    for i in range(index.size):
+        k = index[i]
+        for j in range(x.shape[1]):
+            xb[i, j] = x[k, j]
+        for j in range(t.shape[1]):
+            tb[i, j] = t[k, j]
+
+
+@kernel
+def gradient_at(net, theta, x, t, index, grad):
+    """Mean gradient over the samples `index`, weight decay included; returns the loss."""
+    n = index.size
+    xb, tb = np.empty((n, x.shape[1])), np.empty((n, t.shape[1]))
+    work = n * (net.widths.sum() - net.widths[0])
+    gather(x, t, index, xb, tb)
+    value = minibatch_gradient(net, theta, xb, tb, np.empty(work), np.empty(work), grad)
+    norm = 0.0
+    for i in range(theta.size):
+        grad[i] += net.decay * theta[i]
+        norm += theta[i] * theta[i]
+    return value + 0.5 * net.decay * norm
+
+
+# ---- the step loop ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _sums(theta, grad, decay, out):
+    """Add theta - ref to the running sum; returns (theta - ref) . g."""
+    dot = 0.0
+    for i in range(theta.size):
+        shifted = theta[i] - out.ref[i]
+        dot += shifted * (grad[i] + decay * theta[i])
+        out.acc[i] += shifted
+    return dot
+
+
+@kernel
+def _update(theta, velocity, grad, decay, lr, momentum):
+    """v <- momentum v + g, theta <- theta - lr v with g = grad + decay theta; returns |theta|^2 before, |g|^2, |v|^2."""
+    t2, g2, v2 = 0.0, 0.0, 0.0
+    if momentum == 0.0:
+        for i in range(theta.size):
+            g = grad[i] + decay * theta[i]
+            t2 += theta[i] * theta[i]
+            g2 += g * g
+            theta[i] -= lr * g
+        return t2, g2, g2
+    for i in range(theta.size):
+        g = grad[i] + decay * theta[i]
+        v = momentum * velocity[i] + g
+        t2 += theta[i] * theta[i]
+        g2 += g * g
+        v2 += v * v
+        velocity[i] = v
+        theta[i] -= lr * v
+    return t2, g2, v2
+
+
+@kernel
+def sgd_steps(net, state, x, t, plan, out):
+    """Run plan.n_steps steps of SGD. Returns (status, steps done, rows written).
+
+    Rows are written after each step whose number (counted over the whole run) is a multiple of plan.row_every.
+    """
+    b = plan.batch
+    index = np.empty(b, dtype=np.int64)
+    xb, tb = np.empty((b, x.shape[1])), np.empty((b, t.shape[1]))
+    work = b * (net.widths.sum() - net.widths[0])
+    act, delta, grad = np.empty(work), np.empty(work), np.empty(state.theta.size)
+    n_rows = 0
+    for s in range(plan.n_steps):
+        draw(state.rng, state.perm, state.cursor, plan.replace, index)
+        gather(x, t, index, xb, tb)
+        loss = minibatch_gradient(net, state.theta, xb, tb, act, delta, grad)
+        dot = 0.0
+        if plan.sums:
+            dot = _sums(state.theta, grad, net.decay, out)
+        t2, g2, v2 = _update(state.theta, state.velocity, grad, net.decay, plan.lr, plan.momentum)
+        loss += 0.5 * net.decay * t2
+        out.scalars[s, 0] = loss
+        out.scalars[s, 1] = dot
+        out.scalars[s, 2] = g2
+        out.scalars[s, 3] = v2
+        state.cursor[1] += 1
+        if not (math.isfinite(loss) and math.isfinite(g2)):
+            return NOT_FINITE, s, n_rows
+        if plan.row_every > 0 and state.cursor[1] % plan.row_every == 0:
+            out.rows[n_rows, :] = state.theta[plan.row_lo : plan.row_hi]
+            n_rows += 1
+    return OK, plan.n_steps, n_rows

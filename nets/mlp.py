@@ -1,0 +1,399 @@
+"""Multilayer perceptrons over one flat parameter vector: loss, gradient, per-sample gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import Data
+
+__all__ = ["MLP", "Ensemble"]
+
+Array = NDArray[np.float64]
+
+ACTIVATIONS = ("relu", "tanh")
+LOSSES = ("cross_entropy", "mse")
+#: Work arrays of chunked loops stay below about this many numbers (64 MB).
+CHUNK_NUMBERS = 8_000_000
+
+
+class MLP:
+    r"""A fully connected network with biases, and its loss as a function of the flat vector of all parameters.
+
+    .. math:: z_l = a_{l-1} W_l + b_l, \quad a_l = f(z_l), \quad a_0 = x, \quad \text{output } z_L
+
+    .. math:: L(\theta) = \frac{1}{N} \sum_n \ell(z_L(x_n), t_n) + \frac{\lambda}{2} |\theta|^2
+
+    with :math:`\ell = -\sum_k t_k \ln \mathrm{softmax}(z)_k` ("cross_entropy", natural logarithm) or
+    :math:`\ell = \frac{1}{2} |z - t|^2` ("mse": the sum over the outputs, and a factor 1/2); t is one-hot for class labels.
+    The weight decay acts on **all** parameters, biases too, so that the minimum is isolated (softmax is
+    invariant under a common shift of its biases, and relu networks under rescaling).
+
+    Parameters
+    ----------
+    widths : sequence of int
+        (inputs, hidden ..., outputs), at least two.
+    activation : {"relu", "tanh"}
+        Of the hidden layers; the derivative of relu at 0 is 0.
+    loss : {"cross_entropy", "mse"}
+    weight_decay : float, >= 0
+        The :math:`\lambda` above.
+
+    Attributes
+    ----------
+    dim : int
+        Number of parameters P.
+    blocks : dict of str to slice
+        "W1", "b1", "W2", ... -> position in theta. W_l has shape (fan_in, fan_out), stored row by row, followed by b_l.
+    loss_name : str
+        The `loss` argument.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For widths, activation, loss or weight decay out of range.
+
+    Examples
+    --------
+    >>> mlp = MLP((64, 12, 10), activation="tanh", weight_decay=0.01)
+    >>> mlp.dim, mlp.blocks["b1"]
+    (910, slice(768, 780, None))
+    >>> theta = mlp.init(seed=0)
+    >>> mlp.unpack(theta)["W2"].shape
+    (12, 10)
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, activation: str = "relu", loss: str = "cross_entropy", weight_decay: float = 0.0
+    ) -> None:
+        widths = tuple(widths)
+        if len(widths) < 2 or not all(isinstance(w, (int, np.integer)) and w >= 1 for w in widths):
+            raise ValueError(f"widths are at least two positive integers (inputs, hidden ..., outputs): got {widths}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {ACTIVATIONS}: got {activation!r}")
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {LOSSES}: got {loss!r}")
+        if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
+            raise ValueError(f"weight_decay must be finite and >= 0: got {weight_decay!r}")
+        if loss == "cross_entropy" and widths[-1] == 1:
+            raise ValueError(
+                "cross_entropy needs at least 2 outputs (its softmax over 1 output is constant): got widths "
+                f"{widths}; use 2 outputs, or loss='mse'"
+            )
+        self.widths = tuple(int(w) for w in widths)
+        self.activation = activation
+        self.loss_name = loss
+        self.weight_decay = float(weight_decay)
+        self.blocks: dict[str, slice] = {}
+        start = 0
+        for k, (rows, cols) in enumerate(zip(self.widths[:-1], self.widths[1:], strict=True), start=1):
+            self.blocks[f"W{k}"] = slice(start, start + rows * cols)
+            self.blocks[f"b{k}"] = slice(start + rows * cols, start + (rows + 1) * cols)
+            start += (rows + 1) * cols
+        self.dim = start
+
+    # ---- bookkeeping ----------------------------------------------------------------------------------------------------
+
+    @property
+    def n_layers(self) -> int:
+        """Number of weight layers L."""
+        return len(self.widths) - 1
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "widths": self.widths,
+            "activation": self.activation,
+            "loss": self.loss_name,
+            "weight_decay": self.weight_decay,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"MLP({self.widths}, activation={self.activation!r}, loss={self.loss_name!r}, "
+            f"weight_decay={self.weight_decay!r})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MLP) and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.spec.items()))
+
+    def kernel_args(self) -> Any:
+        """The network as the compiled kernels take it."""
+        from ._kernels import Net
+
+        return Net(
+            np.array(self.widths, dtype=np.int64),
+            ACTIVATIONS.index(self.activation),
+            LOSSES.index(self.loss_name),
+            self.weight_decay,
+        )
+
+    def unpack(self, theta: ArrayLike) -> dict[str, Array]:
+        """Views of a parameter vector by name, weights in shape (fan_in, fan_out)."""
+        theta = self.check_theta(theta)
+        shapes = {f"W{k + 1}": (self.widths[k], self.widths[k + 1]) for k in range(self.n_layers)}
+        return {name: theta[part].reshape(shapes.get(name, -1)) for name, part in self.blocks.items()}
+
+    def block_index(self, block: str | Sequence[str] | None) -> NDArray[np.intp]:
+        """Positions in theta of a block, of several blocks in the order given, or (None or "all") of everything."""
+        names = (
+            list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
+        )
+        unknown = [name for name in names if name not in self.blocks]
+        if unknown or not names or len(set(names)) < len(names):
+            raise ValueError(f"blocks must be different names out of {list(self.blocks)}, or 'all': got {block!r}")
+        return np.concatenate([np.arange(self.dim)[self.blocks[name]] for name in names])
+
+    def check_theta(self, theta: ArrayLike) -> Array:
+        """The parameter vector as a float64 array, or ValueError."""
+        array = np.ascontiguousarray(theta, dtype=np.float64)
+        if array.shape != (self.dim,):
+            raise ValueError(f"theta must have shape ({self.dim},) for {self!r}: got {array.shape}")
+        return array
+
+    def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """Inputs (n, d), targets (n, outputs) (one-hot for labels) as float64, or ValueError."""
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
+            raise ValueError(
+                f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}"
+            )
+        return x, self.targets(y, len(x))
+
+    def targets(self, y: ArrayLike, n: int | None = None) -> Array:
+        """Targets of shape (n, outputs): class labels become one-hot rows, float targets are taken as they are."""
+        y, outputs = np.asarray(y), self.widths[-1]
+        n = len(y) if n is None else n
+        if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
+            if len(y) != n or (n and not (y.min() >= 0 and y.max() < outputs)):
+                raise ValueError(
+                    f"y must be {n} labels in 0 .. {outputs - 1} (the outputs of {self!r}): got {len(y)} in "
+                    f"{y.min()} .. {y.max()}"
+                )
+            t = np.zeros((n, outputs))
+            t[np.arange(n), y] = 1.0
+            return t
+        if y.shape != (n, outputs):
+            raise ValueError(
+                f"y must be {n} integer labels or have shape ({n}, {outputs}): got dtype {y.dtype}, shape {y.shape}"
+            )
+        return np.ascontiguousarray(y, dtype=np.float64)
+
+    def init(self, seed: int | None = None, *, scheme: str = "uniform") -> Array:
+        """Random initial parameters.
+
+        Parameters
+        ----------
+        seed : int or None
+        scheme : {"uniform", "he"}
+            "uniform": weights and biases uniform in +- 1/sqrt(fan_in). "he": weights normal with variance 2/fan_in, biases 0.
+
+        Returns
+        -------
+        ndarray, shape (dim,)
+        """
+        if scheme not in ("uniform", "he"):
+            raise ValueError(f"scheme must be 'uniform' or 'he': got {scheme!r}")
+        rng = np.random.default_rng(seed)
+        parts = []
+        for rows, cols in zip(self.widths[:-1], self.widths[1:], strict=True):
+            if scheme == "uniform":
+                parts.append(rng.uniform(-1.0, 1.0, (rows + 1) * cols) / math.sqrt(rows))
+            else:
+                parts += [rng.standard_normal(rows * cols) * math.sqrt(2.0 / rows), np.zeros(cols)]
+        return np.concatenate(parts)
+
+    # ---- passes ---------------------------------------------------------------------------------------------------------
+
+    def forward(self, theta: Array, x: Array) -> list[Array]:
+        """Activations [x, a_1, ..., a_{L-1}, z_L] of the layers; the last is the output before softmax."""
+        parts, a = self.unpack(theta), [x]
+        for k in range(1, self.n_layers + 1):
+            z = a[-1] @ parts[f"W{k}"]
+            z += parts[f"b{k}"]
+            if k < self.n_layers:
+                z = np.tanh(z, out=z) if self.activation == "tanh" else np.maximum(z, 0.0, out=z)
+            a.append(z)
+        return a
+
+    def slope(self, a: Array) -> Array:
+        """f'(z) written with a = f(z)."""
+        return 1.0 - a * a if self.activation == "tanh" else (a > 0.0).astype(np.float64)
+
+    def backward(self, theta: Array, activations: list[Array], t: Array) -> list[Array]:
+        """[d l_n / d z_1, ..., d l_n / d z_L] of each sample, arrays of shape (n, width)."""
+        parts, z = self.unpack(theta), activations[-1]
+        delta = [z - t if self.loss_name == "mse" else softmax(z) * t.sum(axis=1, keepdims=True) - t]
+        for k in range(self.n_layers, 1, -1):
+            d = delta[0] @ parts[f"W{k}"].T
+            d *= self.slope(activations[k - 1])
+            delta.insert(0, d)
+        return delta
+
+    def sample_losses(self, z: Array, t: Array) -> Array:
+        """Loss of each sample from the outputs z, without weight decay."""
+        if self.loss_name == "mse":
+            return np.asarray(0.5 * ((z - t) ** 2).sum(axis=1))
+        top = z.max(axis=1, keepdims=True)
+        log_norm = np.log(np.exp(z - top).sum(axis=1)) + top[:, 0]
+        return np.asarray(t.sum(axis=1) * log_norm - (t * z).sum(axis=1))
+
+    def outputs(self, theta: ArrayLike, x: ArrayLike) -> Array:
+        """Outputs z_L of shape (n, outputs), before any softmax."""
+        theta, x = self.check_theta(theta), np.ascontiguousarray(x, dtype=np.float64)
+        rows = self.chunk_rows()
+        return np.concatenate([self.forward(theta, x[i : i + rows])[-1] for i in range(0, len(x), rows)])
+
+    def predict(self, theta: ArrayLike, x: ArrayLike) -> NDArray[np.intp]:
+        """Class with the largest output for each row of x."""
+        return np.asarray(self.outputs(theta, x).argmax(axis=1))
+
+    def error(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> float:
+        """Fraction of misclassified samples; `y` are integer labels."""
+        y = np.asarray(y)
+        if not np.issubdtype(y.dtype, np.integer):
+            raise ValueError("the classification error needs integer labels: for real targets look at the loss")
+        return float(np.mean(self.predict(theta, x) != y)) if len(y) else math.nan
+
+    def loss(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> float:
+        """Mean loss over the samples plus weight_decay/2 |theta|^2."""
+        theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
+        rows = self.chunk_rows()
+        total = math.fsum(
+            float(self.sample_losses(self.forward(theta, x[i : i + rows])[-1], t[i : i + rows]).sum())
+            for i in range(0, len(x), rows)
+        )
+        return total / len(x) + 0.5 * self.weight_decay * float(theta @ theta)
+
+    def loss_and_gradient(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
+        """Loss as `loss`, and its gradient, shape (dim,); chunked, so memory does not grow with the number of samples."""
+        theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
+        rows, total, gradient = self.chunk_rows(), 0.0, np.zeros(self.dim)
+        parts = self.unpack(gradient)
+        for i in range(0, len(x), rows):
+            a = self.forward(theta, x[i : i + rows])
+            total += float(self.sample_losses(a[-1], t[i : i + rows]).sum())
+            for k, d in enumerate(self.backward(theta, a, t[i : i + rows]), start=1):
+                parts[f"W{k}"] += a[k - 1].T @ d
+                parts[f"b{k}"] += d.sum(axis=0)
+        gradient /= len(x)
+        gradient += self.weight_decay * theta
+        return total / len(x) + 0.5 * self.weight_decay * float(theta @ theta), gradient
+
+    def gradient(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
+        """Gradient of the loss, weight decay included, shape (dim,)."""
+        return self.loss_and_gradient(theta, x, y)[1]
+
+    def iter_per_sample_gradients(
+        self,
+        theta: ArrayLike,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        block: str | Sequence[str] | None = None,
+        chunk: int | None = None,
+    ) -> Iterator[Array]:
+        """Per-sample gradients in chunks of rows: arrays of shape (<= chunk, size of the block).
+
+        Each includes weight_decay * theta, so that their mean is `gradient`.
+        """
+        theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
+        index = self.block_index(block)
+        names = (
+            list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
+        )
+        rows = max(1, CHUNK_NUMBERS // max(len(index), 4 * sum(self.widths))) if chunk is None else chunk
+        for i in range(0, len(x), rows):
+            a = self.forward(theta, x[i : i + rows])
+            delta = self.backward(theta, a, t[i : i + rows])
+            g, at = np.empty((len(a[0]), len(index))), 0
+            for name in names:
+                k, size = int(name[1:]), self.blocks[name].stop - self.blocks[name].start
+                if name[0] == "W":
+                    np.multiply(
+                        a[k - 1][:, :, None],
+                        delta[k - 1][:, None, :],
+                        out=g[:, at : at + size].reshape(len(g), self.widths[k - 1], self.widths[k], copy=False),
+                    )
+                else:
+                    g[:, at : at + size] = delta[k - 1]
+                at += size
+            if self.weight_decay:
+                g += self.weight_decay * theta[index]
+            yield g
+
+    def per_sample_gradients(
+        self, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
+    ) -> Array:
+        """All per-sample gradients, shape (n, size of the block); see `iter_per_sample_gradients`, which needs no such memory."""
+        return np.concatenate(list(self.iter_per_sample_gradients(theta, x, y, block=block)))
+
+    def chunk_rows(self) -> int:
+        """Samples per chunk of the forward and backward passes."""
+        return max(1, CHUNK_NUMBERS // (4 * sum(self.widths)))
+
+    def ensemble(self, data: Data) -> Ensemble:
+        """The minibatch losses of the training samples, as `fpsolve.SGDChain` takes them."""
+        x, t = self.check_samples(data.x_train, data.y_train)
+        return Ensemble(self, x, t)
+
+
+def softmax(z: Array) -> Array:
+    """Row-wise softmax, without overflow."""
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Minibatch losses of a network over its samples: mean per-sample loss plus weight decay.
+
+    Attributes
+    ----------
+    mlp : MLP
+    x, t : ndarray, shapes (size, inputs) and (size, outputs)
+
+    Examples
+    --------
+    >>> import nets, numpy as np
+    >>> ensemble = nets.MLP((64, 10)).ensemble(nets.load_data("digits"))
+    >>> ensemble.dim, ensemble.size
+    (650, 1438)
+    >>> ensemble.gradient(np.zeros(650), np.arange(20)).shape
+    (650,)
+    """
+
+    mlp: MLP
+    x: Array
+    t: Array
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters."""
+        return self.mlp.dim
+
+    @property
+    def size(self) -> int:
+        """Number of samples N."""
+        return len(self.x)
+
+    def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
+        """Mean gradient over the samples `indices` (repeats allowed) plus weight decay, shape (dim,)."""
+        theta, index = self.mlp.check_theta(theta), np.ascontiguousarray(indices, dtype=np.int64)
+        if index.ndim != 1 or index.size == 0 or index.min() < 0 or index.max() >= self.size:
+            raise ValueError(f"indices must be a non-empty list of integers in 0 .. {self.size - 1}: got {indices!r}")
+        from ._kernels import gradient_at
+
+        grad = np.empty(self.dim)
+        gradient_at(self.mlp.kernel_args(), theta, self.x, self.t, index, grad)
+        return grad

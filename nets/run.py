@@ -1,0 +1,232 @@
+"""A finished (or interrupted) training run: parameters, final state, and everything recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .mlp import MLP
+
+__all__ = ["Run", "load_run"]
+
+Array = NDArray[np.float64]
+
+#: Read from the file only when asked for.
+_LAZY = ("weights/value", "projections/value")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Result of `nets.train`; all of it is in the HDF5 file `path` under the names given here, readable with plain h5py.
+
+    Attributes
+    ----------
+    mlp : MLP
+        /model: widths, activation, loss, weight_decay.
+    lr, momentum : float
+    batch, seed, n_samples : int
+    sampling, data_name, data_hash : str
+    first_step, step : int
+        The run covers the steps first_step + 1 .. step, counted from the start of training.
+    complete : bool
+        False if it was interrupted.
+    wall_time : float
+        Seconds. All from `lr` on: /training.
+    state : dict
+        /state: theta (P,), velocity (P,), rng (4,), perm (N,), cursor (2,): what continues the run bit for bit.
+    tree : mapping
+        The groups loss, weights, projections, moments, blocks, mean; see the properties.
+    path : Path or None
+    provenance : dict
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, seed=1)
+    >>> run
+    Run('spiral', MLP((2, 8, 2), activation='tanh', loss='cross_entropy', weight_decay=0.0), steps 1-400, shuffle, lr=0.1, batch=10)
+    >>> run.losses["step"][-1], run.theta.shape
+    (np.int64(400), (42,))
+    """
+
+    mlp: MLP
+    lr: float
+    batch: int
+    sampling: str
+    momentum: float
+    seed: int
+    data_name: str
+    data_hash: str
+    n_samples: int
+    first_step: int
+    step: int
+    complete: bool
+    wall_time: float
+    state: Mapping[str, NDArray[Any]] = field(repr=False)
+    tree: Mapping[str, Any] = field(repr=False)
+    path: Path | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        part = "" if self.complete else ", interrupted"
+        return (
+            f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {self.sampling}, "
+            f"lr={self.lr:g}, batch={self.batch}{part})"
+        )
+
+    @property
+    def theta(self) -> Array:
+        """Final parameters, shape (P,)."""
+        return self.state["theta"]
+
+    @property
+    def mean_weights(self) -> Array:
+        """Mean over all steps of the parameters before the step, shape (P,)."""
+        if "mean" not in self.tree:
+            raise ValueError("the mean weights were not accumulated: train with record=nets.Record(sums=True)")
+        return np.asarray(self.tree["mean"]["theta"])
+
+    @property
+    def losses(self) -> Mapping[str, Array]:
+        """Series step, train_loss, train_error, dot_gradient = (theta - origin).grad L, gradient_norm2 (test_loss, test_error)."""
+        return self._series("loss", "losses_every")
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """Series step (n,), value (n, size); `index` gives the positions of the columns in theta."""
+        return self._series("weights", "weights")
+
+    @property
+    def projections(self) -> Mapping[str, Array]:
+        """Series step (n,), value (n, k) of y = basis^T (theta - center)."""
+        return self._series("projections", "basis and center")
+
+    @property
+    def moments(self) -> Mapping[str, Any]:
+        """Of the projections: count, mean (k,), covariance (k, k), center, basis; block_count, block_mean, block_square."""
+        if "moments" not in self.tree:
+            raise ValueError("no projections were recorded: train with record=nets.Record(center=..., basis=...)")
+        return dict(self.tree["moments"])
+
+    @property
+    def blocks(self) -> Mapping[str, Array]:
+        """Means over stretches of time, (n,): steps, minibatch_loss, dot_gradient, gradient_norm2, velocity_norm2; edges."""
+        return dict(self.tree["blocks"])
+
+    @property
+    def origin(self) -> Array:
+        """Origin c of (theta - c).grad L."""
+        return np.asarray(self.tree["origin"])
+
+    def _series(self, group: str, setting: str) -> dict[str, Array]:
+        stored = self.tree.get(group, {})
+        if "step" not in stored:
+            raise ValueError(
+                f"no {group} series was recorded in steps {self.first_step + 1}-{self.step}: set {setting} in nets.Record"
+            )
+        series = dict(stored)
+        if "value" not in series and f"{group}/value" in _LAZY and self.path is not None:
+            import h5py
+
+            with h5py.File(self.path, "r") as file:
+                series["value"] = file[group]["value"][()]
+        return series
+
+    def projection_series(self, column: int) -> Array:
+        """Series of one projection, shape (n,); from a file, that column alone is read."""
+        stored = self.tree.get("projections", {})
+        if "value" in stored or self.path is None:
+            return np.asarray(self.projections["value"][:, column])
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            return np.asarray(file["projections"]["value"][:, column])
+
+
+def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, Any]) -> Run:
+    """Run of a tree as it is stored."""
+    model, facts, state = tree["model"], tree["training"], tree["state"]
+    mlp = MLP(
+        tuple(int(w) for w in np.atleast_1d(model["widths"])),
+        activation=model["activation"],
+        loss=model["loss"],
+        weight_decay=model["weight_decay"],
+    )
+    rest = {name: value for name, value in tree.items() if name not in ("model", "training", "state")}
+    if np.shape(state["theta"]) != (mlp.dim,):
+        raise ValueError(f"theta has shape {np.shape(state['theta'])}, but {mlp!r} has {mlp.dim} parameters")
+    return Run(mlp=mlp, state=state, tree=rest, path=path, provenance=provenance, **facts)
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Read a training run from its HDF5 file; large series are read when asked for.
+
+    If the run was killed, its segments in ``<path>.parts`` are first joined into `path`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither the file nor segments of it exist.
+    ValueError
+        If it is damaged, holds something else, or was written by a newer major version.
+
+    Examples
+    --------
+    >>> load_run("nowhere.h5")
+    Traceback (most recent call last):
+    FileNotFoundError: nowhere.h5 does not exist
+    """
+    import h5py
+
+    from fpsolve import io
+
+    from ._store import join, parts_folder
+
+    target = Path(os.path.expanduser(os.fspath(path)))
+    if not target.exists():
+        if not parts_folder(target).is_dir():
+            raise FileNotFoundError(f"{target} does not exist")
+        join(target, parts_folder(target))
+    try:
+        with h5py.File(target, "r") as file:
+            _check_kind(file)
+            tree: dict[str, Any] = {}
+            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments"):
+                if name in file:
+                    tree[name] = io.read_group(file[name])
+            for name in ("weights", "projections"):
+                if name in file:
+                    tree[name] = {key: file[name][key][()] for key in file[name] if key != "value"}
+            tree["origin"] = file["origin"][()]
+            records = io.read_group(file["provenance"])
+        return from_tree(tree, target, records["0"])
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{target} cannot be read as a training run: {error}") from error
+
+
+def _check_kind(file: Any) -> None:
+    from fpsolve import io
+
+    def text(name: str) -> str:
+        value = file.attrs.get(name, b"")
+        value = value.tobytes() if isinstance(value, np.ndarray) else value
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+    if text("schema") != "fpsolve":
+        raise ValueError("it was not written by fpsolve (attribute schema is missing)")
+    if int(text("schema_version").split(".")[0]) > int(io.SCHEMA_VERSION.split(".")[0]):
+        raise ValueError(
+            f"its schema version {text('schema_version')} is newer than {io.SCHEMA_VERSION}: update fpsolve"
+        )
+    missing = {"model", "training", "state", "origin"} - set(file)
+    if missing:
+        raise ValueError(f"{', '.join(sorted(missing))} missing")

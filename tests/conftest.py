@@ -1,0 +1,48 @@
+"""Fixtures of the test suite; the environment that must stand before Numba is imported is set in ../conftest.py."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+# Compilation makes first examples slow, and a run must be repeatable: no deadline, examples from a fixed seed.
+settings.register_profile("fpsolve", deadline=None, derandomize=True, database=None)
+settings.load_profile("fpsolve")
+
+
+def _provide_validation() -> None:
+    """Make bench/validate importable as fpsolve_validation where the project is not installed."""
+    if importlib.util.find_spec("fpsolve_validation") is None:
+        folder = ROOT / "bench" / "validate"
+        spec = importlib.util.spec_from_file_location(
+            "fpsolve_validation", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+@pytest.fixture
+def validation():
+    """The package of validation claims."""
+    _provide_validation()
+    return importlib.import_module("fpsolve_validation")
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a fresh Python process in the project's folder; returns the finished process with its output as text."""
+
+    def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        command = [sys.executable, *args]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    return run

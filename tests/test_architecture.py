@@ -1,0 +1,249 @@
+"""Who may import whom, where Numba's flags and generated code may live: read from the source with `ast`."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+#: A module may import from the layers before its own, at module level. A new module needs a place here.
+LAYERS: list[set[str]] = [
+    {"errors", "_jit", "_interpolate", "_quadrature", "_estimate"},
+    {"_kernels", "_fields"},
+    {"_ensembles"},
+    {"results", "expressions", "_generator"},
+    {"_code", "_elimination", "_tree"},
+    {"potentials", "_transient"},
+    {"noise"},
+    {"process", "grid"},
+    {"_codegen", "_markov", "io", "plotting", "_detailed_balance", "_covariance"},
+    {"_discretize", "_fused", "_runner", "_sgd"},
+    {"_passage", "_paths"},
+    {"fokker_planck", "langevin", "theory", "_show"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+]
+LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+#: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
+ENGINES = (
+    {"fokker_planck", "_discretize"},
+    {"langevin", "_fused", "_passage", "_paths", "_runner", "_sgd"},
+    {"theory", "_quadrature", "_detailed_balance", "_covariance"},
+)
+#: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
+KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "math", "typing", "collections", "__future__"}
+PUBLIC_SUBMODULES = {"io", "plotting", "potentials", "results", "theory"}
+JIT_NAMES = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "jitclass", "generated_jit"}
+#: Files that compile source which this project printed itself, never a user's text.
+CODE_GENERATORS = {"fpsolve/_code.py", "fpsolve/_codegen.py"}
+
+
+def source_files(*folders: str) -> list[Path]:
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert files, f"no source under {folders}"
+    return files
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(tree: ast.AST, package: str, *, nested: bool) -> Iterator[str]:
+    """Absolute dotted names of what is imported; with `nested`, also inside functions. TYPE_CHECKING blocks never count."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif is_type_checking(node):
+            yield from (name for part in node.orelse for name in imports(part, package, nested=nested))
+        elif nested or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from imports(node, package, nested=nested)
+
+
+def imported_by(path: Path, *, nested: bool = False) -> list[str]:
+    package = ".".join(path.relative_to(ROOT).parent.parts)
+    return list(imports(parse(path), package, nested=nested))
+
+
+def node_of(name: str) -> str | None:
+    """The node of LAYERS that a dotted import means: "fpsolve._kernels.rng.x" -> "_kernels"; None outside fpsolve."""
+    parts = name.split(".")
+    if parts[0] != "fpsolve":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
+
+
+def node_of_file(path: Path) -> str:
+    return "_kernels" if "_kernels" in path.parts else path.stem
+
+
+FPSOLVE_FILES = [p for p in source_files("fpsolve") if relative(p) != "fpsolve/__init__.py"]
+
+
+def test_import_reader_sees_what_it_should() -> None:
+    text = """
+from __future__ import annotations
+import numpy as np
+from . import grid
+from ._jit import kernel
+if TYPE_CHECKING:
+    from fpsolve.process import Process
+class A:
+    import json
+def f():
+    from fpsolve.langevin import simulate
+"""
+    tree = ast.parse(text)
+    top = ["__future__.annotations", "numpy", "fpsolve.grid", "fpsolve._jit.kernel", "json"]
+    assert list(imports(tree, "fpsolve", nested=False)) == top
+    assert list(imports(tree, "fpsolve", nested=True)) == [*top, "fpsolve.langevin.simulate"]
+    assert list(imports(ast.parse("from .._jit import kernel"), "fpsolve._kernels", nested=False)) == ["fpsolve._jit.kernel"]
+
+
+@pytest.mark.parametrize("path", FPSOLVE_FILES, ids=relative)
+def test_layers(path: Path) -> None:
+    own = node_of_file(path)
+    assert own in LAYER, f"{relative(path)} has no place in LAYERS"
+    for name in imported_by(path):
+        other = node_of(name)
+        if other in (None, own) or (other == "__init__" and own in {"cli", "report"}):
+            continue
+        if name.split(".")[:2] == ["fpsolve", "__version__"]:
+            continue
+        assert other in LAYER, f"{relative(path)} imports {name}, which has no place in LAYERS"
+        assert LAYER[other] < LAYER[own], f"{relative(path)} must not import {name}: {other} is not below {own}"
+
+
+@pytest.mark.parametrize("path", FPSOLVE_FILES, ids=relative)
+def test_engines_are_independent(path: Path) -> None:
+    own = node_of_file(path)
+    for engine in (e for e in ENGINES if own in e):
+        others = set().union(*ENGINES) - engine
+        met = {node_of(name) for name in imported_by(path, nested=True)} & others
+        assert not met, f"{relative(path)} must know nothing of {met}: agreement is evidence only between independent engines"
+
+
+@pytest.mark.parametrize("path", [p for p in FPSOLVE_FILES if "_kernels" in p.parts], ids=relative)
+def test_kernels_import_only_numerics(path: Path) -> None:
+    for name in imported_by(path, nested=True):
+        if name.startswith("fpsolve"):
+            assert node_of(name) in {"_jit", "_kernels"}, f"{relative(path)} imports {name}"
+        else:
+            assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
+
+
+RESULTS = {"results", "_ensembles", "_estimate", "_fields", "_interpolate"}
+
+
+@pytest.mark.parametrize("module", sorted(RESULTS))
+def test_results_are_a_leaf(module: str) -> None:
+    """Results need numpy, the standard library and each other, nothing else."""
+    for name in imported_by(ROOT / "fpsolve" / f"{module}.py"):
+        top = name.split(".")[0]
+        assert top == "numpy" or top in sys.stdlib_module_names or node_of(name) in RESULTS, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", source_files("fpsolve", "nets"), ids=relative)
+def test_slow_packages_are_imported_on_use(path: Path) -> None:
+    heavy = {name for name in imported_by(path) if name.split(".")[0] in {"matplotlib", "sympy"}}
+    assert not heavy, f"{relative(path)} imports {heavy} at module level; import inside the function"
+
+
+@pytest.mark.parametrize("path", source_files("fpsolve"), ids=relative)
+def test_fpsolve_does_not_know_its_users(path: Path) -> None:
+    users = {"nets", "fpsolve_validation"}
+    nested = path.name != "cli.py"  # the command line imports them when a subcommand runs
+    met = {name for name in imported_by(path, nested=nested) if name.split(".")[0] in users}
+    assert not met, f"{relative(path)} imports {met}"
+
+
+@pytest.mark.parametrize("path", source_files("nets", "bench/validate"), ids=relative)
+def test_users_import_the_public_names(path: Path) -> None:
+    import fpsolve
+
+    for name in imported_by(path, nested=True):
+        parts = name.split(".")
+        if parts[0] != "fpsolve" or len(parts) == 1:
+            continue
+        kernel = path.stem.startswith("_kernels") and parts[1] == "_jit"
+        public = parts[1] in fpsolve.__all__ and (len(parts) == 2 or parts[1] in PUBLIC_SUBMODULES)
+        assert kernel or public, f"{relative(path)} imports {name}, which is not public"
+
+
+def test_references_are_independent() -> None:
+    path = ROOT / "tests" / "references.py"
+    met = {name for name in imported_by(path, nested=True) if name.split(".")[0] in {"fpsolve", "nets", "fpsolve_validation"}}
+    assert not met, f"tests/references.py imports {met}: a reference must not use what it checks"
+
+
+def numba_names(tree: ast.AST) -> set[str]:
+    """Names taken from Numba, imported or as attributes."""
+    used = {name.split(".")[-1] for name in imports(tree, "", nested=True) if name.startswith("numba.")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[0] in {"numba", "nb"}:
+            used.add(node.attr)
+    return used
+
+
+@pytest.mark.parametrize("text", ["from numba import njit", "import numba\nf = numba.njit(g)", "@nb.jit\ndef f(): 0"])
+def test_numba_names_sees_decorators(text: str) -> None:
+    assert numba_names(ast.parse(text)) & JIT_NAMES
+
+
+@pytest.mark.parametrize("path", [p for p in source_files("fpsolve", "nets") if p.name != "_jit.py"], ids=relative)
+def test_numba_flags_have_one_place(path: Path) -> None:
+    used = numba_names(parse(path))
+    assert not used & JIT_NAMES, f"{relative(path)} uses {used & JIT_NAMES}; the decorators of fpsolve._jit hold the flags"
+
+
+@pytest.mark.parametrize("path", source_files("fpsolve", "nets"), ids=relative)
+def test_text_is_never_executed(path: Path) -> None:
+    """User text is data: no eval, exec only where the text was printed by this project; sympify refuses strings."""
+    tree = parse(path)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{relative(path)}:{node.lineno}"
+        name = ast.unparse(node.func).split(".")[-1]
+        plain = isinstance(node.func, ast.Name)
+        assert not (plain and name == "eval"), f"{where}: eval"
+        assert name not in {"parse_expr", "literal_eval", "S", "lambdify"}, f"{where}: {name}"
+        if plain and name in {"exec", "compile"}:
+            assert relative(path) in CODE_GENERATORS, f"{where}: {name} outside the code generators"
+        if name == "sympify":
+            strict = any(k.arg == "strict" and getattr(k.value, "value", None) is True for k in node.keywords)
+            assert strict, f"{where}: sympify without strict=True would evaluate a string"
+    picklers = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
+    unsafe = {name for name in imported_by(path, nested=True) if name.split(".")[0] in picklers}
+    assert not unsafe, f"{relative(path)} imports {unsafe}"
+
+
+def test_nothing_unfinished_and_no_local_paths() -> None:
+    marks = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b|NotImplemented" + r"Error\(\)")
+    paths = re.compile("(?<![A-Za-z0-9_./])/(" + "|".join(["ro" + "ot", "ho" + "me", "wo" + "rk", "Us" + "ers"]) + ")/")
+    folders = ("fpsolve", "nets", "tests", "bench", "docs", ".ci")
+    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".toml", ""} and p.is_file()]
+    files += [p for p in ROOT.iterdir() if p.is_file() and (p.suffix in {".md", ".cfg", ".toml", ".cff"} or p.name == "Makefile")]
+    assert len(files) > 20
+    for path in files:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert not marks.search(line), f"{relative(path)}:{number}: a mark of unfinished work: {line.strip()}"
+            assert not paths.search(line), f"{relative(path)}:{number}: a path of one machine: {line.strip()}"

@@ -1,0 +1,664 @@
+"""The Fokker-Planck engine against closed forms, quadrature and series: measured orders, guarantees on random input."""
+
+import numpy as np
+import pytest
+import scipy.linalg as la
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate
+from scipy.sparse.csgraph import connected_components
+
+from fpsolve._kernels import stencil
+from fpsolve.fokker_planck import FokkerPlanck
+from fpsolve.grid import Grid, Region
+from fpsolve.noise import Noise
+from fpsolve.potentials import Potential
+from fpsolve.process import Process, SGDChain
+from fpsolve.results import Density, DensitySeries, Estimate, Field
+
+A = np.array([[1.0, 0.6], [-0.3, 0.8]])
+
+
+def tensor(condition, angle):
+    c, s = np.cos(angle), np.sin(angle)
+    R = np.array([[c, -s], [s, c]])
+    return R @ np.diag([1.0, 1.0 / condition]) @ R.T
+
+
+def ou(condition=4.0):
+    return Process.ornstein_uhlenbeck(A, Noise.constant(tensor(condition, 0.5)))
+
+
+def gaussian(points, mean, cov):
+    y = points - mean
+    norm = np.sqrt(la.det(2 * np.pi * np.atleast_2d(cov)))
+    return np.exp(-0.5 * np.einsum("ni,ij,nj->n", y, la.inv(np.atleast_2d(cov)), y)) / norm
+
+
+def l1(density, exact):
+    return float(np.sum(np.abs(density.values.ravel() - exact) * density.grid.cell_volumes.ravel()))
+
+
+def orders(errors):
+    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+
+
+def moments(fp, cells):
+    """Drift (m, d) and second moment (m, d, d) of the jumps out of some cells."""
+    Q, x = fp.generator, fp.grid.points()
+    first, second = [], []
+    for i in cells:
+        row = slice(Q.indptr[i], Q.indptr[i + 1])
+        jump, rate = x[Q.indices[row]] - x[i], Q.data[row]
+        first.append(rate @ jump)
+        second.append(np.einsum("k,ki,kj->ij", rate, jump, jump))
+    return np.array(first), np.array(second)
+
+
+class Stand:
+    """A process given by its fields alone: no closed forms to lean on."""
+
+    def __init__(self, dim, drift, diffusion, divergence=None, log_density=None):
+        self.dim, self.drift, self.diffusion = dim, drift, diffusion
+        self.divergence = divergence or (lambda x: np.zeros(x.shape))
+        self.log_density = log_density or (lambda x: None)
+
+
+# ---- decomposition ------------------------------------------------------------------------------------------------------
+
+
+def decompose(D, h=(1.0, 1.0), cap=10**4):
+    """Weights and offsets of one cell of a huge periodic grid."""
+    offsets, weights = np.zeros((1, 3, 2), np.int64), np.zeros((1, 3))
+    clipped, free = np.zeros(1), np.zeros(1)
+    periodic = np.full((2, 2), 2, np.int64)
+    stencil.decompose(D[None], np.array([h]), np.array([10**5, 10**5]), periodic, cap, offsets, weights, clipped, free)
+    return offsets[0], weights[0], clipped[0]
+
+
+@settings(max_examples=300)
+@given(st.floats(0.0, 4.0), st.floats(0.0, np.pi), st.floats(0.2, 5.0), st.floats(-6.0, 6.0))
+def test_selling_weights_are_nonnegative_and_reproduce_the_tensor(log_condition, angle, stretch, log_size):
+    D = 10.0**log_size * tensor(10.0**log_condition, angle)
+    D = 0.5 * (D + D.T)
+    h = np.array([1.0, stretch])
+    offsets, weights, clipped = decompose(D, h)
+    assert np.all(weights >= 0.0)
+    assert clipped == 0.0
+    e = offsets * h
+    np.testing.assert_allclose(np.einsum("k,ki,kj->ij", weights, e, e), D, rtol=0, atol=1e-12 * np.abs(D).max())
+
+
+@settings(max_examples=100)
+@given(st.floats(0.0, 4.0), st.floats(0.0, np.pi), st.integers(1, 16))
+def test_capped_offsets_only_add_diffusion(log_condition, angle, cap):
+    D = tensor(10.0**log_condition, angle)
+    D = 0.5 * (D + D.T)
+    offsets, weights, clipped = decompose(D, cap=cap)
+    assert np.abs(offsets).max() <= cap
+    assert np.all(weights >= 0.0)
+    added = np.linalg.eigvalsh(np.einsum("k,ki,kj->ij", weights, offsets, offsets) - D)
+    assert added[0] >= -1e-12
+    np.testing.assert_allclose(added[-1], clipped, atol=1e-12)
+
+
+@given(st.floats(-700, 700))
+def test_bernoulli(z):
+    import mpmath
+
+    exact = mpmath.mpf(z) / mpmath.expm1(z) if z else mpmath.mpf(1)
+    assert abs(stencil.bernoulli(z) / exact - 1) < 1e-13
+
+
+# ---- generator ----------------------------------------------------------------------------------------------------------
+
+
+def random_field(seed, log_condition, n=24):
+    """Smooth random tensor and drift fields with the given condition number at every point."""
+    rng = np.random.default_rng(seed)
+    a, b, c, d = rng.normal(size=(4, 2))
+    size = 10.0 ** rng.uniform(-2, 2)
+
+    def diffusion(x):
+        angle = 3.0 * np.sin(x @ a) + x @ b
+        u = np.stack([np.cos(angle), np.sin(angle)], -1)
+        v = np.stack([-np.sin(angle), np.cos(angle)], -1)
+        out = u[..., :, None] * u[..., None, :] + 10.0**-log_condition * v[..., :, None] * v[..., None, :]
+        return 0.5 * (out + np.swapaxes(out, -1, -2))
+
+    def drift(x):
+        return size * np.stack([np.sin(x @ c), np.cos(x @ d)], -1)
+
+    return Stand(2, drift, diffusion)
+
+
+SIDES = st.sampled_from(["reflecting", "absorbing", "periodic", ("reflecting", "absorbing")])
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.floats(0.0, 4.0), SIDES, SIDES)
+def test_generator_is_a_connected_markov_generator(seed, log_condition, first, second):
+    grid = Grid((-1.0, 1.0, 24), (-1.5, 1.0, 19), boundary=[first, second])
+    fp = FokkerPlanck(random_field(seed, log_condition), grid)
+    Q = fp.generator
+    off = Q.tocoo()
+    rates = off.data[off.row != off.col]
+    assert np.all(rates >= 0.0)
+    assert np.all(np.isfinite(rates))
+    scale = np.abs(Q.diagonal())
+    np.testing.assert_allclose(np.asarray(Q.sum(axis=1)).ravel() + fp.kill, 0.0, atol=1e-12 * scale.max())
+    assert connected_components(Q, connection="strong")[0] == 1
+    assert np.any(fp.kill > 0) == any("absorbing" in pair for pair in grid.boundary)
+
+
+def test_no_isolated_cell_at_walls_with_wide_offsets():
+    fp = FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40)))
+    assert np.abs(fp._stencil.offsets).max() > 4  # else the test shows nothing
+    assert connected_components(fp.generator, connection="strong")[0] == 1
+    # what the shorter edges add is recorded at the walls and nothing is added by them inside
+    clipped = fp._stencil.clipped.reshape(40, 40)
+    assert clipped[0].max() > 0.0
+    assert clipped[16:24, 16:24].max() == 0.0
+
+
+def test_moments_are_consistent_under_refinement():
+    """Sums of Q_ij (x_j - x_i) and Q_ij (x_j - x_i)(x_j - x_i)^T tend to b and 2 D, off-diagonal included, to second order."""
+
+    def diffusion(x):
+        a, c = 1.0 + 0.3 * np.sin(x[..., 0]), 0.5 + 0.2 * np.cos(x[..., 1])
+        b = 0.3 + 0.1 * np.sin(x[..., 0] + x[..., 1])
+        return np.stack([np.stack([a, b], -1), np.stack([b, c], -1)], -2)
+
+    def divergence(x):
+        mixed = 0.1 * np.cos(x[..., 0] + x[..., 1])
+        return np.stack([0.3 * np.cos(x[..., 0]) + mixed, mixed - 0.2 * np.sin(x[..., 1])], -1)
+
+    def drift(x):
+        return np.stack([x[..., 1] - x[..., 0], -np.sin(x[..., 0]) - 0.5 * x[..., 1]], -1)
+
+    process, errors = Stand(2, drift, diffusion, divergence), []
+    for n in (30, 60, 120):
+        fp = FokkerPlanck(process, Grid((-2, 2, n), (-2, 2, n)))
+        x = fp.grid.points()
+        cells = np.flatnonzero(np.all(np.abs(x) < 1.5, axis=1))
+        first, second = moments(fp, cells)
+        errors.append([np.abs(first - drift(x[cells])).max(), np.abs(second - 2 * diffusion(x[cells])).max()])
+    for column in np.array(errors).T:
+        assert np.all(orders(column) > 1.8), errors  # a maximum over cells: rougher than the order of solutions
+    assert errors[-1][0] < 0.01
+    assert errors[-1][1] < 0.01
+
+
+@pytest.mark.parametrize("boundary", ["reflecting", "periodic"])
+def test_detailed_balance_on_every_edge(boundary):
+    Phi = Potential.from_expression("3*cos(x) + 2*sin(y)*cos(x)", variables="x y")
+    noise = Noise.from_expression([["1.2 + sin(x)", "0.3*cos(y)"], ["0.3*cos(y)", "0.8 + 0.4*cos(x)"]], variables="x y")
+    process = Process.reversible(Phi, noise)
+    fp = FokkerPlanck(process, Grid((0, 2 * np.pi, 30), (0, 2 * np.pi, 36), boundary=boundary))
+    pi = np.exp(-Phi(fp.grid.points()))
+    flow = fp.generator.tocoo()
+    forward = pi[flow.row] * flow.data
+    back = fp.generator.T.tocsr()[flow.row, flow.col].A1 * pi[flow.col]
+    np.testing.assert_allclose(forward, back, rtol=1e-12)
+    p = fp.stationary()
+    np.testing.assert_allclose(p.cell_mass.ravel(), pi / pi.sum(), rtol=1e-11)
+
+
+def test_boltzmann_for_constant_isotropic_noise_at_a_high_barrier():
+    U = Potential.from_expression("(x**2 - 1)**2 + 0.2*x")
+    fp = FokkerPlanck(Process(U, Noise.isotropic(0.005)), Grid((-2, 2, 400)))
+    p = fp.stationary()
+    exact = np.exp(-(U(fp.grid.points()) - U(fp.grid.points()).min()) / 0.005)
+    exact /= exact.sum()
+    keep = exact > 1e-250
+    np.testing.assert_allclose(p.cell_mass[keep], exact[keep], rtol=1e-10)
+
+
+def test_assembly_does_not_need_a_positive_definite_tensor():
+    """Noise along one diagonal only, and none at all: rates stay nonnegative and the drift is upwind."""
+    one = Stand(2, lambda x: np.stack([x[..., 1], -x[..., 0] - x[..., 1]], -1),
+                lambda x: np.broadcast_to(np.array([[0.0, 0.0], [0.0, 0.3]]), (*x.shape[:-1], 2, 2)))  # fmt: skip
+    none = Stand(2, one.drift, lambda x: np.zeros((*x.shape[:-1], 2, 2)))
+    for process in (one, none):
+        fp = FokkerPlanck(process, Grid((-3, 3, 31), (-3, 3, 31)))
+        off = fp.generator.tocoo()
+        assert np.all(off.data[off.row != off.col] >= 0.0)
+        x = fp.grid.points()
+        cells = np.flatnonzero(np.all(np.abs(x) < 2.0, axis=1))
+        first, _ = moments(fp, cells)
+        assert np.abs(first - one.drift(x[cells])).max() < 0.2
+        assert fp.added_diffusion.max() <= 0.5 * 3.0 * (6 / 31) * 2.01
+
+
+# ---- stationary ---------------------------------------------------------------------------------------------------------
+
+
+def test_order_of_the_stationary_density_of_an_irreversible_process():
+    process, errors = ou(4.0), []
+    S = la.solve_continuous_lyapunov(A, 2 * tensor(4.0, 0.5))
+    for n in (48, 96, 192):
+        p = FokkerPlanck(process, Grid((-5, 5, n), (-5, 5, n))).stationary()
+        assert p.values.min() >= 0.0
+        assert abs(p.mass - 1.0) < 1e-12
+        errors.append(l1(p, gaussian(p.grid.points(), np.zeros(2), S)))
+    assert np.all(orders(errors) >= 1.9), errors
+    assert errors[-1] < 1e-4
+
+
+@pytest.mark.slow
+def test_strongly_anisotropic_noise_of_an_irreversible_process():
+    S = la.solve_continuous_lyapunov(A, 2 * tensor(100.0, 0.5))
+    p = FokkerPlanck(ou(100.0), Grid((-5, 5, 192), (-5, 5, 192))).stationary()
+    assert l1(p, gaussian(p.grid.points(), np.zeros(2), S)) < 2e-3
+
+
+def curl_process(condition, scale=1.0):
+    """Density exp(-Phi), Phi = x^4/4 + y^2/2 + xy/4, with the divergence-free current J (rho p)' of a varying rho(x)."""
+    D = tensor(condition, 0.5)
+
+    def grad(x):
+        return np.stack([x[..., 0] ** 3 + 0.25 * x[..., 1], x[..., 1] + 0.25 * x[..., 0]], -1)
+
+    def drift(x):
+        g, rho, slope = grad(x), 0.5 + 0.3 * np.sin(2 * x[..., 0]), 0.6 * np.cos(2 * x[..., 0])
+        return -g @ D + scale * np.stack([-rho * g[..., 1], rho * g[..., 0] - slope], -1)
+
+    process = Stand(2, drift, lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    return process, lambda x: np.exp(-(x[..., 0] ** 4) / 4 - x[..., 1] ** 2 / 2 - 0.25 * x[..., 0] * x[..., 1])
+
+
+@pytest.mark.parametrize(("condition", "limit"), [(1.0, 1e-3), (4.0, 1e-3), (20.0, 5e-3)])
+def test_order_with_a_nonlinear_drift_that_is_no_gradient(condition, limit):
+    process, density = curl_process(condition)
+    errors = []
+    for n in (48, 96, 192):
+        grid = Grid((-3, 3, n), (-6, 6, n))
+        exact = density(grid.points())
+        p = FokkerPlanck(process, grid).stationary()
+        errors.append(l1(p, exact / (exact.sum() * grid.cell_volumes[0, 0])))
+    assert orders(errors).mean() >= 1.9, errors
+    assert errors[-1] < limit, errors
+
+
+def test_multiplicative_noise_in_one_dimension_in_ito_sense():
+    """Ito density with drift b and D(x): p = exp(int b/D)/D, here b = -x, D = 1 + x^2, so p ~ (1 + x^2)^(-3/2)."""
+    process = Process.from_drift("-x", Noise.from_expression("1 + x**2"))
+    errors = []
+    for n in (100, 200, 400):
+        p = FokkerPlanck(process, Grid((-4, 4, n))).stationary()
+        exact = (1 + p.grid.centers[0] ** 2) ** -1.5
+        errors.append(l1(p, exact / integrate.quad(lambda x: (1 + x * x) ** -1.5, -4, 4)[0]))
+    assert np.all(orders(errors) >= 1.9), errors
+
+
+def test_tilted_washboard_on_a_circle():
+    """Periodic drift f - U': p(x) ~ exp(-V/D) int_x^{x+L} exp(V/D), V = U - f x, by quadrature."""
+    D, f = 0.3, 0.7
+    process = Process.from_drift("f + 0.8*sin(x)", Noise.isotropic(D), params={"f": f})
+    errors = []
+    for n in (32, 64, 128):
+        p = FokkerPlanck(process, Grid((0, 2 * np.pi, n), boundary="periodic")).stationary()
+
+        def V(x):
+            return 0.8 * np.cos(x) - f * x
+
+        def inner(x):
+            return integrate.quad(lambda y: np.exp((V(y) - V(x)) / D), x, x + 2 * np.pi, epsabs=1e-13)[0]
+
+        norm = integrate.quad(inner, 0, 2 * np.pi, epsabs=1e-11)[0]
+        errors.append(l1(p, np.array([inner(x) for x in p.grid.centers[0]]) / norm))
+    assert np.all(orders(errors) >= 1.9), errors
+    assert errors[-1] < 1e-3
+
+
+def test_constant_drift_on_a_torus_leaves_the_uniform_density():
+    process = Process.from_drift(["1", "0.3"], Noise.constant(tensor(30.0, 0.4)), variables="x y")
+    fp = FokkerPlanck(process, Grid((0, 1, 20), (0, 2, 24), boundary="periodic"))
+    np.testing.assert_allclose(fp.stationary().values, 0.5, rtol=1e-10)
+
+
+def test_stationary_warnings_and_refusals():
+    flat = Process(Potential.from_expression("0*x"), Noise.isotropic(1.0))
+    p = FokkerPlanck(flat, Grid((0, 1, 20))).stationary()
+    assert any("reflecting low wall of axis 0 holds 5.0%" in w for w in p.warnings)
+    with pytest.raises(ValueError, match="no stationary density"):
+        FokkerPlanck(flat, Grid((0, 1, 20), boundary=("reflecting", "absorbing"))).stationary()
+    coarse = FokkerPlanck(Process(Potential.from_expression("20*sin(10*x)"), Noise.isotropic(0.1)), Grid((0, 1, 20))).stationary()
+    assert any("too coarse for the noise" in w for w in coarse.warnings)
+
+
+def test_a_wrong_answer_on_a_coarse_grid_is_not_silent():
+    """At condition number 1000 these cells are far too wide (L1 error about 0.5); where they resolve, nothing is said."""
+    coarse = FokkerPlanck(ou(1000.0), Grid((-5, 5, 64), (-5, 5, 64))).stationary()
+    assert any("too coarse for the noise" in w for w in coarse.warnings)
+    assert FokkerPlanck(ou(4.0), Grid((-5, 5, 64), (-5, 5, 64))).stationary().warnings == ()
+
+
+# ---- evolution ----------------------------------------------------------------------------------------------------------
+
+
+def test_transient_of_the_irreversible_process():
+    D, mean0, cov0, t = tensor(4.0, 0.5), np.array([1.5, -1.0]), np.diag([0.3, 0.2]), 0.7
+    S = la.solve_continuous_lyapunov(A, 2 * D)
+    E = la.expm(-A * t)
+    exact_mean, exact_cov = E @ mean0, S + E @ (cov0 - S) @ E.T
+    errors = []
+    for n in (40, 80, 160):
+        p = FokkerPlanck(ou(4.0), Grid((-5, 5, n), (-5, 5, n))).evolve(("gaussian", mean0, cov0), t, rtol=1e-8)
+        assert abs(p.mass - 1) < 1e-12
+        errors.append(l1(p, gaussian(p.grid.points(), exact_mean, exact_cov)))
+    assert np.all(orders(errors) >= 1.8), errors
+    assert orders(errors)[-1] >= 1.9, errors
+
+
+def test_evolve_conserves_mass_and_sign():
+    fp = FokkerPlanck(random_field(3, 2.0), Grid((-1, 1, 32), (-1, 1, 32)))
+    rho0 = np.zeros((32, 32))
+    rho0[5, 7] = 1.0 / fp.grid.cell_volumes[5, 7]
+    series = fp.evolve(rho0, [0.0, 0.01, 0.1, 1.0], method="positive")
+    assert isinstance(series, DensitySeries)
+    np.testing.assert_allclose(series[0].values, rho0)
+    for p in series:
+        assert abs(p.mass - 1.0) < 1e-12
+        assert p.values.min() >= 0.0
+    default = fp.evolve(rho0, 0.01, rtol=1e-6)
+    assert isinstance(default, Density)
+    assert abs(default.mass - 1.0) < 1e-12
+    assert default.negative_mass >= -1e-5
+    assert np.abs(default.cell_mass - series[1].cell_mass).sum() < 1e-3
+
+
+def test_initial_densities_agree():
+    fp = FokkerPlanck(ou(), Grid((-5, 5, 40), (-5, 5, 40)))
+    first = fp.evolve(("gaussian", [1.0, 0.0], 0.5 * np.eye(2)), 0.3)
+    start = gaussian(fp.grid.points(), np.array([1.0, 0.0]), 0.5 * np.eye(2))
+    tripled = fp.evolve(lambda x: 3.0 * gaussian(x, np.array([1.0, 0.0]), 0.5 * np.eye(2)), 0.3)
+    np.testing.assert_allclose(tripled.values, first.values, rtol=1e-9)
+    array = start.reshape(40, 40) / (start.sum() * fp.grid.cell_volumes[0, 0])
+    np.testing.assert_allclose(fp.evolve(array, 0.3).values, first.values, rtol=1e-9)
+    np.testing.assert_allclose(fp.evolve(Density(array, fp.grid), 0.3).values, first.values, rtol=1e-9)
+
+
+def test_survival_between_absorbing_walls_against_the_series():
+    """D p'' on (0, 1) from a Gaussian start: survival is a sine series; second order in the cell width."""
+    D, t, m, s = 0.4, 0.15, 0.4, 0.08
+    k = np.arange(1, 60, 2) * np.pi
+    c = 2 * np.exp(-0.5 * (k * s) ** 2) * np.sin(k * m)  # the Gaussian's mass beyond the walls is 3e-7
+    exact = np.sum(c * 2 / k * np.exp(-D * k**2 * t))
+    process, errors = Process(Potential.from_expression("0*x"), Noise.isotropic(D)), []
+    for n in (25, 50, 100):
+        p = FokkerPlanck(process, Grid((0, 1, n), boundary="absorbing")).evolve(("gaussian", [m], [[s**2]]), t, rtol=1e-9)
+        errors.append(abs(p.mass - exact))
+    assert np.all(orders(errors) >= 1.9), errors
+
+
+def test_absorbing_square_with_a_rotated_tensor():
+    """Wide offsets cross the walls at any angle: slowest decay rate under refinement, second order."""
+    process, rates = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(tensor(10.0, 0.5), (*x.shape[:-1], 2, 2))), []
+    for n in (16, 32, 64, 128):
+        fp = FokkerPlanck(process, Grid((0, 1, n), (0, 1, n), boundary="absorbing"))
+        p = fp.evolve(lambda x: np.prod(np.sin(np.pi * x), axis=1), [0.5, 0.6], rtol=1e-8)
+        rates.append(np.log(p[0].mass / p[1].mass) / 0.1)
+    steps = np.abs(np.diff(rates))
+    assert np.all(orders(steps) >= 1.7), rates
+
+
+# ---- exit times ---------------------------------------------------------------------------------------------------------
+
+
+def double_well_time(D):
+    """(1/D) int_{-1}^{1} exp(U/D) int_{-2.5}^{y} exp(-U/D), by Gauss-Legendre panels in exact arithmetic of exponents."""
+    x, w = np.polynomial.legendre.leggauss(20)
+    edges = np.linspace(-2.5, 1.0, 2101)  # -1 is an edge
+    mid, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * np.diff(edges)
+    nodes = mid[:, None] + half[:, None] * x
+    U = (nodes**2 - 1) ** 2
+    panel = np.sum(half[:, None] * w * np.exp(-U / D), axis=1)
+    before = np.concatenate([[0.0], np.cumsum(panel)])[:-1]
+    part = np.empty_like(nodes)
+    for j in range(20):
+        h = 0.5 * (nodes[:, j] - edges[:-1])
+        inner = edges[:-1, None] + h[:, None] * (1 + x)
+        part[:, j] = np.sum(h[:, None] * w * np.exp(-((inner**2 - 1) ** 2) / D), axis=1)
+    outer = np.where(nodes > -1.0, np.exp((np.where(nodes > -1.0, U, 0.0) - 1) / D) * (before[:, None] + part), 0.0)
+    return float(np.sum(half[:, None] * w * outer) / D * np.exp(1 / D))
+
+
+def test_reference_for_the_double_well_agrees_with_nested_quadrature():
+    D = 0.2
+    inner = lambda y: integrate.quad(lambda z: np.exp(-((z * z - 1) ** 2) / D), -2.5, y)[0]  # noqa: E731
+    nested = integrate.quad(lambda y: np.exp((y * y - 1) ** 2 / D) * inner(y), -1, 1)[0] / D
+    np.testing.assert_allclose(double_well_time(D), nested, rtol=1e-8)
+    np.testing.assert_allclose(double_well_time(D), 182.41767298558, rtol=1e-8)
+
+
+@pytest.mark.parametrize("D", [0.2, 0.05, 0.02])
+@pytest.mark.parametrize("known", [True, False])
+def test_exit_time_of_the_double_well(D, known):
+    """Barrier/D up to 50 (time 5.8e21); `known` False hides the stationary density from the solver."""
+    process = Process(Potential.from_expression("(x**2-1)**2"), Noise.isotropic(D))
+    if not known:
+        process = Process.from_drift("-4*x*(x**2-1)", Noise.isotropic(D))
+    exact, region = double_well_time(D), Region.halfspace([1.0], 1.0)
+    errors = []
+    for n in (350, 700, 1400):
+        tau = FokkerPlanck(process, Grid((-2.5, 2.5, n))).mean_exit_time(region, at=[-1.0])
+        errors.append(abs(tau.value / exact - 1))
+        assert abs(tau.value - exact) < 2 * tau.discretization_error
+    assert np.all(orders(errors) >= 1.9), errors
+    assert errors[-1] < 2.5e-4
+
+
+def test_exit_time_beyond_the_range_of_doubles():
+    process = Process(Potential.from_expression("(x**2-1)**2"), Noise.isotropic(1 / 1000))
+    tau = FokkerPlanck(process, Grid((-1.6, 1.6, 4000))).mean_exit_time(Region.halfspace([1.0], 1.0), at=[-1.0])
+    assert tau.value == np.inf
+    # Kramers for a full crossing, 2 pi/sqrt(8 * 4) exp(1/D): corrections are of the order of D
+    assert abs(tau.log_value - (1000 + np.log(2 * np.pi / np.sqrt(32)))) < 5e-3
+
+
+@pytest.mark.parametrize(("dim", "n"), [(1, 41), (2, 41), (2, 64)])
+def test_brownian_motion_leaves_a_ball(dim, n):
+    """(r^2 - x^2)/(2 d D): a quadratic, for which cut edges are exact."""
+    flat = Potential.from_expression("0*x" if dim == 1 else "0*x + 0*y", variables=["x", "y"][:dim])
+    process = Process(flat, Noise.isotropic(0.3))
+    fp = FokkerPlanck(process, Grid(*[(-1.2, 1.3, n)] * dim))
+    tau = fp.mean_exit_time(Region.ball(np.zeros(dim), 1.0))
+    exact = np.maximum(0.0, (1 - np.sum(fp.grid.points() ** 2, axis=1)) / (2 * dim * 0.3))
+    np.testing.assert_allclose(tau.values.ravel(), exact, atol=1e-12)
+    assert isinstance(tau, Field)
+    assert tau.unit == "time"
+
+
+def test_order_of_the_exit_time_from_a_disc_with_drift():
+    """dX = X dt + sqrt(2 D) dW leaves the unit disc: tau(r) = int_r^1 exp(-s^2/2D)/(s D) int_0^s u exp(u^2/2D) du ds."""
+    D = 0.3
+
+    def exact(r):
+        return integrate.quad(lambda s: (1 - np.exp(-s * s / (2 * D))) / s if s else 0.0, r, 1)[0]
+
+    for process in (Process.from_drift(["x", "y"], Noise.isotropic(D), variables="x y"),
+                    Process(Potential.from_expression("-x**2/2 - y**2/2", variables="x y"), Noise.isotropic(D))):  # fmt: skip
+        errors = []
+        for n in (31, 62, 124):
+            fp = FokkerPlanck(process, Grid((-1.2, 1.3, n), (-1.15, 1.3, n)))
+            tau = fp.mean_exit_time(Region.ball([0.0, 0.0], 1.0)).values.ravel()
+            r = np.hypot(*fp.grid.points().T)
+            reference = np.array([exact(v) if v < 1 else 0.0 for v in r])
+            errors.append(np.abs(tau - reference).max())
+        assert np.all(orders(errors) >= 1.8), errors
+        assert orders(errors).mean() >= 1.9, errors
+
+
+def test_exit_through_a_tilted_line_with_a_rotated_tensor():
+    """Constant drift v towards n.x = c: far from the other walls tau = (c - n.x)/(n.v), whatever the tensor."""
+    normal = np.array([np.cos(0.7), np.sin(0.7)])
+    drift = 1.5 * normal + 0.4 * np.array([-normal[1], normal[0]])
+    process = Process.from_drift([repr(float(v)) for v in drift], Noise.constant(0.05 * tensor(10.0, 2.0)), variables="x y")
+    region, errors = Region.halfspace(normal, 0.37), []
+    for n in (40, 80, 160):
+        fp = FokkerPlanck(process, Grid((-2, 2, n), (-2, 2, n)))
+        points = np.array([[0.1, 0.1], [0.2, -0.1], [-0.1, 0.2]])
+        tau = fp.mean_exit_time(region).at(points)
+        errors.append(np.abs(tau - (0.37 - points @ normal) / 1.5).max())
+    assert np.all(orders(errors) >= 1.5), errors  # the points lie differently in the cells of each grid
+    assert errors[-1] < 1.5e-3, errors
+
+
+def test_box_that_coincides_with_the_grid_is_left_through_its_sides():
+    """Sides with g >= 0 are exits whatever the boundary; the square's mean exit time at its centre is a double sine series."""
+    k = np.arange(1, 200, 2)
+    series = 16 / np.pi**4 * np.sum((-1.0) ** ((k[:, None] - 1) // 2 + (k - 1) // 2) / (k[:, None] * k * (k[:, None] ** 2 + k**2)))
+    process = Process(Potential.from_expression("0*x + 0*y", variables="x y"), Noise.isotropic(1.0))
+    for boundary in ("reflecting", "absorbing"):
+        errors = []
+        for n in (11, 33, 99):
+            fp = FokkerPlanck(process, Grid((0, 1, n), (0, 1, n), boundary=boundary))
+            errors.append(abs(fp.mean_exit_time(Region.box([0, 0], [1, 1])).values[n // 2, n // 2] - series))
+        assert np.all(orders(errors) / np.log2(3) >= 1.8), errors
+        assert orders(errors)[-1] / np.log2(3) >= 1.9, errors
+
+
+def test_sides_inside_the_region_keep_their_boundary():
+    """[0, 1) with a reflecting wall at 0: (1 - x^2)/(2 D); with an absorbing wall: x (1 - x)/(2 D)."""
+    process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+    region = Region.halfspace([1.0], 1.0)
+    for low, exact in (("reflecting", lambda x: 1 - x * x), ("absorbing", lambda x: x * (1 - x))):
+        fp = FokkerPlanck(process, Grid((0.0, 1.2, 50), boundary=(low, "reflecting")))
+        x = fp.grid.centers[0]
+        np.testing.assert_allclose(fp.mean_exit_time(region).values, np.where(x < 1, exact(x), 0.0), atol=1e-3)
+
+
+def test_one_well_of_a_sublevel_set():
+    U = Potential.from_expression("(x**2-1)**2 + y**2", variables="x y")
+    fp = FokkerPlanck(Process(U, Noise.isotropic(0.2)), Grid((-2, 2, 60), (-1.5, 1.5, 60)))
+    left = fp.mean_exit_time(Region.sublevel(U, 0.6, containing=[-1.0, 0.0]))
+    both = fp.mean_exit_time(Region.sublevel(U, 0.6))
+    assert np.all(left.values[30:] == 0.0)
+    np.testing.assert_allclose(left.values[:30], both.values[:30], rtol=1e-10)
+    np.testing.assert_allclose(both.values, both.values[::-1], rtol=1e-9)
+
+
+def test_states_that_cannot_leave_are_infinite():
+    """Noise along a periodic x only: a row that lies inside the region over its whole length is never left."""
+    process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(np.diag([1.0, 0.0]), (*x.shape[:-1], 2, 2)))
+    fp = FokkerPlanck(process, Grid((0, 1, 10), (0, 1, 10), boundary=["periodic", "reflecting"]))
+    region = Region.from_expression("1 - 4*abs(x - 0.5) - 2*y", variables="x y")
+    tau = fp.mean_exit_time(region)
+    y = fp.grid.centers[1]
+    inside = region.mask(fp.grid)
+    assert np.all(np.isinf(tau.values[:, y > 0.6][inside[:, y > 0.6]]))
+    assert np.all(np.isfinite(tau.values[:, y < 0.4]))
+    assert any("cannot leave" in w for w in tau.warnings)
+
+
+def test_estimate_at_a_point_covers_the_error():
+    process = Process(Potential.from_expression("0*x + 0*y", variables="x y"), Noise.constant(tensor(5.0, 0.8)))
+    fp = FokkerPlanck(process, Grid((-1, 1, 40), (-1, 1, 40)))
+    fine = FokkerPlanck(process, Grid((-1, 1, 160), (-1, 1, 160)))
+    region = Region.box([-1, -1], [1, 1])
+    tau, better = fp.mean_exit_time(region, at=[0.2, -0.1]), fine.mean_exit_time(region, at=[0.2, -0.1])
+    assert isinstance(tau, Estimate)
+    assert tau.unit == "time"
+    assert 0 < better.discretization_error < tau.discretization_error
+    assert abs(tau.value - better.value) < 1.5 * tau.discretization_error
+    np.testing.assert_allclose(np.exp(tau.log_value), tau.value)
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def flat(x):
+    return np.zeros(x.shape)
+
+
+def test_bad_tensors_name_the_point():
+    grid = Grid((0, 1, 4), (0, 1, 4))
+
+    def skew(x):
+        D = np.broadcast_to(np.eye(2), (*x.shape[:-1], 2, 2)).copy()
+        D[..., 0, 1] = np.where(x[..., 0] > 0.8, 0.5, 0.0)
+        return D
+
+    with pytest.raises(ValueError, match=r"not symmetric at x = \[0\.875"):
+        FokkerPlanck(Stand(2, flat, skew), grid)
+
+    def indefinite(x):
+        D = np.broadcast_to(np.eye(2), (*x.shape[:-1], 2, 2)).copy()
+        D[..., 0, 1] = D[..., 1, 0] = np.where(x[..., 1] > 0.8, 1.5, 0.0)
+        return D
+
+    with pytest.raises(ValueError, match=r"not positive semi-definite at x = .*0\.875.*eigenvalue -0\.5"):
+        FokkerPlanck(Stand(2, flat, indefinite), grid)
+
+
+def test_bad_fields_name_the_point():
+    grid, eye = Grid((-1, 1, 4)), lambda x: np.ones((*x.shape, 1))
+    with pytest.raises(ValueError, match=r"drift is not finite at the grid point x = \[-0\.75\]"):
+        FokkerPlanck(Stand(1, lambda x: np.where(x < -0.5, np.nan, x), eye), grid)
+    with pytest.raises(ValueError, match=r"drift has shape \(4,\)"):
+        FokkerPlanck(Stand(1, lambda x: x[:, 0], eye), grid)
+    with pytest.raises(ValueError, match="log density is not finite"):
+        FokkerPlanck(Stand(1, flat, eye, log_density=lambda x: np.where(x[:, 0] > 0, x[:, 0], -np.inf)), grid)
+
+
+def test_bad_arguments():
+    process, grid = Process(Potential.from_expression("x**2"), Noise.isotropic(1.0)), Grid((-1, 1, 8))
+    with pytest.raises(ValueError, match="scheme must be"):
+        FokkerPlanck(process, grid, scheme="central")
+    with pytest.raises(ValueError, match="process is 1-D, the grid is 2-D"):
+        FokkerPlanck(process, Grid((-1, 1, 8), (-1, 1, 8)))
+    with pytest.raises(TypeError, match="needs a Grid"):
+        FokkerPlanck(process, (-1, 1, 8))
+    with pytest.raises(TypeError, match="needs a Process"):
+        FokkerPlanck(SGDChain.gaussian(process.potential, process.noise, 0.1), grid)
+    with pytest.raises(ValueError, match="max_offset"):
+        FokkerPlanck(process, grid, max_offset=0)
+    with pytest.raises(ValueError, match="1-D and 2-D"):
+        FokkerPlanck(Stand(3, flat, flat), Grid((0, 1, 2), (0, 1, 2), (0, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("rho0", "match"),
+    [
+        (np.ones(5), r"shape \(8,\)"),
+        (-np.ones(8), "finite and >= 0"),
+        (np.zeros(8), "no mass"),
+        (("gauss", 0.0, 1.0), "gaussian"),
+        (("gaussian", [0.0, 1.0], [[1.0]]), "mean of shape"),
+        (("gaussian", [0.0], [[-1.0]]), "positive definite"),
+        (lambda x: x, "must return 8 values"),
+        (Density(np.ones(4), Grid((0, 1, 4))), "rho0 lives on"),
+    ],
+)
+def test_bad_initial_densities(rho0, match):
+    fp = FokkerPlanck(Process(Potential.from_expression("x**2"), Noise.isotropic(1.0)), Grid((-1, 1, 8)))
+    with pytest.raises(ValueError, match=match):
+        fp.evolve(rho0, 1.0)
+
+
+def test_bad_times_and_regions():
+    fp = FokkerPlanck(Process(Potential.from_expression("x**2"), Noise.isotropic(1.0)), Grid((-1, 1, 8)))
+    start = ("gaussian", [0.0], [[1.0]])
+    for t in (-1.0, np.nan, [1.0, 0.5], []):
+        with pytest.raises(ValueError, match="t must be"):
+            fp.evolve(start, t)
+    with pytest.raises(ValueError, match="rtol"):
+        fp.evolve(start, 1.0, rtol=0.0)
+    with pytest.raises(ValueError, match="method"):
+        fp.evolve(start, 1.0, method="exact")
+    with pytest.raises(ValueError, match="nothing can leave"):
+        fp.mean_exit_time(Region.ball([0.0], 3.0))
+    with pytest.raises(ValueError, match="no cell centre"):
+        fp.mean_exit_time(Region.ball([5.0], 0.1))
+    with pytest.raises(ValueError, match="not inside"):
+        fp.mean_exit_time(Region.ball([0.0], 0.5), at=[0.9])
+    with pytest.raises(TypeError, match="Region"):
+        fp.mean_exit_time(lambda x: x)
+
+
+def test_a_cap_that_matters_is_reported():
+    fp = FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40)), max_offset=2)
+    assert any("longest offset allowed" in w for w in fp.warnings)
+    assert "warning" in repr(fp)
+    assert FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40))).warnings == ()
