@@ -33,8 +33,12 @@ def test_stationary(benchmark, way, n):
 
     def pin_one_state():
         A = Q.T.tocsc()[1:, 1:]
-        p = np.append(1.0, splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(
-            -Q.T.tocsc()[1:, 0].toarray()[:, 0]))  # fmt: skip
+        p = np.append(
+            1.0,
+            splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(
+                -Q.T.tocsc()[1:, 0].toarray()[:, 0]
+            ),
+        )
         return p / p.sum()
 
     run = fp.stationary if way == "fpsolve" else pin_one_state
@@ -77,7 +81,9 @@ def test_exit_time(benchmark, way):
     A = -fp.generator[inside][:, inside].tocsc()
 
     def sparse_lu():
-        return splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(np.ones(len(inside)))
+        return splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve(
+            np.ones(len(inside))
+        )
 
     run = (lambda: fp.mean_exit_time(region)) if way == "fpsolve" else sparse_lu
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)

@@ -1,7 +1,7 @@
 """Codes: functions (x, p) -> n numbers that can be evaluated on arrays and inlined into a compiled loop.
 
-Every landscape, noise tensor and region is made of codes. A code knows the text of a scalar function of tuples (``emit``), which the
-engines join into one fused kernel, and how to evaluate itself on an array of points with NumPy (``evaluate``). Both come from
+Every landscape, noise tensor and region is made of codes. A code knows the text of a scalar function of tuples (``emit``), which
+the engines join into one fused kernel, and how to evaluate itself on an array of points with NumPy (``evaluate``). Both come from
 the same source text, so they cannot disagree. Parameters are run-time values: changing one compiles nothing anew.
 """
 
@@ -18,17 +18,27 @@ from numpy.typing import NDArray
 
 from .expressions import to_source
 
-__all__ = ["AffineCode", "Code", "ConstantCode", "DerivedCode", "ExpressionCode", "FunctionCode", "JacobianCode", "QuadraticCode", "TableCode"]
+__all__ = [
+    "AffineCode",
+    "Code",
+    "ConstantCode",
+    "DerivedCode",
+    "ExpressionCode",
+    "FunctionCode",
+    "JacobianCode",
+    "QuadraticCode",
+    "TableCode",
+]
 
 Array = NDArray[np.float64]
 
 #: First lines of every generated module: the names that emitted source may use.
-PREAMBLE = '''\
+PREAMBLE = """\
 from math import acos, asin, atan, atan2, cos, cosh, exp, fabs, log, sin, sinh, sqrt, tan, tanh
-'''
+"""
 
 #: Helpers of emitted source, branch-free so that loops over lanes vectorise; {inline} is the decorator.
-HELPERS = '''\
+HELPERS = """\
 {inline}
 def sign(a):
     return 1.0 * (a > 0.0) - 1.0 * (a < 0.0)
@@ -48,7 +58,7 @@ def positive_sqrt(a):
 {inline}
 def ratio(a, b):
     return a / b if b != 0.0 else 0.0
-'''
+"""
 
 
 def _numpy_ratio(a: Any, b: Any) -> Any:
@@ -427,7 +437,9 @@ class FunctionCode(Code):
                 error = caught
                 continue
             if math.prod(shape) != self.n_out:
-                raise TypeError(f"{self._label()} returned {math.prod(shape)} numbers of shape {shape}; {self.n_out} are needed in {self.dim}-D")
+                raise TypeError(
+                    f"{self._label()} returned {math.prod(shape)} numbers of shape {shape}; {self.n_out} are needed in {self.dim}-D"
+                )
             return shape
         raise TypeError(f"{self._label()} fails at x = {at}: {type(error).__name__}: {error}")
 
@@ -438,7 +450,9 @@ class FunctionCode(Code):
             values = ", ".join(f"r[{i}]" for i in range(self.n_out))
         else:
             values = ", ".join(f"r[{i}][{j}]" for i in range(self.layout[0]) for j in range(self.layout[1]))
-        return f"{inline}\ndef {name}(x, p):\n    r = {name}_user(x, p)\n    return ({values},)\n", {f"{name}_user": self.dispatcher}
+        return f"{inline}\ndef {name}(x, p):\n    r = {name}_user(x, p)\n    return ({values},)\n", {
+            f"{name}_user": self.dispatcher
+        }
 
     def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
         x = np.asarray(x, float)

@@ -134,8 +134,12 @@ def _import_cached(source: str, label: str) -> ModuleType | None:
     except OSError as error:
         if str(path.parent) not in _reported:
             _reported.add(str(path.parent))
-            logger.warning("cannot use the cache folder %s (%s): kernels are compiled in every process; set FPSOLVE_CACHE_DIR "
-                           "to a writable folder", path.parent, error)
+            logger.warning(
+                "cannot use the cache folder %s (%s): kernels are compiled in every process; set FPSOLVE_CACHE_DIR "
+                "to a writable folder",
+                path.parent,
+                error,
+            )
         return None
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

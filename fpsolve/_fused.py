@@ -111,7 +111,8 @@ def _row(row: int, lane: str = "i") -> str:
 
 
 def _emit(named: dict[str, Code]) -> tuple[str, dict[str, Any], bool]:
-    sources, namespace = [], {}
+    sources: list[str] = []
+    namespace: dict[str, Any] = {}
     for name, code in named.items():
         source, extra = code.emit(name)
         sources.append(source)
@@ -155,8 +156,7 @@ def _normal_lines(layout: Layout, lanes: int) -> list[str]:
     """Statements that put the step's normals in place; k is the step of the trajectory (its parity is what matters)."""
     m = layout.noises
     pairs = m if m % 2 else m // 2
-    fills = [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
-    return fills
+    return [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
 
 
 def _copy_lines(layout: Layout) -> list[str]:
@@ -213,13 +213,20 @@ def _histogram_text(layout: Layout, axes: Sequence[int]) -> str:
     row = layout.extra
     inside = " and ".join(f"0.0 <= s{a} and s{a} < counts.shape[{a}]" for a in range(len(axes)))
     lines = [f"s{a} = ({_row(layout.state + axis)} - low[{a}])*scale[{a}]" for a, axis in enumerate(axes)]
-    return _indent([
-        "if (k + 1 - start) % every == 0:",
-        f"    for i in range(min({LANES}, valid - block*{LANES})):",
-        *("        " + line for line in lines),
-        f"        if {inside}:",
-        "            counts[" + ", ".join(f"int(s{a})" for a in range(len(axes))) + "] += 1",
-    ], 3) if row else ""
+    return (
+        _indent(
+            [
+                "if (k + 1 - start) % every == 0:",
+                f"    for i in range(min({LANES}, valid - block*{LANES})):",
+                *("        " + line for line in lines),
+                f"        if {inside}:",
+                "            counts[" + ", ".join(f"int(s{a})" for a in range(len(axes))) + "] += 1",
+            ],
+            3,
+        )
+        if row
+        else ""
+    )
 
 
 # ---- linear processes of any dimension ------------------------------------------------------------------------------
@@ -376,7 +383,8 @@ def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: 
     ]
     if not bridge:
         beyond = " or ".join(f"not g1[{f}] < 0.0" for f in range(F))
-        lines += [f"if {beyond}:", f"    return {ESCAPED}, 1.0, {_tuple('y', dim)}", f"return {UNFINISHED}, 1.0, {_tuple('y', dim)}"]
+        end = _tuple("y", dim)
+        lines += [f"if {beyond}:", f"    return {ESCAPED}, 1.0, {end}", f"return {UNFINISHED}, 1.0, {end}"]
         return "@kernel\ndef resolve(w, i, shift, h, q, r, t):\n" + _indent(lines, 1) + "\n"
     lines += [
         f"g0 = faces({_tuple('x', dim)}, r)",
@@ -440,15 +448,19 @@ def _exit_lines(layout: EscapeLayout, factor: Code, d: int, dim: int) -> list[st
         "        break",
     ]
     inside = " and ".join(f"(face == {f} or g1[{f}] <= 0.0)" for f in range(F))
-    attempt = [
-        "for attempt in range(100):  # at a corner: not beyond a face that was not met before; nearer to x at each attempt",
-        *("    " + line for line in [*spread, *noise, *project]),
-        f"    g1 = faces({_tuple('e', dim)}, r)",
-        f"    if {inside}:",
-        "        break",
-        "    wide *= 0.95",
-        "    pull *= 0.95",
-    ] if F > 1 else [*spread, *noise, *project]
+    attempt = (
+        [
+            "for attempt in range(100):  # at a corner: not beyond a face that was not met before; nearer to x at each attempt",
+            *("    " + line for line in [*spread, *noise, *project]),
+            f"    g1 = faces({_tuple('e', dim)}, r)",
+            f"    if {inside}:",
+            "        break",
+            "    wide *= 0.95",
+            "    pull *= 0.95",
+        ]
+        if F > 1
+        else [*spread, *noise, *project]
+    )
     wide = "wide = sqrt(h*best*(1.0 - best)) if best < 1.0 else 0.0"
     return [*pick, *cross, *along, "pull = best", wide, *attempt, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
 
@@ -483,54 +495,61 @@ def _escape_text(layout: EscapeLayout, scheme: Scheme, drift: Code, factor: Code
     odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
     every = [] if m % 2 else [*panels, *fills]
     return (
-        "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock, times, status, points, until):\n"
-        + _indent([
-            *_unpack(drift, factor),
-            f"r = {faces.unpack_source('faces_p')}",
-            f"t = {slopes.unpack_source('slopes_p')}",
-            f"while meta[{STEP}] < until:",
-            f"    k = meta[{STEP}]",
-            f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-            "        refill(block, index, birth, freed, meta, starts, r)",
-            f"    active = meta[{ACTIVE}]",
-            "    if active == 0:",
-            "        break",
-            "    shift = np.uint64(32) if k & 1 == 0 else np.uint64(0)",
-            "    if k & 1 == 0:",
-            *("        " + line for line in even),
-            "    else:",
-            *("        " + line for line in odd),
-            *("    " + line for line in every),
-            *("    " + line for line in panels),
-            "        events = 0.0",
-            "        for i in range(64):",
-            *("            " + line for line in lane),
-            "        if events == 0.0:",
-            "            continue",
-            "        for i in range(s, min(s + 64, active)):",
-            f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and index[i] >= 0:",
-            "                kind, fraction, y = resolve(block, i, shift, h, q, r, t)",
-            f"                if kind != {UNFINISHED}:",
-            "                    status[index[i]] = kind",
-            "                    times[index[i]] = (k - birth[i] + fraction)*clock",
-            *_store_points(dim),
-            *(f"                    {_row(layout.state + j)} = {_row(layout.old + j)}".replace("w[", "block[") for j in range(v)),
-            "                    index[i] = -1",
-            f"                    freed[meta[{FREE}]] = i",
-            f"                    meta[{FREE}] += 1",
-            f"                    meta[{DONE}] += 1",
-            f"    meta[{STEP}] = k + 1",
-            f"    if k + 1 >= meta[{DEADLINE}]:",
-            "        for i in range(active):",
-            f"            if index[i] >= 0 and k + 1 - birth[i] >= meta[{LIMIT}]:",
-            f"                status[index[i]] = {CENSORED}",
-            "                times[index[i]] = (k + 1 - birth[i])*clock",
-            "                index[i] = -1",
-            f"                freed[meta[{FREE}]] = i",
-            f"                meta[{FREE}] += 1",
-            f"                meta[{DONE}] += 1",
-            f"        meta[{DEADLINE}] = next_deadline(index, birth, meta)",
-        ], 1)
+        "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock,\n"
+        "           times, status, points, until):\n"
+        + _indent(
+            [
+                *_unpack(drift, factor),
+                f"r = {faces.unpack_source('faces_p')}",
+                f"t = {slopes.unpack_source('slopes_p')}",
+                f"while meta[{STEP}] < until:",
+                f"    k = meta[{STEP}]",
+                f"    if k & 1 == 0 and meta[{FREE}] > 0:",
+                "        refill(block, index, birth, freed, meta, starts, r)",
+                f"    active = meta[{ACTIVE}]",
+                "    if active == 0:",
+                "        break",
+                "    shift = np.uint64(32) if k & 1 == 0 else np.uint64(0)",
+                "    if k & 1 == 0:",
+                *("        " + line for line in even),
+                "    else:",
+                *("        " + line for line in odd),
+                *("    " + line for line in every),
+                *("    " + line for line in panels),
+                "        events = 0.0",
+                "        for i in range(64):",
+                *("            " + line for line in lane),
+                "        if events == 0.0:",
+                "            continue",
+                "        for i in range(s, min(s + 64, active)):",
+                f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and index[i] >= 0:",
+                "                kind, fraction, y = resolve(block, i, shift, h, q, r, t)",
+                f"                if kind != {UNFINISHED}:",
+                "                    status[index[i]] = kind",
+                "                    times[index[i]] = (k - birth[i] + fraction)*clock",
+                *_store_points(dim),
+                *(
+                    f"                    {_row(layout.state + j)} = {_row(layout.old + j)}".replace("w[", "block[")
+                    for j in range(v)
+                ),
+                "                    index[i] = -1",
+                f"                    freed[meta[{FREE}]] = i",
+                f"                    meta[{FREE}] += 1",
+                f"                    meta[{DONE}] += 1",
+                f"    meta[{STEP}] = k + 1",
+                f"    if k + 1 >= meta[{DEADLINE}]:",
+                "        for i in range(active):",
+                f"            if index[i] >= 0 and k + 1 - birth[i] >= meta[{LIMIT}]:",
+                f"                status[index[i]] = {CENSORED}",
+                "                times[index[i]] = (k + 1 - birth[i])*clock",
+                "                index[i] = -1",
+                f"                freed[meta[{FREE}]] = i",
+                f"                meta[{FREE}] += 1",
+                f"                meta[{DONE}] += 1",
+                f"        meta[{DEADLINE}] = next_deadline(index, birth, meta)",
+            ],
+            1,
+        )
     )
 
 

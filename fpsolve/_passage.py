@@ -11,8 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
-from ._fused import ACTIVE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, NEXT, SEED, STEP, STOP, STRIDE, UNFINISHED
-from ._fused import Fused
+from ._fused import (
+    ACTIVE,
+    CENSORED,
+    DEADLINE,
+    DONE,
+    ESCAPED,
+    FAILED,
+    FREE,
+    LIMIT,
+    NEXT,
+    SEED,
+    STEP,
+    STOP,
+    STRIDE,
+    UNFINISHED,
+    Fused,
+)
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from .expressions import parse

@@ -51,6 +51,7 @@ class Records:
         self.lock = threading.Lock()
 
     def add_counts(self, counts: NDArray[np.int64]) -> None:
+        assert self.counts is not None
         with self.lock:
             self.counts += counts
 
@@ -111,7 +112,8 @@ class FusedRun:
                 module.advance(blocks, now, until, *self.arguments)
             elif plan.shape:
                 module.advance_histogram(
-                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale)
+                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale
+                )
             else:
                 module.advance_moments(blocks, now, until, *self.arguments, plan.start, plan.every)
             control.add(float(n) * (until - now))
@@ -134,9 +136,8 @@ class FusedRun:
 def _scatter(state: Array, points: Array) -> None:
     """Put points (1 or n, v) into lanes (nb, v, LANES); spare lanes repeat the last point."""
     nb, v, lanes = state.shape
-    full = np.broadcast_to(points, (nb * lanes, points.shape[1])) if len(points) == 1 else np.resize(points[-1], (nb * lanes, points.shape[1]))
-    if len(points) > 1:
-        full[: len(points)] = points
+    full = np.repeat(points[-1:], nb * lanes, axis=0)
+    full[: len(points)] = points
     state[:] = full.reshape(nb, lanes, v).transpose(0, 2, 1)
 
 
@@ -190,7 +191,7 @@ class LinearRun:
         _scatter(state, points - self.center)
         plan, advance = self.plan, linear_kernels().advance_linear
         stride = max(2, LANE_STEPS_PER_CALL // (rows * LANES))
-        shift = total = square = None
+        shift, total, square = np.zeros(self.dim), np.zeros(self.dim), np.zeros((self.dim, self.dim))
         counts = np.zeros(plan.shape, np.int64)
         now = 0
         while True:
@@ -204,7 +205,6 @@ class LinearRun:
                     square += u.T @ u
             if now == plan.start and not plan.shape:
                 shift = _gather(state, hi - lo, self.dim).mean(axis=0)
-                total, square = np.zeros(self.dim), np.zeros((self.dim, self.dim))
             if now in plan.stops:
                 assert self.records.states is not None
                 self.records.states[plan.stops.index(now), lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
@@ -220,7 +220,7 @@ class LinearRun:
         if plan.shape:
             self.records.add_counts(counts)
         elif plan.start is not None:
-            assert self.records.means is not None and self.records.squares is not None and shift is not None
+            assert self.records.means is not None and self.records.squares is not None
             count = plan.samples * (hi - lo)
             self.records.means[lo // LANES] = self.center[: self.dim] + shift + total / count
             self.records.squares[lo // LANES] = square / count - np.outer(total, total) / count**2

@@ -102,8 +102,10 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
             points = points[None]
         elif points.shape != (n, dim):
             hint = "; a list of 1-D starting points has shape (n, 1): pass x0[:, None]" if dim == 1 else ""
-            raise ValueError(f"x0 must have shape ({dim},) or ({n}, {dim}), or be a sampler (rng, n) -> (n, {dim}); "
-                             f"got shape {points.shape}{hint}")
+            raise ValueError(
+                f"x0 must have shape ({dim},) or ({n}, {dim}), or be a sampler (rng, n) -> (n, {dim}); "
+                f"got shape {points.shape}{hint}"
+            )
     bad = ~np.isfinite(points).all(axis=1)
     if bad.any():
         i = int(np.argmax(bad))

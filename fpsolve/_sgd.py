@@ -5,13 +5,18 @@ Each trajectory draws its batches from a generator seeded by (seed, trajectory i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["batches", "iterate"]
+if TYPE_CHECKING:
+    from ._paths import Plan, Records
+    from ._runner import Control
+    from .process import SGDChain
+
+__all__ = ["batches", "first_exit", "iterate", "record_chain"]
 
 Array = NDArray[np.float64]
 
@@ -45,3 +50,54 @@ def iterate(chain: Any, theta: Array, seed: int, index: int) -> Iterator[Array]:
         velocity = chain.momentum * velocity + gradient
         theta = theta - chain.lr * velocity
         yield theta
+
+
+def record_chain(chain: SGDChain, theta: Array, plan: Plan, records: Records, seed: int, i: int, control: Control) -> bool:
+    """Run trajectory `i` and record what the plan asks for; False if the run was stopped."""
+    shift, total, square = theta, np.zeros(chain.dim), np.zeros((chain.dim, chain.dim))
+    lower = np.tril_indices(chain.dim)
+    counts = np.zeros(plan.shape, np.int64)
+    if 0 in plan.stops and records.states is not None:
+        records.states[0, i] = theta
+    start = theta
+    for k, theta in enumerate(iterate(chain, start, seed, i), start=1):
+        if k == plan.start:
+            shift = theta
+        elif plan.start is not None and k > plan.start and (k - plan.start) % plan.every == 0:
+            if plan.shape:
+                cell = (theta[list(plan.axes)] - plan.low) * plan.scale
+                if np.all((cell >= 0.0) & (cell < np.array(plan.shape))):
+                    counts[tuple(cell.astype(np.int64))] += 1
+            else:
+                u = theta - shift
+                total += u
+                square += np.outer(u, u)
+        if records.states is not None and k in plan.stops:
+            records.states[plan.stops.index(k), i] = theta
+        if k == plan.steps:
+            break
+        if k % 64 == 0 and control.stopped:
+            return False
+    if plan.shape:
+        records.add_counts(counts)
+    elif plan.start is not None and records.means is not None and records.squares is not None:
+        mean = total / plan.samples
+        records.means[i], records.squares[i] = shift + mean, (square / plan.samples - np.outer(mean, mean))[lower]
+    records.final[i], records.finished[i] = theta, True
+    control.add(plan.steps)
+    return True
+
+
+def first_exit(
+    chain: SGDChain, theta: Array, inside: Callable[[Array], Any], limit: int | None, seed: int, i: int, control: Control
+) -> tuple[float, bool, Array]:
+    """(iteration, censored, weights) at which trajectory `i` is first outside; NaN if it became non-finite."""
+    nowhere = np.full(chain.dim, np.nan)
+    for k, weights in enumerate(iterate(chain, theta, seed, i), start=1):
+        if not np.isfinite(weights).all():
+            return np.nan, False, nowhere
+        if not inside(weights):
+            return k, False, weights
+        if k == limit or (k % 64 == 0 and control.stopped):
+            return k, True, nowhere
+    raise AssertionError("the iteration has no end")

@@ -205,8 +205,11 @@ class _Walker:
                 value = math.inf
             if isinstance(value, complex) or not math.isfinite(value):
                 raise self.refuse(f"the constant power {base}**{exponent}, which is not a finite real number,")
-            return sympy.Integer(int(value)) if base.is_Integer and exponent.is_Integer and abs(value) < 2**53 and value == int(value) \
+            return (
+                sympy.Integer(int(value))
+                if base.is_Integer and exponent.is_Integer and abs(value) < 2**53 and value == int(value)
                 else sympy.Float(value, 17)
+            )
         if exponent.is_number and abs(float(exponent)) > MAX_EXPONENT:
             raise self.refuse(f"the exponent {exponent} (at most {MAX_EXPONENT} in size)")
         return base**exponent
@@ -270,7 +273,9 @@ def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], p
     rename = {sympy.Symbol(v, real=True): sympy.Symbol(f"x{i}") for i, v in enumerate(variables)}
     rename |= {sympy.Symbol(k, real=True): sympy.Symbol(f"p{i}") for i, k in enumerate(params)}
     # A delta function is the derivative of a kink: zero almost everywhere, and a lattice of floats never meets it in law.
-    plain = [sympy.sympify(e, strict=True).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions]
+    plain = [
+        sympy.sympify(e, strict=True).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions
+    ]
     temporaries, outputs = sympy.cse(plain, symbols=(sympy.Symbol(f"t{i}") for i in range(10**6)), order="none")
     used = set().union(*(e.free_symbols for e in plain)) if plain else set()
     printer = _printer()

@@ -321,9 +321,11 @@ def _cap_warning(process: Any, grid: Grid, st: Stencil) -> list[str]:
     if not bad.any():
         return []
     i = int(np.argmax(np.where(bad, st.clipped_by_cap[worst], 0.0)))
-    return [f"in {int(bad.sum())} cells the longest offset allowed adds more than 10 % of its smallest eigenvalue to D (most at "
-            f"x = {points[i].tolist()}: {st.clipped_by_cap[worst][i]:.3g} to {smallest[i]:.3g}); raise max_offset, or use cells "
-            "of another shape"]
+    return [
+        f"in {int(bad.sum())} cells the longest offset allowed adds more than 10 % of its smallest eigenvalue to D (most at "
+        f"x = {points[i].tolist()}: {st.clipped_by_cap[worst][i]:.3g} to {smallest[i]:.3g}); raise max_offset, or use cells "
+        "of another shape"
+    ]
 
 
 # ---- initial densities ----------------------------------------------------------------------------------------------------

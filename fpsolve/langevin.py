@@ -22,7 +22,7 @@ from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
 from ._passage import Passage, surface_codes
 from ._paths import FusedRun, LinearRun, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
-from ._sgd import iterate
+from ._sgd import first_exit, record_chain
 from .errors import FpsolveError
 from .grid import Grid, Region
 from .process import Process, SGDChain
@@ -66,8 +66,10 @@ class _Model:
     def codes(self) -> tuple[Code, Code]:
         dim = self.process.dim
         if dim > MAX_FUSED_DIM:
-            raise ValueError(f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; linear processes "
-                             "(quadratic landscape, constant noise) have no limit in simulate")
+            raise ValueError(
+                f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
+                "linear processes (quadratic landscape, constant noise) have no limit in simulate"
+            )
         return self.process.drift_code, self.process.factor_code
 
     def arguments(self) -> tuple[Array, ...]:
@@ -89,8 +91,10 @@ def _model(process: Any, dt: float | None, method: str) -> _Model:
         raise ValueError(f"unknown method {method!r}; known: 'euler' ({SCHEMES['euler'].order})")
     if isinstance(process, SGDChain):
         if dt is not None:
-            raise ValueError(f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
-                             f"lr = {process.lr:g}) and give t as a number of iterations")
+            raise ValueError(
+                f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
+                f"lr = {process.lr:g}) and give t as a number of iterations"
+            )
         scheme = SCHEMES["heavy_ball" if process.momentum else "euler"]
         assert process.process is not None
         return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr)
@@ -108,7 +112,8 @@ def _step_count(t: Any, h: float, unit: str) -> int:
     total = _positive("t", t)
     steps = round(total / h)
     if steps < 1 or abs(steps * h - total) > 1e-6 * total:
-        raise ValueError(f"t = {total:g} is not a multiple of dt = {h:g}; use t = {max(1, steps) * h:.12g} or dt = {total / max(1, math.ceil(total / h)):.12g}")
+        other = total / max(1, math.ceil(total / h))
+        raise ValueError(f"t = {total:g} is not a multiple of dt = {h:g}; use t = {max(1, steps) * h:.12g} or dt = {other:.12g}")
     return steps
 
 
@@ -153,7 +158,8 @@ def simulate(
     seed : int, optional
         In [0, 2**63); drawn and recorded if not given.
     t_burn : float, optional
-        With "moments" and "histogram": average also over the times in (t_burn, t]. Without it they are those of the ensemble at `t`.
+        With "moments" and "histogram": average also over the times in (t_burn, t]. Without it they are those of the
+        ensemble at `t`.
     every : int
         Steps between the samples of such an average.
     bins, ranges, axes
@@ -169,9 +175,9 @@ def simulate(
     Returns
     -------
     Trajectories
-        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean. Trajectories that
-        became infinite or NaN are NaN in ``final``, counted in ``status``, left out of the statistics, and warned of. After Ctrl-C the
-        result holds what was done, marked ``partial``.
+        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean.
+        Trajectories that became infinite or NaN are NaN in ``final``, counted in ``status``, left out of the statistics (in a
+        histogram over time: from then on outside), and warned of. After Ctrl-C the result holds what was done, marked ``partial``.
 
     Raises
     ------
@@ -193,24 +199,32 @@ def simulate(
     True
     """
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
-    chain = isinstance(process, SGDChain) and process.kind == "ensemble"
-    if chain:
+    chain = process if isinstance(process, SGDChain) and process.kind == "ensemble" else None
+    lr: float | None
+    if chain is not None:
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
-        h, unit, dim, lr, label = 1.0, "iteration", process.dim, process.lr, "SGD, " + process.sampling
+        h, unit, dim, lr, label = 1.0, "iteration", chain.dim, chain.lr, "SGD, " + chain.sampling
     else:
         model = _model(process, dt, method)
         h, unit, dim, lr, label = model.h, model.unit, model.process.dim, model.lr, model.method
     clock = 1.0 if unit == "iteration" else h
     plan, grid = _plan(save, _step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
     records = Records(count, dim, plan)
-    if chain:
+    if chain is not None:
         points = starting_points(x0, count, dim, seed)
-        partial = _run_ensemble(process, points, plan, records, seed, progress)
+        partial = _run_ensemble(chain, points, plan, records, seed, progress)
     else:
         partial = _run_model(model, x0, plan, records, seed, workers, chunk, progress)
-    return _trajectories(records, plan, grid, save, clock, partial,
-                         {"unit": unit, "dt": None if unit == "iteration" else h, "seed": seed, "method": label, "lr": lr})
+    return _trajectories(
+        records,
+        plan,
+        grid,
+        save,
+        clock,
+        partial,
+        {"unit": unit, "dt": None if unit == "iteration" else h, "seed": seed, "method": label, "lr": lr},
+    )
 
 
 def _plan(
@@ -268,7 +282,10 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
         grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, numbers, strict=True)))
     chosen = tuple(range(grid.dim)) if axes is None else tuple(int(a) for a in axes)
     if grid.dim > 2 or len(chosen) != grid.dim or len(set(chosen)) != len(chosen) or not all(0 <= a < dim for a in chosen):
-        raise ValueError(f"a histogram is of one or two different coordinates in 0..{dim - 1}; got {grid.dim} axes of cells for coordinates {chosen}")
+        raise ValueError(
+            f"a histogram is of one or two different coordinates in 0..{dim - 1}; "
+            f"got {grid.dim} axes of cells for coordinates {chosen}"
+        )
     return grid, chosen
 
 
@@ -312,49 +329,16 @@ def _affine(model: _Model) -> tuple[Array, Array, Array]:
 def _run_ensemble(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool) -> bool:
     """SGD on sample losses, one trajectory after the other; the user's gradient is Python code, so threads would not help."""
     if plan.start is not None and not plan.shape:
-        d = chain.dim
-        records.means, records.squares = np.full((len(records.final), d), np.nan), np.full((len(records.final), d * (d + 1) // 2), np.nan)
+        n, d = records.final.shape
+        records.means, records.squares = np.full((n, d), np.nan), np.full((n, d * (d + 1) // 2), np.nan)
 
     def work(lo: int, hi: int, control: Control) -> None:
         for i in range(lo, hi):
-            if not _one_chain(chain, points[i if len(points) > 1 else 0], plan, records, seed, i, control):
+            if not record_chain(chain, points[i if len(points) > 1 else 0], plan, records, seed, i, control):
                 return
 
-    return run_chunks(work, [(0, len(records.final))], 1, total=float(len(records.final)) * plan.steps, progress=progress, label="simulate")
-
-
-def _one_chain(chain: SGDChain, theta: Array, plan: Plan, records: Records, seed: int, i: int, control: Control) -> bool:
-    shift, total, square = theta, np.zeros(chain.dim), np.zeros((chain.dim, chain.dim))
-    lower = np.tril_indices(chain.dim)
-    counts = np.zeros(plan.shape, np.int64)
-    if 0 in plan.stops and records.states is not None:
-        records.states[0, i] = theta
-    for k, theta in enumerate(iterate(chain, theta, seed, i), start=1):
-        if k == plan.start:
-            shift = theta
-        elif plan.start is not None and k > plan.start and (k - plan.start) % plan.every == 0:
-            if plan.shape:
-                cell = (theta[list(plan.axes)] - plan.low) * plan.scale
-                if np.all((cell >= 0.0) & (cell < np.array(plan.shape))):
-                    counts[tuple(cell.astype(np.int64))] += 1
-            else:
-                u = theta - shift
-                total += u
-                square += np.outer(u, u)
-        if records.states is not None and k in plan.stops:
-            records.states[plan.stops.index(k), i] = theta
-        if k == plan.steps:
-            break
-        if k % 64 == 0 and control.stopped:
-            return False
-    if plan.shape:
-        records.add_counts(counts)
-    elif plan.start is not None and records.means is not None and records.squares is not None:
-        mean = total / plan.samples
-        records.means[i], records.squares[i] = shift + mean, (square / plan.samples - np.outer(mean, mean))[lower]
-    records.final[i], records.finished[i] = theta, True
-    control.add(plan.steps)
-    return True
+    total = float(len(records.final)) * plan.steps
+    return run_chunks(work, [(0, len(records.final))], 1, total=total, progress=progress, label="simulate")
 
 
 def _trajectories(
@@ -463,8 +447,8 @@ def escape_times(
     Returns
     -------
     EscapeTimes
-        ``.mean()`` and ``.rate()`` are estimates with errors. Trajectories that became non-finite are counted in ``n_failed``, enter
-        no estimate, and are warned of. After Ctrl-C it holds the trajectories that were started, those under way censored.
+        ``.mean()`` and ``.rate()`` are estimates with errors. Trajectories that became non-finite are counted in ``n_failed``,
+        enter no estimate, and are warned of. After Ctrl-C it holds the trajectories that were started, those under way censored.
 
     Raises
     ------
@@ -494,30 +478,38 @@ def escape_times(
         raise ValueError(f"correction must be 'auto', 'bridge' or None, got {correction!r}")
     chain = isinstance(process, SGDChain)
     if chain and correction == "bridge":
-        raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations; leave correction out")
+        raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations: leave it out")
     bridge = not chain and correction is not None
-    if chain and process.kind == "ensemble":
+    if isinstance(process, SGDChain) and process.kind == "ensemble":
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
         limit = None if t_max is None else _step_count(t_max, 1.0, "iteration")
         points = _check_inside(starting_points(x0, count, process.dim, seed), region, process.dim)
         out = _escape_ensemble(process, points, region, count, limit, seed, progress)
-        return _escapes(*out, {"unit": "iteration", "seed": seed, "method": "SGD, " + process.sampling, "lr": process.lr, "t_max": t_max})
+        method = "SGD, " + process.sampling
+        return _escapes(*out, {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "t_max": t_max})
     model = _model(process, dt, method)
     clock = 1.0 if chain else model.h
-    limit = None if t_max is None else _step_count(t_max, 1.0, "iteration") if chain else math.ceil(_positive("t_max", t_max) / clock * (1 - 1e-12))
+    limit = None
+    if t_max is not None:
+        limit = _step_count(t_max, 1.0, "iteration") if chain else math.ceil(_positive("t_max", t_max) / clock * (1 - 1e-12))
     run = _passage(model, x0, region, count, limit, seed, bridge, clock)
     size = max(1024, -(-count // workers))
     chunks = make_chunks(count, workers, chunk, size)
     partial = run_chunks(run.work, chunks, workers, total=float(count), progress=progress, label="escape_times")
-    labels = {"unit": model.unit, "dt": None if chain else model.h, "seed": seed, "method": model.method, "lr": model.lr,
-              "correction": "bridge" if bridge else "", "t_max": t_max}
+    labels = {
+        "unit": model.unit,
+        "dt": None if chain else model.h,
+        "seed": seed,
+        "method": model.method,
+        "lr": model.lr,
+        "correction": "bridge" if bridge else "",
+        "t_max": t_max,
+    }
     return _escapes(*run.collect(t_max), partial, labels)
 
 
-def _passage(
-    model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float
-) -> Passage:
+def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
     """Check start and region, and set the kernel up."""
     process = model.process
     variables = model.scheme.copies * process.dim
@@ -555,8 +547,10 @@ def _check_bridge(process: Process, points: Array, slopes: Code, region: Region)
     across = np.einsum("nfi,nij,nfj->nf", normals, process.diffusion(some), normals)
     seen = np.einsum("nfi,nfi->nf", normals, normals) > 0.0
     if np.any(seen) and not np.any(across[seen] > 0.0):
-        raise ValueError(f"the Brownian bridge does not apply: n.D n = 0 at x0 = {some[0].tolist()}, there is no noise across the surface; "
-                         "use correction=None")
+        raise ValueError(
+            f"the Brownian bridge does not apply: n.D n = 0 at x0 = {some[0].tolist()}, "
+            "there is no noise across the surface; use correction=None"
+        )
 
 
 def _escape_ensemble(
@@ -571,14 +565,8 @@ def _escape_ensemble(
             if control.stopped:
                 return
             started[i] = True
-            for k, theta in enumerate(iterate(chain, points[i if len(points) > 1 else 0], seed, i), start=1):
-                finite = bool(np.isfinite(theta).all())
-                if not finite or not region.contains(theta):
-                    times[i], exits[i] = (k, theta) if finite else (np.nan, np.nan)
-                    break
-                if k == limit or (k % 64 == 0 and control.stopped):
-                    times[i], censored[i] = k, True
-                    break
+            start = points[i if len(points) > 1 else 0]
+            times[i], censored[i], exits[i] = first_exit(chain, start, region.contains, limit, seed, i, control)
             control.add(1)
 
     partial = run_chunks(work, [(0, n)], 1, total=float(n), progress=progress, label="escape_times")
@@ -593,5 +581,6 @@ def _escapes(
         cure = "halve dt" if labels["unit"] == "time" else "lower the learning rate"
         if failed == len(times) and not partial:
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
-        warnings.warn(f"{failed} of {len(times)} trajectories became non-finite and enter no estimate: {cure}", RuntimeWarning, stacklevel=3)
+        message = f"{failed} of {len(times)} trajectories became non-finite and enter no estimate: {cure}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
     return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, **labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -107,7 +106,10 @@ class Noise:
 
     @classmethod
     def from_expression(
-        cls, D: Sequence[Sequence[str | float]] | str, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None
+        cls,
+        D: Sequence[Sequence[str | float]] | str,
+        variables: str | Sequence[str] = "x",
+        params: Mapping[str, float] | None = None,
     ) -> Noise:
         """D(x) from a matrix of expressions (in 1-D also a single one); constants broadcast.
 
@@ -214,7 +216,9 @@ class Noise:
             D = scale * (vectors * np.sqrt(values**2 + floor**2)) @ vectors.T
             return cls(name, U.dim, ConstantCode(D, U.dim), matrix=D, params=U.params)
         if U.dim > 2:
-            raise ValueError(f"hessian noise of a landscape with varying Hessian exists in 1-D and 2-D, not in {U.dim}-D; use from_function")
+            raise ValueError(
+                f"hessian noise of a landscape with varying Hessian exists in 1-D and 2-D, not in {U.dim}-D; use from_function"
+            )
         constants = ConstantCode([scale, floor * floor], U.dim)
         if U.dim == 1:
             outputs, lines = ["c1[0]*sqrt(c0[0]*c0[0] + c1[1])"], []
@@ -247,7 +251,9 @@ class Noise:
         name, d, amplitude = f"shifted minima of {U.name}, sigma={sigma:g}", U.dim, np.sqrt(lr) * sigma
         if isinstance(U.hess_code, ConstantCode):
             B = amplitude * U.hess(np.zeros(d))
-            return cls(name, d, ConstantCode(0.5 * B @ B, d), factor_code=ConstantCode(B, d), matrix=0.5 * B @ B, params=U.params, lr=lr)
+            return cls(
+                name, d, ConstantCode(0.5 * B @ B, d), factor_code=ConstantCode(B, d), matrix=0.5 * B @ B, params=U.params, lr=lr
+            )
         factor = DerivedCode([U.hess_code, ConstantCode([amplitude], d)], d * d, [f"c1[0]*c0[{i}]" for i in range(d * d)])
         outputs = [" + ".join(f"0.5*c0[{i * d + k}]*c0[{j * d + k}]" for k in range(d)) for i in range(d) for j in range(d)]
         return cls(name, d, DerivedCode([factor], d * d, outputs), factor_code=factor, params=U.params, lr=lr)
@@ -330,12 +336,15 @@ def check_tensor(D: Array, x: Array | None) -> None:
     asymmetry = np.abs(D - np.swapaxes(D, -1, -2)).max((-1, -2))
     if np.any(bad := asymmetry > TOLERANCE * size):
         i = int(np.argmax(bad))
-        raise ValueError(f"the diffusion tensor is not symmetric{place(i)}: {D[i].tolist()}; use (D + D.T)/2 if that is what you mean")
+        raise ValueError(
+            f"the diffusion tensor is not symmetric{place(i)}: {D[i].tolist()}; use (D + D.T)/2 if that is what you mean"
+        )
     lowest = np.linalg.eigvalsh(D)[..., 0]
     if np.any(bad := lowest < -TOLERANCE * size):
         i = int(np.argmin(np.where(bad, lowest, np.inf)))
         raise ValueError(
-            f"the diffusion tensor is not positive semi-definite{place(i)}: eigenvalue {lowest[i]:.6g} of {D[i].tolist()}; all must be >= 0"
+            f"the diffusion tensor is not positive semi-definite{place(i)}: "
+            f"eigenvalue {lowest[i]:.6g} of {D[i].tolist()}; all must be >= 0"
         )
 
 
@@ -360,7 +369,9 @@ def _declare(variables: str | Sequence[str], params: Mapping[str, float] | None)
     return names, checked
 
 
-def _matrix_of_expressions(name: str, matrix: Any, variables: Sequence[str], params: Mapping[str, float], dim: int) -> list[list[Any]]:
+def _matrix_of_expressions(
+    name: str, matrix: Any, variables: Sequence[str], params: Mapping[str, float], dim: int
+) -> list[list[Any]]:
     if isinstance(matrix, (str, int, float)):
         matrix = [[matrix]]
     rows = [[row] if isinstance(row, (str, int, float)) else list(row) for row in matrix]
@@ -382,5 +393,3 @@ def _check_table(table: Array, nodes: Sequence[Array]) -> None:
         raise ValueError(f"tabulated C must have shape {expected} for these axes, got {table.shape}")
     mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), -1)
     check_tensor(table.reshape(-1, d, d), mesh.reshape(-1, d))
-
-

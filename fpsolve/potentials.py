@@ -335,9 +335,7 @@ def mueller_brown(scale: float = 1.0) -> Potential:
         (-170, -6.5, 11, -6.5, -0.5, 1.5),
         (15, 0.7, 0.6, 0.7, -1, 1),
     ]
-    terms = [
-        f"({A})*exp(({a})*(x - ({X}))**2 + ({b})*(x - ({X}))*(y - ({Y})) + ({c})*(y - ({Y}))**2)" for A, a, b, c, X, Y in rows
-    ]
+    terms = [f"({A})*exp(({a})*(x - ({X}))**2 + ({b})*(x - ({X}))*(y - ({Y})) + ({c})*(y - ({Y}))**2)" for A, a, b, c, X, Y in rows]
     return Potential.from_expression(f"scale*({' + '.join(terms)})", "x y", {"scale": scale})
 
 

@@ -235,7 +235,10 @@ class Process:
         drift = self.drift(points)
         if np.any(bad := ~np.isfinite(drift).all(-1)):
             i = int(np.argmax(bad))
-            raise ValueError(f"the drift is not finite at x = {points[i].tolist()}: {drift[i].tolist()}; restrict the grid or the start to where it is defined")
+            raise ValueError(
+                f"the drift is not finite at x = {points[i].tolist()}: {drift[i].tolist()}; "
+                "restrict the grid or the start to where it is defined"
+            )
 
     def with_params(self, **values: float) -> Process:
         """The same process with other parameter values; nothing is compiled anew."""
@@ -263,7 +266,10 @@ def _merge(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str,
     """A parameter of the same name in landscape and noise is one parameter; two values for it are an error."""
     for name in set(first) & set(second):
         if first[name] != second[name]:
-            raise ValueError(f"parameter {name} is {first[name]:g} in the landscape and {second[name]:g} in the noise; rename one or make them equal")
+            raise ValueError(
+                f"parameter {name} is {first[name]:g} in the landscape and {second[name]:g} in the noise; "
+                "rename one or make them equal"
+            )
     return {**first, **second}
 
 
@@ -308,7 +314,9 @@ def cholesky_factor(noise: Noise) -> Code:
     if noise.matrix is not None:
         return ConstantCode(root_of(2.0 * noise.matrix), d)
     if d > 8:
-        raise ValueError(f"a varying diffusion tensor in {d}-D needs a factor: use Noise.from_factor (tensors are factored up to 8-D)")
+        raise ValueError(
+            f"a varying diffusion tensor in {d}-D needs a factor: use Noise.from_factor (tensors are factored up to 8-D)"
+        )
     lines = []
     for j in range(d):
         squares = "".join(f" - b{j}_{k}*b{j}_{k}" for k in range(j))
@@ -335,7 +343,9 @@ def symmetric_factor(noise: Noise) -> Code:
         ]
         outputs = ["s*(2.0*c0[0] + r)", "s*2.0*c0[1]", "s*2.0*c0[2]", "s*(2.0*c0[3] + r)"]
         return DerivedCode([noise.diffusion_code], 4, outputs, lines)
-    raise ValueError(f"Stratonovich noise in {d}-D needs the factor B: use Noise.from_factor (roots of tensors are taken up to 2-D)")
+    raise ValueError(
+        f"Stratonovich noise in {d}-D needs the factor B: use Noise.from_factor (roots of tensors are taken up to 2-D)"
+    )
 
 
 def root_of(M: Array) -> Array:
@@ -377,13 +387,17 @@ class SGDChain:
     def __init__(self, ensemble: Any, lr: float, batch: int, momentum: float = 0.0, sampling: str = "replace") -> None:
         for name in ("dim", "size", "gradient"):
             if not hasattr(ensemble, name):
-                raise TypeError(f"an ensemble needs dim, size and gradient(theta, indices); {type(ensemble).__name__} has no {name}")
+                raise TypeError(
+                    f"an ensemble needs dim, size and gradient(theta, indices); {type(ensemble).__name__} has no {name}"
+                )
         if sampling not in ("replace", "shuffle"):
             raise ValueError(f"sampling must be 'replace' or 'shuffle', got {sampling!r}")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
             raise ValueError(f"batch must be a positive integer, got {batch!r}")
         if sampling == "shuffle" and batch > ensemble.size:
-            raise ValueError(f"batch {batch} exceeds the {ensemble.size} samples; draw with sampling='replace' or take a smaller batch")
+            raise ValueError(
+                f"batch {batch} exceeds the {ensemble.size} samples; draw with sampling='replace' or take a smaller batch"
+            )
         self._set("ensemble", int(ensemble.dim), lr, momentum)
         self.ensemble, self.batch, self.sampling = ensemble, int(batch), sampling
 
@@ -407,7 +421,9 @@ class SGDChain:
         """
         chain = cls.__new__(cls)._set("gaussian", U.dim, lr, momentum)
         if noise.lr is not None and not np.isclose(noise.lr, chain.lr, rtol=1e-12):
-            raise ValueError(f"the noise was made for lr={noise.lr:g}, the chain has lr={chain.lr:g}; make both with the same learning rate")
+            raise ValueError(
+                f"the noise was made for lr={noise.lr:g}, the chain has lr={chain.lr:g}; make both with the same learning rate"
+            )
         chain.process = Process(U, noise)
         chain.batch = None if noise.batch is None else int(noise.batch)
         return chain

@@ -68,9 +68,7 @@ def join(path: Path, folder: Path) -> None:
 
     files = sorted(folder.glob("[0-9]*.h5"))
     if not files:
-        raise ValueError(
-            f"{folder} holds no complete segment: the run was interrupted before its first one; delete the folder"
-        )
+        raise ValueError(f"{folder} holds no complete segment: the run was interrupted before its first one; delete the folder")
     small = io.load_tree(files[-1])["small"]
     record = small.pop("record")
     temporary = folder / "joined.tmp"

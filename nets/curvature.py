@@ -92,9 +92,7 @@ def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> 
     return c
 
 
-def hessian(
-    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
-) -> Array:
+def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
     r"""Exact Hessian of the loss with respect to a block or to all weights; weight decay adds :math:`\lambda I`.
 
     With :math:`\tilde a_l = (a_l, 1)`, :math:`\delta_l = \partial\ell/\partial z_l` and
@@ -164,17 +162,8 @@ def _layer_blocks(
         return mlp.widths[k - 1] + bias[k]
 
     pairs = {k: np.zeros((_pairs(inputs(k)), _pairs(mlp.widths[k]))) for k in layers}
-    cross = {
-        (k, m): np.zeros((inputs(k), mlp.widths[k] * inputs(m) * mlp.widths[m]))
-        for k in layers
-        for m in layers
-        if k < m
-    }
-    cost = (
-        sum(c.shape[1] for c in cross.values())
-        + sum(sum(p.shape) for p in pairs.values())
-        + 4 * max(mlp.widths[1:]) ** 2
-    )
+    cross = {(k, m): np.zeros((inputs(k), mlp.widths[k] * inputs(m) * mlp.widths[m])) for k in layers for m in layers if k < m}
+    cost = sum(c.shape[1] for c in cross.values()) + sum(sum(p.shape) for p in pairs.values()) + 4 * max(mlp.widths[1:]) ** 2
     parts = mlp.unpack(theta)
     for a, delta, tc in _passes(mlp, theta, x, t, cost):
         ext = {k: _extend(a[k - 1]) if bias[k] else a[k - 1] for k in layers}

@@ -67,17 +67,13 @@ class Data:
             x = np.ascontiguousarray(getattr(self, f"x_{part}"), dtype=np.float64)
             y = np.asarray(getattr(self, f"y_{part}"))
             if x.ndim != 2 or len(x) != len(y):
-                raise ValueError(
-                    f"x_{part} must have shape (n, d) with one row per target: got x {x.shape} and y {y.shape}"
-                )
+                raise ValueError(f"x_{part} must have shape (n, d) with one row per target: got x {x.shape} and y {y.shape}")
             if not np.isfinite(x).all():
                 raise ValueError(f"x_{part} contains non-finite numbers")
             labels = np.issubdtype(y.dtype, np.integer)
             y = np.ascontiguousarray(y, dtype=np.int64 if labels else np.float64)
             if labels and y.ndim != 1:
-                raise ValueError(
-                    f"integer y_{part} are class labels of shape (n,): got shape {y.shape}; use floats for regression"
-                )
+                raise ValueError(f"integer y_{part} are class labels of shape (n,): got shape {y.shape}; use floats for regression")
             if labels and len(y) and not (y.min() >= 0 and (self.n_classes == 0 or y.max() < self.n_classes)):
                 raise ValueError(
                     f"labels y_{part} must lie in 0 .. n_classes - 1 = {self.n_classes - 1}: got {y.min()} .. {y.max()}"
@@ -86,8 +82,7 @@ class Data:
             object.__setattr__(self, f"y_{part}", y)
         if self.x_train.shape[1] != self.x_test.shape[1] or len(self.x_train) == 0:
             raise ValueError(
-                f"x_train {self.x_train.shape} must not be empty and must have as many columns as "
-                f"x_test {self.x_test.shape}"
+                f"x_train {self.x_train.shape} must not be empty and must have as many columns as x_test {self.x_test.shape}"
             )
 
     @property
@@ -248,9 +243,7 @@ def _mnist_folder() -> Path:
             "named mnist, and set the environment variable FPSOLVE_DATA to the folder above it"
         )
     folder = Path(root) / "mnist"
-    missing = [
-        name for name in MNIST_FILES.values() if not any((folder / (name + end)).is_file() for end in ("", ".gz"))
-    ]
+    missing = [name for name in MNIST_FILES.values() if not any((folder / (name + end)).is_file() for end in ("", ".gz"))]
     if missing:
         raise FileNotFoundError(
             f"MNIST files missing in {folder} (FPSOLVE_DATA is {root!r}): "

@@ -1,9 +1,9 @@
 """The main job: train a real network, measure its SGD noise, predict the variance of its weights, and let the network judge.
 
-``main`` trains an MLP with weight decay until SGD with replacement is stationary, fixes mean weights, leading Hessian directions and
-averaged tensors H and C in a pilot run, and then asks a separate long run how far the weights fluctuate along each
-direction. Theory at finite learning rate, the Gaussian chain, Langevin paths and a Fokker-Planck density answer the same question from
-H and C. A control run with shuffled epochs must break the white-noise prediction by the factor that zero-sum noise predicts.
+``main`` trains an MLP with weight decay until SGD with replacement is stationary, fixes mean weights, leading Hessian directions
+and averaged tensors H and C in a pilot run, and then asks a separate long run how far the weights fluctuate along each
+direction. Theory at finite learning rate, the Gaussian chain, Langevin paths and a Fokker-Planck density answer the same question
+from H and C. A control run with shuffled epochs must break the white-noise prediction by the factor that zero-sum noise predicts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Settings:
     lr: float = 0.05
     batch: int = 20
     samples: int | None = None  # training samples used (None: all)
-    burn_in: int = 400_000
+    burn_in: int = 1_000_000
     pilot: int = 400_000
     snapshots: int = 200
     steps: int = 2_000_000
@@ -66,7 +66,15 @@ class Settings:
             raise ValueError(f"the demo knows the data sets 'digits' and 'mnist', got {data!r}")
         full: dict[str, Any] = {"data": data, "seed": seed}
         if data == "mnist":
-            full |= {"samples": 2000, "lr": 0.01, "burn_in": 300_000, "pilot": 200_000, "snapshots": 50, "steps": 600_000, "control_steps": 300_000}
+            full |= {
+                "samples": 2000,
+                "lr": 0.01,
+                "burn_in": 400_000,
+                "pilot": 200_000,
+                "snapshots": 50,
+                "steps": 600_000,
+                "control_steps": 300_000,
+            }
         settings = cls(**full)
         if not quick:
             return settings
@@ -127,14 +135,20 @@ class Report:
         white = self.control.value[flat] / self.theory[0][flat]
         control_known = bool(np.all(self.control.effective[flat] >= MIN_EFFECTIVE))
         predicted = self.control_theory[0][flat] / self.theory[0][flat]
-        follows = bool(np.all(np.abs(self.control_ratio[flat] - 1.0) < CONTROL_BAND) and np.all(white < 0.5) and np.all(predicted < 0.5))
+        follows = bool(
+            np.all(np.abs(self.control_ratio[flat] - 1.0) < CONTROL_BAND) and np.all(white < 0.5) and np.all(predicted < 0.5)
+        )
         return {
-            f"stationary: Yaida's relation and equal halves, |z| < 4 and {self.critical_z:.2f}": None if undecided else bool(stationary),
-            f"discrete theory within {BAND:.0%} and family-wise errors in each of {LEADING} directions":
-                None if undecided else all(v == "agrees" for v in lead),
-            f"shuffled epochs break the white-noise prediction by the zero-sum factor, within {CONTROL_BAND:.0%}":
-                follows if control_known else None,
-        }  # fmt: skip
+            f"stationary: Yaida's relation and equal halves, |z| < 4 and {self.critical_z:.2f}": None
+            if undecided
+            else bool(stationary),
+            f"discrete theory within {BAND:.0%} and family-wise errors in each of {LEADING} directions": None
+            if undecided
+            else all(v == "agrees" for v in lead),
+            f"shuffled epochs break the white-noise prediction by the zero-sum factor, within {CONTROL_BAND:.0%}": follows
+            if control_known
+            else None,
+        }
 
     @property
     def passed(self) -> bool:
@@ -168,20 +182,24 @@ def main(data: str = "digits", out: str = "demo", quick: bool = False, progress:
     folder.mkdir(parents=True, exist_ok=True)
     fps.io.check_writable(folder / "run.h5")
     start = time.perf_counter()
-    report, long_run = run_demo(settings, progress=progress)
+    report, runs = run_demo(settings, progress=progress)
     print(pages.text(report))
-    files = [*pages.figures(report, long_run, folder), pages.save(report, long_run, folder / "run.h5", time.perf_counter() - start)]
+    seconds = time.perf_counter() - start
+    files = [pages.save(report, runs, folder / "run.h5", seconds), *pages.figures(report, runs, folder)]
     print(f"\n{time.perf_counter() - start:.0f} s; written: {', '.join(str(f) for f in files)}")
     return 0 if report.passed else 1
 
 
-def run_demo(settings: Settings, *, progress: bool = False) -> tuple[Report, Run]:
-    """The measurements and predictions, without printing; also returns the long run."""
+def run_demo(settings: Settings, *, progress: bool = False) -> tuple[Report, dict[str, Run]]:
+    """The measurements and predictions, without printing; also the runs "burn-in", "pilot", "long" and "control"."""
     samples = load_data(settings.data)
     if settings.samples is not None:
         samples = samples.subset(settings.samples)
-    mlp = MLP((samples.x_train.shape[1], settings.hidden, int(samples.y_train.max()) + 1), activation="tanh",
-              weight_decay=settings.weight_decay)  # fmt: skip
+    mlp = MLP(
+        (samples.x_train.shape[1], settings.hidden, int(samples.y_train.max()) + 1),
+        activation="tanh",
+        weight_decay=settings.weight_decay,
+    )
     say = print if progress else (lambda *_: None)
     say(f"{mlp!r} on {samples.size} {settings.data}, lr={settings.lr:g}, batch={settings.batch}, drawn with replacement")
     common: dict[str, Any] = {"lr": settings.lr, "batch": settings.batch, "sampling": "replace", "progress": progress}
@@ -199,23 +217,52 @@ def run_demo(settings: Settings, *, progress: bool = False) -> tuple[Report, Run
     engines, density = predict(settings, tensors)
     say("5/5 report")
     theory = tensors.predict(lambda h, c: np.diag(fps.theory.discrete_covariance(h, c, settings.lr, settings.batch)))
-    zero_sum = tensors.predict(lambda h, c: np.diag(
-        fps.theory.discrete_covariance(h, c, settings.lr, settings.batch, sampling="shuffle", size=samples.size)))  # fmt: skip
-    report = Report(settings, eigenvalues, tensors, measured_variances(long_run), theory, engines, density,
-                    fluctuation_dissipation(long_run), measured_variances(control), zero_sum)  # fmt: skip
-    return report, long_run
+    zero_sum = tensors.predict(
+        lambda h, c: np.diag(
+            fps.theory.discrete_covariance(h, c, settings.lr, settings.batch, sampling="shuffle", size=samples.size)
+        )
+    )
+    report = Report(
+        settings,
+        eigenvalues,
+        tensors,
+        measured_variances(long_run),
+        theory,
+        engines,
+        density,
+        fluctuation_dissipation(long_run),
+        measured_variances(control),
+        zero_sum,
+    )
+    return report, {"burn-in": start, "pilot": pilot, "long": long_run, "control": control}
 
 
-def _long_runs(settings: Settings, mlp: MLP, samples: Data, pilot: Run, center: Array, basis: Array, progress: bool) -> tuple[Run, Run]:
+def _long_runs(
+    settings: Settings, mlp: MLP, samples: Data, pilot: Run, center: Array, basis: Array, progress: bool
+) -> tuple[Run, Run]:
     """Both long runs side by side; the control first forgets the pilot's noise."""
 
     def record(steps: int) -> Record:
-        return Record(weights="all", weights_every=max(1, steps // 200), center=center, basis=basis, projections_every=max(1, steps // 50_000),
-                      losses_every=max(1, steps // 2000))  # fmt: skip
+        return Record(
+            weights="all",
+            weights_every=max(1, steps // 200),
+            center=center,
+            basis=basis,
+            projections_every=max(1, steps // 50_000),
+            losses_every=max(1, steps // 2000),
+        )
 
     def shuffled() -> Run:
         facts: dict[str, Any] = {"lr": settings.lr, "batch": settings.batch, "sampling": "shuffle"}
-        warm = train(mlp, samples, theta0=pilot.theta, steps=settings.burn_in, seed=settings.seed + 1, record=Record(weights=None, sums=False), **facts)
+        warm = train(
+            mlp,
+            samples,
+            theta0=pilot.theta,
+            steps=settings.burn_in // 5,
+            seed=settings.seed + 1,
+            record=Record(weights=None, sums=False),
+            **facts,
+        )
         return train(mlp, samples, resume=warm, steps=settings.control_steps, record=record(settings.control_steps), **facts)
 
     with ThreadPoolExecutor(2) as pool:
@@ -237,10 +284,14 @@ def predict(settings: Settings, tensors: Tensors) -> tuple[dict[str, tuple[Array
         value = np.diag(np.asarray(paths.covariance)).copy()
         return value, value * np.sqrt(2.0 / settings.paths)
 
-    chain = fps.simulate(fps.SGDChain.gaussian(landscape, noise, lr), origin, t=iterations, n=settings.paths, seed=settings.seed, save="moments")
+    chain = fps.simulate(
+        fps.SGDChain.gaussian(landscape, noise, lr), origin, t=iterations, n=settings.paths, seed=settings.seed, save="moments"
+    )
     process = fps.Process(landscape, noise)
     dt = lr / refine
-    langevin = fps.simulate(process, origin, t=iterations * refine * dt, dt=dt, n=settings.paths, seed=settings.seed + 1, save="moments")
+    langevin = fps.simulate(
+        process, origin, t=iterations * refine * dt, dt=dt, n=settings.paths, seed=settings.seed + 1, save="moments"
+    )
     plane = fps.Process(fps.potentials.quadratic(H[:2, :2]), fps.Noise.covariance(C[:2, :2], lr, batch))
     width = 6.0 * np.sqrt(np.diag(fps.theory.ou_covariance(H[:2, :2], lr / (2 * batch) * C[:2, :2])))
     grid = fps.Grid(*((-w, w, 128) for w in width))

@@ -207,9 +207,7 @@ def fluctuation_dissipation(run: Run) -> FluctuationDissipation:
     noise = mean_estimate(blocks["velocity_norm2"])
     right = Estimate(factor * noise.value, stderr=factor * noise.stderr, method="(lr/2)(1 + mu) <|v|^2>, every step")
     left = mean_estimate(series)
-    difference = Estimate(
-        left.value - right.value, stderr=math.hypot(left.stderr, right.stderr), method="full gradient"
-    )
+    difference = Estimate(left.value - right.value, stderr=math.hypot(left.stderr, right.stderr), method="full gradient")
     if mu:
         every = mean_estimate(blocks["dot_gradient"])
         return FluctuationDissipation(left, every, right, difference, None, None)

@@ -115,10 +115,7 @@ class MLP:
         }
 
     def __repr__(self) -> str:
-        return (
-            f"MLP({self.widths}, activation={self.activation!r}, loss={self.loss_name!r}, "
-            f"weight_decay={self.weight_decay!r})"
-        )
+        return f"MLP({self.widths}, activation={self.activation!r}, loss={self.loss_name!r}, weight_decay={self.weight_decay!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MLP) and self.spec == other.spec
@@ -145,9 +142,7 @@ class MLP:
 
     def block_index(self, block: str | Sequence[str] | None) -> NDArray[np.intp]:
         """Positions in theta of a block, of several blocks in the order given, or (None or "all") of everything."""
-        names = (
-            list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
-        )
+        names = list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
         unknown = [name for name in names if name not in self.blocks]
         if unknown or not names or len(set(names)) < len(names):
             raise ValueError(f"blocks must be different names out of {list(self.blocks)}, or 'all': got {block!r}")
@@ -164,9 +159,7 @@ class MLP:
         """Inputs (n, d), targets (n, outputs) (one-hot for labels) as float64, or ValueError."""
         x = np.ascontiguousarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
-            raise ValueError(
-                f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}"
-            )
+            raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
         return x, self.targets(y, len(x))
 
     def targets(self, y: ArrayLike, n: int | None = None) -> Array:
@@ -176,16 +169,13 @@ class MLP:
         if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
             if len(y) != n or (n and not (y.min() >= 0 and y.max() < outputs)):
                 raise ValueError(
-                    f"y must be {n} labels in 0 .. {outputs - 1} (the outputs of {self!r}): got {len(y)} in "
-                    f"{y.min()} .. {y.max()}"
+                    f"y must be {n} labels in 0 .. {outputs - 1} (the outputs of {self!r}): got {len(y)} in {y.min()} .. {y.max()}"
                 )
             t = np.zeros((n, outputs))
             t[np.arange(n), y] = 1.0
             return t
         if y.shape != (n, outputs):
-            raise ValueError(
-                f"y must be {n} integer labels or have shape ({n}, {outputs}): got dtype {y.dtype}, shape {y.shape}"
-            )
+            raise ValueError(f"y must be {n} integer labels or have shape ({n}, {outputs}): got dtype {y.dtype}, shape {y.shape}")
         return np.ascontiguousarray(y, dtype=np.float64)
 
     def init(self, seed: int | None = None, *, scheme: str = "uniform") -> Array:
@@ -308,9 +298,7 @@ class MLP:
         """
         theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
         index = self.block_index(block)
-        names = (
-            list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
-        )
+        names = list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
         rows = max(1, CHUNK_NUMBERS // max(len(index), 4 * sum(self.widths))) if chunk is None else chunk
         for i in range(0, len(x), rows):
             a = self.forward(theta, x[i : i + rows])

@@ -130,9 +130,7 @@ class Recorder:
         p = self.mlp.dim
         self.center, basis = np.asarray(r.center, dtype=np.float64), np.ascontiguousarray(r.basis, dtype=np.float64)
         if self.center.shape != (p,) or basis.ndim != 2 or len(basis) != p or basis.shape[1] < 1:
-            raise ValueError(
-                f"Record: center must have shape ({p},) and basis ({p}, k): got {self.center.shape}, {basis.shape}"
-            )
+            raise ValueError(f"Record: center must have shape ({p},) and basis ({p}, k): got {self.center.shape}, {basis.shape}")
         if not (np.isfinite(self.center).all() and np.isfinite(basis).all()):
             raise ValueError("Record: center and basis must be finite")
         k, self.basis = basis.shape[1], basis
@@ -234,11 +232,7 @@ class Recorder:
 
     def take_series(self) -> dict[str, dict[str, Array]]:
         """The series recorded since the last call, which are forgotten here."""
-        taken = {
-            g: {name: np.concatenate(parts) for name, parts in arrays.items()}
-            for g, arrays in self.series.items()
-            if arrays
-        }
+        taken = {g: {name: np.concatenate(parts) for name, parts in arrays.items()} for g, arrays in self.series.items() if arrays}
         self.series = {group: {} for group in self.series}
         return taken
 

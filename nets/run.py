@@ -224,9 +224,7 @@ def _check_kind(file: Any) -> None:
     if text("schema") != "fpsolve":
         raise ValueError("it was not written by fpsolve (attribute schema is missing)")
     if int(text("schema_version").split(".")[0]) > int(io.SCHEMA_VERSION.split(".")[0]):
-        raise ValueError(
-            f"its schema version {text('schema_version')} is newer than {io.SCHEMA_VERSION}: update fpsolve"
-        )
+        raise ValueError(f"its schema version {text('schema_version')} is newer than {io.SCHEMA_VERSION}: update fpsolve")
     missing = {"model", "training", "state", "origin"} - set(file)
     if missing:
         raise ValueError(f"{', '.join(sorted(missing))} missing")

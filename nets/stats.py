@@ -95,9 +95,7 @@ class Stats:
         if self.sampling == "replace":
             return 1.0
         if self.n_samples is None:
-            raise ValueError(
-                "sampling='shuffle' needs n_samples, the number N of training samples, for the factor (N - B)/(N - 1)"
-            )
+            raise ValueError("sampling='shuffle' needs n_samples, the number N of training samples, for the factor (N - B)/(N - 1)")
         return (self.n_samples - self.batch) / (self.n_samples - 1) if self.n_samples > 1 else 0.0
 
     @property
@@ -142,9 +140,7 @@ class Stats:
             return np.asarray(self.eigenvectors[:, given])
         q = np.asarray(given, dtype=np.float64)
         if q.ndim != 2 or len(q) != self.dim:
-            raise ValueError(
-                f"directions must be a number, a list of numbers, or an array ({self.dim}, k): got shape {q.shape}"
-            )
+            raise ValueError(f"directions must be a number, a list of numbers, or an array ({self.dim}, k): got shape {q.shape}")
         gap = np.abs(q.T @ q - np.eye(q.shape[1])).max()
         if not gap < 1e-8:
             raise ValueError(
@@ -186,9 +182,7 @@ def _check_settings(lr: float, batch: int, sampling: str, momentum: float, n_sam
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must lie in [0, 1): got {momentum!r}")
     if n_samples is not None and (n_samples < 1 or (sampling == "shuffle" and batch > n_samples)):
-        raise ValueError(
-            f"n_samples must be at least 1, and at least batch = {batch} without replacement: got {n_samples!r}"
-        )
+        raise ValueError(f"n_samples must be at least 1, and at least batch = {batch} without replacement: got {n_samples!r}")
 
 
 def _check_matrix(what: str, matrix: ArrayLike, dim: int, positive: bool) -> Array:
@@ -269,9 +263,7 @@ def from_arrays(
     if gradients is not None:
         g = np.asarray(gradients, dtype=np.float64)
         if g.ndim != 2 or len(g) < 2 or not np.isfinite(g).all():
-            raise ValueError(
-                f"gradients must be a finite array (N, P) with one row per sample, N >= 2: got shape {g.shape}"
-            )
+            raise ValueError(f"gradients must be a finite array (N, P) with one row per sample, N >= 2: got shape {g.shape}")
         n_samples = len(g) if n_samples is None else n_samples
         g = g - g.mean(axis=0)
         covariance = g.T @ g / len(g)
@@ -283,9 +275,7 @@ def from_arrays(
     if not dims:
         raise ValueError("from_arrays needs at least one of weights, gradients, covariance and hessian")
     if len(set(dims.values())) > 1:
-        raise ValueError(
-            f"the arrays disagree about the number of weights: {dims} (covariance may come from gradients)"
-        )
+        raise ValueError(f"the arrays disagree about the number of weights: {dims} (covariance may come from gradients)")
     mean = np.zeros(next(iter(dims.values()))) if weights is None else np.asarray(weights, dtype=np.float64)
     if mean.ndim == 2:
         if len(mean) < 2 or not np.isfinite(mean).all():

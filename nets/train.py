@@ -157,9 +157,7 @@ def _settings(
         lr, batch = before.lr if lr is None else lr, before.batch if batch is None else batch
         sampling, momentum = sampling or before.sampling, before.momentum if momentum is None else momentum
         if theta0 is not None:
-            raise ValueError(
-                "theta0 and resume exclude each other: a resumed run starts from the weights it ended with"
-            )
+            raise ValueError("theta0 and resume exclude each other: a resumed run starts from the weights it ended with")
         seed = before.seed
     if lr is None or batch is None:
         raise ValueError("train needs lr (learning rate) and batch (batch size)")
@@ -171,9 +169,7 @@ def _settings(
     if sampling not in SAMPLING:
         raise ValueError(f"sampling must be one of {SAMPLING}: got {sampling!r}")
     if sampling == "shuffle" and batch > n:
-        raise ValueError(
-            f"batch must be at most {n}, the number of training samples, with sampling='shuffle': got {batch}"
-        )
+        raise ValueError(f"batch must be at most {n}, the number of training samples, with sampling='shuffle': got {batch}")
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must lie in [0, 1): got {momentum!r}")
     if seed is None:
@@ -212,9 +208,7 @@ def _check_same(before: Run, mlp: MLP, facts: dict[str, Any]) -> None:
         )
 
 
-def _initial_state(
-    mlp: MLP, before: Run | None, seed: int, theta0: ArrayLike | None, n: int
-) -> dict[str, NDArray[Any]]:
+def _initial_state(mlp: MLP, before: Run | None, seed: int, theta0: ArrayLike | None, n: int) -> dict[str, NDArray[Any]]:
     if before is not None:
         return {name: np.array(before.state[name]) for name in ("theta", "velocity", "rng", "perm", "cursor")}
     from ._kernels import seed_rng
@@ -281,9 +275,7 @@ class _Job:
                         show(step - r.first, *r.add_loss(step, self.state["theta"], self.samples, self.test))
                     else:
                         show(step - r.first, None, None)
-                    if self.store and (
-                        r.pending_bytes > SEGMENT_BYTES or time.perf_counter() - saved > SEGMENT_SECONDS
-                    ):
+                    if self.store and (r.pending_bytes > SEGMENT_BYTES or time.perf_counter() - saved > SEGMENT_SECONDS):
                         self.store.write(r.take_series(), self._small(step, False))
                         saved = time.perf_counter()
             except KeyboardInterrupt:  # from the progress function
@@ -319,9 +311,7 @@ class _Job:
             r.sums,
         )
         state = State(**self.state)
-        status, done, _ = sgd_steps(
-            self.mlp.kernel_args(), state, self.x, self.t, plan, Out(r.ref, r.acc, rows, scalars)
-        )
+        status, done, _ = sgd_steps(self.mlp.kernel_args(), state, self.x, self.t, plan, Out(r.ref, r.acc, rows, scalars))
         if status != OK:
             raise FpsolveError(
                 f"training diverged: the loss of the minibatch became non-finite at step {step + done + 1} ("

@@ -54,8 +54,9 @@ def leading_directions(mlp: MLP, data: Data, theta: ArrayLike, k: int) -> tuple[
 class Tensors:
     """Hessian and per-sample gradient covariance in k directions, averaged over snapshots of a run.
 
-    Near a stationary state the second-moment balance of SGD holds exactly with C averaged over the states visited, and, for Gaussian
-    states (Stein's lemma: <g x^T> = <H> <x x^T>), with H averaged likewise; tensors at the mean weights miss the anharmonicity.
+    Near a stationary state the second-moment balance of SGD holds exactly with C averaged over the states visited, and, for
+    Gaussian states (Stein's lemma: <g x^T> = <H> <x x^T>), with H averaged likewise. Tensors at the mean weights miss the
+    anharmonicity.
 
     Attributes
     ----------
@@ -112,7 +113,9 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
 
     snapshots = run.weights["value"]
     if snapshots.shape[1] != mlp.dim:
-        raise ValueError(f"snapshots of all {mlp.dim} weights are needed, the run recorded {snapshots.shape[1]}: use Record(weights='all')")
+        raise ValueError(
+            f"snapshots of all {mlp.dim} weights are needed, the run recorded {snapshots.shape[1]}: use Record(weights='all')"
+        )
 
     def one(theta: Array) -> tuple[Array, Array]:
         h = np.stack([hessian_vector_product(mlp, theta, data.x_train, data.y_train, v) for v in basis.T], 1)
@@ -123,7 +126,9 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
         return 0.5 * (projected + projected.T), samples.T @ samples / len(samples)
 
     with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
-        bar = tqdm(pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False)
+        bar = tqdm(
+            pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False
+        )
         pairs = list(bar)
     return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), run.lr, run.batch, run.n_samples)
 

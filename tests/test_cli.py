@@ -199,9 +199,7 @@ def test_passing_claims(validation, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("measured", [5.3, math.nan, -math.inf])
-def test_a_number_outside_its_band_fails(
-    validation, measured: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_number_outside_its_band_fails(validation, measured: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claims = [claim(validation, "good", 5.5), claim(validation, "bad", measured)]
     assert validation.run(claims, quick=False, out=tmp_path, progress=False) == 1
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Generated modules: written atomically, cached across processes, replaced when tampered with, compiled in memory where they must be."""
+"""Generated modules: written atomically, cached across processes, replaced when tampered with, in memory where they must be."""
 
 import logging
 import os
@@ -20,7 +20,8 @@ got = fps.simulate(fps.Process(U, fps.Noise.isotropic(0.1)), [0.1], t=0.1, dt=0.
 seconds = time.perf_counter() - start
 module, = _codegen.loaded_modules()
 stats = module.advance.stats
-print(json.dumps(dict(final=got.final.ravel().tolist(), hits=sum(stats.cache_hits.values()), misses=sum(stats.cache_misses.values()),
+print(json.dumps(dict(final=got.final.ravel().tolist(), hits=sum(stats.cache_hits.values()),
+                      misses=sum(stats.cache_misses.values()),
                       file=getattr(module, "__file__", None), seconds=seconds)))
 """
 
@@ -30,7 +31,8 @@ def run(run_python, tmp_path):
     import json
 
     def go(folder=tmp_path / "cache", tag=0.25, **environment):
-        process = run_python("-c", SCRIPT.replace("{tag}", str(tag)), FPSOLVE_CACHE_DIR=str(folder), NUMBA_CACHE_DIR="", **environment)
+        environment |= {"FPSOLVE_CACHE_DIR": str(folder), "NUMBA_CACHE_DIR": ""}
+        process = run_python("-c", SCRIPT.replace("{tag}", str(tag)), **environment)
         assert process.returncode == 0, process.stderr
         return json.loads(process.stdout.splitlines()[-1]), process.stderr
 

@@ -82,12 +82,13 @@ def test_states_on_the_way_do_not_change_the_path():
 @pytest.mark.parametrize("dim", [1, 2])
 def test_escape_gives_the_same_bits_on_any_threads_and_chunks(dim, correction):
     region = fps.Region.ball([0.0] * dim, 0.5)
-    runs = [fps.escape_times(brownian(dim=dim), [0.1] * dim, region, n=900, dt=0.003, seed=3, t_max=0.15, correction=correction, **s)
-            for s in SPLITS]  # fmt: skip
+    args = (brownian(dim=dim), [0.1] * dim, region)
+    kwargs = {"dt": 0.003, "seed": 3, "t_max": 0.15, "correction": correction}
+    runs = [fps.escape_times(*args, n=900, **kwargs, **s) for s in SPLITS]
     assert 0 < runs[0].censored.sum() < 900
     for other in runs[1:]:
         same(runs[0], other)
-    more = fps.escape_times(brownian(dim=dim), [0.1] * dim, region, n=2000, dt=0.003, seed=3, t_max=0.15, correction=correction)
+    more = fps.escape_times(*args, n=2000, **kwargs)
     assert np.array_equal(more.times[:900], runs[0].times)
 
 
@@ -131,7 +132,8 @@ def test_matrix_kernel_covariance_is_the_discrete_one(d):
     A = np.diag(np.linspace(0.6, 2.0, d)) + 0.15 * (G - G.T)
     D = np.diag(np.linspace(0.2, 1.0, d)) + 0.02 * (G @ G.T)
     h, n = 0.1, 4000
-    got = fps.simulate(fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(D)), np.zeros(d), t=12.0, dt=h, n=n, save="moments", seed=5)
+    process = fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(D))
+    got = fps.simulate(process, np.zeros(d), t=12.0, dt=h, n=n, save="moments", seed=5)
     S = lyapunov(A, D, h)
     z = (got.covariance - S) / np.sqrt((np.outer(np.diag(S), np.diag(S)) + S**2) / (n - 1))
     assert np.abs(z).max() < 4.5
@@ -142,7 +144,7 @@ def test_matrix_and_fused_kernels_agree_path_by_path():
     from fpsolve import langevin
 
     process = fps.Process.ornstein_uhlenbeck(np.diag(np.linspace(0.5, 2, 9)), fps.Noise.isotropic(0.3), center=np.arange(9.0))
-    kwargs = dict(t=0.31, dt=0.01, n=70, seed=2, save=[0.1, 0.31])
+    kwargs = {"t": 0.31, "dt": 0.01, "n": 70, "seed": 2, "save": [0.1, 0.31]}
     matrix = fps.simulate(process, np.ones(9), **kwargs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(langevin, "MAX_UNROLLED_LINEAR", 100)
@@ -153,7 +155,7 @@ def test_matrix_and_fused_kernels_agree_path_by_path():
 def test_time_averages_equal_those_of_the_saved_states():
     """Moments and histogram accumulated on the way are those of the states saved at the same steps (to rounding)."""
     process, times = fps.Process(WELL, FULL), np.arange(13, 61) * 0.01
-    common = dict(t=0.6, dt=0.01, n=40, seed=4)
+    common = {"t": 0.6, "dt": 0.01, "n": 40, "seed": 4}
     states = fps.simulate(process, [0.5, 0.1], save=times, **common).states
     for every in (1, 3):
         chosen = states[every - 1 :: every]
@@ -163,9 +165,10 @@ def test_time_averages_equal_those_of_the_saved_states():
         centred = chosen - means
         within = np.einsum("tni,tnj->ij", centred, centred) / centred[..., 0].size
         np.testing.assert_allclose(got.covariance, within + np.cov(means.T), rtol=1e-10)
-        hist = fps.simulate(process, [0.5, 0.1], save="histogram", t_burn=0.12, every=every, bins=(8, 5), ranges=((0, 2), (-1, 1)), **common)
+        cells = {"bins": (8, 5), "ranges": ((0, 2), (-1, 1))}
+        hist = fps.simulate(process, [0.5, 0.1], save="histogram", t_burn=0.12, every=every, **cells, **common).histogram
         counts, *_ = np.histogram2d(*chosen.reshape(-1, 2).T, bins=(8, 5), range=((0, 2), (-1, 1)))
-        np.testing.assert_array_equal(np.rint(hist.histogram.values * chosen[..., 0].size * hist.histogram.grid.cell_volumes), counts)
+        np.testing.assert_array_equal(np.rint(hist.values * chosen[..., 0].size * hist.grid.cell_volumes), counts)
 
 
 def test_moments_are_stable_far_from_the_origin():
@@ -301,8 +304,7 @@ def test_exit_from_the_disc_with_a_rotating_tensor(shape):
 
     The curved surface is taken as plane inside a step, an error O(dt): dt is small enough for the statistical error to dominate.
     """
-    noise = fps.Noise.from_factor(
-        [["0.9*cos(2*x+y)", "-0.4*sin(2*x+y)"], ["0.9*sin(2*x+y)", "0.4*cos(2*x+y)"]], variables="x y")
+    noise = fps.Noise.from_factor([["0.9*cos(2*x+y)", "-0.4*sin(2*x+y)"], ["0.9*sin(2*x+y)", "0.4*cos(2*x+y)"]], variables="x y")
     process = fps.Process.from_drift(["0*x", "0*y"], noise, variables="x y")
 
     def g(x, p):
@@ -356,7 +358,10 @@ def gaussian_chain(h, c, lr, batch, momentum=0.0):
 
 @pytest.mark.parametrize("mu", [0.0, 0.6])
 def test_gaussian_chain_variance(mu):
-    """Heavy ball with gradient variance c/B: var = lr c (1 + mu)/(B h (1 - mu) (2 (1 + mu) - lr h)); mu = 0 gives lr c/(B h (2 - lr h))."""
+    """Heavy ball with gradient variance c/B: var = lr c (1 + mu)/(B h (1 - mu) (2 (1 + mu) - lr h)).
+
+    mu = 0 gives lr c/(B h (2 - lr h)).
+    """
     h, c, lr, batch, n = 2.0, 3.0, 0.3, 5, 100000
     got = fps.simulate(gaussian_chain(h, c, lr, batch, mu), [0.0], t=200, n=n, save="moments", seed=1)
     exact = lr * c / batch * (1 + mu) / (h * (1 - mu) * (2 * (1 + mu) - lr * h))
@@ -461,20 +466,23 @@ def test_non_finite_trajectories_are_counted_and_reported():
     with pytest.raises(fps.FpsolveError, match="halve dt"):
         fps.simulate(steep, [100.0], t=1.0, dt=0.01, n=10, seed=1)
     blind = fps.Process(fps.Potential.from_expression("x**4/4", variables="x y"), fps.Noise.isotropic(1.0))
+    starts = [[100.0, 0.0]] * 5 + [[0.1, 0.0]] * 45
     with pytest.warns(RuntimeWarning, match="5 of 50"):  # g does not see x, which blows up
-        out = fps.escape_times(blind, [[100.0, 0.0]] * 5 + [[0.1, 0.0]] * 45, fps.Region.halfspace([0.0, 1.0], 1.0), n=50, dt=0.01, seed=1)
+        out = fps.escape_times(blind, starts, fps.Region.halfspace([0.0, 1.0], 1.0), n=50, dt=0.01, seed=1)
     assert out.n_failed == 5 and out.n_events == 45
 
 
 PROCESS = fps.Process(WELL, fps.Noise.isotropic(0.1))
 DISC = fps.Region.ball([0.0, 0.0], 1.0)
-OK = dict(t=1.0, dt=0.1, n=4)
+OK = {"t": 1.0, "dt": 0.1, "n": 4}
 
 
 @pytest.mark.parametrize(("change", "match"), [
-    ({"dt": -0.1}, "dt"), ({"dt": None}, "dt is missing"), ({"t": 1.05}, "multiple"), ({"n": 0}, "n must"), ({"save": "everything"}, "save"),
+    ({"dt": -0.1}, "dt"), ({"dt": None}, "dt is missing"), ({"t": 1.05}, "multiple"), ({"n": 0}, "n must"),
+    ({"save": "everything"}, "save"),
     ({"save": [2.0]}, r"\[0, 1\]"), ({"method": "rk4"}, "euler"), ({"seed": -1}, "seed"), ({"t_burn": 0.5}, "t_burn"),
-    ({"save": "moments", "t_burn": 1.0}, "t_burn"), ({"save": "histogram"}, "bins"), ({"threads": 0}, "threads"), ({"chunk": 0}, "chunk"),
+    ({"save": "moments", "t_burn": 1.0}, "t_burn"), ({"save": "histogram"}, "bins"), ({"threads": 0}, "threads"),
+    ({"chunk": 0}, "chunk"),
     ({"save": "histogram", "bins": 5, "ranges": [(0, 1)], "axes": [2]}, "coordinates"), ({"t": math.nan}, "t must"),
 ])  # fmt: skip
 def test_simulate_refuses(change, match):
@@ -522,6 +530,7 @@ def test_nonlinear_models_in_many_dimensions_are_refused_with_the_limit():
 
 def test_ctrl_c_returns_what_is_done():
     """Chunks done before the signal are complete, the rest is marked; for escape the paths under way are censored."""
+
     def interrupt(after):
         timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()

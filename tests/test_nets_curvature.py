@@ -33,10 +33,7 @@ def test_hessian_by_finite_differences(case, soft):
 
     def difference(step):
         return np.array(
-            [
-                (mlp.gradient(theta + step * e, x, y) - mlp.gradient(theta - step * e, x, y)) / (2 * step)
-                for e in np.eye(mlp.dim)
-            ]
+            [(mlp.gradient(theta + step * e, x, y) - mlp.gradient(theta - step * e, x, y)) / (2 * step) for e in np.eye(mlp.dim)]
         )
 
     if case[1] == "relu":  # piecewise smooth: no kink lies within this step
@@ -65,9 +62,7 @@ def test_blocks_are_parts_of_the_whole(case, block):
     index = mlp.block_index(block)
     for function in (nets.hessian, nets.gradient_covariance):
         whole = function(mlp, theta, x, y)
-        np.testing.assert_allclose(
-            function(mlp, theta, x, y, block=block), whole[np.ix_(index, index)], rtol=0, atol=1e-14
-        )
+        np.testing.assert_allclose(function(mlp, theta, x, y, block=block), whole[np.ix_(index, index)], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -170,12 +165,8 @@ def test_digits_net_in_a_second_or_two():
     theta = mlp.init(0)
     h = nets.hessian(mlp, theta, data.x_train, data.y_train)
     v = np.random.default_rng(1).standard_normal(910)
-    np.testing.assert_allclose(
-        h @ v, nets.hessian_vector_product(mlp, theta, data.x_train, data.y_train, v), rtol=0, atol=1e-12
-    )
-    c = nets.gradient_covariance(
-        mlp, theta, data.x_train, data.y_train, block="W1"
-    )  # 768 weights: through the pair tables
+    np.testing.assert_allclose(h @ v, nets.hessian_vector_product(mlp, theta, data.x_train, data.y_train, v), rtol=0, atol=1e-12)
+    c = nets.gradient_covariance(mlp, theta, data.x_train, data.y_train, block="W1")  # 768 weights: through the pair tables
     g = mlp.per_sample_gradients(theta, data.x_train, data.y_train, block="W1")
     np.testing.assert_allclose(c, np.cov(g.T, bias=True), rtol=0, atol=1e-13)
 

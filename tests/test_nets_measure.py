@@ -121,12 +121,8 @@ def test_right_side_from_the_trajectory(momentum):
     assert relation.right.value == pytest.approx(0.05 * (1 + momentum) * (v * v).sum(axis=1).mean(), rel=1e-10)
     if not momentum:  # the minibatch difference telescopes to the boundary term
         radius = ((path - run.origin) ** 2).sum(axis=1)
-        assert relation.difference_minibatch.value == pytest.approx(
-            (radius[0] - radius[-1]) / (2 * 0.1 * 320), rel=1e-9
-        )
-        assert relation.left_minibatch.value - relation.right.value == pytest.approx(
-            relation.difference_minibatch.value, rel=1e-9
-        )
+        assert relation.difference_minibatch.value == pytest.approx((radius[0] - radius[-1]) / (2 * 0.1 * 320), rel=1e-9)
+        assert relation.left_minibatch.value - relation.right.value == pytest.approx(relation.difference_minibatch.value, rel=1e-9)
 
 
 def test_relation_fails_for_shuffled_epochs():
@@ -159,9 +155,7 @@ def test_relation_needs_its_sums():
     with pytest.raises(ValueError, match="sums=True"):
         nets.fluctuation_dissipation(nets.train(mlp, data, lr=0.1, batch=5, steps=100, record=nets.Record(sums=False)))
     with pytest.raises(ValueError, match="lower losses_every"):
-        nets.fluctuation_dissipation(
-            nets.train(mlp, data, lr=0.1, batch=5, steps=100, record=nets.Record(losses_every=50))
-        )
+        nets.fluctuation_dissipation(nets.train(mlp, data, lr=0.1, batch=5, steps=100, record=nets.Record(losses_every=50)))
 
 
 # ---- statistics and bridge ----------------------------------------------------------------------------------------------
@@ -273,9 +267,7 @@ def test_measure_checks_its_data():
     data = nets.load_data("spiral", n=125)
     run = nets.train(nets.MLP((2, 4, 2), activation="tanh"), data, lr=0.1, batch=5, steps=50)
     stats = nets.measure(run, data, block="W1")
-    np.testing.assert_array_equal(
-        stats.hessian, nets.hessian(run.mlp, run.mean_weights, data.x_train, data.y_train, block="W1")
-    )
+    np.testing.assert_array_equal(stats.hessian, nets.hessian(run.mlp, run.mean_weights, data.x_train, data.y_train, block="W1"))
     assert (stats.lr, stats.batch, stats.sampling, stats.n_samples) == (0.1, 5, "shuffle", 100)
     with pytest.raises(ValueError, match="other training data"):
         nets.measure(run, data.subset(50))
@@ -294,9 +286,7 @@ def test_theory_predicts_the_digits_net():
     """
     data = nets.load_data("digits", split="all")
     mlp = nets.MLP((64, 12, 10), activation="tanh", weight_decay=1e-2)
-    start = nets.train(
-        mlp, data, lr=0.05, batch=20, steps=60_000, seed=0, sampling="replace", record=nets.Record(weights=None)
-    )
+    start = nets.train(mlp, data, lr=0.05, batch=20, steps=60_000, seed=0, sampling="replace", record=nets.Record(weights=None))
     pilot = nets.train(mlp, data, resume=start, steps=150_000, record=nets.Record(weights=None))
     stats = nets.measure(pilot, data)
     basis = stats.basis(10)

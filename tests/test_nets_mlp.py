@@ -66,9 +66,7 @@ def test_compiled_gradient_equals_numpy(case):
     mlp, theta, x, y = problem(*case)
     data = nets.Data(x, y, x[:0], y[:0], "made", 3)
     ensemble, index = mlp.ensemble(data), np.array([3, 3, 0, 9, 10])
-    np.testing.assert_allclose(
-        ensemble.gradient(theta, index), mlp.gradient(theta, x[index], y[index]), rtol=0, atol=1e-14
-    )
+    np.testing.assert_allclose(ensemble.gradient(theta, index), mlp.gradient(theta, x[index], y[index]), rtol=0, atol=1e-14)
     assert (ensemble.dim, ensemble.size) == (mlp.dim, 11)
     grad = np.empty(mlp.dim)
     value = K.gradient_at(mlp.kernel_args(), theta, x, mlp.targets(y), index, grad)
@@ -115,9 +113,7 @@ def test_chunks_do_not_change_results(monkeypatch):
     whole = mlp.loss_and_gradient(theta, x, y), mlp.outputs(theta, x)
     monkeypatch.setattr(nets.MLP, "chunk_rows", lambda self: 7)
     parts = mlp.loss_and_gradient(theta, x, y), mlp.outputs(theta, x)
-    assert parts[0][0] == pytest.approx(whole[0][0], rel=1e-14) and mlp.loss(theta, x, y) == pytest.approx(
-        whole[0][0], rel=1e-14
-    )
+    assert parts[0][0] == pytest.approx(whole[0][0], rel=1e-14) and mlp.loss(theta, x, y) == pytest.approx(whole[0][0], rel=1e-14)
     np.testing.assert_allclose(parts[0][1], whole[0][1], rtol=0, atol=1e-15)
     np.testing.assert_allclose(parts[1], whole[1], rtol=0, atol=1e-14)
 
@@ -139,10 +135,7 @@ def test_predictions_and_error():
 
 def test_layout_and_init():
     mlp = nets.MLP((4, 3, 2))
-    assert (
-        mlp.blocks == {"W1": slice(0, 12), "b1": slice(12, 15), "W2": slice(15, 21), "b2": slice(21, 23)}
-        and mlp.dim == 23
-    )
+    assert mlp.blocks == {"W1": slice(0, 12), "b1": slice(12, 15), "W2": slice(15, 21), "b2": slice(21, 23)} and mlp.dim == 23
     parts = mlp.unpack(np.arange(23.0))
     assert parts["W1"][1, 2] == 5.0 and parts["W1"].base is not None and parts["b2"].tolist() == [21.0, 22.0]
     wide = nets.MLP((400, 100, 10))
@@ -171,9 +164,9 @@ def test_layout_and_init():
         (lambda m: m.init(0, scheme="zeros"), "scheme must be"),
         (lambda m: m.block_index("W9"), "out of"),
         (
-            lambda m: m.ensemble(
-                nets.Data(np.ones((4, 3)), np.zeros(4, int), np.ones((0, 3)), np.zeros(0, int), "a")
-            ).gradient(np.zeros(8), [4]),
+            lambda m: m.ensemble(nets.Data(np.ones((4, 3)), np.zeros(4, int), np.ones((0, 3)), np.zeros(0, int), "a")).gradient(
+                np.zeros(8), [4]
+            ),
             r"0 \.\. 3",
         ),
     ],

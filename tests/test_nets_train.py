@@ -236,11 +236,7 @@ def test_training_learns_the_digits():
     data = nets.load_data("digits")
     run = nets.train(nets.MLP((64, 32, 10)), data, lr=0.2, batch=20, epochs=30, seed=0, record=nets.Record(test=True))
     assert run.step == 30 * (1438 // 20)
-    assert (
-        run.losses["train_error"][-1] < 0.02
-        and run.losses["test_error"][-1] < 0.08
-        and run.losses["train_error"][0] > 0.7
-    )
+    assert run.losses["train_error"][-1] < 0.02 and run.losses["test_error"][-1] < 0.08 and run.losses["train_error"][0] > 0.7
 
 
 @pytest.mark.skipif("FPSOLVE_DATA" not in os.environ, reason="FPSOLVE_DATA is not set")
@@ -253,9 +249,7 @@ def test_first_mnist_epoch():
     assert run.losses["train_error"][-1] == pytest.approx(0.063, rel=0.15)
     dead = data.x_train.max(axis=0) == 0.0  # inputs that are never on: their weights get no gradient
     first, last = mlp.unpack(mlp.init(0))["W1"], mlp.unpack(run.theta)["W1"]
-    assert (
-        dead.sum() == 67 and (first[dead] == last[dead]).all() and not (first[~dead] == last[~dead]).all(axis=1).any()
-    )
+    assert dead.sum() == 67 and (first[dead] == last[dead]).all() and not (first[~dead] == last[~dead]).all(axis=1).any()
 
 
 # ---- files --------------------------------------------------------------------------------------------------------------

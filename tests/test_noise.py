@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import fpsolve.potentials as gallery
 from fpsolve.noise import Noise
-from fpsolve.potentials import Potential
 from fpsolve.process import Process
 
 X = np.random.default_rng(5).normal(size=(30, 2))
@@ -25,7 +24,9 @@ def test_hessian_noise_is_the_spectral_root():
         expected = 0.05 * spectral(VALLEY.hess(X), lambda v, f=floor: np.sqrt(v**2 + f**2))
         np.testing.assert_allclose(D, expected, rtol=1e-9, atol=1e-12)
     U = gallery.styblinski_tang()
-    np.testing.assert_allclose(Noise.hessian(U, 0.1).diffusion(X[:, :1])[:, 0, 0], 0.1 * np.abs(U.hess(X[:, :1])[:, 0, 0]), rtol=1e-14)
+    np.testing.assert_allclose(
+        Noise.hessian(U, 0.1).diffusion(X[:, :1])[:, 0, 0], 0.1 * np.abs(U.hess(X[:, :1])[:, 0, 0]), rtol=1e-14
+    )
     H = np.random.default_rng(0).normal(size=(6, 6))
     H = H + H.T
     D = Noise.hessian(gallery.quadratic(H), 2.0, 0.5).diffusion(np.zeros(6))

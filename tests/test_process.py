@@ -46,7 +46,8 @@ def test_stratonovich_uses_the_given_factor():
     rotating = [["cos(a*x)", "-sin(a*x)"], ["sin(a*x)", "cos(a*x)"]]
     given = Process(gallery.quadratic(np.eye(2)), Noise.from_factor(rotating, "x y", {"a": 2.0}), "stratonovich")
     np.testing.assert_allclose(given.diffusion(X), np.broadcast_to(np.eye(2) / 2, (25, 2, 2)), atol=1e-14)
-    # (1/2) sum_k B_0k d_x B_ik with B_0k = (cos, -sin): (a/2)(-cos sin + sin cos) = 0 for i = 0, (a/2)(cos^2 + sin^2) = a/2 for i = 1
+    # (1/2) sum_k B_0k d_x B_ik with B_0k = (cos, -sin): (a/2)(-cos sin + sin cos) = 0 for i = 0,
+    # (a/2)(cos^2 + sin^2) = a/2 for i = 1
     np.testing.assert_allclose(given.drift(X), -X + np.array([0.0, 1.0]), atol=1e-9)
 
 
@@ -121,7 +122,11 @@ BAD = [
     (lambda: SGDChain(Ensemble(), lr=0.1, batch=1, momentum=1.0), ValueError, "momentum"),
     (lambda: SGDChain(Ensemble(), lr=0.1, batch=1, sampling="epoch"), ValueError, "shuffle"),
     (lambda: SGDChain(object(), lr=0.1, batch=1), TypeError, "ensemble needs"),
-    (lambda: SGDChain.gaussian(gallery.quadratic([[1.0]]), Noise.covariance([[1.0]], lr=0.1), lr=0.2), ValueError, "same learning rate"),
+    (
+        lambda: SGDChain.gaussian(gallery.quadratic([[1.0]]), Noise.covariance([[1.0]], lr=0.1), lr=0.2),
+        ValueError,
+        "same learning rate",
+    ),
 ]
 
 

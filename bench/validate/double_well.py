@@ -5,10 +5,10 @@ Four cases, each posed once as a process and handed to every engine:
 1. one dimension, isotropic noise;
 2. one dimension, state-dependent noise D(x) = 0.2 (1 + x^2/2), Ito;
 3. two dimensions, isotropic noise;
-4. two dimensions, full state-dependent tensor with D_xx = 0.2 (1 + x^2/4), D_xy = 0.08 x, D_yy = 0.1 + 0.1 x^2 + 0.05 y^2, Ito.
+4. two dimensions, full state-dependent tensor, Ito: D_xx = 0.2 (1 + x^2/4), D_xy = 0.08 x, D_yy = 0.1 + 0.1 x^2 + 0.05 y^2.
 
 In 3 and 4 the Ito drift and the variance of x depend on x alone, so x is a one-dimensional diffusion whatever the rest of the
-tensor does, and the exit time of the half-plane x < 1 is a one-dimensional quadrature: an exact answer to a two-dimensional question.
+tensor does, and the exit time of the half-plane x < 1 is a one-dimensional quadrature: an exact answer in the plane.
 """
 
 from __future__ import annotations
@@ -63,11 +63,23 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         # The waiting time is close to exponential, so the standard error is known before the run: T/sqrt(n). Four of them: 6e-5.
         width = 4.0 / math.sqrt(n)
         checks += [
-            Check(name=f"{name}: PDE / quadrature", measured=pde.value / exact.value, stderr=pde.discretization_error / exact.value,
-                  expected=1.0, band=(1 - PDE_BAND, 1 + PDE_BAND), source="double quadrature"),
-            Check(name=f"{name}: paths / quadrature", measured=mean.value / exact.value, stderr=mean.stderr / exact.value,
-                  expected=1.0, band=(1 - width, 1 + width), source="double quadrature"),
-        ]  # fmt: skip
+            Check(
+                name=f"{name}: PDE / quadrature",
+                measured=pde.value / exact.value,
+                stderr=pde.discretization_error / exact.value,
+                expected=1.0,
+                band=(1 - PDE_BAND, 1 + PDE_BAND),
+                source="double quadrature",
+            ),
+            Check(
+                name=f"{name}: paths / quadrature",
+                measured=mean.value / exact.value,
+                stderr=mean.stderr / exact.value,
+                expected=1.0,
+                band=(1 - width, 1 + width),
+                source="double quadrature",
+            ),
+        ]
         rows.append((name, exact, pde, mean, times))
     checks += _kramers(quick)
     _figure(rows, out / f"{NAME}.png")
@@ -82,8 +94,15 @@ def _kramers(quick: bool) -> list[Check]:
         process = fps.Process(well, fps.Noise.isotropic(D))
         exact = fps.theory.mean_first_passage_1d(process, [-1.0], 1.0, reflecting=-2.5)
         rate = fps.theory.kramers_rate(process, [-1.0], [0.0])
-        checks.append(Check(name=f"exact/Kramers at barrier/D = {1 / D:g}", measured=exact.value * rate.value, expected=ratio,
-                            band=(ratio - 2e-4, ratio + 2e-4), source="independent quadrature, 4 digits"))  # fmt: skip
+        checks.append(
+            Check(
+                name=f"exact/Kramers at barrier/D = {1 / D:g}",
+                measured=exact.value * rate.value,
+                expected=ratio,
+                band=(ratio - 2e-4, ratio + 2e-4),
+                source="independent quadrature, 4 digits",
+            )
+        )
     return checks
 
 
@@ -93,9 +112,20 @@ def _figure(rows: list[Any], path: Path) -> None:
     figure = Figure(figsize=(10.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     k = np.arange(len(rows))
-    left.errorbar(k - 0.1, [p.value / e.value for _, e, p, _, _ in rows], [p.discretization_error / e.value for _, e, p, _, _ in rows],
-                  fmt="s", label="Fokker-Planck")  # fmt: skip
-    left.errorbar(k + 0.1, [m.value / e.value for _, e, _, m, _ in rows], [m.stderr / e.value for _, e, _, m, _ in rows], fmt="o", label="paths")
+    left.errorbar(
+        k - 0.1,
+        [p.value / e.value for _, e, p, _, _ in rows],
+        [p.discretization_error / e.value for _, e, p, _, _ in rows],
+        fmt="s",
+        label="Fokker-Planck",
+    )
+    left.errorbar(
+        k + 0.1,
+        [m.value / e.value for _, e, _, m, _ in rows],
+        [m.stderr / e.value for _, e, _, m, _ in rows],
+        fmt="o",
+        label="paths",
+    )
     left.axhline(1.0, color="0.6", lw=0.8)
     left.set_xticks(k, [name for name, *_ in rows], fontsize="small")
     left.set(ylabel="mean exit time / quadrature", title="three engines, four double wells")

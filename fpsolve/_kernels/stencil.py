@@ -355,8 +355,25 @@ def _upwind(i, m, shape, sides, spacing, rest, rows, cols, rates, kill):
 
 
 @kernel
-def fill_edges(shape, sides, spacing, offsets, weights, gradient, free, gradient_slope, free_slope, midpoint, rest, phi,
-               rows, cols, rates, kill, exponent):
+def fill_edges(
+    shape,
+    sides,
+    spacing,
+    offsets,
+    weights,
+    gradient,
+    free,
+    gradient_slope,
+    free_slope,
+    midpoint,
+    rest,
+    phi,
+    rows,
+    cols,
+    rates,
+    kill,
+    exponent,
+):
     """Rates between cells as triplets rows, cols, rates (room for 4 K + d entries per cell); returns their number.
 
     The weight of an edge is the mean of its two cells' weights for this offset. With phi (n,) the exponent is phi_i - phi_j, so
