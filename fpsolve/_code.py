@@ -119,7 +119,8 @@ class Code:
         """Values at points `x` of shape (..., dim), as an array of shape (..., n_out)."""
         x = np.asarray(x, float)
         source, extra = self.emit("f", inline="")
-        function = _numpy_function(source, tuple(sorted(extra.items(), key=lambda item: item[0])) if extra else ())
+        assert not extra, "a code with objects of its own evaluates itself"
+        function = _numpy_function(source)
         p = self.pack(params or {})
         with np.errstate(all="ignore"):
             values = function(tuple(x[..., i] for i in range(self.dim)), p if self.array_params else tuple(p))
@@ -138,8 +139,8 @@ def _stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
 
 
 @functools.lru_cache(maxsize=1024)
-def _numpy_function(source: str, extra: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    namespace = {**_NUMPY, **dict(extra)}
+def _numpy_function(source: str) -> Callable[..., Any]:
+    namespace = dict(_NUMPY)
     exec(compile(source, "<fpsolve>", "exec"), namespace)  # text printed by to_source and the codes below, never a user's
     return namespace["f"]  # type: ignore[no-any-return]
 
@@ -349,7 +350,7 @@ class DerivedCode(Code):
         x = np.asarray(x, float)
         values = [child.evaluate(x, params) for child in self.children]
         source = self._body("f", [f"x[{i}]" for i in range(len(values))])
-        function = _numpy_function(source, ())
+        function = _numpy_function(source)
         with np.errstate(all="ignore"):
             outputs = function(tuple(tuple(np.moveaxis(v, -1, 0)) for v in values), ())
         return _stack(outputs, x.shape[:-1])

@@ -1,10 +1,13 @@
 """nets.data: packaged digits, IDX files, errors before any work."""
 
 import gzip
+import hashlib
+import io
 import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,11 +69,13 @@ def test_digits_facts():
     assert set(np.unique(data.x_train * 16)) == set(range(17))
 
 
-def test_digits_match_scikit_learn():
-    sk = pytest.importorskip("sklearn.datasets")
-    x, y = sk.load_digits(return_X_y=True)
+def test_digits_are_the_file_that_scikit_learn_ships():
+    """SHA-256 of sklearn/datasets/data/digits.csv.gz unpacked, as in the wheel of scikit-learn 1.9.1."""
+    text = gzip.decompress((Path(nets.__file__).parent / "digits.csv.gz").read_bytes())
+    assert hashlib.sha256(text).hexdigest() == "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
+    table = np.loadtxt(io.StringIO(text.decode()), delimiter=",")
     data = nets.load_data("digits", split="all")
-    assert (data.x_train * 16 == x).all() and (data.y_train == y).all()
+    assert (data.x_train * 16 == table[:, :64]).all() and (data.y_train == table[:, 64]).all()
 
 
 def test_digits_split_is_fixed_and_disjoint():
