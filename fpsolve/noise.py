@@ -191,8 +191,7 @@ class Noise:
             return cls("factor", dim, ConstantCode(D, dim), factor_code=factor, matrix=D)
         if factor.n_out != dim * m:
             raise ValueError(f"B has {factor.n_out} entries, which is not {dim} rows of equal length")
-        outputs = [" + ".join(f"0.5*c0[{i * m + k}]*c0[{j * m + k}]" for k in range(m)) for i in range(dim) for j in range(dim)]
-        return cls("factor", dim, DerivedCode([factor], dim * dim, outputs), params=checked, factor_code=factor)
+        return cls("factor", dim, _half_square(factor), params=checked, factor_code=factor)
 
     @classmethod
     def hessian(cls, U: Potential, scale: float, floor: float = 0.0) -> Noise:
@@ -255,8 +254,7 @@ class Noise:
                 name, d, ConstantCode(0.5 * B @ B, d), factor_code=ConstantCode(B, d), matrix=0.5 * B @ B, params=U.params, lr=lr
             )
         factor = DerivedCode([U.hess_code, ConstantCode([amplitude], d)], d * d, [f"c1[0]*c0[{i}]" for i in range(d * d)])
-        outputs = [" + ".join(f"0.5*c0[{i * d + k}]*c0[{j * d + k}]" for k in range(d)) for i in range(d) for j in range(d)]
-        return cls(name, d, DerivedCode([factor], d * d, outputs), factor_code=factor, params=U.params, lr=lr)
+        return cls(name, d, _half_square(factor), factor_code=factor, params=U.params, lr=lr)
 
     @classmethod
     def covariance(cls, C: ArrayLike, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None) -> Noise:
@@ -320,6 +318,14 @@ class Noise:
     def __repr__(self) -> str:
         marks = f", D={self.scalar:g}" if self.scalar is not None else f", dim={self.dim}"
         return f"Noise({self.name}{marks}{''.join(f', {k}={v:g}' for k, v in self.params.items())})"
+
+
+def _half_square(B: Code) -> Code:
+    """D = B B^T / 2."""
+    d = B.dim
+    m = B.n_out // d
+    outputs = [" + ".join(f"0.5*c0[{i * m + k}]*c0[{j * m + k}]" for k in range(m)) for i in range(d) for j in range(d)]
+    return DerivedCode([B], d * d, outputs)
 
 
 def check_tensor(D: Array, x: Array | None) -> None:
