@@ -21,7 +21,7 @@ test-all: .venv/installed  ## the same with the slow tests
 	$(PY) -m pytest -m "slow or not slow" $(ARGS)
 
 lint: .venv/installed-dev  ## style and common mistakes
-	$(PY) -m ruff check .
+	$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
 
 types: .venv/installed-dev  ## type annotations
 	$(PY) -m mypy

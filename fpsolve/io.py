@@ -333,7 +333,7 @@ def _load(path: str | PathLike[str]) -> tuple[str, dict[str, Any], dict[str, Any
 
 
 def load(path: str | PathLike[str]) -> Any:
-    """Read what `save` or `save_tree` wrote.
+    """Read what `save` or `save_tree` wrote: the saved object, or the whole tree for files of any other kind.
 
     Raises
     ------
@@ -349,7 +349,7 @@ def load(path: str | PathLike[str]) -> Any:
     FileNotFoundError: /no/such/file.h5 does not exist
     """
     kind, tree, _ = _load(path)
-    if not kind:
+    if kind not in (*_kinds(), "grid"):
         return tree
     if kind not in tree:
         raise ValueError(f"{os.fspath(path)} cannot be read: it should hold a {kind}, but has {sorted(tree)}")

@@ -19,6 +19,17 @@ from fpsolve import io
 
 __all__ = ["Store", "join", "parts_folder"]
 
+#: Dataset -> units, long name; losses are in nats (cross-entropy) or squared target units (mse).
+DESCRIBE = {
+    "step": ("iteration", "iterations done"),
+    "value": ("", "recorded values, one row per record"),
+    "train_loss": ("loss", "training loss, weight decay included"),
+    "test_loss": ("loss", "test loss, weight decay included"),
+    "train_error": ("1", "fraction of training samples misclassified"),
+    "test_error": ("1", "fraction of test samples misclassified"),
+    "dot_gradient": ("loss", "(theta - origin) . grad L of the training set"),
+    "gradient_norm2": ("loss^2/weight^2", "|grad L|^2 of the training set"),
+}
 #: A segment is written when the series waiting take more than this (bytes), or when `SEGMENT_SECONDS` have passed.
 SEGMENT_BYTES = 16_000_000
 SEGMENT_SECONDS = 30.0
@@ -92,7 +103,10 @@ def _append(group: Any, name: str, array: np.ndarray[Any, Any]) -> None:
         data = group.create_dataset(
             name, shape=(0, *array.shape[1:]), maxshape=(None, *array.shape[1:]), chunks=chunk, dtype=array.dtype
         )
-        data.attrs["dims"] = "record" + " component" * (array.ndim - 1)
+        units, long_name = DESCRIBE.get(name, ("", name.replace("_", " ")))
+        words = {"dims": "record" + " component" * (array.ndim - 1), "units": units, "long_name": long_name}
+        for attr, text in words.items():
+            data.attrs.create(attr, np.bytes_(text))  # fixed length: every HDF5 reader knows it
     data = group[name]
     start = len(data)
     data.resize(start + len(array), axis=0)

@@ -1,0 +1,133 @@
+"""The written pages tell the truth: every example runs and prints what the page shows, every link leads somewhere.
+
+The Python blocks of one page share a namespace and run in order in an empty folder. A ``text`` block directly after a Python
+block is its printed output. Words and whole numbers must agree exactly, other numbers to a relative 2e-3 or to one unit of the
+last digit shown, so that processors whose last bits differ pass; white space is folded.
+"""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "files"}
+
+RTOL = 2e-3
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(text):
+    """(language, code, output or None, line) of every fenced block; the output is that of the text block right after it."""
+    found = list(FENCE.finditer(text))
+    out = []
+    for i, block in enumerate(found):
+        follower = found[i + 1] if i + 1 < len(found) else None
+        near = follower is not None and not text[block.end() : follower.start()].strip() and follower[1] == "text"
+        out.append((block[1], block[2], follower[2] if near else None, text.count("\n", 0, block.start()) + 1))
+    return out
+
+
+def differences(shown, printed):
+    """What differs between the output on the page and the one printed, in words; empty if they agree."""
+    shown, printed = " ".join(shown.split()), " ".join(printed.split())
+    words = [NUMBER.sub("#", t).replace(" ", "") for t in (shown, printed)]
+    if words[0] != words[1]:
+        return f"the page shows\n{shown}\nbut the block prints\n{printed}"
+    for a, b in zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=True):
+        if not _same_number(a, b):
+            return f"{a} on the page, {b} printed, in\n{printed}"
+    return ""
+
+
+def _same_number(shown, printed):
+    if re.fullmatch(r"[-+]?\d+", shown):
+        return shown == printed
+    mantissa, _, power = shown.lower().partition("e")
+    unit = 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
+    a, b = float(shown), float(printed)
+    return abs(a - b) <= max(RTOL * abs(a), 1.01 * unit)
+
+
+def slug(heading):
+    """The anchor of a heading, as the common Markdown renderers make it."""
+    plain = re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).strip().lower())
+    return plain.replace(" ", "-")
+
+
+def prose(page):
+    """The page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def test_all_pages_are_there():
+    assert {p.stem for p in PAGES} >= WRITTEN | {"README"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for language, code, output, line in blocks(page.read_text(encoding="utf-8")):
+        if language != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+        if output is None:
+            assert not printed.getvalue(), f"{page.name}:{line} prints, but the page does not show what"
+        else:
+            problem = differences(output, printed.getvalue())
+            assert not problem, f"{page.name}:{line}: {problem}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_every_output_follows_an_example(page):
+    """A text block that no Python block owns would be an output that nothing checks."""
+    found = blocks(page.read_text(encoding="utf-8"))
+    owned = sum(output is not None for language, _, output, _ in found if language == "python")
+    assert owned == sum(language == "text" for language, *_ in found)
+    assert {language for language, *_ in found} <= {"python", "text", "sh", "bash", "console", ""}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(prose(page)):
+        if re.match(r"\w+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        assert other.exists(), f"{page.name} links to {target}, which does not exist"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose(other), re.M)
+            assert anchor in map(slug, headings), f"{page.name} links to {target}, but {other.name} has no such heading"
+
+
+def test_the_source_map_is_complete():
+    """Each module is named once in the index, and nothing else is."""
+    named = re.findall(r"^\| `((?:fpsolve|nets)/[\w/]+\.py)` \|", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.M)
+    there = [str(p.relative_to(ROOT)) for folder in ("fpsolve", "nets") for p in (ROOT / folder).glob("**/*.py")]
+    there = [name for name in there if not name.endswith("_kernels/__init__.py")]
+    assert sorted(named) == sorted(there)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("tau = 1.000 (held)", "tau =  1.001  (held)", True),  # one unit of the last digit
+        ("1.2340e-05", "1.2355e-05", True),  # 1.2e-3
+        ("1.2340e-05", "1.2380e-05", False),  # 3.2e-3
+        ("200 cells", "201 cells", False),
+        ("held", "failed", False),
+        ("[1.5, 2.5]", "[1.5]", False),
+        ("-1.50", "1.50", False),
+        ("[0. 1.]", "[ 0.  1.]", True),
+    ],
+)
+def test_the_comparison_itself(shown, printed, same):
+    assert (differences(shown, printed) == "") is same
