@@ -11,7 +11,7 @@ PY := .venv/bin/python
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
-demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (about 3 minutes)
+demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (1 to 2 minutes)
 	$(PY) -m fpsolve demo $(ARGS)
 
 test: .venv/installed  ## the test suite and every example of the docstrings

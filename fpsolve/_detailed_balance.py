@@ -1,7 +1,7 @@
 """Drift / D on a line, and the Eyring-Kramers rate of a process in detailed balance."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,9 +82,11 @@ def _log_stationary(process: "Process", x: Array) -> tuple[Array, float]:
     return s + weight - weight[0], change
 
 
-def _lr(process: "Process") -> float | None:
-    lr = getattr(getattr(process, "noise", None), "lr", None)
-    return None if lr is None else float(lr)
+def _sgd(process: "Process") -> dict[str, Any]:
+    """Learning rate and batch size that the noise was made for, as arguments of an Estimate."""
+    noise = getattr(process, "noise", None)
+    lr, batch = getattr(noise, "lr", None), getattr(noise, "batch", None)
+    return {"lr": None if lr is None else float(lr), "batch": None if batch is None else int(batch)}
 
 
 class _QuasiPotential:
@@ -234,7 +236,7 @@ def kramers_rate(
         discretization_error=value * min(error, 1.0),
         log_value=log_rate,
         unit="1/time",
-        lr=_lr(process),
+        **_sgd(process),
         assumptions=_kramers_assumptions(phi, a, s, barrier),
         method=f"Eyring-Kramers (exit {exit!r})",
     )

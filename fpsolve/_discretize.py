@@ -18,12 +18,14 @@ from ._kernels import stencil
 from .grid import Grid, Region
 from .noise import check_tensor
 
-__all__ = ["Stencil", "assemble", "build_stencil", "exit_generator"]
+__all__ = ["Stencil", "assemble", "build_stencil", "exit_generator", "singular_points"]
 
 Array = NDArray[np.float64]
 
 _SIDES = {"reflecting": 0, "absorbing": 1, "periodic": 2}
 _EXIT, _NO_FLUX = -1, -2
+#: Fall of the smallest eigenvalue of D between two cell centres from which D counts as vanishing there.
+_SINGULAR = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,7 @@ def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
     diffusion = _finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
     _check_diffusion(diffusion, points)
     drift = _finite(process.drift(points), (n, d), points, "the drift")
+    process.check_derivatives(points)
     drift = drift - _finite(process.divergence(points), (n, d), points, "the divergence of D")
     log_density = process.log_density(points)
     phi = np.empty(0) if log_density is None else -_finite(log_density, (n,), points, "the log density")
@@ -257,14 +260,17 @@ def _first_exit(
     st: Stencil, grid: Grid, region: Region, cells: NDArray[np.int64], arms: NDArray[np.int64], length: Array,
     at_wall: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], Array]:  # fmt: skip
-    """Whether an arm meets g >= 0 within `length`, and where first: once per cell crossed, then by bisection."""
+    """Whether an arm meets g >= 0 within `length`, and where first: once per cell crossed, then by bisection.
+
+    On periodic axes g is a function on the box: where it jumps to g >= 0 at the seam, the seam is the surface.
+    """
     origin, step = grid.points()[cells][:, None, :], arms * st.spacing[cells][:, None, :]
     own = region.g(grid.points()[cells])[:, None]
     steps = int(np.abs(arms).max(initial=1))
     low, high, found = np.zeros(length.shape), length.copy(), np.zeros(length.shape, bool)
     for k in range(1, steps + 1):
         t = length * k / steps
-        g = region.g(origin + t[:, :, None] * step)
+        g = region.g(_wrapped(grid, origin + t[:, :, None] * step))
         # rounding must not hide a surface that coincides with the wall
         hit = ~found & (g >= np.where(at_wall & (k == steps), -1e-9 * np.abs(own), 0.0))
         high = np.where(hit, t, high)
@@ -274,8 +280,80 @@ def _first_exit(
     start, way = np.broadcast_to(origin, step.shape)[found], step[found]
     for _ in range(45):
         middle = 0.5 * (low + high)
-        beyond = region.g(start + middle[:, None] * way) >= 0.0 if middle.size else np.zeros(0, bool)
+        beyond = region.g(_wrapped(grid, start + middle[:, None] * way)) >= 0.0 if middle.size else np.zeros(0, bool)
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     cut = np.ones(length.shape)
     cut[found] = high
     return found, cut
+
+
+def _wrapped(grid: Grid, points: Array) -> Array:
+    """Points (..., d) moved into the box along periodic axes."""
+    points = points.copy()
+    for axis, ((lo, hi, _), sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
+        if sides[0] == "periodic":
+            points[..., axis] = lo + (points[..., axis] - lo) % (hi - lo)
+    return points
+
+
+# ---- where D vanishes between the cells -----------------------------------------------------------------------------------
+
+
+def singular_points(process: Any, grid: Grid, region: Region, inside: NDArray[np.bool_]) -> Array:
+    """Points (m, d) of the region where D vanishes across a line, a barrier that cells on both sides of it do not see.
+
+    Candidates are pairs of neighbours from which the smallest eigenvalue of D points to zero; its minimum between them is found by
+    golden section. Where D vanishes along a whole axis, or the null vector lies in the line and not across it, nothing is barred.
+    """
+    d = grid.dim
+    low = _smallest(process, grid.points()).reshape(grid.shape)
+    found = [np.empty((0, d))]
+    for axis, sides in enumerate(grid.boundary):
+        here, there = np.moveaxis(low, axis, 0), np.roll(np.moveaxis(low, axis, 0), -1, 0)
+        before, after = np.roll(here, 1, 0), np.roll(there, -1, 0)
+        pick = (here - 2.0 * np.maximum(before - here, 0.0) <= 0.0) | (there - 2.0 * np.maximum(after - there, 0.0) <= 0.0)
+        pick &= np.maximum(here, there) > 0.0
+        pick &= np.moveaxis(inside, axis, 0) | np.roll(np.moveaxis(inside, axis, 0), -1, 0)
+        if sides[0] != "periodic":
+            pick[-1] = False
+        cells = np.flatnonzero(np.moveaxis(pick, 0, axis).ravel())
+        if cells.size:
+            step = np.eye(d)[axis] * grid.widths[axis][0]
+            found.append(_vanishing(process, grid, region, grid.points()[cells], step))
+    return np.concatenate(found)
+
+
+def _smallest(process: Any, points: Array) -> Array:
+    """Smallest eigenvalue of D at points (n, d), 0 for what rounding leaves of a singular tensor."""
+    D = np.asarray(process.diffusion(points), float)
+    values = np.linalg.eigvalsh(D)
+    return np.where(values[:, 0] > 1e-12 * values[:, -1] if D.shape[1] > 1 else values[:, 0] > 0.0, values[:, 0], 0.0)
+
+
+def _vanishing(process: Any, grid: Grid, region: Region, start: Array, step: Array) -> Array:
+    """Minima of the smallest eigenvalue on the segments start + [0, 1] step at which D vanishes across a line inside the region."""
+
+    def low(t: Array) -> Array:
+        return _smallest(process, _wrapped(grid, start + t[:, None] * step))
+
+    golden = 0.5 * (np.sqrt(5.0) - 1.0)
+    a, b = np.zeros(len(start)), np.ones(len(start))
+    ends = np.maximum(low(a), low(b))
+    for _ in range(40):
+        c, e = b - golden * (b - a), a + golden * (b - a)
+        left = low(c) <= low(e)
+        a, b = np.where(left, a, c), np.where(left, e, b)
+    tries = np.stack([0.5 * (a + b), np.zeros(len(start)), np.ones(len(start))])
+    values = np.stack([low(t) for t in tries])
+    best = np.argmin(values, axis=0)
+    t = np.take_along_axis(tries, best[None], 0)[0]
+    points = _wrapped(grid, start + t[:, None] * step)
+    bad = (values.min(axis=0) <= _SINGULAR * ends) & (region.g(points) < 0.0)
+    points = points[bad]
+    if grid.dim == 1 or not len(points):
+        return points
+    null = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1][:, :, 0]
+    along = np.stack([-null[:, 1], null[:, 0]], axis=1)
+    h = 0.5 * min(float(w[0]) for w in grid.widths)
+    across, beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, along))
+    return np.asarray(points[across > beside])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-from fpsolve._estimate import Assumption, Estimate, _lines, _Record, _require, _with_error
+from fpsolve._estimate import Assumption, Estimate, _lines, _plain, _Record, _require, _with_error
 from fpsolve._fields import Density
 
 __all__ = ["EscapeTimes", "Trajectories"]
@@ -45,6 +45,8 @@ class Trajectories(_Record):
     method : str
     partial : bool
         True if the run was interrupted.
+    lr, batch : float, optional
+        Learning rate and batch size of the noise.
 
     Raises
     ------
@@ -70,12 +72,14 @@ class Trajectories(_Record):
     method: str = ""
     partial: bool = False
     lr: float | None = None
+    batch: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        object.__setattr__(self, "status", dict(self.status))
+        object.__setattr__(self, "status", _plain(self.status))
+        object.__setattr__(self, "batch", None if self.batch is None else float(self.batch))
         if self.final.ndim != 2:
             raise ValueError(f"Trajectories: final must have shape (n, d), got {self.final.shape}")
         if self.states is not None and self.states.shape != (self.times.size, *self.final.shape):
@@ -151,6 +155,8 @@ class EscapeTimes(_Record):
         Learning rate that joins time and iterations.
     partial : bool
         True if the run was interrupted.
+    batch : float, optional
+        Batch size of the noise.
 
     Raises
     ------
@@ -176,6 +182,7 @@ class EscapeTimes(_Record):
     n_failed: int = 0
     lr: float | None = None
     partial: bool = False
+    batch: float | None = None
 
     def __post_init__(self) -> None:
         times = np.asarray(self.times, dtype=np.float64)
@@ -190,7 +197,8 @@ class EscapeTimes(_Record):
             raise ValueError(f"EscapeTimes: negative time {times.min()}")
         if self.unit not in ("time", "iteration"):
             raise ValueError(f"EscapeTimes: unit must be 'time' or 'iteration', got {self.unit!r}")
-        for name, value in (("times", times), ("censored", censored), ("exit_points", points)):
+        batch = None if self.batch is None else float(self.batch)
+        for name, value in (("times", times), ("censored", censored), ("exit_points", points), ("batch", batch)):
             object.__setattr__(self, name, value)
 
     @property
@@ -207,15 +215,39 @@ class EscapeTimes(_Record):
         good = np.isfinite(self.times)
         return self.times[good], self.censored[good]
 
-    def _exponential(self) -> Assumption:
-        """Coefficient of variation against 1: for exponential times sqrt(n) (cv - 1) is standard normal for large n."""
-        name = "exponential waiting times"
+    def _departure(self) -> float:
+        """Standard score of the departure from exponential waiting times, 0 for them; normal for large numbers of escapes.
+
+        Without censoring sqrt(n) (cv - 1) with the coefficient of variation cv. With censoring the score test of shape 1 among
+        Weibull times: with u = rate t and w = log u, (sum over escapes of 1 + w, less sum of u w) over the root of its
+        information k + sum u w^2 - (sum u w)^2 / k, which is right for any censoring that does not look at the path.
+        """
         times, censored = self._observed()
-        if censored.any() or times.size < 20 or times.std() == 0.0:
-            return Assumption(name, "unknown", "needs >= 20 escapes and no censoring")
-        cv = float(times.std(ddof=1) / times.mean())
-        z = (cv - 1.0) * math.sqrt(times.size)
-        return Assumption(name, "held" if abs(z) < 4.0 else "failed", f"coefficient of variation {cv:.4g}, z = {z:+.1f}")
+        if not censored.any():
+            cv = float(times.std(ddof=1) / times.mean())
+            return (cv - 1.0) * math.sqrt(times.size)
+        k = int(np.sum(~censored))
+        u = np.maximum(times * (k / math.fsum(times)), 1e-300)
+        w = np.log(u)
+        cross = float(np.sum(u * w))
+        score = k + float(np.sum(w[~censored])) - cross
+        return score / math.sqrt(k + float(np.sum(u * w * w)) - cross**2 / k)
+
+    def _exponential(self) -> Assumption:
+        """Whether the waiting times are exponential: beyond 4 standard errors they are not."""
+        name, k = "exponential waiting times", self.n_events
+        if k < 20 or (k == self._observed()[0].size and self._observed()[0].std() == 0.0):
+            return Assumption(name, "unknown", f"needs >= 20 different escapes, there are {k}")
+        z = self._departure()
+        test = "score test of shape 1 among Weibull times" if self.censored.any() else "coefficient of variation against 1"
+        return Assumption(name, "held" if abs(z) < 4.0 else "failed", f"{test}: z = {z:+.1f}")
+
+    def _step_bias(self) -> tuple[Assumption, ...]:
+        """Times of a Process carry an error of its step, which one run cannot see; the iterations of a chain do not."""
+        if self.dt is None or self.unit != "time":
+            return ()
+        order = "O(dt)" if self.correction else "O(sqrt(dt))"
+        return (Assumption(f"time-step bias {order} below the statistical error", "unknown", f"repeat with dt = {self.dt / 2:g}"),)
 
     def rate(self) -> Estimate:
         r"""Escape rate: events / total observed time, the maximum-likelihood estimate for exponential waiting times.
@@ -253,24 +285,30 @@ class EscapeTimes(_Record):
             stderr=value / math.sqrt(k) if k else math.inf,
             interval=(low, high),
             unit=f"1/{self.unit}",
-            assumptions=(self._exponential(),),
+            assumptions=(self._exponential(), *self._step_bias()),
             lr=self.lr,
             method="events / total time",
+            batch=self.batch,
         )
 
     def mean(self) -> Estimate:
         r"""Mean escape time.
 
-        Without censoring the sample mean with its standard error and Student's 95 % interval (asymptotic in n). With
-        censoring the maximum-likelihood mean T / k of exponential waiting times, with the interval of `rate` inverted.
+        Without censoring the sample mean with its standard error; its 95 % interval is the exact one of exponential times,
+        2 T / chi2(0.975; 2n) to 2 T / chi2(0.025; 2n) with total time T, unless their coefficient of variation is further than
+        2 standard errors from 1: then it is Student's, which is right for large n only. With censoring the maximum-likelihood
+        mean T / k of exponential waiting times, with the interval of `rate` inverted.
 
         Raises
         ------
         ValueError
             If no escape was seen: then only a lower bound is known, 1 / rate().interval[1].
-        """
-        from scipy.special import stdtrit
 
+        Examples
+        --------
+        >>> EscapeTimes([1.0, 2.0, 3.0], [False] * 3, np.zeros((3, 1))).mean()   # 12 / chi2(0.975; 6), 12 / chi2(0.025; 6)
+        Estimate(2.00 +- 0.58 time, 95 % [0.830486, 9.69819], sample mean)
+        """
         times, censored = self._observed()
         k = int(np.sum(~censored))
         if k == 0:
@@ -278,26 +316,33 @@ class EscapeTimes(_Record):
                 f"EscapeTimes.mean: no escape among {times.size} trajectories; only a lower bound is known, "
                 "1 / rate().interval[1]. Raise t_max or take a more likely event"
             )
+        rate = self.rate()
+        assert rate.interval is not None
+        interval, assumptions = (1.0 / rate.interval[1], 1.0 / rate.interval[0]), rate.assumptions
         if censored.any():
-            rate = self.rate()
-            assert rate.interval is not None
-            return Estimate(
-                1.0 / rate.value,
-                stderr=1.0 / rate.value / math.sqrt(k),
-                unit=self.unit,
-                lr=self.lr,
-                interval=(1.0 / rate.interval[1], 1.0 / rate.interval[0]),
-                assumptions=(self._exponential(),),
-                method="total time / events (censored)",
-            )
-        value = float(times.mean())
-        if k == 1:
-            return Estimate(value, stderr=math.inf, unit=self.unit, lr=self.lr, method="sample mean")
-        stderr = float(times.std(ddof=1) / math.sqrt(k))
-        half = float(stdtrit(k - 1, 0.975)) * stderr
+            value, method = 1.0 / rate.value, "total time / events (censored)"
+            stderr = value / math.sqrt(k)
+        else:
+            value, method = float(times.mean()), "sample mean"
+            stderr = float(times.std(ddof=1) / math.sqrt(k)) if k > 1 else math.inf
+            if k > 1 and abs(self._departure()) >= 2.0:
+                interval, assumptions = self._student(value, stderr), self._step_bias()
         return Estimate(
-            value, stderr=stderr, interval=(value - half, value + half), unit=self.unit, lr=self.lr, method="sample mean"
+            value,
+            stderr=stderr,
+            interval=interval,
+            unit=self.unit,
+            lr=self.lr,
+            assumptions=assumptions,
+            method=method,
+            batch=self.batch,
         )
+
+    def _student(self, value: float, stderr: float) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.n_events - 1, 0.975)) * stderr
+        return value - half, value + half
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
         """Survival curve with the exponential fit; see `fpsolve.plotting.plot_escape_times`."""

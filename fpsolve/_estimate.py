@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -36,7 +37,7 @@ def _require(module: str, purpose: str) -> Any:
 
 
 def _same(a: object, b: object) -> bool:
-    """Equality that looks inside arrays, dicts and sequences and takes NaN as equal to NaN."""
+    """Equality that looks inside arrays, dicts and sequences, compares numbers by value and takes NaN as equal to NaN."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         a, b = np.asarray(a), np.asarray(b)
         floating = a.dtype.kind in "fc" and b.dtype.kind in "fc"
@@ -45,9 +46,21 @@ def _same(a: object, b: object) -> bool:
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(_same(u, v) for u, v in zip(a, b, strict=True))
-    if isinstance(a, (float, complex)) and isinstance(b, (float, complex)):
-        return type(a) is type(b) and bool(np.array_equal(a, b, equal_nan=True))
+    truths = [isinstance(v, (bool, np.bool_)) for v in (a, b)]
+    if any(truths):
+        return all(truths) and bool(a == b)
+    if isinstance(a, numbers.Number) and isinstance(b, numbers.Number):
+        return bool(a == b) or bool(a != a and b != b)
     return bool(a == b)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars, also inside dicts, tuples and lists, become Python's: what is saved comes back as it was."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return type(value)(_plain(v) for v in value) if type(value) in (tuple, list) else value
 
 
 class _Record:
@@ -137,11 +150,13 @@ class Estimate(_Record):
         Learning rate that joins time and iterations.
     method : str
         How it was obtained.
+    batch : float, optional
+        Batch size of the noise it belongs to.
 
     Raises
     ------
     ValueError
-        For an unknown unit, a negative error, an interval whose ends are reversed, or lr <= 0.
+        For an unknown unit, a negative error, an interval whose ends are reversed, or lr or batch <= 0.
 
     Examples
     --------
@@ -161,11 +176,12 @@ class Estimate(_Record):
     assumptions: tuple[Assumption, ...] = ()
     lr: float | None = None
     method: str = ""
+    batch: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("value", "stderr", "discretization_error"):
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("log_value", "lr"):
+        for name in ("log_value", "lr", "batch"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
@@ -174,8 +190,9 @@ class Estimate(_Record):
         for name in ("stderr", "discretization_error"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.lr is not None and not self.lr > 0.0:
-            raise ValueError(f"lr must be > 0, got {self.lr}")
+        for name in ("lr", "batch"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.interval is not None:
             low, high = (float(v) for v in self.interval)
             if low > high:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fpsolve.grid import Grid
 
 
-from fpsolve._estimate import _lines, _Record, _require
+from fpsolve._estimate import _lines, _plain, _Record, _require
 
 __all__ = ["Density", "DensitySeries", "Field"]
 
@@ -80,7 +80,7 @@ class Density(_Record):
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Density"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
-        object.__setattr__(self, "solver_info", dict(self.solver_info))
+        object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
     @property
     def cell_mass(self) -> Array:
@@ -199,7 +199,7 @@ class DensitySeries(_Record):
         shape = (times.size, *self.grid.shape)
         object.__setattr__(self, "values", _grid_values(self.values, shape, "DensitySeries"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
-        object.__setattr__(self, "solver_info", dict(self.solver_info))
+        object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
     def __len__(self) -> int:
         return int(self.times.size)
@@ -272,10 +272,14 @@ class Field(_Record):
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Field"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
-        object.__setattr__(self, "solver_info", dict(self.solver_info))
+        object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
     def at(self, points: npt.ArrayLike) -> Array:
-        """Multilinear interpolation at points (..., d) -> (...), second order; NaN outside the grid, periodic axes wrap."""
+        """Multilinear interpolation at points (..., d) -> (...); NaN outside the grid, periodic axes wrap.
+
+        Of second order in the cell width where the field is smooth. Within one cell of the surface of a region it is of first
+        order: the surface lies somewhere between a centre inside and one outside, whose value is that of the outside.
+        """
         return _interpolate.multilinear(self.grid, self.values, points, outside=math.nan)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":

@@ -20,7 +20,7 @@ from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
 from ._codegen import load_module
 from ._kernels.rng import LANES
 
-__all__ = ["PANEL", "SCHEMES", "Fused", "Layout", "Scheme", "escape_kernels", "linear_kernels", "path_kernels"]
+__all__ = ["PANEL", "SCHEMES", "Fused", "Layout", "Scheme", "escape_kernels", "linear_kernels", "path_kernels", "zero_outputs"]
 
 #: Lanes per inner loop of the escape kernel, whose number of active lanes shrinks, and of the matrix kernel.
 PANEL = 64
@@ -87,7 +87,7 @@ class Fused:
     layout: Layout
 
 
-def _zeros(code: Code) -> set[int]:
+def zero_outputs(code: Code) -> set[int]:
     """Outputs that are zero whatever x and p are: their products are left out of the text."""
     if isinstance(code, ConstantCode):
         return {i for i, v in enumerate(code.values) if v == 0.0}
@@ -122,7 +122,7 @@ def _emit(named: dict[str, Code]) -> tuple[str, dict[str, Any], bool]:
 
 def _noise_lines(factor: Code, d: int, m: int, normal: str = "z") -> list[str]:
     """n_i = sum_k B_ik z_k, structural zeros left out."""
-    zeros = _zeros(factor)
+    zeros = zero_outputs(factor)
     lines = []
     for i in range(d):
         terms = [f"c[{i * m + k}]*{normal}{k}" for k in range(m) if i * m + k not in zeros]
@@ -164,11 +164,11 @@ def _copy_lines(layout: Layout) -> list[str]:
     return [f"{_row(layout.normals + k)} = {_row(layout.normals + m + k)}" for k in range(m)]
 
 
-def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = ()) -> Fused:
+def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = (), wraps: Sequence[bool] = ()) -> Fused:
     """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_histogram``.
 
     All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
-    ``every`` and what they fill. ``axes`` are the coordinates of the histogram.
+    ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic.
     """
     d = drift.dim
     layout = Layout(scheme.copies * d, factor.n_out // d)
@@ -192,7 +192,7 @@ def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] 
     text = source + "\n" + kernel("advance", "", (), "")
     text += kernel("advance_moments", ", start, every", (), _moments_text(layout))
     if axes:
-        text += kernel("advance_histogram", ", start, every, valid, counts, low, scale", (), _histogram_text(layout, axes))
+        text += kernel("advance_histogram", ", start, every, valid, counts, low, scale", (), _histogram_text(layout, axes, wraps))
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{scheme.name}_{d}d"), layout)
 
 
@@ -208,11 +208,14 @@ def _moments_text(layout: Layout) -> str:
     return _indent(head, 3) + _indent(lines, 5)
 
 
-def _histogram_text(layout: Layout, axes: Sequence[int]) -> str:
-    """Cell numbers in a SIMD loop, counts in a scalar one; states outside the range are counted in the last cell."""
+def _histogram_text(layout: Layout, axes: Sequence[int], wraps: Sequence[bool]) -> str:
+    """Cell numbers s; states outside the range are not counted. Periodic ones are wrapped: a tiny negative s may round to n."""
     row = layout.extra
     inside = " and ".join(f"0.0 <= s{a} and s{a} < counts.shape[{a}]" for a in range(len(axes)))
     lines = [f"s{a} = ({_row(layout.state + axis)} - low[{a}])*scale[{a}]" for a, axis in enumerate(axes)]
+    for a in (a for a, wrap in enumerate(wraps) if wrap):
+        n = f"counts.shape[{a}]"
+        lines += [f"s{a} = s{a} - {n}*np.floor(s{a}/{n})", f"s{a} = 0.0 if s{a} == {n} else s{a}"]
     return (
         _indent(
             [
@@ -418,7 +421,7 @@ def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: 
 
 def _variance_lines(factor: Code, d: int, m: int, f: int, slopes: str) -> list[str]:
     """s_f = h |B^T n|^2, the variance of g in one step."""
-    zeros = _zeros(factor)
+    zeros = zero_outputs(factor)
     lines = []
     for k in range(m):
         terms = [f"{slopes}[{f * d + i}]*c[{i * m + k}]" for i in range(d) if i * m + k not in zeros]

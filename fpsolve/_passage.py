@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,15 @@ from ._fused import (
     STRIDE,
     UNFINISHED,
     Fused,
+    zero_outputs,
 )
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from .expressions import parse
+from .grid import Region
+from .process import Process
 
-__all__ = ["Passage", "surface_codes"]
+__all__ = ["Passage", "check_bridge", "check_component", "check_inside", "check_leaving", "surface_codes"]
 
 Array = NDArray[np.float64]
 
@@ -83,6 +87,113 @@ def surface_codes(code: Code) -> tuple[Code, Code]:
     return code, code.jacobian()
 
 
+# ---- what can be said before any work -------------------------------------------------------------------------------
+
+
+def check_inside(points: Array, region: Region, dim: int) -> None:
+    """Starting points must have g < 0."""
+    if region.dim != dim:
+        raise ValueError(f"the region is {region.dim}-D, the process {dim}-D")
+    g = region.g(points)
+    if np.any(out := ~(g < 0.0)):
+        i = int(np.argmax(out))
+        where = f"x0[{i}] = " if len(points) > 1 else "x0 = "
+        raise ValueError(f"{where}{points[i].tolist()} is not inside {region!r}: g = {g[i]:.6g}, must be < 0")
+
+
+def check_bridge(process: Process, points: Array, slopes: Code, region: Region) -> None:
+    """Without noise along the normal there is no bridge; the whole surface cannot be checked, the start can."""
+    some = points[:: max(1, len(points) // 64)]
+    normals = slopes.evaluate(some, region.params).reshape(len(some), -1, process.dim)
+    across = np.einsum("nfi,nij,nfj->nf", normals, process.diffusion(some), normals)
+    seen = np.einsum("nfi,nfi->nf", normals, normals) > 0.0
+    if np.any(seen) and not np.any(across[seen] > 0.0):
+        raise ValueError(
+            f"the Brownian bridge does not apply: n.D n = 0 at x0 = {some[0].tolist()}, "
+            "there is no noise across the surface; use correction=None"
+        )
+
+
+def check_leaving(process: Process | None, points: Array, region: Region, slopes: Code) -> None:
+    """Refuse what would run for ever: a region without a surface, or a path that stands still."""
+    bounds = getattr(region.code, "values", np.zeros(0))
+    if len(zero_outputs(slopes)) == slopes.n_out or (bounds.size and np.all(np.abs(bounds) >= 1e300)):
+        raise ValueError(f"{region!r} can never be left: its g is negative everywhere; give a region with a surface")
+    if process is None or (process.noise.matrix is not None and process.noise.matrix.any()):
+        return
+    x = points[:, : process.dim]
+    still = ~process.drift(x).any(axis=-1) & ~process.diffusion(x).any(axis=(-2, -1))
+    if still.any():
+        raise ValueError(
+            f"x0 = {x[np.argmax(still)].tolist()} is an equilibrium without noise (drift and D are zero): a path that starts there "
+            "stays there, and never leaves the region; start elsewhere or add noise"
+        )
+
+
+def check_component(points: Array, region: Region) -> None:
+    """With `containing`, every start (of at most 4096) must be in the component of that point, which a path cannot leave unseen.
+
+    The straight segment shows it where it is inside; in 1-D there is no other way. In 2-D a flood fill on grids around the points
+    is the second try. Beyond, what cannot be shown is warned of.
+    """
+    if region.containing is None:
+        return
+    starts = np.unique(points, axis=0)
+    starts = starts[:: -(-len(starts) // 4096)]
+    apart = starts[~_segments_inside(region, starts, region.containing)]
+    for factor in (0.5, 2.0, 8.0) if region.dim == 2 else ():
+        if len(apart):
+            apart = apart[~_joined(region, apart, region.containing, factor)]
+    if not len(apart):
+        return
+    message = (
+        f"x0 = {apart[0].tolist()} cannot be shown to lie in the component of {region!r}: no path inside the region was found "
+        f"between the two points; for the component of this start make the region with containing={apart[0].tolist()}"
+    )
+    if region.dim <= 2:
+        raise ValueError(message)
+    warnings.warn(f"{message}. Only the straight segment was tried in {region.dim}-D", RuntimeWarning, stacklevel=4)
+
+
+def _inside(region: Region, points: Array) -> NDArray[np.bool_]:
+    """g < 0 at points (..., d); False where g is NaN."""
+    with np.errstate(all="ignore"):
+        return np.asarray(region.code.evaluate(points, region.params)[..., 0] < 0.0)
+
+
+def _segments_inside(region: Region, starts: Array, ends: Array) -> NDArray[np.bool_]:
+    """Whether the segments from starts (n, d) to ends (n, d) or (d,) are inside, looked at in 257 points each."""
+    ends = np.broadcast_to(ends, starts.shape)
+    s = np.linspace(0.0, 1.0, 257)[:, None]
+    found = [_inside(region, a + s * (b - a)).all() for a, b in zip(starts, ends, strict=True)]
+    return np.array(found, bool)
+
+
+def _joined(region: Region, starts: Array, point: Array, factor: float) -> NDArray[np.bool_]:
+    """Which of starts (n, 2) are joined to `point` by cells of a 400 x 400 grid, on each side `factor` times wider than them."""
+    from scipy import ndimage
+    from scipy.spatial import cKDTree
+
+    everything = np.vstack([point[None], starts])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    margin = factor * float((high - low).max())
+    axes = [np.linspace(a - margin, b + margin, 400) for a, b in zip(low, high, strict=True)]
+    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    labels = ndimage.label(_inside(region, cells))[0]
+    if not labels.any():
+        return np.zeros(len(starts), bool)
+    centers, names = cells[labels > 0], labels[labels > 0]
+    near = cKDTree(centers).query(everything, k=min(4, len(centers)))[1].reshape(len(everything), -1)
+    touched = [
+        set(names[row][_segments_inside(region, np.repeat(p[None], len(row), axis=0), centers[row])].tolist())
+        for p, row in zip(everything, near, strict=True)
+    ]
+    return np.array([bool(touched[0] & other) for other in touched[1:]])
+
+
+# ---- the run --------------------------------------------------------------------------------------------------------
+
+
 @dataclass
 class Passage:
     """One escape run: the kernel, its constant arguments, and the results by trajectory."""
@@ -112,6 +223,7 @@ class Passage:
             until = int(meta[STEP]) + LANE_STEPS_PER_CALL // LANES
             self.fused.module.escape(w, index, birth, freed, meta, self.x0, *self.arguments, self.clock, *slots, until)
             control.add(int(meta[DONE]) - before)
+            control.reach(int(meta[STEP]))
             before = int(meta[DONE])
         for lane in range(int(meta[ACTIVE])):
             if index[lane] >= 0:

@@ -31,11 +31,22 @@ class Plan:
     low: Array = field(default_factory=lambda: np.zeros(0))
     scale: Array = field(default_factory=lambda: np.zeros(0))
     shape: tuple[int, ...] = ()
+    wraps: tuple[bool, ...] = ()  # periodic axes of the histogram
 
     @property
     def samples(self) -> int:
         """Number of times per trajectory that enter the statistics."""
         return 0 if self.start is None else (self.steps - self.start) // self.every
+
+    def count(self, points: Array, counts: NDArray[np.int64]) -> None:
+        """Add points (n, d) to the counts of their cells; points outside are not counted, periodic axes wrap."""
+        cell = (points[:, list(self.axes)] - self.low) * self.scale
+        for axis, n in enumerate(self.shape):
+            if self.wraps[axis]:
+                cell[:, axis] -= n * np.floor(cell[:, axis] / n)
+                cell[cell[:, axis] == n, axis] = 0.0  # a rounded tiny negative number
+        inside = np.all((cell >= 0.0) & (cell < np.array(self.shape)), axis=1)
+        np.add.at(counts, tuple(cell[inside].astype(np.int64).T), 1)
 
 
 class Records:
@@ -46,8 +57,8 @@ class Records:
         self.finished = np.zeros(n, bool)
         self.states = np.full((len(plan.stops), n, dim), np.nan) if plan.stops else None
         self.counts = np.zeros(plan.shape, np.int64) if plan.shape else None
-        self.means: Array | None = None  # time averages, one row per trajectory or per block
-        self.squares: Array | None = None  # mean centred products, lower triangle row by row
+        self.means: Array | None = None  # time averages, one row per trajectory
+        self.squares: Array | None = None  # mean centred products, lower triangle row by row; or their sum over each block
         self.lock = threading.Lock()
 
     def add_counts(self, counts: NDArray[np.int64]) -> None:
@@ -150,7 +161,7 @@ def _gather(state: Array, n: int, dim: int) -> Array:
 class LinearRun:
     """Trajectories of y' = M y + N z, y = x - center, through the matrix kernel; blocks of 256 trajectories.
 
-    Chunks are whole blocks, and moments are kept per block: the order of every sum is fixed by the trajectory index.
+    Chunks are whole blocks, and second moments are kept per block: the order of every sum is fixed by the trajectory index.
     """
 
     step: Array  # M (v, v)
@@ -165,7 +176,7 @@ class LinearRun:
     def prepare(self, n: int) -> None:
         if self.plan.start is not None and not self.plan.shape:
             blocks = -(-n // LANES)
-            self.records.means = np.full((blocks, self.dim), np.nan)
+            self.records.means = np.full((n, self.dim), np.nan)
             self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
 
     def _matrix(self) -> tuple[Array, int, int]:
@@ -191,20 +202,21 @@ class LinearRun:
         _scatter(state, points - self.center)
         plan, advance = self.plan, linear_kernels().advance_linear
         stride = max(2, LANE_STEPS_PER_CALL // (rows * LANES))
-        shift, total, square = np.zeros(self.dim), np.zeros(self.dim), np.zeros((self.dim, self.dim))
+        shift, total = np.zeros((hi - lo, self.dim)), np.zeros((hi - lo, self.dim))
+        square = np.zeros((self.dim, self.dim))
         counts = np.zeros(plan.shape, np.int64)
         now = 0
         while True:
             if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
                 y = _gather(state, hi - lo, self.dim)
                 if plan.shape:
-                    _count(y + self.center[: self.dim], plan, counts)
+                    plan.count(y + self.center[: self.dim], counts)
                 else:
                     u = y - shift
-                    total += u.sum(axis=0)
+                    total += u
                     square += u.T @ u
             if now == plan.start and not plan.shape:
-                shift = _gather(state, hi - lo, self.dim).mean(axis=0)
+                shift = _gather(state, hi - lo, self.dim).copy()
             if now in plan.stops:
                 assert self.records.states is not None
                 self.records.states[plan.stops.index(now), lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
@@ -221,9 +233,9 @@ class LinearRun:
             self.records.add_counts(counts)
         elif plan.start is not None:
             assert self.records.means is not None and self.records.squares is not None
-            count = plan.samples * (hi - lo)
-            self.records.means[lo // LANES] = self.center[: self.dim] + shift + total / count
-            self.records.squares[lo // LANES] = square / count - np.outer(total, total) / count**2
+            mean = total / plan.samples
+            self.records.means[lo:hi] = self.center[: self.dim] + shift + mean
+            self.records.squares[lo // LANES] = square / plan.samples - mean.T @ mean
         self.records.finished[lo:hi] = True
         return True
 
@@ -234,13 +246,6 @@ class LinearRun:
         if plan.start is not None and now >= plan.start:
             marks.append(now + plan.every - (now - plan.start) % plan.every)
         return min(*marks, now + stride)
-
-
-def _count(points: Array, plan: Plan, counts: NDArray[np.int64]) -> None:
-    """Add points (n, d) to the counts of their cells; points outside are not counted."""
-    cell = (points[:, list(plan.axes)] - plan.low) * plan.scale
-    inside = np.all((cell >= 0.0) & (cell < np.array(plan.shape)), axis=1)
-    np.add.at(counts, tuple(cell[inside].astype(np.int64).T), 1)
 
 
 def moments_of(points: Array) -> tuple[Array, Array]:

@@ -30,12 +30,13 @@ SAMPLER_STREAM = 0x5EED
 
 
 class Control:
-    """Shared by the workers of one run: a stop flag and a progress counter."""
+    """Shared by the workers of one run: a stop flag, a progress counter, and the largest number of steps any of them has made."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.done = 0.0
+        self.steps = 0
 
     @property
     def stopped(self) -> bool:
@@ -47,6 +48,10 @@ class Control:
     def add(self, amount: float) -> None:
         with self._lock:
             self.done += amount
+
+    def reach(self, steps: int) -> None:
+        with self._lock:
+            self.steps = max(self.steps, steps)
 
 
 def resolve_seed(seed: int | None) -> int:
@@ -133,22 +138,24 @@ def aligned(rows: int, columns: int) -> Array:
 
 def run_chunks(
     work: Callable[[int, int, Control], None], chunks: Sequence[tuple[int, int]], threads: int, *,
-    total: float, progress: bool, label: str,
+    total: float, progress: bool, label: str, unit: str = "step", watch: Callable[[Control], str] | None = None,
 ) -> bool:  # fmt: skip
     """Run ``work(lo, hi, control)`` for every chunk on a pool of threads; True if Ctrl-C ended it early.
 
-    Workers look at ``control.stopped`` between kernel calls and then return, leaving what they finished in place.
+    Workers look at ``control.stopped`` between kernel calls and then return, leaving what they finished in place. `watch` is called
+    about ten times per second in the thread of the caller; what it returns is shown behind the bar, whose pieces are `unit`.
     """
     control = Control()
-    bar = _bar(total, label) if progress else None
     interrupted = False
-    with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+    with _bar(total, label, unit, progress) as bar, ThreadPoolExecutor(min(threads, len(chunks))) as pool:
         pending = {pool.submit(work, lo, hi, control) for lo, hi in chunks}
         try:
             while pending:
                 done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-                if bar is not None:
-                    bar.update(control.done - bar.n)
+                if watch is not None:
+                    bar.set_postfix_str(watch(control), refresh=False)
+                bar.n = int(control.done)
+                bar.refresh()
                 for future in done:
                     future.result()
         except KeyboardInterrupt:
@@ -158,12 +165,31 @@ def run_chunks(
             control.stop()
             for future in pending:
                 future.cancel()
-    if bar is not None:
-        bar.close()
     return interrupted
 
 
-def _bar(total: float, label: str) -> Any:
+class _NoBar:
+    """Stands where no progress is shown."""
+
+    n = 0
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        pass
+
+
+def _bar(total: float, label: str, unit: str, progress: bool) -> Any:
+    if not progress:
+        return _NoBar()
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=label, unit_scale=True)
+    # disable=None: no bar where the output is a file or a pipe, but one in a notebook
+    return tqdm(total=int(total), desc=label, unit=unit, unit_scale=unit == "step", disable=None)

@@ -65,9 +65,7 @@ def record_chain(chain: SGDChain, theta: Array, plan: Plan, records: Records, se
             shift = theta
         elif plan.start is not None and k > plan.start and (k - plan.start) % plan.every == 0:
             if plan.shape:
-                cell = (theta[list(plan.axes)] - plan.low) * plan.scale
-                if np.all((cell >= 0.0) & (cell < np.array(plan.shape))):
-                    counts[tuple(cell.astype(np.int64))] += 1
+                plan.count(theta[None], counts)
             else:
                 u = theta - shift
                 total += u
@@ -98,6 +96,8 @@ def first_exit(
             return np.nan, False, nowhere
         if not inside(weights):
             return k, False, weights
+        if k % 64 == 0:
+            control.reach(k)
         if k == limit or (k % 64 == 0 and control.stopped):
             return k, True, nowhere
     raise AssertionError("the iteration has no end")

@@ -174,7 +174,7 @@ class _Walker:
         if name in FUNCTIONS:
             raise self.refuse(f"the function {name!r} without arguments")
         near = difflib.get_close_matches(name, [*self.symbols, "pi"], 1, 0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         declared = " ".join(self.symbols) or "(none)"
         raise ValueError(
             f"undeclared name {name!r} in the expression {_shorten(self.text)!r}{hint} Declared names: {declared}. "

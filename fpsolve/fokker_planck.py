@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
 from . import _markov
-from ._discretize import Stencil, assemble, build_stencil, exit_generator
+from ._discretize import Stencil, assemble, build_stencil, exit_generator, singular_points
 from .grid import Grid, Region
-from .results import Density, DensitySeries, Estimate, Field
+from .results import Assumption, Density, DensitySeries, Estimate, Field
 
 __all__ = ["FokkerPlanck"]
 
@@ -30,6 +31,8 @@ Array = NDArray[np.float64]
 _WALL_MASS = 1e-3
 #: Exponent per edge from which a cell is too coarse for its noise, and the mass in such cells that earns a warning.
 _PECLET, _PECLET_MASS = 4.0, 0.01
+#: Mass of a Gaussian start outside the box that is worth a warning, and the least that must be inside.
+_OUTSIDE_MASS, _INSIDE_MASS = 1e-6, 0.5
 
 
 class FokkerPlanck:
@@ -219,16 +222,19 @@ class FokkerPlanck:
 
         Solves b.grad tau + D:hess tau = -1 inside and tau = 0 at the surface g = 0, which is resolved inside the cells. A box
         side with g >= 0 is an exit whatever the boundary; an absorbing side ends the path as well; other sides keep theirs.
+        On a periodic axis g is a function on the box: where it jumps to g >= 0 at the seam, the seam is a surface.
 
         Parameters
         ----------
         region : Region
         at : array (d,), optional
-            One start point. Then the answer is an Estimate with the error found on the grid with half as many cells per axis.
+            One start point. Then the answer is an Estimate with the error found on the grids with a half and a quarter of the cells
+            per axis, at the order of convergence seen there (where those have no cell in the region: on one with twice as many).
 
         Returns
         -------
-        Field (zero outside the region, inf and a warning where leaving is not certain), or Estimate if `at` is given.
+        Field (zero outside the region, inf and a warning where leaving is not certain), or Estimate if `at` is given. The Estimate
+        carries the warnings as failed assumptions; where D vanishes inside the region its error is inf.
 
         Raises
         ------
@@ -253,27 +259,69 @@ class FokkerPlanck:
         stuck = int(np.count_nonzero(inside & np.isposinf(log_tau)))
         if stuck:
             notes.append(f"{stuck} cells of the region cannot leave it for certain; their mean exit time is inf")
-            _log.warning(notes[-1])
+        singular = singular_points(self.process, self.grid, region, inside)
+        if len(singular):
+            notes.append(_singular_text(singular))
+        for text in notes[len(self.warnings) :]:
+            _log.warning(text)
         field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes),
                       method=f"{self.method}, exit from {region!r}")  # fmt: skip
         if at is None:
             return field
-        return self._exit_estimate(region, np.atleast_1d(np.asarray(at, float)), inside, log_tau)
+        return self._exit_estimate(region, np.atleast_1d(np.asarray(at, float)), inside, log_tau, notes, singular)
 
-    def _exit_estimate(self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array) -> Estimate:
-        index = self.grid.index(x0)
-        if not region.contains(x0) or not inside[index]:
+    def _exit_estimate(
+        self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], singular: Array
+    ) -> Estimate:
+        if not region.contains(x0) or not inside[self.grid.index(x0)]:
             raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
         fine = _log_at(self.grid, log_tau, inside, x0)
-        half = self.grid.coarsen()
-        coarse_inside, coarse_log = FokkerPlanck(self.process, half, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
-        coarse = _log_at(half, coarse_log, coarse_inside, x0)
-        ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
         value = math.exp(fine) if fine < 709.7 else math.inf
-        # second order: fine - exact = (coarse - fine)/(ratio^2 - 1)
-        relative = abs(math.expm1(min(coarse - fine, 700.0))) / (ratio**2 - 1.0) if math.isfinite(fine) else math.inf
-        error = value * relative if math.isfinite(value) else math.inf
-        return Estimate(value, discretization_error=error, log_value=fine, unit="time", method=f"{self.method}, two grids")
+        barred = _singular_text(singular) if len(singular) else None
+        names = ["D positive definite on the way" if text == barred else "no warning of the solver" for text in notes]
+        assumptions = [Assumption(name, "failed", text) for name, text in zip(names, notes, strict=True)]
+        relative, grids = self._relative_error(region, x0, fine, inside) if math.isfinite(value) else (math.inf, "one grid")
+        if not math.isfinite(relative) and math.isfinite(value):
+            detail = "the start has no cell of the region on a coarser or a finer grid"
+            assumptions.append(Assumption("error known from a second grid", "failed", detail))
+        noise = getattr(self.process, "noise", None)
+        return Estimate(value, discretization_error=math.inf if len(singular) else value * relative, log_value=fine, unit="time",
+                        assumptions=tuple(assumptions), lr=getattr(noise, "lr", None), batch=getattr(noise, "batch", None),
+                        method=f"{self.method}, {grids}")  # fmt: skip
+
+    def _relative_error(self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_]) -> tuple[float, str]:
+        """Relative error of exp(fine) from other grids and which they are: (inf, ...) if there is none.
+
+        With an error C h^p, fine - exact = (coarse - fine)/(r^p - 1). p comes from a third grid and lies in [1/2, 2], where the
+        region has upwind differences in [1/2, 1].
+        """
+        half = self.grid.coarsen()
+        quarter = half.coarsen()
+        coarse = self._log_on(half, region, x0)
+        if coarse is None:
+            double = Grid(*((lo, hi, 2 * n) for lo, hi, n in self.grid.axes), boundary=self.grid._boundary_argument())
+            finer = self._log_on(double, region, x0)
+            return (math.inf, "one grid") if finer is None else (2.0 * abs(_expm1(finer - fine)), "refined once")
+        first, order, second = _expm1(coarse - fine), 1.0, 0.0
+        ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
+        coarsest = self._log_on(quarter, region, x0) if quarter != half else None
+        if coarsest is not None:
+            second = _expm1(coarsest - fine) - first
+            if first * second > 0.0:
+                limit = 1.0 if np.any(self._stencil.rest[inside.ravel()] != 0.0) else 2.0
+                order = min(limit, max(0.5, math.log(second / first) / math.log(ratio)))
+        # a chance agreement of two grids is no small error
+        size = max(abs(first), abs(second) / ratio**2)
+        return size / (ratio**order - 1.0), "two grids" if coarsest is None else "three grids"
+
+    def _log_on(self, grid: Grid, region: Region, x0: Array) -> float | None:
+        """ln tau(x0) on another grid, None where that has no answer."""
+        try:
+            inside, log_tau = FokkerPlanck(self.process, grid, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
+        except ValueError:
+            return None
+        value = _log_at(grid, log_tau, inside, x0)
+        return value if inside[grid.index(x0)] and math.isfinite(value) else None
 
     def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array]:
         """Cells inside and ln tau there (-inf outside), both of grid.shape."""
@@ -328,6 +376,16 @@ def _cap_warning(process: Any, grid: Grid, st: Stencil) -> list[str]:
     ]
 
 
+def _singular_text(points: Array) -> str:
+    shown = ", ".join(str([float(f"{v:.6g}") for v in p]) for p in points[:3])
+    return (f"D vanishes at {shown}{', ...' if len(points) > 3 else ''} inside the region: Ito paths cannot cross there "
+            "against the drift, and the time found depends on where the cells lie; give the noise a floor")  # fmt: skip
+
+
+def _expm1(x: float) -> float:
+    return math.expm1(min(x, 700.0))
+
+
 # ---- initial densities ----------------------------------------------------------------------------------------------------
 
 
@@ -375,9 +433,33 @@ def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
     narrow = math.sqrt(float(np.linalg.eigvalsh(cov)[0]))
     if narrow < widest:
         notes.append(f"rho0 is narrower ({narrow:.3g}) than a cell ({widest:.3g}); use more cells or a wider start")
+    share = _gaussian_mass(mean, cov, grid)
+    if share < _INSIDE_MASS:
+        raise ValueError(f"only {share:.3g} of the mass of the Gaussian rho0 lies in the box {grid!r}, at least {_INSIDE_MASS:g} "
+                         f"must: mean {mean.tolist()}, covariance {cov.tolist()}; move the mean or enlarge the box")  # fmt: skip
+    if share < 1.0 - _OUTSIDE_MASS:
+        notes.append(f"{1.0 - share:.3g} of the mass of the Gaussian rho0 lies outside the box and was cut off; enlarge the box")
     y = grid.points() - mean
     exponent = -0.5 * np.sum(y * np.linalg.solve(cov, y.T).T, axis=1)
     return np.exp(exponent - exponent.max()).reshape(grid.shape)
+
+
+def _gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:
+    """Mass of a Gaussian in the box, by Gauss-Legendre along the first axis and the error function along the second."""
+    lo, hi = (np.array([axis[k] for axis in grid.axes]) for k in (0, 1))
+    sd = np.sqrt(np.diag(cov))
+    if grid.dim == 1:
+        return float(ndtr((hi[0] - mean[0]) / sd[0]) - ndtr((lo[0] - mean[0]) / sd[0]))
+    a, b = max(lo[0], mean[0] - 9.0 * sd[0]), min(hi[0], mean[0] + 9.0 * sd[0])
+    if a >= b:
+        return 0.0
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    x = 0.5 * (a + b) + 0.5 * (b - a) * nodes
+    density = np.exp(-0.5 * ((x - mean[0]) / sd[0]) ** 2) / (math.sqrt(2.0 * math.pi) * sd[0])
+    middle = mean[1] + cov[0, 1] / cov[0, 0] * (x - mean[0])
+    width = math.sqrt(float(np.linalg.det(cov)) / cov[0, 0])
+    inner = ndtr((hi[1] - middle) / width) - ndtr((lo[1] - middle) / width)
+    return float(0.5 * (b - a) * np.sum(weights * density * inner))
 
 
 def _log_at(grid: Grid, log_tau: Array, inside: NDArray[np.bool_], x: Array) -> float:

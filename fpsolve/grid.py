@@ -359,8 +359,11 @@ class Region:
         return cls(code, U.params, name=f"sublevel({level:g})", containing=containing)
 
     @classmethod
-    def from_function(cls, g: Callable[..., Any], *, dim: int, params: Mapping[str, float] | None = None) -> Region:
+    def from_function(cls, g: Callable[..., Any], dim: int | None = None, *, params: Mapping[str, float] | None = None) -> Region:
         """The set g(x, p) < 0 for a Python function that Numba can compile; p holds the values of `params` in order.
+
+        Without `dim` it is the smallest of 1, 2, 3 for which g finds all the coordinates it asks for: give `dim` if g does not use
+        the last ones.
 
         Examples
         --------
@@ -370,6 +373,7 @@ class Region:
         True
         """
         checked = {k: _finite(v, k) for k, v in (params or {}).items()}
+        dim = _coordinates_used(g, checked) if dim is None else dim
         return cls(FunctionCode(g, int(dim), 1, checked, "region"), checked, name=getattr(g, "__name__", "function"))
 
     @classmethod
@@ -420,7 +424,8 @@ class Region:
             If dimensions differ or no cell centre is inside.
         """
         if grid.dim != self.dim:
-            raise ValueError(f"{self.name} is {self.dim}-D, the grid is {grid.dim}-D")
+            raise ValueError(f"{self.name} is {self.dim}-D, the grid is {grid.dim}-D; from_function takes dim={grid.dim}, "
+                             "the other constructors one entry per coordinate")  # fmt: skip
         inside: Mask = (self.g(grid.points()) < 0.0).reshape(grid.shape)
         if not inside.any():
             raise ValueError(f"{self.name} contains no cell centre of {grid!r}; use more cells or move the box")
@@ -456,6 +461,22 @@ def _component(inside: Mask, grid: Grid, point: Array, name: str) -> Mask:
         if more <= members:
             return np.isin(labels, list(members))
         members |= more
+
+
+def _coordinates_used(g: Callable[..., Any], params: Mapping[str, float]) -> int:
+    """Smallest dimension in which g(x, p) does not run out of coordinates."""
+    if not callable(g):
+        raise TypeError(f"region: expected a function g(x, p), got {type(g).__name__}: {g!r}")
+    for dim in (1, 2, 3):
+        try:
+            getattr(g, "py_func", g)((0.37,) * dim, tuple(params.values()))
+        except (IndexError, ValueError) as error:
+            if isinstance(error, IndexError) or "unpack" in str(error):
+                continue
+        except Exception:  # a user's code may raise anything; FunctionCode reports it with its line
+            pass
+        return dim
+    raise ValueError(f"region {getattr(g, '__name__', repr(g))!r}: the number of coordinates is not 1, 2 or 3; pass dim=")
 
 
 def _finite(value: Any, what: str) -> float:

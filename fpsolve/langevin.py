@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code
 from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
-from ._passage import Passage, surface_codes
+from ._kernels.rng import LANES
+from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, surface_codes
 from ._paths import FusedRun, LinearRun, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._sgd import first_exit, record_chain
@@ -38,6 +39,8 @@ Array = NDArray[np.float64]
 MAX_FUSED_DIM = 16
 #: Linear processes above this dimension use the matrix kernel.
 MAX_UNROLLED_LINEAR = 8
+#: Steps without any escape after which a run without t_max warns.
+PATIENCE = 10**6
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Model:
     momentum: float
     unit: str
     lr: float | None
+    batch: float | None
 
     @property
     def constants(self) -> Array:
@@ -57,7 +61,7 @@ class _Model:
 
     @property
     def method(self) -> str:
-        return self.scheme.name if self.lr is None else "SGD, Gaussian" + (", heavy ball" if self.momentum else "")
+        return self.scheme.name if self.unit == "time" else "SGD, Gaussian" + (", heavy ball" if self.momentum else "")
 
     @property
     def is_matrix(self) -> bool:
@@ -97,12 +101,12 @@ def _model(process: Any, dt: float | None, method: str) -> _Model:
             )
         scheme = SCHEMES["heavy_ball" if process.momentum else "euler"]
         assert process.process is not None
-        return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr)
+        return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr, process.batch)
     if not isinstance(process, Process):
         raise TypeError(f"expected a Process or an SGDChain, got {type(process).__name__}")
     if dt is None:
         raise ValueError("dt is missing: give the time step, e.g. dt=0.01, well below the fastest relaxation time of the drift")
-    return _Model(process, SCHEMES["euler"], _positive("dt", dt), 0.0, "time", process.noise.lr)
+    return _Model(process, SCHEMES["euler"], _positive("dt", dt), 0.0, "time", process.noise.lr, process.noise.batch)
 
 
 def _step_count(t: Any, h: float, unit: str) -> int:
@@ -164,7 +168,7 @@ def simulate(
         Steps between the samples of such an average.
     bins, ranges, axes
         Histogram: a :class:`Grid` with uniform axes, or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one or two
-        coordinates it is of (default: the first ones).
+        coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
     threads : int, optional
         Default: the cores this process may use. Does not change the result, nor does
     chunk : int, optional
@@ -201,13 +205,14 @@ def simulate(
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
     chain = process if isinstance(process, SGDChain) and process.kind == "ensemble" else None
     lr: float | None
+    batch: float | None
     if chain is not None:
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
-        h, unit, dim, lr, label = 1.0, "iteration", chain.dim, chain.lr, "SGD, " + chain.sampling
+        h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, "SGD, " + chain.sampling
     else:
         model = _model(process, dt, method)
-        h, unit, dim, lr, label = model.h, model.unit, model.process.dim, model.lr, model.method
+        h, unit, dim, lr, batch, label = model.h, model.unit, model.process.dim, model.lr, model.batch, model.method
     clock = 1.0 if unit == "iteration" else h
     plan, grid = _plan(save, _step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
     records = Records(count, dim, plan)
@@ -223,8 +228,37 @@ def simulate(
         save,
         clock,
         partial,
-        {"unit": unit, "dt": None if unit == "iteration" else h, "seed": seed, "method": label, "lr": lr},
+        {"unit": unit, "dt": None if unit == "iteration" else h, "seed": seed, "method": label, "lr": lr, "batch": batch},
+        None if chain is not None else model.process,
     )
+
+
+def _cure(unit: str, process: Process | None, last: Array | None = None) -> str:
+    """What to try against non-finite trajectories, whose last recorded finite states are `last` (n, d)."""
+    cure = "halve dt" if unit == "time" else "lower the learning rate"
+    if process is None or process.noise.matrix is not None:
+        return cure
+    text = (
+        f"{cure}; or the diffusion tensor D(x) became non-finite or negative on the way, where the noise is NaN: look at "
+        "process.diffusion where the paths go, and give a D(x) (or Noise.from_factor) that is positive semi-definite everywhere"
+    )
+    try:
+        if last is not None:
+            process.check_diffusion(last)
+    except ValueError as error:
+        text += f". It did: {error}"
+    return text
+
+
+def _last_seen(records: Records, failed: NDArray[np.bool_]) -> Array | None:
+    """Last finite recorded states of up to 1000 failed trajectories, if any were recorded."""
+    if records.states is None:
+        return None
+    states = records.states[:, np.flatnonzero(failed)[:1000]]  # (time, trajectory, component)
+    seen = np.isfinite(states).all(axis=2)
+    latest = len(states) - 1 - np.argmax(seen[::-1], axis=0)
+    some = seen.any(axis=0)
+    return states[latest[some], np.flatnonzero(some)] if some.any() else None
 
 
 def _plan(
@@ -248,7 +282,8 @@ def _plan(
         grid, chosen = _histogram_grid(bins, ranges, axes, dim)
         low = np.array([a[0] for a in grid.axes])
         scale = np.array([a[2] / (a[1] - a[0]) for a in grid.axes])
-        return Plan(steps, (), start, every, chosen, low, scale, grid.shape), grid
+        wraps = tuple(sides[0] == "periodic" for sides in grid.boundary)
+        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps), grid
     if any(v is not None for v in (bins, ranges, axes)):
         raise ValueError("bins, ranges and axes belong to save='histogram'")
     if isinstance(save, str):
@@ -302,7 +337,7 @@ def _run_model(
         chunks = make_chunks(n, workers, chunk, 4096, align=256)
     else:
         drift, factor = model.codes()
-        fused = path_kernels(drift, factor, model.scheme, plan.axes)
+        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps)
         run = FusedRun(fused, model.arguments(), points, process.dim, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 16384)
     run.prepare(n)
@@ -342,15 +377,16 @@ def _run_ensemble(chain: SGDChain, points: Array, plan: Plan, records: Records, 
 
 
 def _trajectories(
-    records: Records, plan: Plan, grid: Grid | None, save: Any, clock: float, partial: bool, labels: dict[str, Any]
-) -> Trajectories:
+    records: Records, plan: Plan, grid: Grid | None, save: Any, clock: float, partial: bool, labels: dict[str, Any],
+    process: Process | None,
+) -> Trajectories:  # fmt: skip
     """Put the records together, leave failed trajectories out of the statistics, and say so."""
     finite = np.isfinite(records.final).all(axis=1)
     failed = int(np.sum(records.finished & ~finite))
     good = records.finished & finite
     status = {"ok": int(good.sum()), "not_finite": failed, "interrupted": int(np.sum(~records.finished))}
-    cure = "halve dt" if labels["unit"] == "time" else "lower the learning rate"
     if failed:
+        cure = _cure(labels["unit"], process, _last_seen(records, records.finished & ~finite))
         if not good.any() and not partial:
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
         message = f"{failed} of {len(finite)} trajectories became non-finite and are left out of the statistics: {cure}"
@@ -370,24 +406,23 @@ def _trajectories(
 
 
 def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Ensemble and time averages from those of the trajectories (or blocks), in trajectory order.
+    """Ensemble and time averages from those of the trajectories, in trajectory order.
 
     The covariance is the mean of the covariances in time plus the unbiased covariance of the time means, which makes up for the
     mean being estimated.
     """
     if records.means is None or records.squares is None:
         return moments_of(records.final[good])
-    means, squares, d = records.means, records.squares, records.final.shape[1]
-    if squares.ndim == 3:  # blocks; one with a failed trajectory is NaN and left out
-        weights = np.diff(np.append(np.arange(0, len(good), 256), len(good))).astype(float)
-        keep = np.isfinite(means).all(axis=1)
-        means, squares, weights = means[keep], squares[keep], weights[keep] / weights[keep].sum()
-        mean = weights @ means
-        between = np.einsum("b,bi,bj->ij", weights, means - mean, means - mean)
-        return mean, np.einsum("b,bij->ij", weights, squares) + between * (1.0 + 1.0 / max(1, len(means) - 1))
-    mean, between = moments_of(means[good])
+    d = records.final.shape[1]
+    mean, between = moments_of(records.means[good])
+    if records.squares.ndim == 3:  # sums over blocks of trajectories; a block with a failed one is left out
+        starts = np.arange(0, len(good), LANES)
+        whole = np.logical_and.reduceat(good, starts)
+        size = int(np.diff(np.append(starts, len(good)))[whole].sum())
+        within = records.squares[whole].sum(axis=0) / size if size else np.full((d, d), np.nan)
+        return mean, within + between
     within = np.zeros((d, d))
-    within[np.tril_indices(d)] = squares[good].mean(axis=0)
+    within[np.tril_indices(d)] = records.squares[good].mean(axis=0)
     return mean, within + np.tril(within, -1).T + between
 
 
@@ -396,9 +431,7 @@ def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]
     counts = np.zeros(grid.shape, np.int64) if records.counts is None else records.counts
     samples = int(good.sum()) * plan.samples
     if plan.start is None:
-        from ._paths import _count
-
-        _count(records.final[good], plan, counts)
+        plan.count(records.final[good], counts)
         samples = int(good.sum())
     inside = int(counts.sum())
     info = {"samples": samples, "inside": inside}
@@ -437,7 +470,8 @@ def escape_times(
     dt : float
         Time step; refused for a chain.
     t_max : float, optional
-        Give up at this time (the trajectory is then censored). Not needed: trajectories are followed until they escape.
+        Give up at this time (the trajectory is then censored). Not needed: trajectories are followed until they escape, with a
+        warning if after 1e6 steps none has.
     method : {"euler"}
     correction : {"auto", "bridge", None}
         "auto" is "bridge" for a Process and None for a chain.
@@ -453,8 +487,9 @@ def escape_times(
     Raises
     ------
     TypeError, ValueError
-        For unusable input before any work: a start outside the region, a bridge where it does not apply (chains, or no noise
-        across the surface).
+        For unusable input before any work: a start outside the region or in another component of it, a region that can never be
+        left (no surface, or no noise at a start in equilibrium), a bridge where it does not apply (chains, or no noise across
+        the surface).
     FpsolveError
         If every trajectory became non-finite.
 
@@ -484,10 +519,17 @@ def escape_times(
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
         limit = None if t_max is None else _step_count(t_max, 1.0, "iteration")
-        points = _check_inside(starting_points(x0, count, process.dim, seed), region, process.dim)
+        points = starting_points(x0, count, process.dim, seed)
+        check_inside(points, region, process.dim)
+        check_leaving(None, points, region, surface_codes(region.code)[1])
+        check_component(points, region)
         out = _escape_ensemble(process, points, region, count, limit, seed, progress)
         method = "SGD, " + process.sampling
-        return _escapes(*out, {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "t_max": t_max})
+        return _escapes(
+            *out,
+            {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "batch": process.batch, "t_max": t_max},
+            None,
+        )
     model = _model(process, dt, method)
     clock = 1.0 if chain else model.h
     limit = None
@@ -496,17 +538,19 @@ def escape_times(
     run = _passage(model, x0, region, count, limit, seed, bridge, clock)
     size = max(1024, -(-count // workers))
     chunks = make_chunks(count, workers, chunk, size)
-    partial = run_chunks(run.work, chunks, workers, total=float(count), progress=progress, label="escape_times")
+    watch = _patience(limit is None, clock, model.unit)
+    partial = run_chunks(run.work, chunks, workers, total=count, progress=progress, label="escape_times", unit="path", watch=watch)
     labels = {
         "unit": model.unit,
         "dt": None if chain else model.h,
         "seed": seed,
         "method": model.method,
         "lr": model.lr,
+        "batch": model.batch,
         "correction": "bridge" if bridge else "",
         "t_max": t_max,
     }
-    return _escapes(*run.collect(t_max), partial, labels)
+    return _escapes(*run.collect(t_max), partial, labels, model.process)
 
 
 def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
@@ -517,40 +561,18 @@ def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, 
         raise ValueError(f"the region is {region.dim}-D, the process {process.dim}-D")
     drift, factor = model.codes()
     points = _initial(x0, n, process.dim, variables, seed)
-    _check_inside(points[:, : region.dim], region, region.dim)
+    check_inside(points[:, : region.dim], region, region.dim)
     _check_start(process, points[:, : process.dim])
     faces, slopes = surface_codes(region.code)
+    check_leaving(process, points, region, slopes)
+    check_component(points[:, : region.dim], region)
     if bridge:
-        _check_bridge(process, points, slopes, region)
+        check_bridge(process, points, slopes, region)
     fused = escape_kernels(drift, factor, model.scheme, faces, slopes, bridge)
     constants, *packed = model.arguments()
     surface = (faces.pack(region.params), slopes.pack(region.params))
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan))
     return Passage(fused, (constants, *packed, *surface), clock, points, (1 << 61) if limit is None else limit, seed, *results)
-
-
-def _check_inside(points: Array, region: Region, dim: int) -> Array:
-    if region.dim != dim:
-        raise ValueError(f"the region is {region.dim}-D, the process {dim}-D")
-    g = region.g(points)
-    if np.any(out := ~(g < 0.0)):
-        i = int(np.argmax(out))
-        where = f"x0[{i}] = " if len(points) > 1 else "x0 = "
-        raise ValueError(f"{where}{points[i].tolist()} is not inside {region!r}: g = {g[i]:.6g}, must be < 0")
-    return points
-
-
-def _check_bridge(process: Process, points: Array, slopes: Code, region: Region) -> None:
-    """Without noise along the normal there is no bridge; the whole surface cannot be checked, the start can."""
-    some = points[:: max(1, len(points) // 64)]
-    normals = slopes.evaluate(some, region.params).reshape(len(some), -1, process.dim)
-    across = np.einsum("nfi,nij,nfj->nf", normals, process.diffusion(some), normals)
-    seen = np.einsum("nfi,nfi->nf", normals, normals) > 0.0
-    if np.any(seen) and not np.any(across[seen] > 0.0):
-        raise ValueError(
-            f"the Brownian bridge does not apply: n.D n = 0 at x0 = {some[0].tolist()}, "
-            "there is no noise across the surface; use correction=None"
-        )
 
 
 def _escape_ensemble(
@@ -569,18 +591,41 @@ def _escape_ensemble(
             times[i], censored[i], exits[i] = first_exit(chain, start, region.contains, limit, seed, i, control)
             control.add(1)
 
-    partial = run_chunks(work, [(0, n)], 1, total=float(n), progress=progress, label="escape_times")
+    watch = _patience(limit is None, 1.0, "iteration")
+    partial = run_chunks(work, [(0, n)], 1, total=n, progress=progress, label="escape_times", unit="path", watch=watch)
     failed = int(np.sum(started & np.isnan(times)))
     return times[started], censored[started], exits[started], failed, partial
 
 
 def _escapes(
-    times: Array, censored: NDArray[np.bool_], points: Array, failed: int, partial: bool, labels: dict[str, Any]
-) -> EscapeTimes:
+    times: Array, censored: NDArray[np.bool_], points: Array, failed: int, partial: bool,
+    labels: dict[str, Any], process: Process | None,
+) -> EscapeTimes:  # fmt: skip
     if failed:
-        cure = "halve dt" if labels["unit"] == "time" else "lower the learning rate"
+        cure = _cure(labels["unit"], process)
         if failed == len(times) and not partial:
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
         message = f"{failed} of {len(times)} trajectories became non-finite and enter no estimate: {cure}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, **labels)
+
+
+def _patience(endless: bool, clock: float, unit: str) -> Callable[[Control], str]:
+    """How far the paths are, as text; of runs without t_max one warning if after many steps none has escaped."""
+    told = False
+
+    def watch(control: Control) -> str:
+        nonlocal told
+        reached = f"{control.steps * clock:.3g} iterations" if unit == "iteration" else f"time {control.steps * clock:.3g}"
+        if endless and not told and control.done == 0 and control.steps >= PATIENCE:
+            told = True
+            message = (
+                f"no path has escaped in {control.steps:.3g} steps ({reached}), and without t_max the run goes on until all have: "
+                "the barrier may be too high for direct simulation. Give t_max (paths are then censored and rate() has an upper "
+                "bound), or take the mean time from fpsolve.theory or FokkerPlanck.mean_exit_time"
+            )
+            logger.warning(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return reached
+
+    return watch

@@ -135,8 +135,13 @@ class Noise:
         return cls("expression", len(names), code, params=checked)
 
     @classmethod
-    def from_function(cls, D: Callable[..., Any], dim: int, params: Mapping[str, float] | None = None) -> Noise:
+    def from_function(
+        cls, D: Callable[..., Any], dim: int, params: Mapping[str, float] | None = None, *, length: float = 1.0
+    ) -> Noise:
         """D(x) from a Python function ``D(x, p) -> rows`` (in 1-D a number), compiled with Numba.
+
+        `length` is the distance over which D varies: derivatives (for div D and the Stratonovich drift) are central differences
+        with a step of 6e-6 max(length, abs(x)).
 
         Examples
         --------
@@ -147,7 +152,7 @@ class Noise:
                [0. , 0.3]])
         """
         checked = check_params(params)
-        return cls(getattr(D, "__name__", "function"), dim, FunctionCode(D, dim, dim * dim, checked, "D"), params=checked)
+        return cls(getattr(D, "__name__", "function"), dim, FunctionCode(D, dim, dim * dim, checked, "D", length), params=checked)
 
     @classmethod
     def from_factor(
@@ -229,7 +234,7 @@ class Noise:
                 "c = c0[3]*c0[3] + h*h + c1[1]",
                 "e = c0[0]*c0[3] - h*h",
                 "r = sqrt(e*e + c1[1]*(a + c - c1[1]))",
-                "s = ratio(c1[0], sqrt(a + c + 2.0*r))",
+                "s = ratio(c1[0], sqrt(a + c + 2.0*r), 1e300)",
             ]
             outputs = ["s*(a + r)", "s*b", "s*b", "s*(c + r)"]
         return cls(name, U.dim, DerivedCode([U.hess_code, constants], U.dim**2, outputs, lines), params=U.params)
@@ -317,6 +322,8 @@ class Noise:
 
     def __repr__(self) -> str:
         marks = f", D={self.scalar:g}" if self.scalar is not None else f", dim={self.dim}"
+        if self.scalar is None and self.matrix is not None and self.dim is not None and self.dim <= 3:
+            marks += f", D={self.matrix.tolist()}"
         return f"Noise({self.name}{marks}{''.join(f', {k}={v:g}' for k, v in self.params.items())})"
 
 

@@ -48,7 +48,7 @@ def _drawable(grid: "Grid", what: str) -> None:
         raise ValueError(f"{what}: a grid of dimension {grid.dim} cannot be drawn; take a marginal or a slice of 1 or 2 dimensions")
 
 
-def _map(ax: "Axes", grid: "Grid", values: Array, label: str, kwargs: Mapping[str, Any]) -> None:
+def _map(ax: "Axes", grid: "Grid", values: "Array | np.ma.MaskedArray", label: str, kwargs: Mapping[str, Any]) -> None:
     style = {"cmap": "viridis", "rasterized": True, **kwargs}
     image = ax.pcolormesh(grid.edges[0], grid.edges[1], np.ma.masked_invalid(values.T), **style)
     ax.figure.colorbar(image, ax=ax, label=label)
@@ -127,9 +127,17 @@ def plot_density(
 
 
 def plot_field(
-    field: Field, *, ax: "Axes | None" = None, log: bool = False, labels: Sequence[str] | None = None, **kwargs: Any
+    field: Field,
+    *,
+    ax: "Axes | None" = None,
+    log: bool = False,
+    contours: int = 8,
+    labels: Sequence[str] | None = None,
+    **kwargs: Any,
 ) -> "Axes":
-    """Draw a field: a line in 1-D, a colour map in 2-D; infinite values stay blank.
+    """Draw a field: a line in 1-D, a colour map with contours in 2-D; infinite values stay blank.
+
+    So do, of times, zeros: a mean exit time is zero only outside its region.
 
     Parameters
     ----------
@@ -137,6 +145,8 @@ def plot_field(
     ax : Axes, optional
     log : bool
         Logarithmic values.
+    contours : int
+        2-D: about so many contour lines at round values; 0 for none.
     labels : sequence of str, optional
     **kwargs
         For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
@@ -163,16 +173,26 @@ def plot_field(
     names = _names(labels, grid.dim)
     ax = _axes(ax)
     label = (field.name or "value") + (f" [{field.unit}]" if field.unit else "")
+    outside = ~np.isfinite(field.values)
+    if log:
+        outside |= field.values <= 0.0
+    elif field.unit in ("time", "iteration"):
+        outside |= field.values == 0.0
+    values = np.ma.masked_where(outside, field.values)
     if grid.dim == 1:
-        ax.plot(grid.centers[0], np.where(np.isfinite(field.values), field.values, np.nan), **kwargs)
+        ax.plot(grid.centers[0], values.filled(np.nan), **kwargs)
         ax.set(xlabel=names[0], ylabel=label, yscale="log" if log else "linear")
         return ax
     if log:
         from matplotlib.colors import LogNorm
 
         kwargs = {"norm": LogNorm(), **kwargs}
-    values = np.where(field.values > 0.0, field.values, np.nan) if log else field.values
     _map(ax, grid, values, label, kwargs)
+    if contours and values.count() and values.min() < values.max():
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        locator = LogLocator(numticks=contours + 1) if log else MaxNLocator(contours)
+        ax.contour(*grid.centers, values.T, locator=locator, colors="white", linewidths=0.8)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 

@@ -64,6 +64,9 @@ class Potential:
         Number of coordinates.
     params : mapping, optional
         Parameter names and values.
+    length : float
+        Distance over which the landscape varies. Missing derivatives are central differences with a step of
+        6e-6 max(length, abs(x)) (3e-4 for second differences).
 
     Raises
     ------
@@ -93,12 +96,13 @@ class Potential:
         *,
         dim: int,
         params: Mapping[str, float] | None = None,
+        length: float = 1.0,
     ) -> None:
         if not isinstance(dim, (int, np.integer)) or dim < 1:
             raise ValueError(f"dim must be a positive integer, got {dim!r}")
         checked = check_params(params)
-        value_code = FunctionCode(value, int(dim), 1, checked, "value")
-        grad_code = FunctionCode(grad, int(dim), int(dim), checked, "grad") if grad is not None else value_code.jacobian()
+        value_code = FunctionCode(value, int(dim), 1, checked, "value", length)
+        grad_code = FunctionCode(grad, int(dim), int(dim), checked, "grad", length) if grad is not None else value_code.jacobian()
         hess_code = FunctionCode(hess, int(dim), int(dim) ** 2, checked, "hess") if hess is not None else grad_code.jacobian()
         self._set(value_code, grad_code, hess_code, checked, getattr(value, "__name__", "value"))
 

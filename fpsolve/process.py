@@ -5,13 +5,13 @@ The Ito equation is dX = b(X) dt + B(X) dW with B B^T = 2 D, and the density obe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
+from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
 from .expressions import parse, split_names
 from .noise import Noise, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
@@ -225,13 +225,7 @@ class Process:
         points = check_points(x, self.dim).reshape(-1, self.dim)
         D = self.diffusion(points)
         check_tensor(D, points)
-        if self.interpretation == "stratonovich" and self.noise.factor_code is None and self.noise.matrix is None:
-            lowest = np.linalg.eigvalsh(D)[:, 0]
-            if np.any(bad := lowest <= 1e-12 * np.abs(D).max()):
-                raise ValueError(
-                    f"sqrt(2 D) is not differentiable at x = {points[np.argmax(bad)].tolist()}, where D has the eigenvalue "
-                    f"{lowest[np.argmax(bad)]:.3g}; for Stratonovich noise give the factor itself with Noise.from_factor"
-                )
+        self.check_derivatives(points)
         drift = self.drift(points)
         if np.any(bad := ~np.isfinite(drift).all(-1)):
             i = int(np.argmax(bad))
@@ -240,12 +234,38 @@ class Process:
                 "restrict the grid or the start to where it is defined"
             )
 
+    def check_derivatives(self, x: ArrayLike) -> None:
+        """Raise ValueError if a derivative that the drift needs cannot be trusted at one of the points (n, dim).
+
+        That is where the root of a tensor that Stratonovich noise differentiates is singular, and where a numerical derivative
+        depends on its step because the function varies over less than it.
+        """
+        points = check_points(x, self.dim).reshape(-1, self.dim)
+        if self.interpretation == "stratonovich" and self.noise.factor_code is None and self.noise.matrix is None:
+            D = self.diffusion(points)
+            lowest = np.linalg.eigvalsh(D)[:, 0]
+            if np.any(bad := lowest <= 1e-12 * np.abs(D).max()):
+                raise ValueError(
+                    f"sqrt(2 D) is not differentiable at x = {points[np.argmax(bad)].tolist()}, where D has the eigenvalue "
+                    f"{lowest[np.argmax(bad)]:.3g}; for Stratonovich noise give the factor itself with Noise.from_factor"
+                )
+        for code in _walk(self.drift_code):
+            if isinstance(code, JacobianCode) and (error := code.step_error(points, self.params)) > 1e-2:
+                raise ValueError(
+                    f"a numerical derivative changes by {error:.1%} when its step "
+                    f"({code.step * code.length:.1g} near the origin) shrinks eightfold: the function varies "
+                    f"over less than length = {code.length:g}. Give the derivative itself, write the function"
+                    " as an expression, or pass length= (the distance over which it varies)"
+                )
+
     def with_params(self, **values: float) -> Process:
         """The same process with other parameter values; nothing is compiled anew."""
         process = type(self).__new__(type(self))
         process.__dict__.update(self.__dict__, params=update_params(self.params, values))
         if self.noise.matrix is not None and self.noise.params and set(values) & set(self.noise.params):
             raise ValueError("a constant noise tensor was computed from these parameters; make the noise anew")
+        if self.noise.matrix is None and self.noise.params:
+            process.noise = self.noise.with_params(**_select(process.params, self.noise.params))
         if self.potential is not None:
             process.potential = self.potential.with_params(**_select(process.params, self.potential.params))
         return process
@@ -256,6 +276,12 @@ class Process:
         else:
             what = repr(self.potential) if self.potential is not None else f"drift in {self.dim}-D"
         return f"Process({what}, {self.noise}, {self.interpretation})"
+
+
+def _walk(code: Code) -> Iterator[Code]:
+    yield code
+    for part in code.parts:
+        yield from _walk(part)
 
 
 def _select(params: Mapping[str, float], names: Mapping[str, float]) -> dict[str, float]:
@@ -320,10 +346,10 @@ def cholesky_factor(noise: Noise) -> Code:
     lines = []
     for j in range(d):
         squares = "".join(f" - b{j}_{k}*b{j}_{k}" for k in range(j))
-        lines.append(f"b{j}_{j} = positive_sqrt(2.0*c0[{j * d + j}]{squares})")
+        lines.append(f"b{j}_{j} = positive_sqrt(2.0*c0[{j * d + j}]{squares}, c0[{j * d + j}])")
         for i in range(j + 1, d):
             products = "".join(f" - b{i}_{k}*b{j}_{k}" for k in range(j))
-            lines.append(f"b{i}_{j} = ratio(2.0*c0[{i * d + j}]{products}, b{j}_{j})")
+            lines.append(f"b{i}_{j} = ratio(2.0*c0[{i * d + j}]{products}, b{j}_{j}, 1e-7*fabs(c0[{i * d + i}]))")
     outputs = [f"b{i}_{j}" if j <= i else "0.0" for i in range(d) for j in range(d)]
     return DerivedCode([noise.diffusion_code], d * d, outputs, lines)
 
@@ -335,11 +361,12 @@ def symmetric_factor(noise: Noise) -> Code:
     if noise.matrix is not None:
         return ConstantCode(root_of(2.0 * noise.matrix), d)
     if d == 1:
-        return DerivedCode([noise.diffusion_code], 1, ["positive_sqrt(2.0*c0[0])"])
+        return DerivedCode([noise.diffusion_code], 1, ["positive_sqrt(2.0*c0[0], c0[0])"])
     if d == 2:  # (M + sqrt(det M))/sqrt(tr M + 2 sqrt(det M)) with M = 2 D
         lines = [
-            "r = 2.0*positive_sqrt(c0[0]*c0[3] - c0[1]*c0[2])",
-            "s = ratio(1.0, positive_sqrt(2.0*(c0[0] + c0[3] + r)))",
+            "r = 2.0*positive_sqrt(c0[0]*c0[3] - c0[1]*c0[2], c0[0]*c0[3])",
+            "t = positive_sqrt(c0[0] + c0[3], c0[0] + c0[3])",
+            "s = ratio(1.0, sqrt(2.0*(t*t + r)), 1.0)",
         ]
         outputs = ["s*(2.0*c0[0] + r)", "s*2.0*c0[1]", "s*2.0*c0[2]", "s*(2.0*c0[3] + r)"]
         return DerivedCode([noise.diffusion_code], 4, outputs, lines)

@@ -37,7 +37,7 @@ def compare(
     Raises
     ------
     ValueError
-        Without estimates; if `names` has another length; if units cannot be converted; if learning rates differ.
+        Without estimates; if `names` has another length; if units cannot be converted; if learning rates or batch sizes differ.
     TypeError
         For something that is neither an Estimate nor a number.
 
@@ -57,11 +57,11 @@ def compare(
     if names is not None and len(names) != len(estimates):
         raise ValueError(f"compare: {len(names)} names for {len(estimates)} estimates")
     items = _wrap(estimates)
-    rates = {e.lr for e in items if e.lr is not None} | ({lr} if lr is not None else set())
-    if rates and not all(math.isclose(r, next(iter(rates)), rel_tol=1e-12) for r in rates):
-        raise ValueError(f"compare: the estimates belong to different learning rates {sorted(rates)}; compare like with like")
-    items = [_to_unit(e, items[0].unit, next(iter(rates), None)) for e in items]
     labels = list(names) if names is not None else [e.method or f"estimate {i + 1}" for i, e in enumerate(items)]
+    rates = [(label, e.lr) for label, e in zip(labels, items, strict=True)] + [("the argument lr", lr)]
+    rate = _common("learning rate", rates)
+    _common("batch size", [(label, e.batch) for label, e in zip(labels, items, strict=True)])
+    items = [_to_unit(e, items[0].unit, rate) for e in items]
     rows = [
         (
             label,
@@ -87,6 +87,18 @@ def _wrap(estimates: Sequence[Estimate | float]) -> list[Estimate]:
             raise TypeError(f"compare takes Estimates and numbers, got {type(e).__name__}")
         items.append(e if isinstance(e, Estimate) else Estimate(e, unit=unit, method="given"))
     return items
+
+
+def _common(what: str, values: Sequence[tuple[str, float | None]]) -> float | None:
+    """The one value that all who have one share; None if nobody has."""
+    known = [(label, value) for label, value in values if value is not None]
+    for label, value in known[1:]:
+        if not math.isclose(value, known[0][1], rel_tol=1e-12):
+            raise ValueError(
+                f"compare: different {what}s: {known[0][0]!r} belongs to {what} {known[0][1]:g}, {label!r} to {value:g}; "
+                "compare like with like"
+            )
+    return known[0][1] if known else None
 
 
 def _to_unit(e: Estimate, unit: str, lr: float | None) -> Estimate:

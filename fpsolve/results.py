@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._ensembles import EscapeTimes, Trajectories
-from fpsolve._estimate import Assumption, Estimate, _Record, _require
+from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
 
 __all__ = [
@@ -125,8 +125,3 @@ class Table(_Record):
         return "\n".join([self.title, line(text[0]), rule, *(line(row) for row in text[1:]), *self.notes])
 
     __repr__ = __str__
-
-
-def _plain(cell: object) -> object:
-    """NumPy scalars become Python's, so that tables save and compare."""
-    return cell.item() if isinstance(cell, np.generic) else cell

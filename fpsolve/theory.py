@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
-from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _lr, _state, kramers_rate
+from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Density, Estimate
 
@@ -165,7 +165,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
         raise ValueError(f"mean_first_passage_1d: the process has dimension {process.dim}; use FokkerPlanck or escape_times")
     start, end = float(_state(x0, 1, "x0")[0]), float(_state(b, 1, "b")[0])
     if start == end:
-        return Estimate(0.0, unit="time", lr=_lr(process), method="double quadrature")
+        return Estimate(0.0, unit="time", **_sgd(process), method="double quadrature")
     sign = 1.0 if end > start else -1.0
     line = _Line(process, sign)
     lower, upper = sign * start, sign * end
@@ -194,7 +194,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
         discretization_error=error,
         log_value=log_time,
         unit="time",
-        lr=_lr(process),
+        **_sgd(process),
         assumptions=(what,),
         method="double quadrature",
     )

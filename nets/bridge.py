@@ -53,7 +53,13 @@ def bridge(stats: Stats, directions: int | ArrayLike = 2) -> Process:
     import fpsolve as fps
 
     if stats.momentum:
-        raise ValueError(f"bridge describes plain SGD; the statistics are of momentum {stats.momentum:g}")
+        raise ValueError(
+            f"bridge describes plain SGD; the statistics are of momentum {stats.momentum:g}. With h, c = "
+            "stats.projected(directions) the covariance is fps.theory.discrete_covariance(h, c * stats.noise_factor, stats.lr, "
+            f"stats.batch, momentum={stats.momentum:g}), and the chain to simulate fps.SGDChain.gaussian("
+            "fps.potentials.quadratic(h), fps.Noise.covariance(c * stats.noise_factor, stats.lr, stats.batch), stats.lr, "
+            f"momentum={stats.momentum:g})"
+        )
     h, c = stats.projected(directions)
     lowest = float(np.linalg.eigvalsh(h)[0])
     if lowest <= 0.0:

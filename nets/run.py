@@ -75,7 +75,7 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
-        part = "" if self.complete else ", interrupted"
+        part = (f", momentum={self.momentum:g}" if self.momentum else "") + ("" if self.complete else ", interrupted")
         return (
             f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {self.sampling}, "
             f"lr={self.lr:g}, batch={self.batch}{part})"

@@ -81,7 +81,7 @@ def train(
     resume : Run or path, optional
         Go on where that run ended, with the same bits as one undisturbed run. Arguments left out are those of that run.
     progress : bool or callable
-        True: a bar with loss and error; or a function of (steps done, steps to do).
+        True: a bar with loss and error, where the output is a terminal; or a function of (steps done, steps to do).
 
     Returns
     -------
@@ -366,7 +366,7 @@ class _TqdmBar:
     def __init__(self, total: int) -> None:
         from tqdm import tqdm
 
-        self.bar = tqdm(total=total, unit="step", unit_scale=True)
+        self.bar = tqdm(total=total, unit="step", unit_scale=True, disable=None)  # None: no bar in files and pipes
 
     def __enter__(self) -> Callable[[int, float | None, float | None], None]:
         return self.show
@@ -377,6 +377,7 @@ class _TqdmBar:
     def show(self, done: int, loss: float | None, error: float | None) -> None:
         if loss is not None:
             self.bar.set_postfix_str(
-                f"loss {loss:.4g}" + ("" if error is None or math.isnan(error) else f", error {100 * error:.2f} %")
+                f"loss {loss:.4g}" + ("" if error is None or math.isnan(error) else f", error {100 * error:.2f} %"),
+                refresh=False,  # update() draws as often as is useful
             )
         self.bar.update(done - self.bar.n)

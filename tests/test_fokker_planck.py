@@ -9,7 +9,7 @@ from scipy import integrate
 from scipy.sparse.csgraph import connected_components
 
 from fpsolve._kernels import stencil
-from fpsolve.fokker_planck import FokkerPlanck
+from fpsolve.fokker_planck import FokkerPlanck, _gaussian_mass
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
@@ -62,6 +62,9 @@ class Stand:
         self.dim, self.drift, self.diffusion = dim, drift, diffusion
         self.divergence = divergence or (lambda x: np.zeros(x.shape))
         self.log_density = log_density or (lambda x: None)
+
+    def check_derivatives(self, x):
+        """Its fields are given, none is differentiated."""
 
 
 # ---- decomposition ------------------------------------------------------------------------------------------------------
@@ -563,6 +566,107 @@ def test_estimate_at_a_point_covers_the_error():
     assert 0 < better.discretization_error < tau.discretization_error
     assert abs(tau.value - better.value) < 1.5 * tau.discretization_error
     np.testing.assert_allclose(np.exp(tau.log_value), tau.value)
+
+
+def test_error_bar_covers_where_the_scheme_is_of_first_order():
+    """dx = v dt, dv = -v dt + sqrt(2) dW, noise in v only: of first order in the cell width."""
+    process = Process.from_drift(["y", "-y"], Noise.constant([[0.0, 0.0], [0.0, 1.0]]), variables="x y")
+    region = Region.from_expression("abs(x) - 2", variables="x y")
+    times = {
+        n: FokkerPlanck(process, Grid((-2.5, 2.5, n), (-6, 6, n))).mean_exit_time(region, at=[0.0, 0.0]) for n in (48, 96, 192)
+    }
+    last, before = times[192].value, times[96].value
+    limit = last + (last - before)  # first order; the change per halving falls by 1.9
+    for n, tau in times.items():
+        assert abs(tau.value - limit) < 1.02 * tau.discretization_error < 4 * abs(tau.value - limit), (n, tau)
+
+
+@pytest.mark.parametrize("n", [50, 100, 400, 1600])
+def test_diffusion_that_vanishes_between_cells_is_said(n):
+    """D = 0.4 |3 x^2 - 1| with drift towards -1 at x = -1/sqrt(3): the exact time to leave through 0.8 is inf."""
+    U = Potential.from_expression("(x**2-1)**2/4")
+    region = Region.halfspace([1.0], 0.8)
+    fp = FokkerPlanck(Process(U, Noise.hessian(U, 0.4)), Grid((-3, 3, n)))
+    tau = fp.mean_exit_time(region, at=[-1.0])
+    assert tau.discretization_error == np.inf
+    assert [a.name for a in tau.failed if "vanishes" in a.detail] == ["D positive definite on the way"]
+    assert any("-0.57735" in w and "vanishes" in w for w in fp.mean_exit_time(region).warnings)
+    # a region that ends before the place, and a floor that the cells resolve
+    assert not fp.mean_exit_time(Region.box([-2.0], [-0.6]), at=[-1.0]).failed
+    safe = FokkerPlanck(Process(U, Noise.hessian(U, 0.4, floor=0.3)), Grid((-3, 3, n))).mean_exit_time(region, at=[-1.0])
+    assert not safe.failed
+    assert np.isfinite(safe.discretization_error)
+
+
+def test_vanishing_diffusion_in_two_dimensions():
+    """A line across which the noise vanishes bars the way; noise missing on an axis or along it does not."""
+    grid, region = Grid((-2, 2, 30), (-2, 2, 30)), Region.ball([0.0, 0.0], 1.5)
+
+    def fields(normal, null):
+        def diffusion(x):
+            D = np.broadcast_to(np.eye(2) - np.outer(null, null), (*x.shape[:-1], 2, 2)).copy()
+            return D + np.abs(x @ normal - 0.313)[..., None, None] * np.outer(null, null)
+
+        return Stand(2, lambda x: -x, diffusion)
+
+    a, b = np.array([0.6, 0.8]), np.array([-0.8, 0.6])
+    e, f = np.eye(2)
+    for normal, null, barred in ((e, e, True), (a, a, True), (e, f, False), (a, b, False)):
+        tau = FokkerPlanck(fields(normal, null), grid).mean_exit_time(region)
+        assert any("vanishes" in w for w in tau.warnings) == barred, (normal, null)
+
+
+def test_estimate_keeps_learning_rate_and_warnings():
+    noise = Noise.covariance([[4.0]], lr=0.1, batch=20)
+    process = Process(Potential.from_expression("0*x"), noise)
+    tau = FokkerPlanck(process, Grid((-2, 2, 100))).mean_exit_time(Region.ball([0.0], 1.0), at=[0.0])
+    assert (tau.lr, tau.batch) == (0.1, 20)
+    D = 0.1 * 4.0 / (2 * 20)
+    np.testing.assert_allclose(tau.per_iteration().value, 1 / (2 * D) / 0.1, rtol=1e-10)
+    long = FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40)), max_offset=2)
+    tau = long.mean_exit_time(Region.ball([0.0, 0.0], 2.0), at=[0.0, 0.0])
+    assert set(long.warnings) <= {a.detail for a in tau.failed}
+
+
+@pytest.mark.parametrize("n", [20, 21, 50])
+def test_surface_at_a_periodic_seam(n):
+    """The part x < 1/2 of a ring (0, 1): g jumps at the seam, so tau = x (1/2 - x)/(2 D), a quadratic."""
+    process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+    for g, low in (("x - 0.5", 0.0), ("0.5 - x", 0.5)):
+        fp = FokkerPlanck(process, Grid((0, 1, n), boundary="periodic"))
+        x = fp.grid.centers[0] - low
+        exact = np.where((x > 0) & (x < 0.5), x * (0.5 - x), 0.0)
+        exact[np.abs(x - 0.5) < 1e-12] = 0.0
+        np.testing.assert_allclose(fp.mean_exit_time(Region.from_expression(g)).values, exact, atol=1e-12)
+
+
+def test_error_without_a_coarser_grid():
+    """The start's cell is the only one in the region, and the grid with half the cells has none: (r^2 - x^2)/(2 D)."""
+    process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+    tau = FokkerPlanck(process, Grid((-2, 2, 41))).mean_exit_time(Region.ball([0.0], 0.09), at=[0.0])
+    np.testing.assert_allclose(tau.value, 0.0081, rtol=1e-10)
+    assert tau.discretization_error < 1e-10
+    # one cell of 41 at 0.0488, which the grid with 82 does not have
+    tau = FokkerPlanck(process, Grid((-2, 2, 41))).mean_exit_time(Region.ball([0.0], 0.02), at=[0.0])
+    np.testing.assert_allclose(tau.value, 0.0004, rtol=1e-10)
+    assert tau.discretization_error == np.inf
+    assert any("second grid" in a.name for a in tau.failed)
+
+
+def test_gaussian_outside_the_box():
+    process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+    fp = FokkerPlanck(process, Grid((-3, 3, 60)))
+    with pytest.raises(ValueError, match="mass of the Gaussian"):
+        fp.evolve(("gaussian", [50.0], [[0.01]]), 1.0)
+    with pytest.raises(ValueError, match="mass of the Gaussian"):
+        fp.evolve(("gaussian", [3.1], [[0.25]]), 1.0)
+    for t in (0.0, 5.0):
+        assert any("0.0228 of the mass" in w for w in fp.evolve(("gaussian", [1.0], [[1.0]]), t).warnings)  # 1 - Phi(2) above
+        assert not any("outside the box" in w for w in fp.evolve(("gaussian", [0.0], [[0.25]]), t).warnings)
+    # the quadrant of a correlated pair: 1/4 + arcsin(rho)/(2 pi), and independent factors
+    quadrant = _gaussian_mass(np.zeros(2), np.array([[1.0, 0.6], [0.6, 1.0]]), Grid((0, 30, 8), (0, 30, 8)))
+    np.testing.assert_allclose(quadrant, 0.25 + np.arcsin(0.6) / (2 * np.pi), rtol=1e-10)
+    assert _gaussian_mass(np.array([50.0, 0.0]), np.eye(2), Grid((-3, 3, 8), (-3, 3, 8))) == 0.0
 
 
 # ---- bad input ----------------------------------------------------------------------------------------------------------

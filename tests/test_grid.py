@@ -131,6 +131,32 @@ def test_components_join_across_a_periodic_side():
     assert part.mask(Grid(args)).sum() == 8
 
 
+def test_a_function_tells_its_dimension():
+    def line(x, p):
+        return abs(x[0]) - 1.0
+
+    def plane(x, p):
+        return x[0] ** 2 + x[1] ** 2 - 1.0
+
+    def pair(x, p):
+        a, b = x
+        return a * a + b * b - p[0]
+
+    def many(x, p):
+        return x[7]
+
+    assert [Region.from_function(g).dim for g in (line, plane)] == [1, 2]
+    assert Region.from_function(pair, params={"r": 2.0}).contains([1.0, 0.9])
+    wide = Region.from_function(line, 2)
+    assert wide.contains([[0.5, 9.0], [1.5, 0.0]]).tolist() == [True, False]
+    with pytest.raises(ValueError, match="pass dim="):
+        Region.from_function(many)
+    with pytest.raises(ValueError, match="dim=2"):
+        Region.from_function(line).mask(Grid((0, 1, 4), (0, 1, 4)))
+    with pytest.raises(TypeError, match="expected a function"):
+        Region.from_function("x")
+
+
 def test_region_errors():
     grid = Grid((0.0, 1.0, 10))
     with pytest.raises(ValueError, match="contains no cell centre"):

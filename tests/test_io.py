@@ -20,7 +20,7 @@ VALUES = np.arange(20.0).reshape(5, 4)
 DENSITY = fps.Density(
     VALUES, GRID, time=0.3, method="m", warnings=["w1", "zweitens: µ"], solver_info={"residual": 1e-14, "n": 3, "x": None}
 )
-ESTIMATE = fps.Estimate(1.5, 0.1, 0.2, (1.0, 2.0), 0.4, "1/time", [fps.Assumption("a", "failed", "b < c")], 0.05, "paths")
+ESTIMATE = fps.Estimate(1.5, 0.1, 0.2, (1.0, 2.0), 0.4, "1/time", [fps.Assumption("a", "failed", "b < c")], 0.05, "paths", 20)
 EXAMPLES = {
     "estimate": ESTIMATE,
     "bare estimate": fps.Estimate(math.inf, log_value=2000.1),
@@ -38,9 +38,11 @@ EXAMPLES = {
         seed=2**62,
         status={"ok": 2, "not_finite": 1},
         partial=True,
+        lr=0.1,
+        batch=20,
     ),
     "escape": fps.EscapeTimes(
-        [1.0, 2.0, np.nan], [False, True, False], np.full((3, 2), np.nan), t_max=2.0, seed=None, n_failed=1, lr=0.1
+        [1.0, 2.0, np.nan], [False, True, False], np.full((3, 2), np.nan), t_max=2.0, seed=None, n_failed=1, lr=0.1, batch=20
     ),
     "table": fps.Table("t", ["name", "x"], [["a", 1], ["b", None], ["c", 0.1], ["d", True], ["e", math.nan]], notes=["n\0", ""]),
     "grid": GRID,
@@ -56,6 +58,25 @@ def test_results_come_back_equal(tmp_path, name):
     assert type(back) is type(obj) and back == obj
     if name not in ("grid", "empty", "table", "bare estimate"):
         assert all(type(getattr(back, n)) is type(getattr(obj, n)) for n in obj.__dataclass_fields__)
+
+
+def test_computed_results_come_back_equal(tmp_path):
+    """What the engines really put into their records, not only what the examples above do."""
+    process = fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.2))
+    fp = fps.FokkerPlanck(process, fps.Grid((-2.0, 2.0, 40)))
+    series = fp.evolve(("gaussian", [0.0], [[0.1]]), t=[0.1, 0.2])
+    ball = fps.Region.ball([-1.0], 0.5)
+    found = {
+        "series": series, "density": series[-1], "stationary": fp.stationary(),
+        "paths": fps.simulate(process, [0.0], t=0.1, dt=0.05, n=9, save="histogram", bins=4, ranges=[(-2, 2)], seed=1),
+        "escapes": fps.escape_times(process, [-1.0], ball, n=9, dt=0.05, seed=1),
+    }  # fmt: skip
+    fps.save(tmp_path / "all.h5", found)
+    back = fps.load(tmp_path / "all.h5")
+    for name, obj in found.items():
+        assert back[name] == obj, name
+        obj.save(tmp_path / f"{name}.h5")
+        assert fps.load(tmp_path / f"{name}.h5") == obj
 
 
 def test_results_inside_a_tree(tmp_path):

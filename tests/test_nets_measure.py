@@ -233,6 +233,22 @@ def test_bridge_is_the_projected_process():
         np.testing.assert_allclose(nets.bridge(stats, directions=q).drift(y), process.drift(y), atol=1e-13)
 
 
+def test_what_bridge_advises_for_momentum_works():
+    """The lines of its message, pasted: for an isotropic quadratic both give the closed form of heavy ball."""
+    stats = nets.from_arrays(hessian=2.0 * np.eye(3), covariance=np.eye(3), lr=0.1, batch=10, momentum=0.9)
+    with pytest.raises(ValueError, match="plain SGD") as refused:
+        nets.bridge(stats)
+    text = str(refused.value)
+    h, c = stats.projected(2)
+    names = {"fps": fps, "h": h, "c": c, "stats": stats}
+    covariance = eval(text[text.index("fps.theory") : text.index(", and the chain")], names)
+    lr, mu = 0.1, 0.9  # lr c/(h B) (1 + mu)/((1 - mu) (2 (1 + mu) - lr h)), variance of an AR(2) series
+    expected = lr / (2.0 * 10) * (1 + mu) / ((1 - mu) * (2 * (1 + mu) - lr * 2.0))
+    np.testing.assert_allclose(covariance, expected * np.eye(2), rtol=1e-9)
+    chain = eval(text[text.index("fps.SGDChain") :], names)
+    assert (chain.dim, chain.momentum, chain.lr, chain.batch) == (2, 0.9, 0.1, 10)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -254,7 +270,7 @@ def test_bridge_is_the_projected_process():
         (lambda: nets.bridge(some_stats()[0], directions=[0, 0]), "different numbers"),
         (lambda: nets.bridge(some_stats()[0], directions=np.ones((4, 2))), "orthonormal"),
         (lambda: nets.bridge(some_stats(hessian=-np.eye(4))[0]), "does not confine"),
-        (lambda: nets.bridge(some_stats(momentum=0.9)[0]), "plain SGD"),
+        (lambda: nets.bridge(some_stats(momentum=0.9)[0]), r"plain SGD.*discrete_covariance\(.*momentum=0.9.*SGDChain.gaussian\("),
         (lambda: nets.bridge(some_stats(gradients=None, covariance=np.eye(4), sampling="shuffle")[0]), "n_samples"),
     ],
 )

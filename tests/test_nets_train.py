@@ -1,5 +1,6 @@
 """nets.train: sampling, the step loop against NumPy, same bits on resume, records, files that are whole or absent."""
 
+import io
 import itertools
 import os
 import signal
@@ -359,7 +360,18 @@ def test_damaged_files(tmp_path):
         nets.load_run(tmp_path / "gone.h5")
 
 
-def test_progress(capsys):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_repr_names_the_momentum():
+    mlp, data = spiral_net()
+    plain, heavy = (nets.train(mlp, data, lr=0.1, batch=10, steps=5, momentum=m) for m in (0.0, 0.9))
+    assert "momentum" not in repr(plain) and "batch=10, momentum=0.9)" in repr(heavy)
+
+
+def test_progress(capsys, monkeypatch):
     mlp, data = spiral_net()
     calls = []
     nets.train(
@@ -373,8 +385,13 @@ def test_progress(capsys):
     )
     assert calls == [(50, 100), (100, 100)]
     nets.train(mlp, data, lr=0.1, batch=10, steps=100, progress=True)
-    text = capsys.readouterr().err
-    assert "loss" in text and "error" in text
+    assert capsys.readouterr().err == ""  # not a terminal
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    nets.train(mlp, data, lr=0.1, batch=10, steps=20000, record=nets.Record(losses_every=10), progress=True)
+    text = screen.getvalue()
+    assert "loss" in text and "error" in text and "20.0k/20.0k" in text
+    assert text.count("\r") < 200  # of 2000 losses: drawn as time passes, not at each of them
 
 
 def test_blas_threads_are_restored():

@@ -1,5 +1,11 @@
 """Measured and predicted variances of real weights: closed forms for a linear network, the demo on digits for a real one."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -7,8 +13,9 @@ import pytest
 import fpsolve as fps
 import nets
 from nets import demo
-from nets.variance import Tensors, average_tensors, leading_directions, measured_variances
+from nets.variance import Tensors, Variances, average_tensors, leading_directions, measured_variances
 
+ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(11)
 
 
@@ -87,7 +94,7 @@ def test_measured_variances_of_an_exactly_known_case(linear):
     assert np.all(np.abs(measured.halves) < 4)
 
 
-TINY = demo.Settings(burn_in=20_000, pilot=4_000, snapshots=8, steps=20_000, control_steps=10_000, paths=200)
+TINY = demo.Settings(burn_in=400_000, pilot=4_000, snapshots=8, steps=20_000, control_steps=10_000, paths=200)
 
 
 def test_demo_file_and_report(tmp_path, monkeypatch, capsys):
@@ -120,10 +127,90 @@ def test_demo_refuses_an_unwritable_folder_before_any_work(tmp_path):
         demo.main(out=str(tmp_path / "file" / "demo"), progress=False)
 
 
+def fake_report(**changes):
+    """A report whose numbers agree perfectly, except for the changes."""
+    ones, k = np.ones(40), 40
+    fields = {
+        "settings": TINY, "eigenvalues": ones, "tensors": None, "theory": (ones, 0.001 * ones), "engines": {}, "density": None,
+        "measured": Variances(ones, 0.005 * ones, 1e5 * ones, 0 * ones), "dissipation": type("D", (), {"z": 0.0})(),
+        "control": Variances(0.1 * ones, 0.001 * ones, 1e4 * ones, 0 * ones), "control_theory": (0.1 * ones, 0.0001 * ones),
+    } | changes  # fmt: skip
+    assert k == len(fields["measured"].value)
+    return demo.Report(**fields)
+
+
+def variances(index=None, value=1.0, error=0.005, effective=1e5, halves=0.0, base=1.0):
+    v = [np.full(40, base), np.full(40, 0.005 * base), np.full(40, 1e5), np.zeros(40)]
+    if index is not None:
+        v[0][index], v[1][index], v[2][index], v[3][index] = value, error, effective, halves
+    return Variances(*v)
+
+
+def test_verdicts_of_a_perfect_report():
+    report = fake_report()
+    assert set(report.verdicts) == {"agrees"} and list(report.checks.values()) == [True, True, True] and report.passed
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"measured": variances(3, value=3.0, error=0.03)}, [True, False, True]),  # far off
+        ({"measured": variances(3, value=1.03, error=0.005)}, [True, False, True]),  # within 5 %, but six standard errors
+        ({"measured": variances(3, value=1.056, error=0.055)}, [True, None, True]),  # beyond 5 %, and within its error
+        ({"measured": variances(3, effective=50)}, [True, None, True]),
+        ({"measured": variances(3, halves=30.0)}, [False, True, True]),
+        ({"dissipation": type("D", (), {"z": -40.0})()}, [False, True, True]),
+        ({"control": variances(base=1.0)}, [True, True, False]),  # white noise where zero-sum noise is expected
+        ({"control": variances(30, value=0.2, error=0.001, base=0.1)}, [True, True, False]),
+        ({"control": variances(30, value=0.11, error=0.02, base=0.1)}, [True, True, None]),
+    ],
+)
+def test_a_failure_is_never_hidden(changes, expected):
+    report = fake_report(**changes)
+    assert list(report.checks.values()) == expected
+    assert report.passed is (False not in expected)
+
+
+def test_undecided_does_not_hide_a_difference():
+    measured = variances(3, value=3.0, error=0.03)
+    measured.effective[5] = 50
+    report = fake_report(measured=measured)
+    assert {"DIFFERS", "undecided"} <= set(report.verdicts) and not report.passed
+
+
+@pytest.mark.parametrize("effective", [300, 3000, 30000])
+def test_false_alarms_of_the_leading_directions(effective):
+    """A correct theory is called wrong in at most 1 % of reports at any number of samples: 2000 trials, limit 1 % + 4 sigma."""
+    rng, wrong = np.random.default_rng(5), 0
+    error = np.sqrt(2.0 / effective)
+    for _ in range(2000):
+        measured = variances()
+        measured.value[:20] = 1.0 + error * rng.standard_normal(20)
+        measured.stderr[:20] = error
+        measured.effective[:20] = effective
+        wrong += "DIFFERS" in fake_report(measured=measured, theory=(np.ones(40), np.zeros(40))).verdicts[:20]
+    assert wrong / 2000 < 0.01 + 4 * np.sqrt(0.01 * 0.99 / 2000)
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.6])
+def test_interrupted_demo_publishes_nothing(tmp_path, seconds):
+    """Ctrl-C in the burn-in: exit code 130 at once, and no file."""
+    command = [sys.executable, "-m", "fpsolve", "demo", "--out", str(tmp_path / "demo")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "1/5" not in process.stdout.readline():
+        pass
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list((tmp_path / "demo").glob("*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_demo_holds_on_the_real_network(seed):
-    """All three checks of the demo; a correct theory fails one of them with probability 1 % per seed, by construction."""
-    report, _ = demo.run_demo(demo.Settings.of("digits", False, seed))
+    """All three checks; a correct theory fails with probability 1 % for the ratios and 1 % for the halves, per seed."""
+    report, _ = demo.run_demo(demo.Settings.of("digits", False, seed), nets.load_data("digits"))
     assert list(report.checks.values()) == [True, True, True], report.checks
     assert np.max(np.abs(report.ratio[:20] - 1.0)) < 0.05

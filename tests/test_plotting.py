@@ -72,6 +72,23 @@ def test_lines_carry_the_data():
     assert np.ma.count_masked(mesh.get_array()) == np.isinf(FIELD.values).sum()
 
 
+def test_fields_are_blank_outside_their_region_and_have_contours():
+    """The mean exit time from the unit disc, (1 - r^2)/4 at D = 1: no colour outside, and every contour is a circle."""
+    grid = fps.Grid((-1.5, 1.5, 90), (-1.5, 1.5, 80))
+    r2 = np.sum(grid.points() ** 2, axis=1).reshape(grid.shape)
+    field = fps.Field(np.where(r2 < 1.0, (1.0 - r2) / 4, 0.0), grid, name="mean exit time", unit="time")
+    mesh, lines = field.plot().collections
+    assert np.array_equal(np.ma.getmaskarray(mesh.get_array()), (r2 >= 1.0).T)
+    drawn = 0
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        if len(path.vertices) and 0.0 < level < 0.25:
+            drawn += 1
+            np.testing.assert_allclose((1.0 - np.sum(path.vertices**2, axis=1)) / 4, level, atol=2e-3)
+    assert drawn >= 3
+    assert len(field.plot(contours=0).collections) == 1 and len(field.plot(log=True).collections) == 2
+    assert not np.ma.getmaskarray(fps.Field(np.zeros(grid.shape), grid, unit="").plot().collections[0].get_array()).any()
+
+
 def test_survival_is_kaplan_meier():
     e = fps.EscapeTimes([1.0, 2.0, 2.0, 3.0, 4.0], [False, False, True, False, True], np.zeros((5, 1)))
     times, survival = plotting._survival(e)

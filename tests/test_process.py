@@ -147,3 +147,40 @@ def test_drift_that_is_not_finite_is_named():
     process = Process.from_drift(["1/x"], Noise.isotropic(1.0))
     with pytest.raises(ValueError, match=r"drift is not finite at x = \[0.0\]"):
         process.check_diffusion([[1.0], [0.0]])
+
+
+@pytest.mark.parametrize("tensor", [[["0.5 - 0.4*x"]], [["sqrt(0.5 - x)"]]])
+def test_paths_stop_where_the_tensor_is_no_tensor(tensor):
+    """D negative or NaN on the way: the factor is NaN there, not zero, so the trajectory is counted as lost."""
+    process = Process(Potential.from_expression("-x"), Noise.from_expression(tensor, "x"))
+    assert np.isfinite(process.factor([[0.0]])).all() and np.isnan(process.factor([[2.0]])).all()
+
+
+@pytest.mark.parametrize("D", [[["1", "x"], ["x", "1"]], [["-1 + 0*x", "0"], ["0", "-1"]], [["0*x", "1"], ["1", "0"]]])
+@pytest.mark.parametrize("reading", ["ito", "stratonovich"])
+def test_factor_of_an_indefinite_tensor_is_nan(D, reading):
+    process = Process(gallery.quadratic(np.eye(2)), Noise.from_expression(D, "x y"), reading)
+    assert np.isnan(process.factor([2.0, 0.0])).any()
+
+
+def test_numerical_derivatives_know_their_length():
+    """A landscape that varies over 1e-6: refused with the default step, right with length=."""
+    s = 1e-6
+
+    def value(x, p):
+        return p[0] ** 2 * (x[0] / p[0]) ** 4 / 4
+
+    x = s * np.linspace(-2, 2, 9)[:, None]
+    with pytest.raises(ValueError, match="length="):
+        Process(Potential(value, dim=1, params={"s": s}), Noise.isotropic(s * s)).check_diffusion(x)
+    U = Potential(value, dim=1, params={"s": s}, length=s)
+    Process(U, Noise.isotropic(s * s)).check_diffusion(x)
+    np.testing.assert_allclose(U.grad(x)[:, 0], s * (x[:, 0] / s) ** 3, atol=1e-8 * s)
+    with pytest.raises(ValueError, match="positive finite"):
+        Potential(value, dim=1, params={"s": s}, length=0.0)
+
+
+def test_with_params_reaches_the_noise():
+    U = Potential.from_expression("k*x**2/2", params={"k": 1.0})
+    process = Process(U, Noise.from_expression("0.2*k", params={"k": 1.0})).with_params(k=2.0)
+    assert process.noise.params == {"k": 2.0} and process.noise.diffusion([0.0])[0, 0] == process.diffusion([0.0])[0, 0] == 0.4

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import fpsolve as fps
@@ -36,6 +37,11 @@ def test_refuses_what_cannot_be_compared():
         fps.compare(time, fps.Estimate(1.0, unit="iteration"))
     with pytest.raises(ValueError, match="different learning rates"):
         fps.compare(fps.Estimate(1.0, unit="time", lr=0.1), fps.Estimate(1.0, unit="iteration", lr=0.2))
+    with pytest.raises(ValueError, match="'theory' belongs to batch size 10, 'paths' to 20"):
+        fps.compare(fps.Estimate(1.0, batch=10, lr=0.1), fps.Estimate(1.0, batch=20, lr=0.1), names=["theory", "paths"])
+    with pytest.raises(ValueError, match="learning rate 0.1, 'the argument lr' to 0.2"):
+        fps.compare(fps.Estimate(1.0, lr=0.1), lr=0.2)
+    fps.compare(fps.Estimate(1.0, batch=10), fps.Estimate(1.0, batch=np.int64(10)), fps.Estimate(1.0))
     for other in (fps.Estimate(1.0), fps.Estimate(1.0, unit="1/time"), fps.Estimate(1.0, unit="1/iteration", lr=0.1)):
         with pytest.raises(ValueError, match="cannot be compared"):
             fps.compare(time, other)

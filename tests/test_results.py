@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import fpsolve as fps
-from fpsolve._estimate import _with_error
+from fpsolve._estimate import _same, _with_error
 
 
 def gaussian(n=160, boundary="reflecting"):
@@ -155,6 +155,10 @@ def test_equality_looks_into_arrays():
     assert a == b
     assert a != fps.Density([1, 2, 4, np.nan], grid) and a != fps.Field([1, 2, 3, np.nan], grid)
     assert fps.Density(np.ones(4), grid, solver_info={"n": 1}) != fps.Density(np.ones(4), grid, solver_info={"n": 2})
+    first = fps.Density(np.ones(4), grid, solver_info={"r": np.float64(0.5), "n": np.int64(3), "list": [np.float32(2.0), None]})
+    assert first == fps.Density(np.ones(4), grid, solver_info={"r": 0.5, "n": 3, "list": [2.0, None]})
+    assert type(first.solver_info["r"]) is float and type(first.solver_info["list"][0]) is float
+    assert _same(np.float64(math.nan), math.nan) and _same(np.int64(1), 1.0) and not _same(1, True) and not _same(0.0, None)
 
 
 # ---- escape times ---------------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ def test_mean_plain_and_censored():
     )
     cut = escapes(times, 1.5).mean()
     assert abs(cut.value - 3.0) < 4 * cut.stderr  # false-alarm rate 6e-5
-    assert cut.assumptions[0].name == "exponential waiting times" and cut.assumptions[0].status == "unknown"
+    assert cut.assumptions[0].name == "exponential waiting times" and cut.assumptions[0].status == "held"
     assert np.minimum(times, 1.5).mean() < 1.3  # the naive mean is far off
     with pytest.raises(ValueError, match="no escape"):
         escapes([2.0, 3.0], 1.0).mean()
@@ -210,6 +214,45 @@ def test_exponential_assumption_is_tested():
     rng = np.random.default_rng(4)
     assert escapes(rng.exponential(size=2000)).rate().assumptions[0].status == "held"
     assert escapes(1 + rng.exponential(size=2000)).rate().assumptions[0].status == "failed"
+    assert escapes(1 + rng.exponential(size=2000), 2.0).rate().assumptions[0].status == "failed"
+    assert escapes(rng.exponential(size=10)).rate().assumptions[0].status == "unknown"
+    assert escapes(np.ones(30)).rate().assumptions[0].status == "unknown"
+
+
+@pytest.mark.parametrize("n, t_max", [(50, 3.0), (100, 0.4)])
+def test_departure_is_standard_normal_for_exponential_times(n, t_max):
+    """2000 repeats: mean 0 +- 1/sqrt(2000), variance 1 +- sqrt(2/2000); |z| < 4 plus the next order of 1/sqrt(n) as margin."""
+    rng = np.random.default_rng(12)
+    scores = np.array([escapes(rng.exponential(size=n), t_max)._departure() for _ in range(2000)])
+    assert abs(scores.mean()) < 4 / math.sqrt(2000) + 0.05
+    assert abs(scores.var() - 1.0) < 4 * math.sqrt(2 / 2000) + 0.05
+
+
+@pytest.mark.parametrize("n", [5, 20, 100])
+def test_mean_interval_covers_as_often_as_it_says(n):
+    """4000 repeats of exponential times: hits are binomial around 0.95; |z| < 4 has a false-alarm rate of 6e-5.
+
+    For uniform times on (0, 2), which are not exponential, the interval may cover more often, and for large n does not.
+    """
+    rng = np.random.default_rng(13)
+    sd = math.sqrt(4000 * 0.95 * 0.05)
+    hits = sum(low < 2.0 < high for low, high in (escapes(t).mean().interval for t in rng.exponential(2.0, (4000, n))))
+    assert abs(hits - 3800) < 4 * sd
+    found = [escapes(t).mean() for t in rng.uniform(0.0, 2.0, (4000, n))]
+    hits = sum(e.interval[0] < 1.0 < e.interval[1] for e in found)
+    assert hits > 3800 - 4 * sd and (n < 100 or hits < 3800 + 4 * sd)
+
+
+def test_times_of_a_process_name_the_step_bias():
+    e = escapes([1.0, 2.0, 4.0], dt=0.01, correction="bridge", batch=np.int64(20))
+    for number in (e.mean(), e.rate()):
+        assert [(a.name, a.status, a.detail) for a in number.assumptions][1:] == [
+            ("time-step bias O(dt) below the statistical error", "unknown", "repeat with dt = 0.005")
+        ]
+        assert number.batch == 20.0
+    assert "O(sqrt(dt))" in escapes([1.0, 2.0], dt=0.01).mean().assumptions[-1].name
+    assert len(escapes([1.0, 2.0], unit="iteration").mean().assumptions) == 1
+    assert "unknown" in fps.compare(e.mean()).column("assumptions")[0]
 
 
 def test_failed_trajectories_enter_nothing():
