@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _markov
+from ._committor import Transitions
 from ._discretize import Stencil, assemble, build_stencil, exit_generator
+from ._spectral import Spectral
 from .grid import Grid, Region
 from .results import Density, DensitySeries, Estimate, Field
 
@@ -32,7 +34,7 @@ _WALL_MASS = 1e-3
 _PECLET, _PECLET_MASS = 4.0, 0.01
 
 
-class FokkerPlanck:
+class FokkerPlanck(Transitions, Spectral):
     """The Fokker-Planck equation of a process on a grid, discretised as a Markov generator.
 
     Parameters
