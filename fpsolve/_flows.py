@@ -180,7 +180,7 @@ class Flows(Solver):
         one_way = np.asarray(_one_way(self.generator, mass).sum(axis=1)).ravel().max()
         return Current(values.reshape(*self.grid.shape, self.grid.dim), self.grid, outflow / self.grid.cell_volumes,
                        time=density.time, method=self.method, warnings=density.warnings,
-                       solver_info={"largest net flux / largest flux": float(np.abs(fluxes.data).max(initial=0.0) / one_way)
+                       solver_info={"largest net flux relative": float(np.abs(fluxes.data).max(initial=0.0) / one_way)
                                     if one_way > 0.0 else 0.0})  # fmt: skip
 
     def _density(self, rho: Density | None) -> Density:

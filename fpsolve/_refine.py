@@ -38,7 +38,7 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0)
 
     With values v0, v1 the error of v0 is :math:`|v_1 - v_0| / (ratio^{order} - 1)`. With a third value the order is measured,
     :math:`\log((v_2 - v_1)/(v_1 - v_0)) / \log(ratio)`; where it is within 0.3 of the expected one, the value is extrapolated and
-    its error is the difference of the two extrapolations, else the value stays and the error is the whole last step.
+    its error is the difference of the two extrapolations over ratio^order - 1, else the value stays and the error is the last step.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0)
     if not ok:
         return dataclasses.replace(fine, discretization_error=size * max(abs(first), abs(first) / gain), assumptions=kept)
     best, other = v[0] - first / gain, v[1] - second / gain
-    error = size * abs(best - other)
+    # the next order is at least one higher, so this is on the safe side
+    error = size * abs(best - other) / gain
     if not scaled:
         return dataclasses.replace(fine, value=best, discretization_error=error, assumptions=kept)
     log_value = fine.log_value + math.log(best) if best > 0.0 and fine.log_value is not None else fine.log_value

@@ -61,7 +61,7 @@ class _ShiftInvert:
         start = self._project(np.random.default_rng(0).standard_normal(n), transposed)
         operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed), dtype=float)
         try:
-            theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n - 1, max(2 * count + 1, 30)))
+            theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n - 1, 2 * count + 16), tol=1e-13)
         except ArpackError as error:
             raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
         order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
@@ -70,14 +70,16 @@ class _ShiftInvert:
 
 def leading_modes(
     generator: sp.csr_matrix, kill: Array, pi: Array | None, count: int, shape: tuple[int, ...]
-) -> tuple[Complex, Complex, Complex]:
-    """Slowest eigenvalues of a generator without the stationary one: values (k,), right and left vectors (n, k).
+) -> tuple[Complex, Complex, Complex, tuple[float, float]]:
+    """Slowest eigenvalues of a generator without the stationary one: values (k,), right and left vectors (n, k), circle.
 
     Parameters
     ----------
     generator, kill : (n, n) rates and (n,) killing rates
     pi : stationary masses, projected out, or None for a killed chain
     count : number of modes; one more where a complex pair would be cut
+
+    The circle (centre s, radius) around s holds no other modes than those found.
 
     Notes
     -----
@@ -88,23 +90,23 @@ def leading_modes(
     n = kill.size
     problem = _ShiftInvert(rates, kill, pi, shape)
     scale = float(np.abs(generator.diagonal()).max())
-    extra = min(count + 2, n - 2)
-    shift = 0.0 if pi is None else scale / n ** (2.0 / max(len(shape), 1))
-    problem.set_shift(shift)
+    # modes near the shift are found, the slowest are wanted: more than asked for, and a shift far enough to the right
+    extra = min(2 * count + 4, n - 2)
+    problem.set_shift(0.0 if pi is None else scale / n ** (2.0 / max(len(shape), 1)))
     values, right = problem.largest(extra, False)
-    slow = float(np.abs(values[:count]).max())
-    if pi is not None and not 1e-2 * slow <= shift <= 2.0 * slow:
-        problem.set_shift(max(slow, 1e-12 * scale))
-        values, right = problem.largest(extra, False)
-    keep = count
-    if keep < values.size and abs(values[keep].conj() - values[keep - 1]) < 1e-8 * abs(values[keep - 1]) and values[keep].imag != 0:
+    if pi is not None:
+        reach = float(np.abs(values[:count]).max())
+        if not 0.3 * reach <= problem.shift <= 3.0 * reach:
+            problem.set_shift(max(reach, 1e-12 * scale))
+            values, right = problem.largest(extra, False)
+    circle = problem.shift, float(np.abs(problem.shift - values).max())
+    keep = min(count, values.size)
+    if keep < values.size and _unpaired(values[:keep]):
         keep += 1
     other, left = problem.largest(extra, True)
     values, right = values[:keep], right[:, :keep]
     left = left[:, _match(values, other)]
-    gram = left.T @ right
-    left = np.linalg.solve(gram, left.T).T
-    return values, right, left
+    return values, right, np.asarray(np.linalg.solve(left.T @ right, left.T).T, np.complex128), circle
 
 
 def _match(values: Complex, other: Complex) -> list[int]:
@@ -146,6 +148,8 @@ class Spectral(Solver):
         -------
         Spectrum
             Eigenvalues in 1/time (real parts <= 0), right eigenfunctions (observables), left ones (densities), residuals.
+            `solver_info` holds centre and radius of a circle in the complex plane in which no other mode lies: a mode that
+            oscillates faster than the circle reaches may be missing.
 
         Raises
         ------
@@ -179,12 +183,11 @@ class Spectral(Solver):
         wanted = int(k) - conserved
         # a second rate is needed to see several basins
         count = max(wanted, 2)
-        values, right, left = leading_modes(self.generator, self.kill, pi, count, self.grid.shape)
+        values, right, left, circle = leading_modes(self.generator, self.kill, pi, count, self.grid.shape)
         weight = pi if pi is not None else np.full(n, 1.0 / n)
         values, right, left = _tidy(values, right, left, weight)
         notes = [*self.warnings, *_basin_note(values)]
-        keep = wanted + (1 if 0 < wanted < values.size and values[wanted - 1].imag > 0 and values[wanted].imag < 0 else 0)
-        keep += 1 if 0 < wanted < values.size and values[wanted - 1].imag < 0 and _unpaired(values[:wanted]) else 0
+        keep = wanted + (1 if 0 < wanted < values.size and _unpaired(values[:wanted]) else 0)
         values, right, left = values[:keep], right[:, :keep], left[:, :keep]
         if pi is not None:
             values = np.concatenate([[0.0], values])
@@ -194,7 +197,8 @@ class Spectral(Solver):
         residuals = np.linalg.norm(moved, axis=0) / np.linalg.norm(right, axis=0)
         shape = (values.size, *self.grid.shape)
         return Spectrum(values, right.T.reshape(shape), left.T.reshape(shape) / self.grid.cell_volumes, residuals, self.grid,
-                        method=f"{self.method}, shift and invert", warnings=tuple(notes))  # fmt: skip
+                        method=f"{self.method}, shift and invert", warnings=tuple(notes),
+                        solver_info={"centre": circle[0], "radius": circle[1]})  # fmt: skip
 
     # ---- expectations ---------------------------------------------------------------------------------------------------
 
