@@ -64,7 +64,8 @@ def slowest_mode(rates: sp.csr_matrix, kill: Array, *, rtol: float = 1e-12, max_
     (array([0.5, 0.5]), 1.0)
     """
     try:
-        nu, rate = _markov.quasi_stationary(rates, kill, rtol=rtol, max_iterations=max_iterations)
+        with np.errstate(over="ignore"):
+            nu, rate = _markov.quasi_stationary(rates, kill, rtol=rtol, max_iterations=max_iterations)
         return nu, math.log(rate)
     except FpsolveError as error:
         if "range of doubles" not in str(error):
