@@ -163,7 +163,8 @@ class Exits(Solver):
 
         Returns
         -------
-        Field in time^2 (zero outside, inf where a moment is), or Estimate if `at` is given.
+        Field in time^2 (zero outside, inf where a moment is), or Estimate if `at` is given (its unit is
+        empty: Estimates know no time^2).
 
         Raises
         ------

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate
 
 import fpsolve
@@ -247,3 +249,47 @@ def test_refusals():
         fp.committor(Region.sublevel(WELL, 0.3, containing=[-1.0]), Region.halfspace([-1.0], -1.5))
     with pytest.raises(ValueError, match="absorbing"):
         FokkerPlanck(fp.process, Grid((-2, 2, 80), boundary="absorbing")).reactive_rate(A1, B1)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0), st.sampled_from(["reflecting", "periodic"]))
+def test_committors_of_random_fields_are_probabilities(seed, log_condition, boundary):
+    """Any tensor and drift: values in [0, 1], complementary, 0 and 1 on the regions."""
+    rng = np.random.default_rng(seed)
+    t, u, v = rng.uniform(-2, 2, 3).tolist()
+    small = 10.0**-log_condition
+    turn = f"({t!r} + sin({u!r}*x + y))"
+    a, b, c = (f"cos({turn})**2 + {small!r}*sin({turn})**2", f"(1 - {small!r})*sin({turn})*cos({turn})",
+               f"sin({turn})**2 + {small!r}*cos({turn})**2")  # fmt: skip
+    noise = Noise.from_expression([[a, b], [b, c]], variables="x y")
+    process = Process.from_drift([f"{v!r}*y - x", "sin(3*x)"], noise, variables="x y")
+    fp = FokkerPlanck(process, Grid((-2, 2, 26), (-1, 1, 18), boundary=["reflecting", boundary]))
+    first, second = Region.ball([-1.1, 0.1], 0.5), Region.ball([1.0, -0.2], 0.4)
+    q, r = fp.committor(first, second), fp.committor(second, first)
+    assert np.all((q.values >= 0.0) & (q.values <= 1.0))
+    np.testing.assert_allclose(q.values + r.values, 1.0, atol=1e-10)
+    assert np.all(q.values[first.mask(fp.grid)] == 0.0)
+    assert np.all(q.values[second.mask(fp.grid)] == 1.0)
+
+
+def test_transitions_on_a_ring_with_a_current():
+    """Constant drift v on a ring of length one, p = 1: both arcs between two intervals by hand, q^- from the reversed drift."""
+    v, D, arc = 0.8, 0.25, 0.3
+    process = Process.from_drift("0.8", Noise.isotropic(D))
+    a = Region.from_expression("min(abs(x), abs(x - 1)) - 0.1", variables="x")
+    b = Region.ball([0.5], 0.1)
+
+    def flux(drift):
+        """From a (at 0) to b (at `arc`) along one arc, in the direction from a to b: constant in x, taken at the middle."""
+        k, x = drift / D, 0.5 * arc
+        q = -np.expm1(-k * x) / -np.expm1(-k * arc)
+        slope = k * np.exp(-k * x) / -np.expm1(-k * arc)
+        back = 1 - np.expm1(k * x) / np.expm1(k * arc)
+        back_slope = -k * np.exp(k * x) / np.expm1(k * arc)
+        return drift * q * back + D * (back * slope - q * back_slope)
+
+    nu = flux(v) + flux(-v)
+    for n in (60, 240):  # exponential fitting is exact for a constant drift
+        current = FokkerPlanck(process, Grid((0, 1, n), boundary="periodic")).reactive_current(a, b)
+        assert current.solver_info["flux"] == pytest.approx(nu, rel=1e-12)
+    np.testing.assert_allclose(current.at([[0.25], [0.75]])[:, 0], [flux(v), -flux(-v)], rtol=5e-3)

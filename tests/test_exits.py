@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, special
 
 import fpsolve
@@ -232,3 +234,27 @@ def test_refusals():
         fp.quasi_stationary("all")
     with pytest.raises(ValueError, match="no mass starts inside"):
         fp.exit_time_distribution(Region.halfspace([1.0], -0.5), np.where(fp.grid.centers[0] > 0, 1.0, 0.0), [1.0])
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0))
+def test_survival_of_random_fields_falls(seed, log_condition):
+    """Any tensor and drift: P(T > t) falls from one, its density is nonnegative, and the quasi-stationary decay is its tail."""
+    t, u, v = np.random.default_rng(seed).uniform(-2, 2, 3).tolist()
+    small = 10.0**-log_condition
+    turn = f"({t!r} + sin({u!r}*x + y))"
+    a, b, c = (f"cos({turn})**2 + {small!r}*sin({turn})**2", f"(1 - {small!r})*sin({turn})*cos({turn})",
+               f"sin({turn})**2 + {small!r}*cos({turn})**2")  # fmt: skip
+    noise = Noise.from_expression([[a, b], [b, c]], variables="x y")
+    process = Process.from_drift([f"{v!r}*y - x", "sin(3*x)"], noise, variables="x y")
+    fp = FokkerPlanck(process, Grid((-1.2, 1.2, 20), (-1.2, 1.2, 22)))
+    region = Region.ball([0.0, 0.0], 1.0)
+    rate, rest = fp.escape_rate(region), fp.quasi_stationary(region)
+    law = fp.exit_time_distribution(region, rest, np.linspace(0.0, 2.0, 9) / rate.value)
+    # from the quasi-stationary density the time is exponential
+    np.testing.assert_allclose(law.survival, np.exp(-rate.value * law.times), atol=1e-7)
+    np.testing.assert_allclose(law.density, rate.value * np.exp(-rate.value * law.times), rtol=1e-5)
+    start = fp.exit_time_distribution(region, [0.1, -0.2], np.geomspace(0.01, 3.0, 12))
+    assert np.all(np.diff(start.survival) <= 1e-8)
+    assert np.all(start.density >= -1e-6)
+    assert start.survival[0] <= 1.0 + 1e-8
