@@ -86,7 +86,10 @@ class Reversed:
 def _derivative(values: Array, grid: Grid, axis: int) -> Array:
     centers = grid.centers[axis]
     if grid.boundary[axis][0] == "periodic":
-        return np.asarray((np.roll(values, -1, axis) - np.roll(values, 1, axis)) / (2.0 * float(grid.widths[axis][0])))
+        length = grid.edges[axis][-1] - grid.edges[axis][0]
+        apart = np.mod(np.roll(centers, -1) - np.roll(centers, 1), length)
+        along = [-1 if k == axis else 1 for k in range(grid.dim)]
+        return np.asarray((np.roll(values, -1, axis) - np.roll(values, 1, axis)) / apart.reshape(along))
     return np.asarray(np.gradient(values, centers, axis=axis, edge_order=2 if centers.size > 2 else 1))
 
 

@@ -311,9 +311,10 @@ class Flows(Solver):
         out = 0.0
         for axis, sides in enumerate(grid.boundary):
             if sides[0] == "periodic":
-                along = force[:, axis].reshape(grid.shape)
-                size = np.abs(along).mean()
-                out = max(out, float(np.abs(along.mean(axis=axis)).mean() / size) if size > 0.0 else 0.0)
+                along, share = force[:, axis].reshape(grid.shape), grid.widths[axis] / grid.widths[axis].sum()
+                size = float(np.tensordot(np.abs(along), share, axes=(axis, 0)).mean())
+                round_trip = np.tensordot(along, share, axes=(axis, 0))
+                out = max(out, float(np.abs(round_trip).mean()) / size if size > 0.0 else 0.0)
         if d == 1:
             return out
         slope = np.empty((grid.size, d, d))  # slope[:, i, j] = d_j F_i

@@ -83,6 +83,31 @@ def test_tilted_washboard_current():
     assert errors[-1] < 1e-3
 
 
+def test_current_and_entropy_of_a_nonlinear_process():
+    """p ~ exp(-x^4/4 - y^2/2) and J = (d_y, -d_x)(rho p) with rho = 0.5 + 0.3 sin(2x): b = D grad ln p + J/p, by hand."""
+    D = tensor(4.0)
+    (a, b), (_, c) = D.tolist()
+    Phi_x, Phi_y, rho, slope = "x**3", "y", "(0.5 + 0.3*sin(2*x))", "0.6*cos(2*x)"
+    drift = [f"-({a!r}*{Phi_x} + {b!r}*{Phi_y}) - {rho}*{Phi_y}", f"-({b!r}*{Phi_x} + {c!r}*{Phi_y}) + {rho}*{Phi_x} - {slope}"]
+    process, errors = Process.from_drift(drift, Noise.constant(D), variables="x y"), []
+    for n in (40, 80, 160):
+        fp = FokkerPlanck(process, Grid((-3.2, 3.2, n), (-6.5, 6.5, n)))
+        x, y = fp.grid.points().T
+        p = np.exp(-(x**4) / 4 - y**2 / 2)
+        p /= p.sum() * fp.grid.cell_volumes[0, 0]
+        r = 0.5 + 0.3 * np.sin(2 * x)
+        ratio = np.stack([-r * y, r * x**3 - 0.6 * np.cos(2 * x)], axis=1)
+        sigma = np.sum(np.einsum("ni,ij,nj->n", ratio, la.inv(D), ratio) * p) * fp.grid.cell_volumes[0, 0]
+        current = fp.current().values.reshape(-1, 2)
+        errors.append([np.abs(current - ratio * p[:, None]).sum() / np.abs(ratio * p[:, None]).sum(),
+                       abs(fp.entropy_production().value / sigma - 1)])  # fmt: skip
+    errors = np.array(errors)
+    assert np.all(orders(errors[:, 0]) >= 1.8), errors
+    assert orders(errors[:, 0]).mean() >= 1.9, errors
+    assert orders(errors[:, 1]).mean() >= 1.8, errors
+    assert errors[-1].max() < 0.01, errors
+
+
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from(["reflecting", "periodic"]))
 def test_reversible_processes_carry_no_current(seed, boundary):
