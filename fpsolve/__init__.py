@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from fpsolve.process import SGDChain as SGDChain
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
+    from fpsolve.results import Current as Current
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
+    from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
+    from fpsolve.results import Spectrum as Spectrum
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
 
@@ -65,11 +68,14 @@ _HOME = {
     "save": "io",
     "load": "io",
     "Assumption": "results",
+    "Current": "results",
     "Density": "results",
     "DensitySeries": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
+    "ExitTimeDistribution": "results",
     "Field": "results",
+    "Spectrum": "results",
     "Table": "results",
     "Trajectories": "results",
 }
@@ -77,10 +83,12 @@ _SUBMODULES = ("io", "plotting", "potentials", "results", "theory")
 
 __all__ = [
     "Assumption",
+    "Current",
     "Density",
     "DensitySeries",
     "EscapeTimes",
     "Estimate",
+    "ExitTimeDistribution",
     "Field",
     "FokkerPlanck",
     "FpsolveError",
@@ -90,6 +98,7 @@ __all__ = [
     "Process",
     "Region",
     "SGDChain",
+    "Spectrum",
     "Table",
     "Trajectories",
     "__version__",

@@ -40,6 +40,15 @@ _DESCRIBE = {
     ("density_series", "values"): ("time x*", "1/volume", "probability density at the cell centres"),
     ("density_series", "times"): ("time", "time", "time (lr x iterations)"),
     ("field", "values"): ("x*", "{unit}", "{name}"),
+    ("current", "values"): ("x* component", "1/(time area)", "{name} at the cell centres"),
+    ("current", "divergence"): ("x*", "1/(time volume)", "divergence of the discrete current"),
+    ("spectrum", "eigenvalues"): ("mode", "1/time", "eigenvalues of the generator"),
+    ("spectrum", "right"): ("mode x*", "", "right eigenfunctions at the cell centres"),
+    ("spectrum", "left"): ("mode x*", "1/volume", "left eigenfunctions at the cell centres"),
+    ("spectrum", "residuals"): ("mode", "1/time", "norm of Q r - mu r over that of r"),
+    ("exit_time_distribution", "times"): ("time", "{unit}", "times"),
+    ("exit_time_distribution", "survival"): ("time", "", "probability that the exit is later"),
+    ("exit_time_distribution", "density"): ("time", "1/{unit}", "probability density of the exit time"),
     ("trajectories", "final"): ("trajectory component", "", "last state of every trajectory"),
     ("trajectories", "times"): ("time", "{unit}", "times of the records"),
     ("trajectories", "states"): ("time trajectory component", "", "recorded states"),
@@ -66,13 +75,14 @@ def _describe(dataset: h5py.Dataset, kind: str, name: str, obj: Any) -> None:
 
 def _attach_scales(group: h5py.Group, obj: Any) -> None:
     """Cell centres as HDF5 dimension scales, so that netCDF-4 readers find the coordinates."""
-    values, first = group["values"], group["values"].ndim - obj.grid.dim
+    values = group["values"] if "values" in group else group["right"]
+    first = values.ndim - obj.grid.dim if hasattr(obj, "times") or hasattr(obj, "right") else 0
     for axis, centers in enumerate(obj.grid.centers):
         scale = group.create_dataset(f"x{axis}", data=np.asarray(centers, dtype=np.float64))
         scale.make_scale(f"x{axis}")
         _set_text(scale, "type", "scale")
         values.dims[first + axis].attach_scale(scale)
-    if first:
+    if first and "times" in group:
         group["times"].make_scale("time")
         values.dims[0].attach_scale(group["times"])
 

@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from . import _markov
+from ._committor import Transitions
 from ._discretize import Stencil, assemble, build_stencil, exit_generator, singular_points
+from ._spectral import Spectral
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
@@ -35,7 +37,7 @@ _PECLET, _PECLET_MASS = 4.0, 0.01
 _OUTSIDE_MASS, _INSIDE_MASS = 1e-6, 0.5
 
 
-class FokkerPlanck:
+class FokkerPlanck(Transitions, Spectral):
     """The Fokker-Planck equation of a process on a grid, discretised as a Markov generator.
 
     Parameters

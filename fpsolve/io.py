@@ -259,7 +259,7 @@ def save(path: str | PathLike[str], obj: Any, *, overwrite: bool = True, record:
     ----------
     path : path
         The HDF5 file; written under a temporary name in the same folder and renamed, so that no half-written file remains.
-    obj : Estimate, Density, DensitySeries, Field, Trajectories, EscapeTimes, Table, Grid or dict
+    obj : a result (Estimate, Density, Field, Spectrum, ...), Grid or dict
     overwrite : bool
         If False, an existing file is an error.
     record : dict, optional

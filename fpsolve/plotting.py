@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve.results import Density, DensitySeries, EscapeTimes, Field, Trajectories
+from fpsolve.results import Current, Density, DensitySeries, EscapeTimes, ExitTimeDistribution, Field, Spectrum, Trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fpsolve.grid import Grid
 
-__all__ = ["plot_comparison", "plot_density", "plot_escape_times", "plot_field", "plot_trajectories"]
+__all__ = [
+    "plot_comparison",
+    "plot_current",
+    "plot_density",
+    "plot_escape_times",
+    "plot_exit_times",
+    "plot_field",
+    "plot_spectrum",
+    "plot_trajectories",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -205,6 +214,124 @@ def _survival(escapes: EscapeTimes) -> tuple[Array, Array]:
     deaths = np.bincount(inverse, weights=events, minlength=at.size)
     risk = times.size - np.concatenate([[0.0], np.cumsum(np.bincount(inverse, minlength=at.size))[:-1]])
     return np.concatenate([[0.0], at]), np.concatenate([[1.0], np.cumprod(1.0 - deaths / risk)])
+
+
+def plot_current(
+    current: Current, *, ax: "Axes | None" = None, density: float = 1.0, labels: Sequence[str] | None = None, **kwargs: Any
+) -> "Axes":
+    """Draw a current: a line in 1-D, streamlines over a colour map of the magnitude in 2-D.
+
+    Parameters
+    ----------
+    current : Current
+    ax : Axes, optional
+    density : float
+        2-D: of the streamlines.
+    labels : sequence of str, optional
+    **kwargs
+        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `plot_density`.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> grid = fps.Grid((-1.0, 1.0, 20))
+    >>> plot_current(fps.Current(np.ones((20, 1)), grid, np.zeros(20))).get_ylabel()
+    'probability current'
+    """
+    _need(current, (Current,), "plot_current")
+    grid = current.grid
+    _drawable(grid, "plot_current")
+    names = _names(labels, grid.dim)
+    ax = _axes(ax)
+    if grid.dim == 1:
+        ax.plot(grid.centers[0], current.values[:, 0], **kwargs)
+        ax.set(xlabel=names[0], ylabel=current.name)
+        return ax
+    _map(ax, grid, current.magnitude, f"|{current.name}|", kwargs)
+    if current.largest > 0.0:
+        # streamplot wants equal steps to rounding and looks at rows as y
+        x, y = (np.linspace(c[0], c[-1], max(2, min(c.size, 100))) for c in grid.centers)
+        at = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
+        ax.streamplot(x, y, at[..., 0].T, at[..., 1].T, color="white", linewidth=0.7, arrowsize=0.7, density=density)
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=grid.edges[0][[0, -1]], ylim=grid.edges[1][[0, -1]])
+    return ax
+
+
+def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the eigenvalues in the complex plane.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    ax : Axes, optional
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than a Spectrum.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> one = np.ones((1, 20))
+    >>> plot_spectrum(fps.Spectrum([0.0], one, one, [0.0], fps.Grid((-1.0, 1.0, 20)))).get_xlabel()[:2]
+    'Re'
+    """
+    _need(spectrum, (Spectrum,), "plot_spectrum")
+    ax = _axes(ax)
+    ax.plot(spectrum.eigenvalues.real, spectrum.eigenvalues.imag, **{"marker": "o", "linestyle": "", **kwargs})
+    ax.axhline(0.0, color="0.7", linewidth=0.6)
+    ax.set(xlabel=r"Re $\mu$ [1/time]", ylabel=r"Im $\mu$ [1/time]")
+    return ax
+
+
+def plot_exit_times(law: ExitTimeDistribution, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the survival probability on a logarithmic axis.
+
+    Parameters
+    ----------
+    law : ExitTimeDistribution
+    ax : Axes, optional
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than an ExitTimeDistribution.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> t = np.linspace(0.0, 1.0, 5)
+    >>> plot_exit_times(fps.ExitTimeDistribution(t, np.exp(-t), np.exp(-t), 0 * t)).get_yscale()
+    'log'
+    """
+    _need(law, (ExitTimeDistribution,), "plot_exit_times")
+    ax = _axes(ax)
+    shown = law.survival > 0.0
+    ax.plot(law.times[shown], law.survival[shown], **kwargs)
+    ax.set(yscale="log", xlabel=f"$t$ [{law.unit}]", ylabel=r"$P(\tau > t)$")
+    return ax
 
 
 def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bool = True, **kwargs: Any) -> "Axes":

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 from fpsolve._ensembles import EscapeTimes, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
+from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
 
 __all__ = [
     "Assumption",
+    "Current",
     "Density",
     "DensitySeries",
     "EscapeTimes",
     "Estimate",
+    "ExitTimeDistribution",
     "Field",
+    "Spectrum",
     "Table",
     "Trajectories",
 ]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
     {"errors", "_jit", "_interpolate", "_quadrature", "_estimate"},
     {"_kernels", "_fields"},
-    {"_ensembles"},
+    {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_code", "_elimination", "_tree"},
     {"potentials", "_transient"},
@@ -22,7 +22,9 @@ LAYERS: list[set[str]] = [
     {"process", "grid"},
     {"_codegen", "_markov", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
-    {"_passage", "_paths"},
+    {"_passage", "_paths", "_refine"},
+    {"_exits", "_flows", "_spectral"},
+    {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"report"},
     {"cli"},
@@ -31,7 +33,7 @@ LAYERS: list[set[str]] = [
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
-    {"fokker_planck", "_discretize"},
+    {"fokker_planck", "_committor", "_discretize", "_exits", "_flows", "_refine", "_spectral"},
     {"langevin", "_fused", "_passage", "_paths", "_runner", "_sgd"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
@@ -150,7 +152,7 @@ def test_kernels_import_only_numerics(path: Path) -> None:
             assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
 
 
-RESULTS = {"results", "_ensembles", "_estimate", "_fields", "_interpolate"}
+RESULTS = {"results", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))

@@ -1,0 +1,362 @@
+"""Transitions between two regions: committor, reactive current and rate (transition path theory)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from . import _interpolate, _markov
+from ._discretize import exit_generator
+from ._exits import Exits
+from ._flows import Flows, cell_currents
+from .grid import Grid, Region
+from .results import Current, Estimate, Field
+
+__all__ = ["Between", "Reversed", "Transitions", "split_kill"]
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+#: Points per cell crossed at which an edge is searched for the first region it meets.
+_SEARCH = 8
+
+
+class Between:
+    """The open set outside two regions, g = max(-g_a, -g_b); stands in for a Region."""
+
+    def __init__(self, a: Region, b: Region) -> None:
+        self.a, self.b = a, b
+
+    def g(self, x: Array) -> Array:
+        """g at points (..., d) -> (...)."""
+        return np.asarray(np.maximum(-self.a.g(x), -self.b.g(x)))
+
+    def masks(self, grid: Grid) -> tuple[Mask, Mask, Mask]:
+        """Cells of a, of b, and between; ValueError where they overlap or nothing lies between."""
+        in_a, in_b = self.a.mask(grid), self.b.mask(grid)
+        if np.any(in_a & in_b):
+            i = int(np.argmax((in_a & in_b).ravel()))
+            raise ValueError(f"the regions overlap, for example at x = {grid.points()[i].tolist()}: {self.a!r} and {self.b!r}")
+        between = ~(in_a | in_b)
+        if not between.any():
+            raise ValueError(f"no cell lies between {self.a!r} and {self.b!r} on {grid!r}; use more cells")
+        stray = between & (self.g(grid.points()) > 0.0).reshape(grid.shape)
+        if stray.any():
+            i = int(np.argmax(stray.ravel()))
+            raise ValueError(f"x = {grid.points()[i].tolist()} lies in another component of {self.a!r} or {self.b!r}; give regions "
+                             "without `containing`, or intersect them with a half-space")  # fmt: skip
+        return in_a, in_b, between
+
+    def __repr__(self) -> str:
+        return f"outside {self.a!r} and {self.b!r}"
+
+
+class Reversed:
+    """The time reversal of a stationary process: the same D, drift -b + 2 D grad ln p + 2 div D, as a process for the solver."""
+
+    def __init__(self, process: Any, grid: Grid, log_density: Array) -> None:
+        self.process, self.grid, self.dim = process, grid, process.dim
+        self._slope = [_derivative(log_density.reshape(grid.shape), grid, axis) for axis in range(grid.dim)]
+
+    def diffusion(self, x: Array) -> Array:
+        """As the process."""
+        return np.asarray(self.process.diffusion(x))
+
+    def divergence(self, x: Array) -> Array:
+        """As the process."""
+        return np.asarray(self.process.divergence(x))
+
+    def drift(self, x: Array) -> Array:
+        """Ito drift of the reversed paths; grad ln p by interpolation between the cell centres."""
+        slope = np.stack([_interpolate.multilinear(self.grid, s, x, outside=0.0) for s in self._slope], axis=-1)
+        pushed = np.einsum("...ij,...j->...i", self.diffusion(x), slope)
+        return np.asarray(2.0 * (pushed + self.divergence(x)) - self.process.drift(x))
+
+    def log_density(self, x: Array) -> None:
+        """Not known in closed form."""
+
+    def __repr__(self) -> str:
+        return f"time reversal of {self.process!r}"
+
+
+def _derivative(values: Array, grid: Grid, axis: int) -> Array:
+    centers = grid.centers[axis]
+    if grid.boundary[axis][0] == "periodic":
+        length = grid.edges[axis][-1] - grid.edges[axis][0]
+        apart = np.mod(np.roll(centers, -1) - np.roll(centers, 1), length)
+        along = [-1 if k == axis else 1 for k in range(grid.dim)]
+        return np.asarray((np.roll(values, -1, axis) - np.roll(values, 1, axis)) / apart.reshape(along))
+    return np.asarray(np.gradient(values, centers, axis=axis, edge_order=2 if centers.size > 2 else 1))
+
+
+def split_kill(solver: Any, between: Between, masks: tuple[Mask, Mask, Mask], kill: Array) -> tuple[Array, Array]:
+    """Rates (n,) of entering a and b: the exit rates of every cell, shared by where its edges end.
+
+    Cells whose edges reach one region only, all but those at a corner between the two, are exact. In a mixed cell the rates
+    w/s B(-z) of the cut edges (Scharfetter-Gummel) share the total; absorbing sides take their part.
+    """
+    st, grid = solver._stencil, solver.grid
+    in_a, in_b, inside = masks
+    rates_a, rates_b = np.zeros(grid.size), np.zeros(grid.size)
+    cells = np.flatnonzero(inside.ravel() & (kill > 0.0))
+    if cells.size == 0:
+        return rates_a, rates_b
+    arms, weights = _arms(st, cells)
+    steps = _SEARCH * int(np.abs(arms).max(initial=1))
+    length, absorbed = _to_wall(st, grid, cells, arms)
+    points, step = grid.points()[cells][:, None, :], arms * st.spacing[cells][:, None, :]
+    scale_a, scale_b = (1e-9 * np.abs(r.g(grid.points()[cells]))[:, None] for r in (between.a, between.b))
+    nearest_a = _nearer(in_a, in_b, grid).ravel()[cells][:, None]
+    end, hit_a = np.full(length.shape, np.inf), np.zeros(length.shape, bool)
+    for k in range(1, steps + 1):
+        t = length * k / steps
+        at = points + t[:, :, None] * step
+        a, b = between.a.g(at) <= scale_a, between.b.g(at) <= scale_b
+        new = (a | b) & np.isinf(end)
+        # where both are met at once (one potential, two basins) the component decides
+        hit_a = np.where(new, np.where(a & b, nearest_a, a), hit_a)
+        end = np.where(new, t, end)
+    hit = np.isfinite(end)
+    reached = np.where(hit, end, length)
+    share = np.where(hit | absorbed, weights / reached * _bias(solver, cells, points, step * reached[:, :, None]), 0.0)
+    to_a, to_b = np.sum(share * (hit & hit_a), axis=1), np.sum(share * (hit & ~hit_a), axis=1)
+    total = share.sum(axis=1)
+    lost = total <= 0.0
+    to_a, to_b = np.where(lost, nearest_a[:, 0], to_a), np.where(lost, ~nearest_a[:, 0], to_b)
+    total = np.where(lost, 1.0, total)
+    rates_a[cells], rates_b[cells] = kill[cells] * to_a / total, kill[cells] * to_b / total
+    return rates_a, rates_b
+
+
+def _arms(st: Any, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
+    """Integer offsets (m, 2 K + 2 d, d) of the edges of cells, both ways, then the axes, and their weights."""
+    d, m = st.spacing.shape[1], cells.size
+    axes = np.broadcast_to(np.eye(d, dtype=np.int64), (m, d, d))
+    plus = np.concatenate([st.offsets[cells], axes], axis=1)
+    # an upwind rest leaves along the axes
+    rest = np.abs(st.rest[cells]) / st.spacing[cells]
+    forth = np.concatenate([st.weights[cells], np.where(st.rest[cells] > 0.0, rest, 0.0)], axis=1)
+    back = np.concatenate([st.weights[cells], np.where(st.rest[cells] < 0.0, rest, 0.0)], axis=1)
+    return np.concatenate([plus, -plus], axis=1), np.concatenate([forth, back], axis=1)
+
+
+def _to_wall(st: Any, grid: Grid, cells: NDArray[np.int64], arms: NDArray[np.int64]) -> tuple[Array, Mask]:
+    """Fraction of every arm up to the wall (1 where it stays inside) and whether that wall absorbs."""
+    start = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :]
+    length, absorbed = np.ones(arms.shape[:2]), np.zeros(arms.shape[:2], bool)
+    for axis, n in enumerate(grid.shape):
+        if grid.boundary[axis][0] == "periodic":
+            continue
+        end = start[..., axis] + arms[..., axis]
+        steps = np.maximum(np.abs(arms[..., axis]), 1)
+        for side, beyond, room in ((0, end < 0, start[..., axis] + 0.5), (1, end >= n, n - start[..., axis] - 0.5)):
+            there = np.where(beyond, room / steps, 2.0)
+            absorbed = np.where(there < length, grid.boundary[axis][side] == "absorbing", absorbed)
+            length = np.minimum(length, there)
+    return length, absorbed
+
+
+def _nearer(in_a: Mask, in_b: Mask, grid: Grid) -> Mask:
+    """Cells that lie nearer to a than to b."""
+    from scipy import ndimage
+
+    spacing = [float(w.mean()) for w in grid.widths]
+    far_a = ndimage.distance_transform_edt(~in_a, sampling=spacing)
+    return np.asarray(far_a <= ndimage.distance_transform_edt(~in_b, sampling=spacing))
+
+
+def _bias(solver: Any, cells: NDArray[np.int64], origin: Array, step: Array) -> Array:
+    """B(-z) of edges (m, arms) with z = ln p(end)/p(start), from the potential or from D^-1 (b - div D) at the cell."""
+    if solver._stencil.use_phi:
+        ends = solver._phi_at((origin + step).reshape(-1, solver.grid.dim)).reshape(step.shape[:2])
+        z = solver._stencil.phi[cells][:, None] - ends
+    else:
+        x = origin[:, 0, :]
+        drift = np.asarray(solver.process.drift(x)) - np.asarray(solver.process.divergence(x))
+        force = np.einsum("nij,nj->ni", np.linalg.pinv(np.asarray(solver.process.diffusion(x))), drift)
+        z = np.einsum("nki,ni->nk", step, force)
+    z = np.clip(z, -700.0, 700.0)
+    small = np.abs(z) < 1e-8
+    return np.asarray(np.where(small, 1.0 + 0.5 * z, -z / np.expm1(-np.where(small, 1.0, z))))
+
+
+class Transitions(Exits, Flows):
+    """Questions about transitions from one region to another; a part of `FokkerPlanck`."""
+
+    def _hitting(self, a: Region, b: Region) -> tuple[tuple[Mask, Mask, Mask], Array]:
+        """Masks, and ln of the probability of hitting b before a, (grid.shape), 0 on b and -inf on a."""
+        for name, region in (("a", a), ("b", b)):
+            if not isinstance(region, Region):
+                raise TypeError(f"{name} must be a Region, got {type(region).__name__}: {region!r}")
+        between = Between(a, b)
+        masks = between.masks(self.grid)
+        in_a, in_b, inside = masks
+        stand_in: Any = between
+        rates, kill = exit_generator(self._stencil, self.generator, self.grid, stand_in, inside, self._phi_at)
+        _, to_b = split_kill(self, between, masks, kill)
+        if not np.any(to_b > 0.0):
+            raise ValueError(f"no edge between the regions reaches {b!r}; use more cells")
+        with np.errstate(divide="ignore"):
+            logs = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=to_b, log=True)
+        logs = np.minimum(logs.reshape(self.grid.shape), 0.0)
+        return masks, np.where(in_b, 0.0, np.where(in_a, -np.inf, logs))
+
+    def committor(self, a: Region, b: Region) -> Field:
+        r"""Committor q(x) = P_x(reach b before a): 0 on a, 1 on b.
+
+        Solves b . grad q + D : hess q = 0 between the regions, whose surfaces are resolved inside the cells.
+        Paths that end at an absorbing side reach neither.
+
+        Parameters
+        ----------
+        a, b : Region
+            Disjoint open sets. Of a region that is left, give two parts of what lies outside to split its exits.
+
+        Returns
+        -------
+        Field
+            Values in [0, 1] with small relative errors however small they are; committor(b, a) does the same for 1 - q.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a region is none, contains no cell centre, both overlap, or nothing lies between.
+
+        Notes
+        -----
+        W. E and E. Vanden-Eijnden, J. Stat. Phys. 123, 503 (2006). Elimination without subtractions. A cell whose edges meet both
+        regions shares its rates in proportion to those of the cut edges.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process, Region
+        >>> process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+        >>> fp = FokkerPlanck(process, Grid((-2, 2, 80)))
+        >>> q = fp.committor(Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0))
+        >>> q.at([[-1.5], [0.0], [0.5], [1.5]])
+        array([0.  , 0.5 , 0.75, 1.  ])
+        """
+        _, logs = self._hitting(a, b)
+        return Field(
+            np.exp(logs), self.grid, name="committor", warnings=self.warnings, method=f"{self.method}, from {a!r} to {b!r}"
+        )
+
+    def _backward_committor(self, a: Region, b: Region, log_pi: Array) -> Array:
+        """Probability (grid.shape) that the stationary path was last in a, not in b."""
+        one_way = self.grid.dim == 1 and self.grid.boundary[0][0] != "periodic"
+        if self._stencil.use_phi or one_way:
+            return np.exp(self._hitting(b, a)[1])
+        log_density = log_pi.reshape(self.grid.shape) - np.log(self.grid.cell_volumes)
+        back = self._on(self.grid, Reversed(self.process, self.grid, log_density))
+        return np.asarray(np.exp(back._hitting(b, a)[1]))
+
+    def _reactive(self, a: Region, b: Region) -> tuple[Array, Array, Array, sp.coo_matrix, float]:
+        """q+, q- (n,), ln pi (n,), net reactive fluxes over exp(scale) on edges, scale."""
+        if np.any(self.kill > 0.0):
+            raise ValueError("with absorbing sides there is no stationary flow of transitions; make the sides reflecting")
+        log_pi = _markov.stationary(self.generator, shape=self.grid.shape, log=True)
+        forth = np.exp(self._hitting(a, b)[1]).ravel()
+        back = self._backward_committor(a, b, log_pi).ravel()
+        edges = (self.generator - sp.diags(self.generator.diagonal())).tocoo()
+        seen = (edges.data > 0.0) & (back[edges.row] > 0.0) & (forth[edges.col] > 0.0)
+        row, col = edges.row[seen], edges.col[seen]
+        logs = log_pi[row] + np.log(edges.data[seen]) + np.log(back[row]) + np.log(forth[col])
+        scale = float(logs.max()) if logs.size else 0.0
+        flow = sp.csr_matrix((np.exp(logs - scale), (row, col)), shape=edges.shape)
+        return forth, back, log_pi, (flow - flow.T).tocoo(), scale
+
+    def _log_flux(self, a: Region, b: Region) -> tuple[float, float]:
+        """ln of the transitions per time and of the fraction of time spent having been last in a."""
+        forth, back, log_pi, net, scale = self._reactive(a, b)
+        crossing = (forth[net.row] < 0.5) & (forth[net.col] >= 0.5)
+        total = float(net.data[crossing].sum())
+        if not total > 0.0:
+            raise ValueError(f"no transitions from {a!r} to {b!r} are resolved on {self.grid!r}; use more cells")
+        with np.errstate(divide="ignore"):
+            logs = log_pi + np.log(back)
+        top = float(logs.max())
+        return scale + math.log(total), top + math.log(float(np.exp(logs - top).sum()))
+
+    def reactive_rate(self, a: Region, b: Region) -> Estimate:
+        r"""Rate of transitions from a to b: their number per time over the fraction of time in which a was visited last.
+
+        .. math:: k_{ab} = \nu / \rho_a, \quad \nu = \int_S J_{ab} \cdot n\, dS, \quad \rho_a = \int q^-(x)\, p(x)\, dx
+
+        Parameters
+        ----------
+        a, b : Region
+
+        Returns
+        -------
+        Estimate
+            In 1/time with the error found on half as many cells per axis; `log_value` holds beyond the range of doubles. For two
+            metastable regions it tends to Kramers' rate of committed crossings.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `committor`; with absorbing sides.
+
+        Notes
+        -----
+        The flux nu through the surface q = 1/2. W. E and E. Vanden-Eijnden, J. Stat. Phys. 123, 503 (2006), section 4.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process, Region
+        >>> process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+        >>> fp = FokkerPlanck(process, Grid((-2, 2, 80)))
+        >>> fp.reactive_rate(Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0)).value    # (1/16)/(1/2)
+        0.125
+        """
+
+        def log_rate(fp: Any) -> float:
+            flux, share = fp._log_flux(a, b)
+            return float(flux - share)
+
+        return self._two_grids(log_rate, "1/time", f"transitions from {a!r} to {b!r}", log=True)
+
+    def reactive_current(self, a: Region, b: Region) -> Current:
+        r"""Current of the paths that come from a and reach b before they return, J_ab = q q^- J + p D (q^- grad q - q grad q^-).
+
+        Parameters
+        ----------
+        a, b : Region
+
+        Returns
+        -------
+        Current
+            Components at the cell centres, zero inside the regions; second order but for the cells that a surface cuts.
+            `solver_info` holds the flux from a to b in transitions per time, with its logarithm.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `reactive_rate`.
+
+        Notes
+        -----
+        P. Metzner, C. Schuette, E. Vanden-Eijnden, Multiscale Model. Simul. 7, 1192 (2009): the net of
+        pi_i q^-_i Q_ij q^+_j. Where the process is not reversible, q^- is the committor of the time-reversed process.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process, Region
+        >>> process = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
+        >>> fp = FokkerPlanck(process, Grid((-2, 2, 80)))
+        >>> current = fp.reactive_current(Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0))
+        >>> float(current.at([0.0])[0])                          # D p q' = (1/2)(1/4)(1/2)
+        0.0625
+        """
+        _, _, _, net, scale = self._reactive(a, b)
+        fluxes = (net * math.exp(scale) if scale > -745.0 else net * 0.0).tocsr()
+        values = cell_currents(self.grid, fluxes).reshape(*self.grid.shape, self.grid.dim)
+        outflow = np.asarray(fluxes.sum(axis=1)).reshape(self.grid.shape) / self.grid.cell_volumes
+        log_flux, log_share = self._log_flux(a, b)
+        info = {"flux": math.exp(log_flux) if log_flux > -745.0 else 0.0, "log flux": log_flux, "share of a": math.exp(log_share)}
+        return Current(values, self.grid, outflow, name="reactive current", warnings=self.warnings, solver_info=info,
+                       method=f"{self.method}, from {a!r} to {b!r}")  # fmt: skip

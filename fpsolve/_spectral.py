@@ -1,0 +1,347 @@
+"""Eigenvalues and eigenfunctions of the generator, and expectations of observables forward and backward in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
+
+from . import _generator as gen
+from . import _markov
+from ._elimination import engine
+from ._refine import Solver
+from ._transient import backward_evolve
+from .errors import FpsolveError
+from .grid import Grid
+from .results import Field, Spectrum
+
+__all__ = ["Spectral", "leading_modes"]
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+#: Ratio of the two slowest nonzero rates below which the null space counts as nearly degenerate.
+_BASINS = 1e-5
+
+
+class _ShiftInvert:
+    """(s - G)^{-1} with the stationary mode projected out, and its transpose, from one factor without subtractions."""
+
+    def __init__(self, rates: sp.csr_matrix, kill: Array, pi: Array | None, shape: tuple[int, ...]) -> None:
+        self.rates, self.kill, self.pi, self.shape = rates, kill, pi, shape
+        self.core: Any = None
+        self.shift = -1.0
+
+    def set_shift(self, shift: float) -> None:
+        loss = self.kill + shift
+        if self.core is None:
+            self.core = engine(self.rates, loss, lambda: gen.coordinates(self.rates, self.shape))
+        else:
+            self.core.refactor(loss)
+        self.shift = shift
+
+    def _project(self, x: Array, transposed: bool) -> Array:
+        if self.pi is None:
+            return x
+        return x - self.pi * x.sum() if transposed else x - self.pi @ x
+
+    def apply(self, x: Array, transposed: bool) -> Array:
+        out = self.core.plain_solve(np.ascontiguousarray(self._project(np.ravel(x), transposed)), transposed)
+        if out is None:
+            raise FpsolveError(f"the resolvent at {self.shift:g} left the range of doubles; scale the rates")
+        return self._project(out, transposed)
+
+    def largest(self, count: int, transposed: bool) -> tuple[Complex, Complex]:
+        n = self.kill.size
+        start = self._project(np.random.default_rng(0).standard_normal(n), transposed)
+        operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed), dtype=float)
+        try:
+            theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n - 1, 2 * count + 16), tol=1e-13)
+        except ArpackError as error:
+            raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
+        return self.shift - 1.0 / theta[order], vectors[:, order]
+
+
+def leading_modes(
+    generator: sp.csr_matrix, kill: Array, pi: Array | None, count: int, shape: tuple[int, ...]
+) -> tuple[Complex, Complex, Complex, tuple[float, float]]:
+    """Slowest eigenvalues of a generator without the stationary one: values (k,), right and left vectors (n, k), circle.
+
+    Parameters
+    ----------
+    generator, kill : (n, n) rates and (n,) killing rates
+    pi : stationary masses, projected out, or None for a killed chain
+    count : number of modes; one more where a complex pair would be cut
+
+    The circle (centre s, radius) around s holds no other modes than those found.
+
+    Notes
+    -----
+    Normalised to l_j . r_k = delta_jk. ARPACK (R. Lehoucq, D. Sorensen, C. Yang 1998) on (s - G)^{-1}; s is near the slowest rates:
+    a first run finds them.
+    """
+    rates = gen.clean_rates(generator)
+    n = kill.size
+    problem = _ShiftInvert(rates, kill, pi, shape)
+    scale = float(np.abs(generator.diagonal()).max())
+    # modes near the shift are found, the slowest are wanted: more than asked for, and a shift far enough to the right
+    extra = min(2 * count + 4, n - 2)
+    problem.set_shift(0.0 if pi is None else scale / n ** (2.0 / max(len(shape), 1)))
+    values, right = problem.largest(extra, False)
+    if pi is not None:
+        reach = float(np.abs(values[:count]).max())
+        if not 0.3 * reach <= problem.shift <= 3.0 * reach:
+            problem.set_shift(max(reach, 1e-12 * scale))
+            values, right = problem.largest(extra, False)
+    circle = problem.shift, float(np.abs(problem.shift - values).max())
+    keep = min(count, values.size)
+    if keep < values.size and _unpaired(values[:keep]):
+        keep += 1
+    other, left = problem.largest(extra, True)
+    values, right = values[:keep], right[:, :keep]
+    left = left[:, _match(values, other)]
+    return values, right, np.asarray(np.linalg.solve(left.T @ right, left.T).T, np.complex128), circle
+
+
+def _match(values: Complex, other: Complex) -> list[int]:
+    """For every value the index of its partner in another list, each used once."""
+    free, out = list(range(other.size)), []
+    for v in values:
+        best = min(free, key=lambda j: abs(other[j] - v))
+        free.remove(best)
+        out.append(best)
+    return out
+
+
+def _tidy(values: Complex, right: Complex, left: Complex, weight: Array) -> tuple[Complex, Complex, Complex]:
+    """Real parts where the imaginary ones are rounding, unit weighted norm of the right functions, largest entry positive."""
+    real = np.abs(values.imag) < 1e-9 * np.maximum(np.abs(values), 1e-300)
+    values = np.asarray(np.where(real, values.real, values), np.complex128)
+    for k in range(values.size):
+        at = int(np.argmax(np.abs(right[:, k]) * np.sqrt(weight)))
+        factor = np.abs(right[at, k]) / right[at, k] / np.sqrt(np.sum(weight * np.abs(right[:, k]) ** 2))
+        right[:, k] *= factor
+        left[:, k] /= factor
+        if real[k]:
+            right[:, k], left[:, k] = right[:, k].real, left[:, k].real
+    return values, right, left
+
+
+class Spectral(Solver):
+    """Eigenfunctions and expectations; a part of `FokkerPlanck`."""
+
+    def spectrum(self, k: int) -> Spectrum:
+        r"""The k slowest modes of the generator: L r = mu r and its adjoint.
+
+        Parameters
+        ----------
+        k : int
+            Number of modes, the stationary one (mu = 0) included where mass is conserved; a complex pair is not cut.
+
+        Returns
+        -------
+        Spectrum
+            Eigenvalues in 1/time (real parts <= 0), right eigenfunctions (observables), left ones (densities), residuals.
+            `solver_info` holds centre and radius of a circle in the complex plane in which no other mode lies: a mode that
+            oscillates faster than the circle reaches may be missing.
+
+        Raises
+        ------
+        ValueError
+            If k is not between 1 and a quarter of the cells, or the cells fall into classes that never reach each other.
+        FpsolveError
+            If the iteration does not converge.
+
+        Warns
+        -----
+        In `warnings` of the result: a slowest rate far below the next means several basins. Then differences
+        between basins decay at a rate that rounding limits here; `escape_rate` and `quasi_stationary` of one basin
+        keep their digits.
+
+        Notes
+        -----
+        ARPACK on the inverse of s - Q, factorised without subtractions; the stationary mode is exact and projected out.
+        Eigenvalues are of second order in the cell width. H. Risken, The Fokker-Planck Equation, chapters 5 and 6.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process
+        >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+        >>> FokkerPlanck(process, Grid((-7, 7, 400))).spectrum(4).rates.round(2)
+        array([0., 1., 2., 3.])
+        """
+        n, conserved = self.grid.size, not np.any(self.kill > 0.0)
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= max(1, n // 4):
+            raise ValueError(f"k must be an integer from 1 to {max(1, n // 4)} (a quarter of the cells), got {k!r}")
+        pi = _markov.stationary(self.generator, shape=self.grid.shape) if conserved else None
+        wanted = int(k) - conserved
+        # a second rate is needed to see several basins
+        count = max(wanted, 2)
+        values, right, left, circle = leading_modes(self.generator, self.kill, pi, count, self.grid.shape)
+        weight = pi if pi is not None else np.full(n, 1.0 / n)
+        values, right, left = _tidy(values, right, left, weight)
+        notes = [*self.warnings, *_basin_note(values)]
+        keep = wanted + (1 if 0 < wanted < values.size and _unpaired(values[:wanted]) else 0)
+        values, right, left = values[:keep], right[:, :keep], left[:, :keep]
+        if pi is not None:
+            values = np.concatenate([[0.0], values])
+            right = np.column_stack([np.ones(n), right])
+            left = np.column_stack([pi.astype(np.complex128), left])
+        moved = self.generator @ right - right * values
+        residuals = np.linalg.norm(moved, axis=0) / np.linalg.norm(right, axis=0)
+        shape = (values.size, *self.grid.shape)
+        return Spectrum(values, right.T.reshape(shape), left.T.reshape(shape) / self.grid.cell_volumes, residuals, self.grid,
+                        method=f"{self.method}, shift and invert", warnings=tuple(notes),
+                        solver_info={"centre": circle[0], "radius": circle[1]})  # fmt: skip
+
+    # ---- expectations ---------------------------------------------------------------------------------------------------
+
+    def expectation(self, f: Any, t: float | Sequence[float], rho0: Any, *, rtol: float = 1e-8) -> Any:
+        """Expectation E[f(X_t)] of an observable from an initial density, by the forward equation.
+
+        Parameters
+        ----------
+        f : callable, Field, or array of grid.shape
+            The observable; a callable gets points (n, d) and returns n values.
+        t : float or increasing sequence of floats
+        rho0 : as in `evolve`
+        rtol : float
+            Error of the time integration relative to the mass.
+
+        Returns
+        -------
+        Estimate for a number `t`, tuple of Estimates for a sequence; paths that ended at absorbing sides count zero. The error is
+        the one from half as many cells per axis.
+
+        Raises
+        ------
+        ValueError
+            As `evolve`, or if `f` has the wrong shape or is not finite.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process
+        >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+        >>> fp = FokkerPlanck(process, Grid((-8, 8, 400)))
+        >>> fp.expectation(lambda x: x[:, 0], 1.0, ("gaussian", [2.0], [[0.25]])).value       # 2 exp(-1)
+        0.736
+        """
+        times = tuple(float(v) for v in np.atleast_1d(np.asarray(t, float)))
+        observable = _Observable(f, self.grid)
+        start = _Start(rho0, self.grid)
+
+        def values(fp: Any) -> list[float]:
+            series = fp.evolve(start.on(fp.grid), times, rtol=rtol)
+            weight = observable.on(fp.grid)
+            return [float(np.sum(weight * p.cell_mass)) for p in series]
+
+        fine, coarse = values(self), values(self._half)
+        numbers = {id(self): fine, id(self._half): coarse}
+        out = tuple(self._two_grids(lambda fp, i=i: numbers[id(fp)][i], "", f"expectation at t = {time:g}")  # type: ignore[misc]
+                    for i, time in enumerate(times))  # fmt: skip
+        return out if np.ndim(t) else out[0]
+
+    def backward(self, f: Any, t: float, *, rtol: float = 1e-8) -> Field:
+        """Expectation u(x) = E_x[f(X_t)] as a function of the start, by the backward equation du/dt = b . grad u + D : hess u.
+
+        Parameters
+        ----------
+        f : callable, Field, or array of grid.shape
+            The observable; a callable gets points (n, d) and returns n values.
+        t : float
+            Time >= 0.
+        rtol : float
+            Mean error of the time integration over the cells relative to the mean of |f|.
+
+        Returns
+        -------
+        Field; paths that ended at absorbing sides count zero.
+
+        Raises
+        ------
+        ValueError
+            If t is negative or not finite, or `f` has the wrong shape or is not finite.
+        FpsolveError
+            If the tolerance cannot be met.
+
+        Examples
+        --------
+        >>> from fpsolve import FokkerPlanck, Grid, Noise, Potential, Process
+        >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
+        >>> u = FokkerPlanck(process, Grid((-8, 8, 400))).backward(lambda x: x[:, 0]**2, 0.5)
+        >>> float(u.at([1.0]))                                  # exp(-1) + 1 - exp(-1)
+        1.000
+        """
+        if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not (math.isfinite(t) and t >= 0.0):
+            raise ValueError(f"t must be a finite time >= 0, got {t!r}")
+        if not 0.0 < rtol < 1.0:
+            raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
+        start = _Observable(f, self.grid).on(self.grid).ravel()
+        values, info = backward_evolve(self.generator, self.kill, start, float(t), rtol=rtol, shape=self.grid.shape)
+        return Field(values.reshape(self.grid.shape), self.grid, name=f"expectation after t = {float(t):g}", warnings=self.warnings,
+                     method=f"{self.method}, backward, rtol {rtol:g}", solver_info=info)  # fmt: skip
+
+
+def _unpaired(values: Complex) -> bool:
+    """Whether the last of the values lacks its complex conjugate among the others."""
+    last = values[-1]
+    return bool(last.imag != 0.0 and not np.any(np.abs(values[:-1] - last.conj()) < 1e-8 * abs(last)))
+
+
+def _basin_note(values: Complex) -> list[str]:
+    slow = np.sort(np.abs(values))
+    if slow.size > 1 and slow[0] < _BASINS * slow[1]:
+        return [
+            f"nearly degenerate null space (rates {slow[0]:.3g} and {slow[1]:.3g}), several basins: ask for the "
+            "quasi-stationary density and the escape rate of one of them"
+        ]
+    return []
+
+
+class _Observable:
+    """A function on any grid: of a callable its values, of values on one grid their interpolation."""
+
+    def __init__(self, f: Any, grid: Grid) -> None:
+        if isinstance(f, Field):
+            if f.grid != grid:
+                raise ValueError(f"f lives on {f.grid!r}, the solver on {grid!r}; pass f.at as a callable to interpolate")
+            f = f.values
+        self.f: Callable[[Array], Any]
+        self.grid, self.values = grid, None if callable(f) else np.asarray(f, float)
+        if self.values is not None and self.values.shape != grid.shape:
+            raise ValueError(f"f must be callable or have the shape {grid.shape} of the grid, got {self.values.shape}")
+        self.f = f if callable(f) else Field(np.asarray(f, float), grid).at
+
+    def on(self, grid: Grid) -> Array:
+        """Values of grid.shape."""
+        points = grid.points()
+        out = self.values if self.values is not None and grid == self.grid else np.asarray(self.f(points), float)
+        if out is not self.values and out.shape != (grid.size,):
+            raise ValueError(f"f must return {grid.size} values for points of shape {points.shape}, got shape {out.shape}")
+        bad = ~np.isfinite(out.ravel())
+        if bad.any():
+            raise ValueError(f"f is not finite at x = {points[int(np.argmax(bad))].tolist()}")
+        return out.reshape(grid.shape)
+
+
+class _Start:
+    """An initial density on any grid: values on one grid are interpolated on another, with their mass."""
+
+    def __init__(self, rho0: Any, grid: Grid) -> None:
+        self.rho0, self.grid = rho0, grid
+
+    def on(self, grid: Grid) -> Any:
+        if grid == self.grid or callable(self.rho0) or isinstance(self.rho0, tuple):
+            return self.rho0
+        values = getattr(self.rho0, "values", self.rho0)
+        fine = np.asarray(values, float)
+        out = np.maximum(Field(fine, self.grid).at(grid.points()).reshape(grid.shape), 0.0)
+        mass = float((fine * self.grid.cell_volumes).sum())
+        total = float((out * grid.cell_volumes).sum())
+        return out * (mass / total) if total > 0.0 else out
