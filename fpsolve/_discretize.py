@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from . import _balance as balance
 from ._kernels import stencil
 from .grid import Grid, Region
 from .noise import check_tensor
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 
 _SIDES = {"reflecting": 0, "absorbing": 1, "periodic": 2}
 _EXIT, _NO_FLUX = -1, -2
+#: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
+_DEFECT = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,8 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
     check_tensor(diffusion, points)
 
 
-def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
+def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, balanced: Array | None = None) -> Stencil:
+    """Weights and drift of every cell; with `local` the balanced drift g is `balanced` or the closure, and not improved."""
     points, d, n = grid.points(), grid.dim, grid.size
     diffusion = _finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
     _check_diffusion(diffusion, points)
@@ -96,13 +100,31 @@ def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
     else:
         slope, free_slope = np.empty((2, n, d, d))
         stencil.slopes(drift, spacing, shape, sides, slope)
-        stencil.fit_gradient(diffusion, drift, slope, gradient)
+        if balanced is None:
+            stencil.fit_gradient(diffusion, drift, slope, gradient)
+        else:
+            gradient = balanced
         stencil.edge_drift(drift, gradient, spacing, offsets, weights, free, rest)
+        if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+            _improve(process, grid, cap, (drift, gradient, spacing, offsets, weights, free, rest))
         stencil.slopes(gradient, spacing, shape, sides, slope)
         stencil.slopes(free, spacing, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
     return Stencil(shape, sides, spacing, offsets, weights, gradient, free, slope, free_slope, midpoint, rest, phi, clipped, by_cap,
                    _drift_exponent(diffusion, drift, spacing, offsets, weights))  # fmt: skip
+
+
+def _improve(process: Any, grid: Grid, cap: int, arrays: tuple[NDArray[Any], ...]) -> None:
+    """Replace the closure's g by one from a stationary density, in the cells where this leaves no more drift without an edge."""
+    drift, gradient, spacing, offsets, weights, free, rest = arrays
+    better = balance.solved_gradient(grid, lambda small, g: assemble(build_stencil(process, small, cap, local=True, balanced=g))[0])
+    if better is None:
+        return
+    new_free, new_rest = np.zeros((2, *drift.shape))
+    stencil.edge_drift(drift, better, spacing, offsets, weights, new_free, new_rest)
+    use = np.abs(new_rest / spacing).sum(axis=1) <= np.abs(rest / spacing).sum(axis=1)
+    for old, new in ((gradient, better), (free, new_free), (rest, new_rest)):
+        old[use] = new[use]
 
 
 def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:

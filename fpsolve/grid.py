@@ -163,7 +163,12 @@ class Grid:
         >>> Grid((0.0, 1.0, 10)).coarsen().shape
         (5,)
         """
-        return Grid(*((lo, hi, max(2, n // 2)) for lo, hi, n in self._axes), boundary=self._boundary_argument())
+        return self._resized(tuple(max(2, n // 2) for n in self.shape))
+
+    def _resized(self, shape: tuple[int, ...], boundary: list[Any] | None = None) -> Grid:
+        """The same box with another number of cells, and other sides if given."""
+        axes = ((lo, hi, m) for (lo, hi, _), m in zip(self._axes, shape, strict=True))
+        return Grid(*axes, boundary=self._boundary_argument() if boundary is None else boundary)
 
     def _boundary_argument(self) -> list[Any]:
         return [low if low == high else (low, high) for low, high in self._boundary]

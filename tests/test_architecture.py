@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"noise"},
     {"process", "grid"},
     {"_codegen", "_markov", "io", "plotting", "_detailed_balance", "_covariance"},
+    {"_balance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
     {"_passage", "_paths"},
     {"fokker_planck", "langevin", "theory", "_show"},
@@ -31,7 +32,7 @@ LAYERS: list[set[str]] = [
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
-    {"fokker_planck", "_discretize"},
+    {"fokker_planck", "_discretize", "_balance"},
     {"langevin", "_fused", "_passage", "_paths", "_runner", "_sgd"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
