@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields"},
     {"_ensembles"},
     {"results", "expressions", "_generator"},
-    {"_code", "_elimination", "_tree"},
+    {"_code", "_elimination", "_mapping", "_tree"},
     {"potentials", "_transient"},
     {"noise"},
     {"process", "grid"},
