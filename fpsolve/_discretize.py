@@ -112,12 +112,17 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
     else:
         slope, free_slope = np.empty((2, n, d, d))
         gradient = _closure(diffusion, drift, spacing, shape, sides) if balanced is None else balanced
-        flow = drift / spacing * volume[:, None]
-        refine = d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT
+        scale = volume[:, None] / spacing
+        stencil.edge_drift((drift - _apply(diffusion, gradient)) * scale, gradient * spacing, offsets, weights, free, rest)
+        if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+            better = _stationary_gradient(process, grid, cap)
+            if better is not None:
+                new_free, new_rest = np.zeros((2, n, d))
+                unbalanced = (drift - _apply(diffusion, better)) * scale
+                stencil.edge_drift(unbalanced, better * spacing, offsets, weights, new_free, new_rest)
+                use = np.abs(new_rest).sum(axis=1) <= np.abs(rest).sum(axis=1)  # no more drift left without an edge
+                gradient[use], free[use], rest[use] = better[use], new_free[use], new_rest[use]
         gradient = gradient * spacing
-        stencil.edge_drift(flow, gradient, offsets, weights, free, rest)
-        if refine:
-            _improve(process, grid, cap, spacing, (flow, gradient, offsets, weights, free, rest))
         stencil.slopes(gradient, shape, sides, slope)
         stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
@@ -133,18 +138,14 @@ def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.i
     return gradient
 
 
-def _improve(process: Any, grid: Grid, cap: int, spacing: Array, arrays: tuple[NDArray[Any], ...]) -> None:
-    """Replace the closure's g by one from a stationary density, in the cells where this leaves no more drift without an edge."""
-    flow, gradient, offsets, weights, free, rest = arrays
-    better = balance.solved_gradient(grid, lambda small, g: assemble(build_stencil(process, small, cap, local=True, balanced=g))[0])
-    if better is None:
-        return
-    better *= spacing
-    new_free, new_rest = np.zeros((2, *flow.shape))
-    stencil.edge_drift(flow, better, offsets, weights, new_free, new_rest)
-    use = np.abs(new_rest).sum(axis=1) <= np.abs(rest).sum(axis=1)
-    for old, new in ((gradient, better), (free, new_free), (rest, new_rest)):
-        old[use] = new[use]
+def _stationary_gradient(process: Any, grid: Grid, cap: int) -> Array | None:
+    """grad log p (n, d) from a stationary density on a smaller grid, discretised with the closure."""
+    return balance.solved_gradient(grid, lambda small, g: assemble(build_stencil(process, small, cap, local=True, balanced=g))[0])
+
+
+def _apply(matrix: Array, vector: Array) -> Array:
+    """Matrix times vector in every cell."""
+    return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
 
 
 def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:
@@ -196,7 +197,9 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
-    m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.gradient_slope,
+    weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
+    stencil.wall_weights(st.shape, st.sides, st.offsets, weights)
+    m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.gradient_slope,
                            st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
     exponent = np.maximum(exponent, st.exponent)
     total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill

@@ -102,6 +102,60 @@ def test_gradient_of_a_periodic_density():
     assert np.all(orders(np.array(out)) >= 1.9), out
 
 
+@pytest.mark.parametrize(("condition", "angle"), [(3.0, "1.2"), (10.0, "1.2"), (10.0, "0.5 + 0.4*sin(x + y)"), (100.0, "0.5")])
+def test_mass_at_reflecting_walls_with_a_rotated_tensor(condition, angle):
+    """Density exp(-Phi) without a current, high at the walls: shorter offsets next to them must not move it."""
+    process, out = Manufactured("sin(x) + y*cos(x) + y**2/2 - y/3", "0*x", angle, condition, 1.0), []
+    for n in (24, 48, 96):
+        grid = Grid((0, 2 * np.pi, n), (0, 3, n // 2), boundary=["periodic", "reflecting"])
+        exact = process.density(grid.points())
+        p = FokkerPlanck(process, grid).stationary().cell_mass.ravel()
+        out.append(np.abs(p - exact / exact.sum()).sum())
+    assert np.all(orders(np.array(out)) >= 1.9), out
+    assert out[-1] < 2e-4, out
+
+
+def test_decay_with_one_reflecting_and_one_absorbing_wall():
+    """D constant at an angle, x periodic: a density of y alone decays as D_yy (pi/2)^2, the reflecting wall at 0."""
+
+    class Flat:
+        dim = 2
+        drift = divergence = staticmethod(lambda x: np.zeros(x.shape))
+        diffusion = staticmethod(lambda x: np.broadcast_to(np.array([[0.6, 0.3], [0.3, 0.4]]), (*x.shape[:-1], 2, 2)))
+        log_density = staticmethod(lambda x: None)
+
+    out = []
+    for n in (16, 32, 64):
+        grid = Grid((0, 1, n), (0, 1, n), boundary=["periodic", ("reflecting", "absorbing")])
+        start = lambda x: np.cos(0.5 * np.pi * x[:, 1])  # noqa: E731
+        out.append(abs(FokkerPlanck(Flat(), grid).evolve(start, 0.5, rtol=1e-9).mass - np.exp(-0.4 * (np.pi / 2) ** 2 * 0.5)))
+    assert np.all(orders(np.array(out)) >= 1.9), out
+
+
+def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
+    """Decay rate with absorbing walls in x and reflecting ones in y, the tensor at an angle.
+
+    Without the edges along the walls the scheme is consistent there to first order: its Richardson limit is the reference.
+    """
+    from test_fokker_planck import Stand, tensor
+
+    from fpsolve._kernels import stencil
+
+    def rate(n):
+        process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(tensor(3.0, 0.5), (*x.shape[:-1], 2, 2)))
+        fp = FokkerPlanck(process, Grid((0, 1, n), (0, 1, n), boundary=["absorbing", "reflecting"]))
+        p = fp.evolve(lambda x: np.sin(np.pi * x[:, 0]), [0.5, 0.6], rtol=1e-9)
+        return np.log(p[0].mass / p[1].mass) / 0.1
+
+    found = [rate(n) for n in (16, 32, 64)]
+    monkeypatch.setattr(stencil, "wall_weights", lambda *args: None)
+    plain = [rate(n) for n in (32, 64, 128)]
+    limit = 2 * plain[2] - plain[1]
+    assert abs(plain[1] / limit - 1) > 1e-3  # else the test shows nothing
+    np.testing.assert_allclose(found, limit, rtol=1e-3)
+    np.testing.assert_allclose(found[1:], limit, rtol=2e-4)
+
+
 def test_nothing_is_solved_for_linear_or_resolved_drift(monkeypatch):
     from test_fokker_planck import ou
 

@@ -18,7 +18,18 @@ import math
 
 from .._jit import inline, kernel
 
-__all__ = ["bernoulli", "decompose", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "locate", "slopes"]
+__all__ = [
+    "bernoulli",
+    "decompose",
+    "edge_drift",
+    "edge_rates",
+    "exit_rows",
+    "fill_edges",
+    "fit_gradient",
+    "locate",
+    "slopes",
+    "wall_weights",
+]
 
 REFLECTING, ABSORBING, PERIODIC = 0, 1, 2
 
@@ -135,6 +146,41 @@ def decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, 
             clipped[i] = _selling_2d(a, b, c, h0, h1, 1, 1, offsets[i], weights[i])
 
 
+@kernel
+def wall_weights(shape, sides, offsets, weights):
+    """Add to the edges along a reflecting wall, in the cells next to it, what the edges cut off by the wall would have carried.
+
+    Without flux through the wall, q = (drift - gradient) has q_n = -q_t D_nt/D_nn there, and the missing halves of the edges
+    with a step e_n = 1 across the rows carry T q_t along the wall, T = (1/2) sum w (e_t - e_n D_nt/D_nn)^2 over those edges:
+    nonnegative, so that the wall costs no order where steps of one row suffice. Called once the drift is split.
+    """
+    if shape.size == 1:
+        return
+    n1 = shape[1]
+    for i in range(weights.shape[0]):
+        for axis in range(2):
+            at = i // n1 if axis == 0 else i % n1
+            low = at == 0 and sides[axis, 0] == REFLECTING
+            if not low and not (at == shape[axis] - 1 and sides[axis, 1] == REFLECTING):
+                continue
+            nn, nt, along = 0.0, 0.0, -1
+            for k in range(weights.shape[1]):
+                step = abs(offsets[i, k, axis])
+                if step == 0:
+                    along = k if abs(offsets[i, k, 1 - axis]) == 1 else along
+                else:
+                    nn += weights[i, k] * step * step
+                    nt += weights[i, k] * offsets[i, k, axis] * offsets[i, k, 1 - axis]
+            if along < 0 or nn <= 0.0:
+                continue
+            extra = 0.0
+            for k in range(weights.shape[1]):
+                step = abs(offsets[i, k, axis])
+                if step > 0:
+                    extra += 0.5 * step * weights[i, k] * (offsets[i, k, 1 - axis] - offsets[i, k, axis] * nt / nn) ** 2
+            weights[i, along] += extra
+
+
 @inline
 def _stays_inside(i, shape, sides, offsets, weights):
     """Whether at least one edge of cell i leads to another cell."""
@@ -202,23 +248,17 @@ def _share(i, u0, u1, offsets, weights):
 
 
 @kernel
-def edge_drift(drift, gradient, offsets, weights, free, rest):
-    """Split the drift: a = sum_k w_k e_k e_k.(g + free) + rest, each term within what the weight of its edge can carry.
+def edge_drift(unbalanced, gradient, offsets, weights, free, rest):
+    """Give the drift u = a - D g (n, d) that the noise does not balance to the edges: u = sum_k w_k e_k (e_k.free) + rest.
 
-    D g is the balanced part. The remaining drift u = a - D g goes to the edges with the least sum of squares over w_k, which is
-    D free = u, scaled back where a rate would turn negative; what is scaled back stays in rest (n, d), for upwind differences
-    along the axes. All in units of cells.
+    The split has the least sum of squares over w_k, which is D free = u, scaled back where a rate would turn negative; what is
+    scaled back stays in rest (n, d), for upwind differences along the axes. All in units of cells. Where offsets are capped, the
+    weights stand for more than D; what they add carries the drift that balances it, so that the stationary density is kept.
     """
-    n, d = drift.shape
+    n, d = unbalanced.shape
     for i in range(n):
-        u0 = drift[i, 0]
-        u1 = drift[i, 1] if d == 2 else 0.0
-        for k in range(weights.shape[1]):
-            e0 = offsets[i, k, 0]
-            e1 = offsets[i, k, 1] if d == 2 else 0
-            c = weights[i, k] * _dot(i, e0, e1, gradient)
-            u0 -= c * e0
-            u1 -= c * e1
+        u0 = unbalanced[i, 0]
+        u1 = unbalanced[i, 1] if d == 2 else 0.0
         l0, l1, spans = _share(i, u0, u1, offsets, weights)
         scale = 1.0 if spans else 0.0
         for k in range(weights.shape[1]):
