@@ -108,13 +108,13 @@ def split_kill(solver: Any, between: Between, masks: tuple[Mask, Mask, Mask], ki
     arms, weights = _arms(st, cells)
     steps = _SEARCH * int(np.abs(arms).max(initial=1))
     length, absorbed = _to_wall(st, grid, cells, arms)
-    points, step = grid.points()[cells][:, None, :], arms * st.spacing[cells][:, None, :]
+    centre = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :] + 0.5
     scale_a, scale_b = (1e-9 * np.abs(r.g(grid.points()[cells]))[:, None] for r in (between.a, between.b))
     nearest_a = _nearer(in_a, in_b, grid).ravel()[cells][:, None]
     end, hit_a = np.full(length.shape, np.inf), np.zeros(length.shape, bool)
     for k in range(1, steps + 1):
         t = length * k / steps
-        at = points + t[:, :, None] * step
+        at = grid._locate(centre + t[:, :, None] * arms)
         a, b = between.a.g(at) <= scale_a, between.b.g(at) <= scale_b
         new = (a | b) & np.isinf(end)
         # where both are met at once (one potential, two basins) the component decides
@@ -122,7 +122,8 @@ def split_kill(solver: Any, between: Between, masks: tuple[Mask, Mask, Mask], ki
         end = np.where(new, t, end)
     hit = np.isfinite(end)
     reached = np.where(hit, end, length)
-    share = np.where(hit | absorbed, weights / reached * _bias(solver, cells, points, step * reached[:, :, None]), 0.0)
+    points, ends = grid.points()[cells][:, None, :], grid._locate(centre + reached[:, :, None] * arms)
+    share = np.where(hit | absorbed, weights / reached * _bias(solver, cells, points, ends - points), 0.0)
     to_a, to_b = np.sum(share * (hit & hit_a), axis=1), np.sum(share * (hit & ~hit_a), axis=1)
     total = share.sum(axis=1)
     lost = total <= 0.0
@@ -138,7 +139,7 @@ def _arms(st: Any, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
     axes = np.broadcast_to(np.eye(d, dtype=np.int64), (m, d, d))
     plus = np.concatenate([st.offsets[cells], axes], axis=1)
     # an upwind rest leaves along the axes
-    rest = np.abs(st.rest[cells]) / st.spacing[cells]
+    rest = np.abs(st.rest[cells])
     forth = np.concatenate([st.weights[cells], np.where(st.rest[cells] > 0.0, rest, 0.0)], axis=1)
     back = np.concatenate([st.weights[cells], np.where(st.rest[cells] < 0.0, rest, 0.0)], axis=1)
     return np.concatenate([plus, -plus], axis=1), np.concatenate([forth, back], axis=1)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from . import _balance as balance
 from ._kernels import stencil
 from .grid import Grid, Region
 from .noise import check_tensor
@@ -26,15 +27,21 @@ _SIDES = {"reflecting": 0, "absorbing": 1, "periodic": 2}
 _EXIT, _NO_FLUX = -1, -2
 #: Fall of the smallest eigenvalue of D between two cell centres from which D counts as vanishing there.
 _SINGULAR = 1e-3
+#: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
+_DEFECT = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Stencil:
-    """What the kernels need to know about every cell; n cells, K offsets per cell, d dimensions."""
+    """What the kernels need to know about every cell; n cells, K offsets per cell, d dimensions.
+
+    Weights, drifts and gradients are in units of cells; weights and rest are multiplied by the relative volume.
+    """
 
     shape: NDArray[np.int64]
     sides: NDArray[np.int64]
     spacing: Array
+    volume: Array
     offsets: NDArray[np.int64]
     weights: Array
     gradient: Array
@@ -51,6 +58,11 @@ class Stencil:
     @property
     def use_phi(self) -> bool:
         return self.phi.size > 0
+
+    @property
+    def upwind(self) -> Array:
+        """What upwind differences add to D in every cell (n,)."""
+        return np.asarray(0.5 * np.max(np.abs(self.rest) * self.spacing**2, axis=1) / self.volume)
 
 
 def _finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:
@@ -76,12 +88,14 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
     check_tensor(diffusion, points)
 
 
-def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
+def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, balanced: Array | None = None) -> Stencil:
+    """Weights and drift of every cell; with `local` the balanced drift g is `balanced` or the closure, and not improved."""
     points, d, n = grid.points(), grid.dim, grid.size
     diffusion = _finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
     _check_diffusion(diffusion, points)
     drift = _finite(process.drift(points), (n, d), points, "the drift")
-    process.check_derivatives(points)
+    if hasattr(process, "check_derivatives"):  # the time reversal of a process brings its fields ready-made
+        process.check_derivatives(points)
     drift = drift - _finite(process.divergence(points), (n, d), points, "the divergence of D")
     log_density = process.log_density(points)
     phi = np.empty(0) if log_density is None else -_finite(log_density, (n,), points, "the log density")
@@ -92,20 +106,50 @@ def build_stencil(process: Any, grid: Grid, cap: int) -> Stencil:
     offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
     clipped, by_cap = np.zeros(n), np.zeros(n)
     stencil.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    volume = np.ones(n) if grid.uniform else grid.cell_volumes.ravel() * (n / grid.cell_volumes.sum())
+    if not grid.uniform:
+        weights *= volume[:, None]
     gradient, free, rest = np.zeros((3, n, d))
     slope, free_slope = np.empty((0, d, d)), np.empty((0, d, d))
     if phi.size:
         gradient = _differences(-phi, grid)
     else:
         slope, free_slope = np.empty((2, n, d, d))
-        stencil.slopes(drift, spacing, shape, sides, slope)
-        stencil.fit_gradient(diffusion, drift, slope, gradient)
-        stencil.edge_drift(drift, gradient, spacing, offsets, weights, free, rest)
-        stencil.slopes(gradient, spacing, shape, sides, slope)
-        stencil.slopes(free, spacing, shape, sides, free_slope)
+        gradient = _closure(diffusion, drift, spacing, shape, sides) if balanced is None else balanced
+        scale = volume[:, None] / spacing
+        stencil.edge_drift((drift - _apply(diffusion, gradient)) * scale, gradient * spacing, offsets, weights, free, rest)
+        if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+            better = _stationary_gradient(process, grid, cap)
+            if better is not None:
+                new_free, new_rest = np.zeros((2, n, d))
+                unbalanced = (drift - _apply(diffusion, better)) * scale
+                stencil.edge_drift(unbalanced, better * spacing, offsets, weights, new_free, new_rest)
+                use = np.abs(new_rest).sum(axis=1) <= np.abs(rest).sum(axis=1)  # no more drift left without an edge
+                gradient[use], free[use], rest[use] = better[use], new_free[use], new_rest[use]
+        gradient = gradient * spacing
+        stencil.slopes(gradient, shape, sides, slope)
+        stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
-    return Stencil(shape, sides, spacing, offsets, weights, gradient, free, slope, free_slope, midpoint, rest, phi, clipped, by_cap,
-                   _drift_exponent(diffusion, drift, spacing, offsets, weights))  # fmt: skip
+    return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, slope, free_slope, midpoint, rest, phi, clipped,
+                   by_cap, _drift_exponent(diffusion, drift, spacing, offsets, weights))  # fmt: skip
+
+
+def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64]) -> Array:
+    """Local estimate of grad log p (n, d), per unit length."""
+    slope, gradient = np.empty(diffusion.shape), np.empty(drift.shape)
+    stencil.slopes(drift, shape, sides, slope)
+    stencil.fit_gradient(diffusion, drift, slope / spacing[:, None, :], gradient)
+    return gradient
+
+
+def _stationary_gradient(process: Any, grid: Grid, cap: int) -> Array | None:
+    """grad log p (n, d) from a stationary density on a smaller grid, discretised with the closure."""
+    return balance.solved_gradient(grid, lambda small, g: assemble(build_stencil(process, small, cap, local=True, balanced=g))[0])
+
+
+def _apply(matrix: Array, vector: Array) -> Array:
+    """Matrix times vector in every cell."""
+    return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
 
 
 def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:
@@ -128,26 +172,26 @@ def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDA
 
 
 def _differences(values: Array, grid: Grid) -> Array:
-    """Gradient (n, d) of cell values by central differences, one-sided at walls."""
+    """Gradient (n, d) per cell of cell values by central differences, one-sided at walls."""
     out = np.empty((grid.size, grid.dim))
     field = values.reshape(grid.shape)
-    for axis, (centers, sides) in enumerate(zip(grid.centers, grid.boundary, strict=True)):
+    for axis, sides in enumerate(grid.boundary):
         if sides[0] == "periodic":
-            step = grid.widths[axis][0]
-            derivative = (np.roll(field, -1, axis) - np.roll(field, 1, axis)) / (2.0 * step)
+            derivative = 0.5 * (np.roll(field, -1, axis) - np.roll(field, 1, axis))
         else:
-            derivative = np.gradient(field, centers, axis=axis, edge_order=2 if len(centers) > 2 else 1)
+            derivative = np.gradient(field, axis=axis, edge_order=2 if field.shape[axis] > 2 else 1)
         out[:, axis] = derivative.ravel()
     return out
 
 
 def _face_ratio(process: Any, grid: Grid) -> Array:
-    """(b - D')/D at the upper face of every cell of a 1-D grid, NaN where D vanishes or anything is not finite."""
-    faces = grid.edges[0][1:, None]
+    """(b - D')/D per cell at the upper face of every cell of a 1-D grid, NaN where D vanishes or anything is not finite."""
+    faces, centers = grid.edges[0][1:, None], grid.centers[0]
+    step = np.diff(centers, append=centers[0] + grid.edges[0][-1] - grid.edges[0][0])
     drift = np.asarray(process.drift(faces), float)[:, 0] - np.asarray(process.divergence(faces), float)[:, 0]
     diffusion = np.asarray(process.diffusion(faces), float)[:, 0, 0]
     with np.errstate(all="ignore"):
-        ratio = drift / diffusion
+        ratio = drift / diffusion * step
     return np.where(np.isfinite(ratio) & (diffusion > 0.0), ratio, np.nan)
 
 
@@ -157,7 +201,9 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
-    m = stencil.fill_edges(st.shape, st.sides, st.spacing, st.offsets, st.weights, st.gradient, st.free, st.gradient_slope,
+    weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
+    stencil.wall_weights(st.shape, st.sides, st.offsets, weights)
+    m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.gradient_slope,
                            st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
     exponent = np.maximum(exponent, st.exponent)
     total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
@@ -190,7 +236,7 @@ def exit_generator(
         phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
     rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
-    m = stencil.exit_rows(cells, target, cut, st.spacing, st.offsets, st.weights, st.gradient, st.free, st.rest, st.phi,
+    m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.rest, st.phi,
                           phi_cut, rows, cols, rates, kill)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False
@@ -216,9 +262,13 @@ def _near_boundary(st: Stencil, grid: Grid, inside: NDArray[np.bool_]) -> NDArra
 
 
 def _arm_points(st: Stencil, grid: Grid, cells: NDArray[np.int64], fraction: Array) -> Array:
-    """Points x_i + fraction * arm, shape (m, 2 K + 2 d, d)."""
-    arms = _arm_offsets(st, cells) * st.spacing[cells][:, None, :]
-    return np.asarray(grid.points()[cells][:, None, :] + fraction[:, :, None] * arms)
+    """Points at a fraction of every arm, shape (m, 2 K + 2 d, d); arms are straight in the coordinates of the axis maps."""
+    return grid._locate(_centre(grid, cells)[:, None, :] + fraction[:, :, None] * _arm_offsets(st, cells))
+
+
+def _centre(grid: Grid, cells: NDArray[np.int64]) -> Array:
+    """Cell coordinates (m, d) of the centres of cells."""
+    return np.asarray(np.stack(np.unravel_index(cells, grid.shape), axis=-1) + 0.5, float)
 
 
 def _arm_offsets(st: Stencil, cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -264,13 +314,13 @@ def _first_exit(
 
     On periodic axes g is a function on the box: where it jumps to g >= 0 at the seam, the seam is the surface.
     """
-    origin, step = grid.points()[cells][:, None, :], arms * st.spacing[cells][:, None, :]
+    origin, step = _centre(grid, cells)[:, None, :], arms.astype(float)
     own = region.g(grid.points()[cells])[:, None]
     steps = int(np.abs(arms).max(initial=1))
     low, high, found = np.zeros(length.shape), length.copy(), np.zeros(length.shape, bool)
     for k in range(1, steps + 1):
         t = length * k / steps
-        g = region.g(_wrapped(grid, origin + t[:, :, None] * step))
+        g = region.g(_wrapped(grid, grid._locate(origin + t[:, :, None] * step)))
         # rounding must not hide a surface that coincides with the wall
         hit = ~found & (g >= np.where(at_wall & (k == steps), -1e-9 * np.abs(own), 0.0))
         high = np.where(hit, t, high)
@@ -280,7 +330,8 @@ def _first_exit(
     start, way = np.broadcast_to(origin, step.shape)[found], step[found]
     for _ in range(45):
         middle = 0.5 * (low + high)
-        beyond = region.g(_wrapped(grid, start + middle[:, None] * way)) >= 0.0 if middle.size else np.zeros(0, bool)
+        at = _wrapped(grid, grid._locate(start + middle[:, None] * way))
+        beyond = region.g(at) >= 0.0 if middle.size else np.zeros(0, bool)
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     cut = np.ones(length.shape)
     cut[found] = high
@@ -290,7 +341,7 @@ def _first_exit(
 def _wrapped(grid: Grid, points: Array) -> Array:
     """Points (..., d) moved into the box along periodic axes."""
     points = points.copy()
-    for axis, ((lo, hi, _), sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
+    for axis, ((lo, hi, *_), sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
         if sides[0] == "periodic":
             points[..., axis] = lo + (points[..., axis] - lo) % (hi - lo)
     return points
@@ -318,8 +369,7 @@ def singular_points(process: Any, grid: Grid, region: Region, inside: NDArray[np
             pick[-1] = False
         cells = np.flatnonzero(np.moveaxis(pick, 0, axis).ravel())
         if cells.size:
-            step = np.eye(d)[axis] * grid.widths[axis][0]
-            found.append(_vanishing(process, grid, region, grid.points()[cells], step))
+            found.append(_vanishing(process, grid, region, _centre(grid, cells), np.eye(d)[axis]))
     return np.concatenate(found)
 
 
@@ -331,10 +381,13 @@ def _smallest(process: Any, points: Array) -> Array:
 
 
 def _vanishing(process: Any, grid: Grid, region: Region, start: Array, step: Array) -> Array:
-    """Minima of the smallest eigenvalue on the segments start + [0, 1] step at which D vanishes across a line inside the region."""
+    """Minima of the smallest eigenvalue on segments start + [0, 1] step (in cells) where D vanishes across a line."""
+
+    def place(t: Array) -> Array:
+        return _wrapped(grid, grid._locate(start + t[:, None] * step))
 
     def low(t: Array) -> Array:
-        return _smallest(process, _wrapped(grid, start + t[:, None] * step))
+        return _smallest(process, place(t))
 
     golden = 0.5 * (np.sqrt(5.0) - 1.0)
     a, b = np.zeros(len(start)), np.ones(len(start))
@@ -347,7 +400,7 @@ def _vanishing(process: Any, grid: Grid, region: Region, start: Array, step: Arr
     values = np.stack([low(t) for t in tries])
     best = np.argmin(values, axis=0)
     t = np.take_along_axis(tries, best[None], 0)[0]
-    points = _wrapped(grid, start + t[:, None] * step)
+    points = place(t)
     bad = (values.min(axis=0) <= _SINGULAR * ends) & (region.g(points) < 0.0)
     points = points[bad]
     if grid.dim == 1 or not len(points):

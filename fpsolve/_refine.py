@@ -138,8 +138,7 @@ class Solver:
         >>> FokkerPlanck(process, Grid((-6, 6, 40))).refine().grid.shape
         (80,)
         """
-        axes = [(axis[0], axis[1], 2 * axis[2], *axis[3:]) for axis in self.grid.axes]
-        return self._on(type(self.grid)(*axes, boundary=self.grid.boundary))
+        return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
 
     def estimate(
         self, question: Callable[[Any], Any], *, confirm: bool = False, order: float = 2.0, unit: str | None = None

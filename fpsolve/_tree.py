@@ -123,8 +123,6 @@ def _write_grid(group: h5py.Group, grid: Any) -> None:
     _set_text(group, "kind", "grid")
     for i, (axis, sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
         low, high, n = axis[:3]
-        if len(axis) > 3:
-            raise TypeError(f"axis {i} of the grid has a mapping, which this version cannot save")
         node = {
             "low": float(low),
             "high": float(high),
@@ -132,6 +130,10 @@ def _write_grid(group: h5py.Group, grid: Any) -> None:
             "boundary": list(sides),
             "centers": np.asarray(grid.centers[i]),
         }
+        if len(axis) > 3:
+            node["edges"] = np.asarray(grid.edges[i])
+            if isinstance(axis[3], tuple) and axis[3][0] != "nodes":  # a callable is kept as the edges and centres it made
+                node["mapping"], node["mapping_parameters"] = axis[3][0], np.array(axis[3][1:])
         _write_node(group, f"axis{i}", node, depth=1)
 
 
@@ -139,7 +141,18 @@ def _read_grid(values: dict[str, Any]) -> Any:
     from fpsolve.grid import Grid
 
     axes = [values[f"axis{i}"] for i in range(len(values))]
-    return Grid(*((a["low"], a["high"], a["n"]) for a in axes), boundary=[tuple(a["boundary"]) for a in axes])
+    return Grid(*map(_read_axis, axes), boundary=[tuple(a["boundary"]) for a in axes])
+
+
+def _read_axis(a: dict[str, Any]) -> tuple[Any, ...]:
+    axis = (a["low"], a["high"], a["n"])
+    if "mapping" in a:
+        return (*axis, (a["mapping"], *np.asarray(a["mapping_parameters"]).tolist()))
+    if "edges" in a:
+        nodes = np.empty(2 * int(a["n"]) + 1)
+        nodes[::2], nodes[1::2] = a["edges"], a["centers"]
+        return (*axis, ("nodes", tuple(nodes.tolist())))
+    return axis
 
 
 # ---- trees --------------------------------------------------------------------------------------------------------

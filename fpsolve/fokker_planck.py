@@ -100,8 +100,7 @@ class FokkerPlanck(Transitions, Spectral):
         self._stencil = build_stencil(process, grid, self.max_offset)
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
-        upwind = 0.5 * np.max(np.abs(self._stencil.rest) * self._stencil.spacing, axis=1)
-        self.added_diffusion = (self._stencil.clipped + upwind).reshape(grid.shape)
+        self.added_diffusion = (self._stencil.clipped + self._stencil.upwind).reshape(grid.shape)
         self.warnings = tuple(_cap_warning(process, grid, self._stencil))
         for text in self.warnings:
             _log.warning(text)
@@ -301,7 +300,7 @@ class FokkerPlanck(Transitions, Spectral):
         quarter = half.coarsen()
         coarse = self._log_on(half, region, x0)
         if coarse is None:
-            double = Grid(*((lo, hi, 2 * n) for lo, hi, n in self.grid.axes), boundary=self.grid._boundary_argument())
+            double = self.grid._resized(tuple(2 * n for n in self.grid.shape))
             finer = self._log_on(double, region, x0)
             return (math.inf, "one grid") if finer is None else (2.0 * abs(_expm1(finer - fine)), "refined once")
         first, order, second = _expm1(coarse - fine), 1.0, 0.0
@@ -468,14 +467,15 @@ def _log_at(grid: Grid, log_tau: Array, inside: NDArray[np.bool_], x: Array) -> 
     """ln tau at a point: product of cubics through four cells per axis, bilinear where those are not all inside."""
     for order in (4, 2):
         cells, weights = [], []
-        for axis, (centers, sides) in enumerate(zip(grid.centers, grid.boundary, strict=True)):
-            n, step = len(centers), float(grid.widths[axis][0])
-            at = (x[axis] - centers[0]) / step
-            first = math.floor(at) - (order // 2 - 1)
+        for axis, (centers, edges, sides) in enumerate(zip(grid.centers, grid.edges, grid.boundary, strict=True)):
+            n, length = len(centers), float(edges[-1] - edges[0])
+            at = edges[0] + (x[axis] - edges[0]) % length if sides[0] == "periodic" else x[axis]
+            first = int(np.searchsorted(centers, at, side="right")) - order // 2
             if sides[0] != "periodic":
                 first = min(max(first, 0), max(n - order, 0))
             nodes = np.arange(first, first + min(order, n))
-            weights.append([math.prod((at - q) / (p - q) for q in nodes if q != p) for p in nodes])
+            where = centers[nodes % n] + length * (nodes // n)
+            weights.append([math.prod((at - q) / (p - q) for q in where if q != p) for p in where])
             cells.append(nodes % n)
         block = np.ix_(*cells)
         if inside[block].all() and np.isfinite(log_tau[block]).all():

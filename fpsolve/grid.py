@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
+from ._mapping import check, half_nodes, position, text
 from .expressions import parse, split_names
 
 __all__ = ["BOUNDARIES", "Grid", "Region"]
@@ -24,12 +25,15 @@ BOUNDARIES = ("reflecting", "absorbing", "periodic")
 
 
 class Grid:
-    """A box of cells with uniform axes; values belong to the cell centres.
+    """A box of cells with uniform or graded axes; values belong to the cell centres.
 
     Parameters
     ----------
-    *axes : (lo, hi, n)
+    *axes : (lo, hi, n) or (lo, hi, n, mapping)
         One per dimension: the box reaches from `lo` to `hi` (the walls) and has `n` >= 2 cells; centres lie half a cell inside.
+        With a mapping x(s), s in [0, 1], the edges are x(k/n) and the centres x((k + 1/2)/n). A mapping is ("sinh", x0, width):
+        finest at x0, cells growing beyond about `width` from it; ("tanh", strength): finest at both walls; a smooth increasing
+        callable that takes an array from [0, 1] to [0, 1]; or ("nodes", numbers): edges and centres in turn, 2 n + 1 of them.
     boundary : str or sequence
         "reflecting" (no flux, the default), "absorbing" (density zero at the wall, mass is lost) or "periodic" for all sides, or
         one entry per axis, each a name or a pair (low side, high side). In 1-D a pair of names means the two sides.
@@ -40,20 +44,23 @@ class Grid:
     shape : tuple of int
     size : int
         Number of cells.
-    axes : tuple of (lo, hi, n)
+    axes : tuple of (lo, hi, n), with the mapping as fourth entry where there is one
     boundary : tuple of (low, high)
         Names of both sides, one pair per axis.
     centers, edges, widths : tuple of 1-D arrays
         Per axis: n centres, n + 1 edges, n widths.
     cell_volumes : array of `shape`
+    uniform : bool
+        Whether no axis has a mapping.
 
     Raises
     ------
     ValueError
         For an axis that is not (lo, hi, n) with finite lo < hi and n >= 2, an unknown boundary name (the message names the
-        nearest one), or an axis that is periodic on one side only.
+        nearest one), an axis that is periodic on one side only, a mapping that does not increase, or one on a periodic axis whose
+        cells differ in size at the two ends.
     TypeError
-        If n is not an integer.
+        If n is not an integer or a mapping is of no known form.
 
     Examples
     --------
@@ -64,6 +71,9 @@ class Grid:
     Grid((-2, 2, 4), (0, 1, 2), boundary=['reflecting', 'periodic'])
     >>> float(grid.cell_volumes.sum())
     4.0
+    >>> fine = Grid((-5.0, 5.0, 6, ("sinh", 0.0, 0.5)))
+    >>> fine.widths[0].round(2).tolist()
+    [3.19, 1.22, 0.59, 0.59, 1.22, 3.19]
     """
 
     def __init__(self, *axes: Sequence[Any], boundary: str | Sequence[Any] = "reflecting") -> None:
@@ -71,14 +81,15 @@ class Grid:
             raise ValueError("a Grid needs at least one axis (lo, hi, n), e.g. Grid((-2, 2, 200))")
         self._axes = tuple(_check_axis(axis, k) for k, axis in enumerate(axes))
         self._boundary = _check_boundary(boundary, len(axes))
-        edges = [lo + (hi - lo) * np.arange(n + 1) / n for lo, hi, n in self._axes]
-        self._edges = tuple(map(_frozen, edges))
-        self._centers = tuple(_frozen(0.5 * (e[1:] + e[:-1])) for e in edges)
-        self._widths = tuple(_frozen(np.full(n, (hi - lo) / n)) for lo, hi, n in self._axes)
+        parts = [_cells(axis) for axis in self._axes]
+        self._edges, self._centers, self._widths = (tuple(_frozen(p[k]) for p in parts) for k in range(3))
+        for k, (widths, sides) in enumerate(zip(self._widths, self._boundary, strict=True)):
+            if sides[0] == "periodic" and len(self._axes[k]) > 3:
+                _check_wrap(widths, k)
 
     @property
-    def axes(self) -> tuple[tuple[float, float, int], ...]:
-        """(lo, hi, n) of every axis."""
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """(lo, hi, n) of every axis, followed by its mapping if it has one."""
         return self._axes
 
     @property
@@ -94,7 +105,12 @@ class Grid:
     @property
     def shape(self) -> tuple[int, ...]:
         """Cells along every axis."""
-        return tuple(n for _, _, n in self._axes)
+        return tuple(axis[2] for axis in self._axes)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether no axis has a mapping."""
+        return all(len(axis) == 3 for axis in self._axes)
 
     @property
     def size(self) -> int:
@@ -148,7 +164,7 @@ class Grid:
         if x.shape != (self.dim,):
             raise ValueError(f"a point of this grid has shape ({self.dim},), got {x.shape}")
         index = []
-        for k, (lo, hi, n) in enumerate(self._axes):
+        for k, (lo, hi, n, *_) in enumerate(self._axes):
             at = lo + (x[k] - lo) % (hi - lo) if self._boundary[k][0] == "periodic" else x[k]
             if not lo <= at <= hi:
                 raise ValueError(f"the point {x.tolist()} lies outside the grid: axis {k} spans [{lo:g}, {hi:g}]")
@@ -163,7 +179,19 @@ class Grid:
         >>> Grid((0.0, 1.0, 10)).coarsen().shape
         (5,)
         """
-        return Grid(*((lo, hi, max(2, n // 2)) for lo, hi, n in self._axes), boundary=self._boundary_argument())
+        return self._resized(tuple(max(2, n // 2) for n in self.shape))
+
+    def _resized(self, shape: tuple[int, ...], boundary: list[Any] | None = None) -> Grid:
+        """The same box with another number of cells, and other sides if given."""
+        axes = (_resized_axis(axis, m) for axis, m in zip(self._axes, shape, strict=True))
+        return Grid(*axes, boundary=self._boundary_argument() if boundary is None else boundary)
+
+    def _locate(self, coordinates: Array) -> Array:
+        """Points at cell coordinates (..., dim): k is the lower edge of cell k, k + 1/2 its centre; periodic axes go on."""
+        out = np.empty(coordinates.shape)
+        for k, (lo, hi, n, *mapping) in enumerate(self._axes):
+            out[..., k] = position(mapping[0] if mapping else None, lo, hi, coordinates[..., k] / n)
+        return out
 
     def _boundary_argument(self) -> list[Any]:
         return [low if low == high else (low, high) for low, high in self._boundary]
@@ -171,13 +199,20 @@ class Grid:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
             return NotImplemented
-        return self._axes == other._axes and self._boundary == other._boundary
+        if [a[:3] for a in self._axes] != [a[:3] for a in other._axes] or self._boundary != other._boundary:
+            return False
+        if self.uniform and other.uniform:
+            return True
+        pairs = zip((*self._edges, *self._centers), (*other._edges, *other._centers), strict=True)
+        return all(np.array_equal(a, b) for a, b in pairs)
 
     def __hash__(self) -> int:
-        return hash((self._axes, self._boundary))
+        return hash((tuple(a[:3] for a in self._axes), self._boundary))
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"({lo:g}, {hi:g}, {n})" for lo, hi, n in self._axes)
+        axes = ", ".join(
+            f"({lo:g}, {hi:g}, {n}" + "".join(f", {text(m)}" for m in mapping) + ")" for lo, hi, n, *mapping in self._axes
+        )
         entries = self._boundary_argument()
         boundary = entries[0] if all(e == entries[0] for e in entries) and isinstance(entries[0], str) else entries
         return f"Grid({axes}, boundary={boundary!r})"
@@ -188,10 +223,35 @@ def _frozen(array: Array) -> Array:
     return array
 
 
-def _check_axis(axis: Any, k: int) -> tuple[float, float, int]:
-    if isinstance(axis, str) or not hasattr(axis, "__len__") or len(axis) != 3:
-        raise ValueError(f"axis {k} must be (lo, hi, n), e.g. (-2.0, 2.0, 200), got {axis!r}")
-    lo, hi, n = axis
+def _cells(axis: tuple[Any, ...]) -> tuple[Array, Array, Array]:
+    """Edges, centres and widths of one axis."""
+    lo, hi, n, *mapping = axis
+    if mapping:
+        nodes = half_nodes(mapping[0], lo, hi, n)
+        return nodes[::2].copy(), nodes[1::2].copy(), np.diff(nodes[::2])
+    edges = lo + (hi - lo) * np.arange(n + 1) / n
+    return edges, 0.5 * (edges[1:] + edges[:-1]), np.full(n, (hi - lo) / n)
+
+
+def _resized_axis(axis: tuple[Any, ...], m: int) -> tuple[Any, ...]:
+    lo, hi, _, *mapping = axis
+    if mapping and isinstance(mapping[0], tuple) and mapping[0][0] == "nodes":
+        mapping = [("nodes", tuple(position(mapping[0], lo, hi, np.arange(2 * m + 1) / (2 * m)).tolist()))]
+    return (lo, hi, m, *mapping)
+
+
+def _check_wrap(widths: Array, k: int) -> None:
+    """Cells on both sides of a periodic end must differ no more than neighbours elsewhere do."""
+    inner = float(np.abs(np.diff(np.log(widths))).max(initial=0.0))
+    if abs(math.log(widths[0] / widths[-1])) > 2.0 * inner + 1e-9:
+        raise ValueError(f"axis {k} is periodic, but its mapping makes cells of size {widths[0]:.3g} and {widths[-1]:.3g} meet at "
+                         "the ends; use a mapping with the same slope at both ends")  # fmt: skip
+
+
+def _check_axis(axis: Any, k: int) -> tuple[Any, ...]:
+    if isinstance(axis, str) or not hasattr(axis, "__len__") or len(axis) not in (3, 4):
+        raise ValueError(f"axis {k} must be (lo, hi, n) or (lo, hi, n, mapping), e.g. (-2.0, 2.0, 200), got {axis!r}")
+    lo, hi, n = axis[:3]
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"axis {k}: the number of cells must be an integer, got {n!r}")
     if n < 2:
@@ -201,7 +261,8 @@ def _check_axis(axis: Any, k: int) -> tuple[float, float, int]:
         raise ValueError(f"axis {k}: the walls must be finite numbers, got ({lo}, {hi})")
     if lo >= hi:
         raise ValueError(f"axis {k}: lo must be less than hi, got ({lo:g}, {hi:g})")
-    return lo, hi, int(n)
+    mapping = axis[3] if len(axis) == 4 else None
+    return (lo, hi, int(n)) if mapping is None else (lo, hi, int(n), check(mapping, lo, hi, int(n), k))
 
 
 def _check_boundary(boundary: Any, dim: int) -> tuple[tuple[str, str], ...]:

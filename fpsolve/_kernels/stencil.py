@@ -7,13 +7,29 @@ Sources: Selling, J. reine angew. Math. 77, 143 (1874); Bonnans, Bonnet, Mirebea
 Scharfetter, Gummel, IEEE Trans. Electron Devices 16, 64 (1969).
 
 Sides are coded per axis: 0 reflecting, 1 absorbing, 2 periodic.
+
+After `fit_gradient` everything is in units of cells: with x = x(s), s counting cells, and V = det(dx/ds) the volume of a cell,
+the density p (per volume in x) obeys V dp/dt = -div_s V (a_s p - D_s grad_s p), a_s = (dx/ds)^-1 a, D_s = (dx/ds)^-1 D (dx/ds)^-T.
+On a graded grid the scheme is thus the uniform one with V w and V a for w and a, and with rates divided by the volume of the
+cell they leave.
 """
 
 import math
 
 from .._jit import inline, kernel
 
-__all__ = ["bernoulli", "decompose", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "locate", "slopes"]
+__all__ = [
+    "bernoulli",
+    "decompose",
+    "edge_drift",
+    "edge_rates",
+    "exit_rows",
+    "fill_edges",
+    "fit_gradient",
+    "locate",
+    "slopes",
+    "wall_weights",
+]
 
 REFLECTING, ABSORBING, PERIODIC = 0, 1, 2
 
@@ -130,6 +146,41 @@ def decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, 
             clipped[i] = _selling_2d(a, b, c, h0, h1, 1, 1, offsets[i], weights[i])
 
 
+@kernel
+def wall_weights(shape, sides, offsets, weights):
+    """Add to the edges along a reflecting wall, in the cells next to it, what the edges cut off by the wall would have carried.
+
+    Without flux through the wall, q = (drift - gradient) has q_n = -q_t D_nt/D_nn there, and the missing halves of the edges
+    with a step e_n = 1 across the rows carry T q_t along the wall, T = (1/2) sum w (e_t - e_n D_nt/D_nn)^2 over those edges:
+    nonnegative, so that the wall costs no order where steps of one row suffice. Called once the drift is split.
+    """
+    if shape.size == 1:
+        return
+    n1 = shape[1]
+    for i in range(weights.shape[0]):
+        for axis in range(2):
+            at = i // n1 if axis == 0 else i % n1
+            low = at == 0 and sides[axis, 0] == REFLECTING
+            if not low and not (at == shape[axis] - 1 and sides[axis, 1] == REFLECTING):
+                continue
+            nn, nt, along = 0.0, 0.0, -1
+            for k in range(weights.shape[1]):
+                step = abs(offsets[i, k, axis])
+                if step == 0:
+                    along = k if abs(offsets[i, k, 1 - axis]) == 1 else along
+                else:
+                    nn += weights[i, k] * step * step
+                    nt += weights[i, k] * offsets[i, k, axis] * offsets[i, k, 1 - axis]
+            if along < 0 or nn <= 0.0:
+                continue
+            extra = 0.0
+            for k in range(weights.shape[1]):
+                step = abs(offsets[i, k, axis])
+                if step > 0:
+                    extra += 0.5 * step * weights[i, k] * (offsets[i, k, 1 - axis] - offsets[i, k, axis] * nt / nn) ** 2
+            weights[i, along] += extra
+
+
 @inline
 def _stays_inside(i, shape, sides, offsets, weights):
     """Whether at least one edge of cell i leads to another cell."""
@@ -178,13 +229,13 @@ def fit_gradient(diffusion, drift, slope, gradient):
 
 
 @inline
-def _share(i, u0, u1, spacing, offsets, weights):
+def _share(i, u0, u1, offsets, weights):
     """l with sum_k w_k e_k (e_k.l) = u, and True; False if the edges of cell i do not span the space."""
     m00, m01, m11 = 0.0, 0.0, 0.0
-    d = spacing.shape[1]
+    d = offsets.shape[2]
     for k in range(weights.shape[1]):
-        e0 = offsets[i, k, 0] * spacing[i, 0]
-        e1 = offsets[i, k, 1] * spacing[i, 1] if d == 2 else 0.0
+        e0 = offsets[i, k, 0]
+        e1 = offsets[i, k, 1] if d == 2 else 0
         m00 += weights[i, k] * e0 * e0
         m01 += weights[i, k] * e0 * e1
         m11 += weights[i, k] * e1 * e1
@@ -197,28 +248,22 @@ def _share(i, u0, u1, spacing, offsets, weights):
 
 
 @kernel
-def edge_drift(drift, gradient, spacing, offsets, weights, free, rest):
-    """Split the drift: a = sum_k w_k e_k e_k.(g + free) + rest, each term within what the weight of its edge can carry.
+def edge_drift(unbalanced, gradient, offsets, weights, free, rest):
+    """Give the drift u = a - D g (n, d) that the noise does not balance to the edges: u = sum_k w_k e_k (e_k.free) + rest.
 
-    D g is the balanced part. The remaining drift u = a - D g goes to the edges with the least sum of squares over w_k, which is
-    D free = u, scaled back where a rate would turn negative; what is scaled back stays in rest (n, d), in physical units, for
-    upwind differences along the axes.
+    The split has the least sum of squares over w_k, which is D free = u, scaled back where a rate would turn negative; what is
+    scaled back stays in rest (n, d), for upwind differences along the axes. All in units of cells. Where offsets are capped, the
+    weights stand for more than D; what they add carries the drift that balances it, so that the stationary density is kept.
     """
-    n, d = spacing.shape
+    n, d = unbalanced.shape
     for i in range(n):
-        u0 = drift[i, 0]
-        u1 = drift[i, 1] if d == 2 else 0.0
-        for k in range(weights.shape[1]):
-            e0 = offsets[i, k, 0] * spacing[i, 0]
-            e1 = offsets[i, k, 1] * spacing[i, 1] if d == 2 else 0.0
-            c = weights[i, k] * _dot(i, e0, e1, gradient)
-            u0 -= c * e0
-            u1 -= c * e1
-        l0, l1, spans = _share(i, u0, u1, spacing, offsets, weights)
+        u0 = unbalanced[i, 0]
+        u1 = unbalanced[i, 1] if d == 2 else 0.0
+        l0, l1, spans = _share(i, u0, u1, offsets, weights)
         scale = 1.0 if spans else 0.0
         for k in range(weights.shape[1]):
-            e0 = offsets[i, k, 0] * spacing[i, 0]
-            e1 = offsets[i, k, 1] * spacing[i, 1] if d == 2 else 0.0
+            e0 = offsets[i, k, 0]
+            e1 = offsets[i, k, 1] if d == 2 else 0
             g, c = _dot(i, e0, e1, gradient), e0 * l0 + e1 * l1
             if weights[i, k] > 0.0 and c != 0.0:
                 room = 2.0 * bernoulli(abs(g)) + abs(g) + (-g if c > 0.0 else g)  # 2 phi(g) -+ g
@@ -232,9 +277,9 @@ def edge_drift(drift, gradient, spacing, offsets, weights, free, rest):
 
 
 @kernel
-def slopes(field, spacing, shape, sides, out):
-    """out (n, d, d): derivative of component i of a field (n, d) along axis j by central differences, one-sided at walls."""
-    n, d = spacing.shape
+def slopes(field, shape, sides, out):
+    """out (n, d, d): derivative of component i of a field (n, d) along axis j per cell, central, one-sided at walls."""
+    n, d = field.shape
     stride = 1
     for axis in range(d - 1, -1, -1):
         m = shape[axis]
@@ -245,7 +290,7 @@ def slopes(field, spacing, shape, sides, out):
                 up = i - (m - 1) * stride if sides[axis, 1] == PERIODIC else i
             if j == 0:
                 down = i + (m - 1) * stride if sides[axis, 0] == PERIODIC else i
-            step = 0.5 * (spacing[down, axis] + spacing[up, axis]) * ((i != down) + (i != up))
+            step = (i != down) + (i != up)
             for k in range(d):
                 out[i, k, axis] = (field[up, k] - field[down, k]) / step
         stride *= m
@@ -334,23 +379,23 @@ def _fitted_edge(i, j, w_i, w_j, x0, x1, gradient, free, gradient_slope, free_sl
 
 
 @inline
-def _upwind(i, m, shape, sides, spacing, rest, rows, cols, rates, kill):
+def _upwind(i, m, shape, sides, volume, rest, rows, cols, rates, kill):
     """One-sided rates along the axes for the drift that no edge can carry; returns the new number of triplets."""
-    for axis in range(spacing.shape[1]):
+    for axis in range(rest.shape[1]):
         e0, e1 = (1, 0) if axis == 0 else (0, 1)
-        u, h = rest[i, axis], spacing[i, axis]
+        u = rest[i, axis]
         j, side, _ = locate(i, e0, e1, shape, sides)
         if j >= 0:
-            c = 0.5 * (u + rest[j, axis]) / h
+            c = 0.5 * (u + rest[j, axis])
             if c != 0.0:
-                rows[m], cols[m], rates[m] = (i, j, c) if c > 0.0 else (j, i, -c)
+                rows[m], cols[m], rates[m] = (i, j, c / volume[i]) if c > 0.0 else (j, i, -c / volume[j])
                 m += 1
         elif side == ABSORBING and u > 0.0:
-            kill[i] += u / h
+            kill[i] += u / volume[i]
         if u < 0.0:
             j, side, _ = locate(i, -e0, -e1, shape, sides)
             if j < 0 and side == ABSORBING:
-                kill[i] -= u / h
+                kill[i] -= u / volume[i]
     return m
 
 
@@ -358,7 +403,7 @@ def _upwind(i, m, shape, sides, spacing, rest, rows, cols, rates, kill):
 def fill_edges(
     shape,
     sides,
-    spacing,
+    volume,
     offsets,
     weights,
     gradient,
@@ -379,9 +424,10 @@ def fill_edges(
     The weight of an edge is the mean of its two cells' weights for this offset. With phi (n,) the exponent is phi_i - phi_j, so
     that exp(-phi) is in detailed balance on every edge; without (n = 0) see `_fitted_edge`; in 1-D everything is balanced and
     the exponent is an integral by Simpson's rule with midpoint (n,), D^-1 a at the face above each cell, NaN where unknown.
+    volume (n,): V, by which weights and rest are already multiplied.
     kill (n,): rates through absorbing walls, on the edge shortened to the wall. exponent (n,): largest |z| of a cell's edges.
     """
-    n, d = spacing.shape
+    n, d = rest.shape
     m = 0
     for i in range(n):
         for k in range(weights.shape[1]):
@@ -392,13 +438,12 @@ def fill_edges(
             e1 = offsets[i, k, 1] if d == 2 else 0
             for sign in range(1, -2, -2):
                 j, side, cut = locate(i, sign * e0, sign * e1, shape, sides)
-                x0 = sign * e0 * spacing[i, 0]
-                x1 = sign * e1 * spacing[i, 1] if d == 2 else 0.0
+                x0, x1 = sign * e0, sign * e1
                 if j < 0:
                     if side == ABSORBING:
                         g = _dot(i, x0, x1, gradient)
                         z = g + _dot(i, x0, x1, free)
-                        kill[i] += edge_rates(w_i / cut, z * cut, g * cut, 0.0)[0]
+                        kill[i] += edge_rates(w_i / cut, z * cut, g * cut, 0.0)[0] / volume[i]
                     continue
                 partner = _partner(j, e0, e1, offsets, weights)
                 if sign < 0 and partner >= 0:
@@ -419,17 +464,29 @@ def fill_edges(
                 else:
                     w, z, g, extra = _fitted_edge(i, j, w_i, w_j, x0, x1, gradient, free, gradient_slope, free_slope)
                 forward, backward = edge_rates(w, z, g, extra)
-                rows[m], cols[m], rates[m] = i, j, forward
-                rows[m + 1], cols[m + 1], rates[m + 1] = j, i, backward
+                rows[m], cols[m], rates[m] = i, j, forward / volume[i]
+                rows[m + 1], cols[m + 1], rates[m + 1] = j, i, backward / volume[j]
                 m += 2
                 exponent[i] = max(exponent[i], abs(z))
                 exponent[j] = max(exponent[j], abs(z))
-        m = _upwind(i, m, shape, sides, spacing, rest, rows, cols, rates, kill)
+        m = _upwind(i, m, shape, sides, volume, rest, rows, cols, rates, kill)
     return m
 
 
+@inline
+def _arm_weight(i, j, s, other, e0, e1, w, offsets, weights):
+    """Weight V w half way along an arm of length s to cell j (-1: cut), for which the cell on the other side stands in if cut."""
+    if j >= 0 and s == 1.0:
+        k = _partner(j, e0, e1, offsets, weights)
+        return 0.5 * (w + weights[j, k]) if k >= 0 else w
+    k = _partner(other, e0, e1, offsets, weights) if other >= 0 else -1
+    if k < 0:
+        return w
+    return min(2.0 * w, max(0.5 * w, w + 0.5 * s * (w - weights[other, k])))
+
+
 @kernel
-def exit_rows(cells, target, cut, spacing, offsets, weights, gradient, free, rest, phi, phi_cut, rows, cols, rates, kill):
+def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, rest, phi, phi_cut, rows, cols, rates, kill):
     """Rows of cells whose edges are cut by the boundary of a region, consistent for the backward equation.
 
     target, cut, phi_cut (m, 2 K + 2 d): per arm the cell it reaches (>= 0), -1 exit at the fraction `cut` of the arm, -2 no
@@ -438,27 +495,29 @@ def exit_rows(cells, target, cut, spacing, offsets, weights, gradient, free, res
     number of triplets.
     """
     m = 0
-    d, kk = spacing.shape[1], weights.shape[1]
+    d, kk = rest.shape[1], weights.shape[1]
     for r in range(cells.size):
         i = cells[r]
         for k in range(kk):
             w = weights[i, k]
             if w <= 0.0:
                 continue
-            stretch = 2.0 / (cut[r, 2 * k] + cut[r, 2 * k + 1])
+            stretch = 2.0 / ((cut[r, 2 * k] + cut[r, 2 * k + 1]) * volume[i])
+            e0 = offsets[i, k, 0]
+            e1 = offsets[i, k, 1] if d == 2 else 0
             for arm in range(2):
                 j, s = target[r, 2 * k + arm], cut[r, 2 * k + arm]
                 sign = 1.0 - 2.0 * arm
                 if j == -2:
                     continue
-                x0 = sign * offsets[i, k, 0] * spacing[i, 0] * s
-                x1 = sign * offsets[i, k, 1] * spacing[i, 1] * s if d == 2 else 0.0
+                x0, x1 = sign * e0 * s, sign * e1 * s
                 g = _dot(i, x0, x1, gradient)
                 z = g + _dot(i, x0, x1, free)
                 if phi.size > 0:
                     z = phi[i] - (phi[j] if j >= 0 else phi_cut[r, 2 * k + arm])
                     g = z
-                rate = edge_rates(stretch * w / s, z, g, 0.0)[0]
+                middle = _arm_weight(i, j, s, target[r, 2 * k + 1 - arm], e0, e1, w, offsets, weights)
+                rate = edge_rates(stretch * middle / s, z, g, 0.0)[0]
                 if j == -1:
                     kill[i] += rate
                 else:
@@ -469,7 +528,7 @@ def exit_rows(cells, target, cut, spacing, offsets, weights, gradient, free, res
             a = 2 * kk + 2 * axis + (0 if u > 0.0 else 1)
             if u == 0.0 or target[r, a] == -2:
                 continue
-            rate = abs(u) / (spacing[i, axis] * cut[r, a])
+            rate = abs(u) / (volume[i] * cut[r, a])
             if target[r, a] == -1:
                 kill[i] += rate
             else:
