@@ -95,7 +95,7 @@ def control_table(report: Report) -> fps.Table:
         tuple(rows),
         notes=(
             "zero-sum: batches of one epoch sum to the full gradient, so their noise cancels in flat directions;",
-            "gradients that change within the epoch leave 5 to 10 % more than this first-order prediction",
+            "first order: gradients that change within the epoch are left out",
         ),
     )
 

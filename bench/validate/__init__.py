@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One number of a claim: passed if ``band[0] <= measured <= band[1]``; the band is written down before the run.
+    """One number of a claim: passed if ``band[0] <= measured <= band[1]``; its comment says how the band was found.
 
     Parameters
     ----------
