@@ -312,6 +312,8 @@ class _Observable:
             if f.grid != grid:
                 raise ValueError(f"f lives on {f.grid!r}, the solver on {grid!r}; pass f.at as a callable to interpolate")
             f = f.values
+        if isinstance(f, str):
+            raise TypeError(f"f is text, {f!r}; give a callable (Potential.from_expression(text, variables) is one) or an array")
         self.f: Callable[[Array], Any]
         self.grid, self.values = grid, None if callable(f) else np.asarray(f, float)
         if self.values is not None and self.values.shape != grid.shape:

@@ -399,6 +399,8 @@ def _initial(rho0: Any, grid: Grid) -> tuple[Array, list[str]]:
         return rho0.values, notes
     if isinstance(rho0, tuple) and len(rho0) > 0 and isinstance(rho0[0], str):
         values = _gaussian(rho0, grid, notes)
+    elif isinstance(rho0, str):
+        raise TypeError(f"rho0 is text, {rho0!r}; give a Density, an array, ('gaussian', mean, covariance), or a callable")
     elif callable(rho0):
         values = np.asarray(rho0(grid.points()), float)
         if values.shape != (grid.size,):

@@ -219,5 +219,9 @@ def test_refusals():
         fp.backward(lambda x: x, 1.0)
     with pytest.raises(ValueError, match=r"f is not finite at x = \[-7\.6\]"):
         fp.backward(lambda x: np.where(x[:, 0] < 0, np.nan, 1.0), 1.0)
+    with pytest.raises(TypeError, match=r"f is text, 'x\*\*2'"):
+        fp.expectation("x**2", 1.0, ("gaussian", [0.0], [[1.0]]))
+    with pytest.raises(TypeError, match="rho0 is text, 'gaussian'"):
+        fp.evolve("gaussian", 1.0)
     with pytest.raises(ValueError, match="f lives on"):
         fp.expectation(Field(np.ones(4), Grid((0, 1, 4))), 1.0, ("gaussian", [0.0], [[1.0]]))
