@@ -237,10 +237,10 @@ def _histogram_text(layout: Layout, axes: Sequence[int], wraps: Sequence[bool]) 
 
 LINEAR = f"""
 @kernel
-def advance_linear(w, panels, first, last, matrix, m):
-    # w: generator words and one pair of normals of a block; panels (4, rows*64): states, noises, zero padding, new states
+def advance_linear(w, panels, first, last, matrix, m, spans):
+    # w: generator words and one pair of normals of a block; panels (4, rows*64): states, noises, zero padding, new states.
+    # spans: for each four rows of the matrix, where its nonzero columns begin and end among the states and among the noises
     rows = matrix.shape[0]
-    columns = matrix.shape[1]
     for k in range(first, last):
         for panel in range(panels.shape[0]):
             v = panels[panel]
@@ -258,7 +258,9 @@ def advance_linear(w, panels, first, last, matrix, m):
             for i in range(rows*64):
                 v[out + i] = 0.0
             for r in range(0, rows, 4):
-                accumulate(v, out + r*64, 0, matrix, r, columns)
+                j = r // 4
+                accumulate(v, out + r*64, 0, matrix, r, spans[j, 0], spans[j, 1])
+                accumulate(v, out + r*64, 0, matrix, r, spans[j, 2], spans[j, 3])
             for i in range(rows*64):
                 v[i] = v[out + i]
 """

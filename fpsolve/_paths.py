@@ -12,11 +12,13 @@ from ._fused import Fused, linear_kernels
 from ._kernels.rng import LANES, seed_blocks
 from ._runner import Control, aligned
 
-__all__ = ["FusedRun", "LinearRun", "Plan", "Records", "moments_of"]
+__all__ = ["FusedRun", "LinearRun", "LinearStep", "Plan", "Records", "moments_of"]
 
 Array = NDArray[np.float64]
 
 LANE_STEPS_PER_CALL = 1 << 24
+#: Linear steps of more variables stay in their own basis: a Schur form costs 25 v^3 operations.
+MAX_TRANSFORMED = 512
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,54 @@ def _gather(state: Array, n: int, dim: int) -> Array:
     return state[:, :dim].transpose(0, 2, 1).reshape(-1, dim)[:n]
 
 
+@dataclass(frozen=True)
+class LinearStep:
+    """y' = M y + N z in an orthonormal basis, y = Q w, in which few entries are left: w' = T w + R z.
+
+    A symmetric M becomes diagonal, any other M triangular (real Schur form); N becomes a triangular R with the same R R^T where
+    that has fewer entries than Q^T N. So a step takes half or a quarter of the multiply-adds of the dense product, and the
+    transformation is orthogonal: nothing is ill-conditioned.
+    """
+
+    matrix: Array  # (T | R), zero padded to multiples of four
+    spans: NDArray[np.int64]  # for each four rows: first and last column of what is not zero in T, and in R
+    basis: Array  # Q (v, v)
+    noises: int
+
+    @classmethod
+    def of(cls, step: Array, noise: Array) -> LinearStep:
+        (v, m), basis = noise.shape, np.eye(len(step))
+        if v <= MAX_TRANSFORMED:
+            step, noise, basis = _sparsest(step, noise)
+        rows, columns = -(-v // 4) * 4, -(-m // 4) * 4
+        matrix = np.zeros((rows, rows + columns))
+        matrix[:v, :v], matrix[:v, rows : rows + m] = step, noise
+        return cls(matrix, np.hstack([_spans(matrix[:, :rows]), rows + _spans(matrix[:, rows:])]), basis, m)
+
+
+def _sparsest(step: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """(T, R, Q) of a step y' = M y + N z."""
+    from scipy import linalg
+
+    T, Q = step, np.eye(len(step))
+    if np.array_equal(step, step.T):
+        values, Q = np.linalg.eigh(step) if np.any(step - np.diag(np.diag(step))) else (np.diag(step), Q)
+        T = np.diag(values)
+    elif np.any(np.tril(step, -1)):
+        T, Q = linalg.schur(step, output="real")
+    R = Q.T @ noise
+    triangular = linalg.rq(R, mode="economic")[0] if R.shape[1] <= len(R) else linalg.rq(R)[0]
+    triangular[np.abs(triangular) < 1e-15 * np.abs(triangular).max()] = 0.0  # rounding, where R R^T is diagonal
+    return (T, R, Q) if np.count_nonzero(R) <= np.count_nonzero(triangular) else (T, triangular, Q)
+
+
+def _spans(matrix: Array) -> NDArray[np.int64]:
+    """(rows/4, 2): first and last column, in multiples of four, of the nonzero entries of each four rows."""
+    used = np.any(matrix.reshape(len(matrix) // 4, 4, -1, 4) != 0.0, axis=(1, 3))
+    first, last = np.argmax(used, axis=1), used.shape[1] - np.argmax(used[:, ::-1], axis=1)
+    return np.asarray(4 * np.stack([first, np.where(used.any(axis=1), last, first)], axis=1), np.int64)
+
+
 @dataclass
 class LinearRun:
     """Trajectories of y' = M y + N z, y = x - center, through the matrix kernel; blocks of 256 trajectories.
@@ -164,8 +214,7 @@ class LinearRun:
     Chunks are whole blocks, and second moments are kept per block: the order of every sum is fixed by the trajectory index.
     """
 
-    step: Array  # M (v, v)
-    noise: Array  # N (v, m)
+    step: LinearStep
     center: Array
     x0: Array
     dim: int
@@ -179,13 +228,9 @@ class LinearRun:
             self.records.means = np.full((n, self.dim), np.nan)
             self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
 
-    def _matrix(self) -> tuple[Array, int, int]:
-        """(M | N) zero padded to multiples of four, the padded rows, and the rows of a panel."""
-        v, m = self.noise.shape
-        rows, columns = -(-v // 4) * 4, -(-m // 4) * 4
-        matrix = np.zeros((rows, rows + columns))
-        matrix[:v, :v], matrix[:v, rows : rows + m] = self.step, self.noise
-        return matrix, rows, 2 * rows + max(columns, m * (1 + m % 2))
+    def _read(self, state: Array, n: int) -> Array:
+        """Positions x - center (n, d) of the lanes; the product has one shape whatever n is, hence one order of its sums."""
+        return np.asarray(_gather(state, LANES, state.shape[1]) @ self.step.basis[: self.dim].T)[:n]
 
     def work(self, lo: int, hi: int, control: Control) -> None:
         for start in range(lo, hi, LANES):
@@ -193,13 +238,14 @@ class LinearRun:
                 return
 
     def _block(self, lo: int, hi: int, control: Control) -> bool:
-        matrix, rows, height = self._matrix()
-        v, m = self.noise.shape
+        matrix, m, v = self.step.matrix, self.step.noises, len(self.step.basis)
+        rows, columns = len(matrix), matrix.shape[1] - len(matrix)
+        height = 2 * rows + max(columns, m * (1 + m % 2))
         w, panels = aligned(1, 6 * LANES), aligned(4, height * 64)
         seed_blocks(w, self.seed, lo)
         state = panels.reshape(4, height, 64)[:, :v]  # (panel, variable, lane)
         points = self.x0 if len(self.x0) == 1 else self.x0[lo:hi]
-        _scatter(state, points - self.center)
+        _scatter(state, (points - self.center) @ self.step.basis)
         plan, advance = self.plan, linear_kernels().advance_linear
         stride = max(2, LANE_STEPS_PER_CALL // (rows * LANES))
         shift, total = np.zeros((hi - lo, self.dim)), np.zeros((hi - lo, self.dim))
@@ -208,7 +254,7 @@ class LinearRun:
         now = 0
         while True:
             if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
-                y = _gather(state, hi - lo, self.dim)
+                y = self._read(state, hi - lo)
                 if plan.shape:
                     plan.count(y + self.center[: self.dim], counts)
                 else:
@@ -216,19 +262,19 @@ class LinearRun:
                     total += u
                     square += u.T @ u
             if now == plan.start and not plan.shape:
-                shift = _gather(state, hi - lo, self.dim).copy()
+                shift = self._read(state, hi - lo)
             if now in plan.stops:
                 assert self.records.states is not None
-                self.records.states[plan.stops.index(now), lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
+                self.records.states[plan.stops.index(now), lo:hi] = self._read(state, hi - lo) + self.center[: self.dim]
             if now == plan.steps:
                 break
             if control.stopped:
                 return False
             until = self._next(now, stride)
-            advance(w[0], panels, now, until, matrix, m)
+            advance(w[0], panels, now, until, matrix, m, self.step.spans)
             control.add(float(hi - lo) * (until - now))
             now = until
-        self.records.final[lo:hi] = _gather(state, hi - lo, self.dim) + self.center[: self.dim]
+        self.records.final[lo:hi] = self._read(state, hi - lo) + self.center[: self.dim]
         if plan.shape:
             self.records.add_counts(counts)
         elif plan.start is not None:

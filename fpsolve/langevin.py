@@ -21,7 +21,7 @@ from ._code import Code
 from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
 from ._kernels.rng import LANES
 from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, surface_codes
-from ._paths import FusedRun, LinearRun, Plan, Records, moments_of
+from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._sgd import first_exit, record_chain
 from .errors import FpsolveError
@@ -333,7 +333,8 @@ def _run_model(
     _check_start(process, points[:, : process.dim])
     run: FusedRun | LinearRun
     if model.is_matrix:
-        run = LinearRun(*_affine(model), points, process.dim, seed, plan, records)
+        step, noise, center = _affine(model)
+        run = LinearRun(LinearStep.of(step, noise), center, points, process.dim, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 4096, align=256)
     else:
         drift, factor = model.codes()

@@ -745,3 +745,31 @@ def test_fresh_seeds_are_recorded_and_reproduce_the_run():
     again = fps.simulate(PROCESS, [0.0, 0.0], **OK, seed=first.seed)
     assert np.array_equal(first.final, again.final)
     assert not np.array_equal(first.final, fps.simulate(PROCESS, [0.0, 0.0], **OK).final)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "normal", "general", "heavy ball", "singular noise", "more noises than states"])
+def test_the_basis_of_the_matrix_kernel_keeps_the_law(kind):
+    """w = Q^T y: Q is orthogonal, Q T Q^T = M and Q R R^T Q^T = N N^T to rounding, and nothing lies outside the spans."""
+    from fpsolve._paths import LinearStep
+
+    rng = np.random.default_rng(3)
+    v, m = 21, {"singular noise": 6, "more noises than states": 30}.get(kind, 21)
+    M, N = np.eye(v) - 0.1 * rng.normal(size=(v, v)), rng.normal(size=(v, m))
+    if kind == "symmetric":
+        M = M + M.T
+    if kind == "normal":
+        M, N = np.eye(v) + M - M.T, 0.3 * np.eye(v)
+    if kind == "heavy ball":
+        M[:10, 10:20] = np.eye(10)
+    step = LinearStep.of(M, N)
+    Q, rows = step.basis, len(step.matrix)
+    T, R = step.matrix[:v, :v], step.matrix[:v, rows : rows + m]
+    np.testing.assert_allclose(Q.T @ Q, np.eye(v), atol=1e-13)
+    np.testing.assert_allclose(Q @ T @ Q.T, M, atol=1e-12)
+    np.testing.assert_allclose(Q @ R @ R.T @ Q.T, N @ N.T, atol=1e-12)
+    inside = np.zeros(step.matrix.shape, bool)
+    for block, (a, b, c, d) in enumerate(step.spans):
+        inside[4 * block : 4 * block + 4, a:b] = inside[4 * block : 4 * block + 4, c:d] = True
+    assert not step.matrix[~inside].any()
+    dense = 2 * rows if kind != "more noises than states" else rows + m
+    assert inside.sum() / rows < 0.8 * dense  # the multiply-adds of a step: less than those of the dense product

@@ -41,14 +41,14 @@ def bridge_fraction(start, end, variance, normal, uniform):
 
 
 @inline
-def accumulate(w, target, source, matrix, row, columns):
-    """Add matrix[row : row + 4, :columns] times the rows at ``source`` to the four rows at ``target``; rows hold 64 lanes.
+def accumulate(w, target, source, matrix, row, first, last):
+    """Add matrix[row : row + 4, first:last] times the rows at ``source`` to the four rows at ``target``; rows hold 64 lanes.
 
-    Sixteen multiply-adds per twelve loads and stores of SIMD vectors; ``columns`` is a multiple of 4 (zero padded), and
-    the rows are taken as slices so that every index is plainly nonnegative, without which nothing would be vectorised.
+    Sixteen multiply-adds per twelve loads and stores of SIMD vectors; ``first`` and ``last`` are multiples of 4 (zero padded),
+    and the rows are taken as slices so that every index is plainly nonnegative, without which nothing would be vectorised.
     """
     y = w[target:]
-    for k in range(0, columns, 4):
+    for k in range(first, last, 4):
         a00, a01, a02, a03 = matrix[row, k], matrix[row, k + 1], matrix[row, k + 2], matrix[row, k + 3]
         a10, a11, a12, a13 = matrix[row + 1, k], matrix[row + 1, k + 1], matrix[row + 1, k + 2], matrix[row + 1, k + 3]
         a20, a21, a22, a23 = matrix[row + 2, k], matrix[row + 2, k + 1], matrix[row + 2, k + 2], matrix[row + 2, k + 3]
