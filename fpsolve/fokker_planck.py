@@ -33,6 +33,8 @@ Array = NDArray[np.float64]
 _WALL_MASS = 1e-3
 #: Exponent per edge from which a cell is too coarse for its noise, and the mass in such cells that earns a warning.
 _PECLET, _PECLET_MASS = 4.0, 0.01
+#: Share of the smallest eigenvalue of D that may be added to it, and the mass in cells beyond it that earns a warning.
+_ADDED, _ADDED_MASS = 0.1, 1e-3
 #: Mass of a Gaussian start outside the box that is worth a warning, and the least that must be inside.
 _OUTSIDE_MASS, _INSIDE_MASS = 1e-6, 0.5
 
@@ -101,7 +103,8 @@ class FokkerPlanck(Transitions, Spectral):
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
         self.added_diffusion = (self._stencil.clipped + self._stencil.upwind).reshape(grid.shape)
-        self.warnings = tuple(_cap_warning(process, grid, self._stencil))
+        self._thickened = _thickened(process, grid, self._stencil)
+        self.warnings = tuple(_cap_warning(process, grid, self._stencil, self._thickened))
         for text in self.warnings:
             _log.warning(text)
 
@@ -199,7 +202,7 @@ class FokkerPlanck(Transitions, Spectral):
         return np.asarray(mass.reshape(self.grid.shape) / self.grid.cell_volumes)
 
     def _mass_warnings(self, mass: Array) -> list[str]:
-        """Reflecting walls that hold visible mass; cells too coarse for the noise where the mass is."""
+        """Reflecting walls that hold visible mass; where the mass is: cells too coarse for the noise, diffusion that was added."""
         total = float(mass.sum())
         if not total > 0.0:
             return []
@@ -214,6 +217,17 @@ class FokkerPlanck(Transitions, Spectral):
         if share > _PECLET_MASS:
             out.append(f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
                        f"{self.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells")  # fmt: skip
+        flat = mass.ravel() / total
+        capped = self._thickened & (self._stencil.clipped_by_cap > 0.0)
+        causes = [
+            (capped, f"offsets capped at {self.max_offset}", "raise max_offset, or use cells of another shape"),
+            (self._thickened & ~capped, "shorter offsets next to reflecting walls", "enlarge the box or use more cells"),
+        ]
+        for cells_hit, cause, remedy in causes:
+            share = float(flat[cells_hit].sum())
+            if share > _ADDED_MASS:
+                out.append(f"in cells holding {share:.1%} of the mass {cause} add more than {_ADDED:.0%} of its smallest "
+                           f"eigenvalue to D (see added_diffusion); {remedy}")  # fmt: skip
         return out
 
     # ---- backward ---------------------------------------------------------------------------------------------------
@@ -359,14 +373,25 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> 
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
 
 
-def _cap_warning(process: Any, grid: Grid, st: Stencil) -> list[str]:
+def _thickened(process: Any, grid: Grid, st: Stencil) -> NDArray[np.bool_]:
+    """Cells (n,) where cap or walls add more than a tenth of the smallest eigenvalue to D."""
+    out = np.zeros(grid.size, bool)
+    cells = np.flatnonzero(st.clipped > 0.0)
+    if cells.size:
+        eigenvalues = np.linalg.eigvalsh(process.diffusion(grid.points()[cells]))
+        # rounding of a singular tensor is nothing added
+        out[cells] = st.clipped[cells] > np.maximum(_ADDED * eigenvalues[:, 0], 1e-12 * eigenvalues[:, -1])
+    return out
+
+
+def _cap_warning(process: Any, grid: Grid, st: Stencil, thickened: NDArray[np.bool_]) -> list[str]:
     """Say where capped offsets add more than a tenth of the smallest eigenvalue to D."""
-    worst = np.flatnonzero(st.clipped_by_cap > 0.0)
+    worst = np.flatnonzero(thickened & (st.clipped_by_cap > 0.0))
     if worst.size == 0:
         return []
     points = grid.points()[worst]
     smallest = np.maximum(np.linalg.eigvalsh(process.diffusion(points))[:, 0], 0.0)
-    bad = st.clipped_by_cap[worst] > 0.1 * smallest
+    bad = st.clipped_by_cap[worst] > _ADDED * smallest
     if not bad.any():
         return []
     i = int(np.argmax(np.where(bad, st.clipped_by_cap[worst], 0.0)))

@@ -766,3 +766,20 @@ def test_a_cap_that_matters_is_reported():
     assert any("longest offset allowed" in w for w in fp.warnings)
     assert "warning" in repr(fp)
     assert FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40))).warnings == ()
+
+
+def test_diffusion_added_where_the_mass_is_warns():
+    """By the cap everywhere; by the walls only once they hold visible mass; never where offsets of one cell suffice."""
+
+    def notes(condition, n, half, **options):
+        p = FokkerPlanck(ou(condition), Grid((-half, half, n), (-half, half, n)), **options).stationary()
+        return [w for w in p.warnings if "eigenvalue to D (see added_diffusion)" in w]
+
+    (cap,) = notes(100.0, 48, 5, max_offset=2)
+    assert "100.0% of the mass offsets capped at 2 add" in cap
+    assert "raise max_offset" in cap
+    (wall,) = notes(100.0, 48, 2)
+    assert "next to reflecting walls" in wall
+    assert "enlarge the box" in wall
+    assert notes(100.0, 48, 5) == []
+    assert notes(4.0, 48, 2) == []
