@@ -150,7 +150,8 @@ class Exits(Solver):
         notes, stuck = list(self.warnings), int(np.count_nonzero(inside & np.isposinf(logs)))
         if stuck:
             notes.append(f"{stuck} cells of the region cannot leave it for certain; there the answer is inf")
-        return Field(values, self.grid, name=name, unit=unit, warnings=tuple(notes), method=f"{self.method}, exit from {region!r}")
+        method = f"{self.method}, exit from {region!r}"
+        return Field(values, self.grid, name=name, unit=unit, warnings=tuple(notes), method=method, mask=inside)
 
     def exit_time_variance(self, region: Region, at: ArrayLike | None = None) -> Any:
         """Variance of the time of leaving a region, M_2 - M_1^2 of `exit_time_moments`.

@@ -137,6 +137,51 @@ def test_interpolation_with_infinite_neighbours():
     assert "2 cells not finite" in repr(field)
 
 
+def test_mask_of_a_field():
+    """The exit time (1 - x^2)/2 of an interval: zeros outside are no values of it, but count in the interpolation."""
+    grid = fps.Grid((-2.0, 2.0, 80))
+    x = grid.centers[0]
+    inside = np.abs(x) < 1.0
+    tau = fps.Field(np.where(inside, (1 - x**2) / 2, 0.0), grid, name="mean exit time", unit="time", mask=inside)
+    np.testing.assert_allclose(tau.values[tau.mask].mean(), 1 / 3, rtol=1e-3)  # int_0^1 (1 - x^2)/2
+    first = (1 - 0.975**2) / 2
+    assert f"values {first:.6g} ... {(1 - 0.025**2) / 2:.6g} time in 40 cells, 40 set by definition" in repr(tau)
+    points = np.array([[-1.5], [0.0], [1.2], [3.0]])
+    np.testing.assert_allclose(tau.at(points)[:3], [0.0, 0.5, 0.0], atol=1e-3)
+    filled = tau.at(points, fill=-7.0)
+    assert filled[0] == filled[2] == -7.0 and abs(filled[1] - 0.5) < 1e-3 and np.isnan(filled[3])
+    assert tau.at(1.5, fill=math.inf) == math.inf
+    assert tau != fps.Field(tau.values, grid, name=tau.name, unit="time")
+    whole = fps.Field(x, grid)
+    assert whole.mask.shape == (80,) and whole.mask.all() and whole == fps.Field(x, grid, mask=np.ones(80, bool))
+    np.testing.assert_array_equal(whole.at(points, fill=5.0), whole.at(points))
+    ring = fps.Grid((0.0, 1.0, 10), boundary="periodic")
+    half = fps.Field(np.ones(10), ring, mask=ring.centers[0] < 0.5)
+    np.testing.assert_array_equal(half.at([[0.2], [1.2], [-0.9], [0.8], [-0.2]], fill=0.0), [1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "mask, kind, text",
+    [
+        (np.ones(3, bool), ValueError, r"mask has shape \(3,\)"),
+        (np.zeros(4, bool), ValueError, "no cell"),
+        ([1, 1, 0, 0], TypeError, "boolean"),
+    ],
+)
+def test_mask_refuses(mask, kind, text):
+    with pytest.raises(kind, match=text):
+        fps.Field(np.ones(4), fps.Grid((0.0, 1.0, 4)), mask=mask)
+
+
+def test_a_mask_becomes_missing_data_in_xarray(monkeypatch):
+    calls = {}
+    fake = type("xarray", (), {"DataArray": staticmethod(lambda values, **kwargs: calls.update(values=values, **kwargs))})
+    monkeypatch.setitem(__import__("sys").modules, "xarray", fake)
+    fps.Field([0.0, 2.0, 3.0], fps.Grid((0.0, 1.0, 3)), unit="time", mask=[False, True, True]).to_xarray()
+    np.testing.assert_array_equal(calls["values"], [np.nan, 2.0, 3.0])
+    assert calls["attrs"] == {"units": "time"}
+
+
 def test_density_refuses_wrong_shape_and_series_gives_densities():
     grid = fps.Grid((0.0, 1.0, 4), (0.0, 1.0, 3))
     with pytest.raises(ValueError, match=r"\(3, 4\).*\(4, 3\)"):
