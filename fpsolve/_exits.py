@@ -164,8 +164,7 @@ class Exits(Solver):
 
         Returns
         -------
-        Field in time^2 (zero outside, inf where a moment is), or Estimate if `at` is given (its unit is
-        empty: Estimates know no time^2).
+        Field (zero outside, inf where a moment is), or Estimate if `at` is given; both in time^2.
 
         Raises
         ------
@@ -189,7 +188,7 @@ class Exits(Solver):
             within, values = fp._log_moments(region, 2)
             return _interpolated_log(fp.grid, _log_variance(values), within, x0)
 
-        return self._two_grids(log_variance_at, "", f"variance of the exit time from {region!r}", log=True)
+        return self._two_grids(log_variance_at, "time^2", f"variance of the exit time from {region!r}", log=True)
 
     def exit_time_distribution(
         self, region: Region, start: Any, t: Sequence[float] | Array, *, rtol: float = 1e-8

@@ -23,6 +23,7 @@ DENSITY = fps.Density(
 ESTIMATE = fps.Estimate(1.5, 0.1, 0.2, (1.0, 2.0), 0.4, "1/time", [fps.Assumption("a", "failed", "b < c")], 0.05, "paths", 20)
 EXAMPLES = {
     "estimate": ESTIMATE,
+    "variance": fps.Estimate(1.5, interval=(1.0, 2.0), unit="iteration^2", lr=0.05),
     "bare estimate": fps.Estimate(math.inf, log_value=2000.1),
     "density": DENSITY,
     "series": fps.DensitySeries([0.0, 1.0], np.stack([VALUES, VALUES + 1]), GRID),

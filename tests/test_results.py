@@ -36,6 +36,27 @@ def test_conversion_of_times_and_rates():
     assert steps.per_iteration() == steps  # already there
 
 
+def test_powers_of_time_convert_with_powers_of_lr():
+    """Var[n] = Var[lr n] / lr^2: with lr = 1/8 every factor is a power of two, so the conversions are exact."""
+    variance = fps.Estimate(3.0, stderr=0.5, discretization_error=0.25, interval=(2.0, 4.0), unit="time^2", lr=0.125)
+    steps = variance.per_iteration()
+    assert (steps.value, steps.stderr, steps.discretization_error) == (192.0, 32.0, 16.0)
+    assert (steps.interval, steps.unit) == ((128.0, 256.0), "iteration^2")
+    assert steps.per_time() == variance and "192 +- 36 iteration^2" in repr(steps)
+    assert fps.Estimate(1.0, unit="1/time^3", lr=0.5).per_iteration() == fps.Estimate(0.125, unit="1/iteration^3", lr=0.5)
+    twelfth = fps.Estimate(1.0, unit="time^12").per_iteration(1e-30)
+    assert twelfth.value == math.inf and twelfth.log_value == pytest.approx(360 * math.log(10.0))
+    assert twelfth.unit == "iteration^12" and twelfth.per_time().value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "unit", ["time^1", "time^0", "time^-1", "time^2.5", "time^100", "time2", "1/time^", "^2", " time", "second^2", 2]
+)
+def test_other_units_are_refused(unit):
+    with pytest.raises(ValueError, match="unit must be"):
+        fps.Estimate(1.0, unit=unit)
+
+
 def test_conversion_refuses():
     with pytest.raises(ValueError, match="pass lr"):
         fps.Estimate(1.0, unit="time").per_iteration()
