@@ -241,10 +241,9 @@ class Transitions(Exits, Flows):
         >>> q.at([[-1.5], [0.0], [0.5], [1.5]])
         array([0.  , 0.5 , 0.75, 1.  ])
         """
-        _, logs = self._hitting(a, b)
-        return Field(
-            np.exp(logs), self.grid, name="committor", warnings=self.warnings, method=f"{self.method}, from {a!r} to {b!r}"
-        )
+        masks, logs = self._hitting(a, b)
+        method = f"{self.method}, from {a!r} to {b!r}"
+        return Field(np.exp(logs), self.grid, name="committor", warnings=self.warnings, method=method, mask=masks[2])
 
     def _backward_committor(self, a: Region, b: Region, log_pi: Array) -> Array:
         """Probability (grid.shape) that the stationary path was last in a, not in b."""

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -20,10 +21,24 @@ __all__ = ["Assumption", "Estimate"]
 
 Array = npt.NDArray[np.float64]
 
-#: unit -> (the same thing counted in iterations, power of lr that leads there)
-_TO_ITERATION = {"time": ("iteration", -1), "1/time": ("1/iteration", 1)}
-_TO_TIME = {"iteration": ("time", 1), "1/iteration": ("1/time", -1)}
-_UNITS = ("", "time", "1/time", "iteration", "1/iteration")
+_UNIT = re.compile(r"(1/)?(time|iteration)(?:\^([2-9]|[1-9][0-9]))?")
+
+
+def _parse_unit(unit: str) -> tuple[str, int]:
+    """("time" or "iteration", power): "1/time^2" is ("time", -2); ("", 0) for no unit.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    found = _UNIT.fullmatch(unit) if isinstance(unit, str) else None
+    if found is None and unit != "":
+        raise ValueError(
+            "unit must be '', 'time', '1/time', 'iteration', '1/iteration', or a power of these up to 99 such as 'time^2' "
+            f"or '1/iteration^2', got {unit!r}"
+        )
+    return (found[2], (-1 if found[1] else 1) * int(found[3] or 1)) if found else ("", 0)
 
 
 def _require(module: str, purpose: str) -> Any:
@@ -121,6 +136,11 @@ def _scaled(x: float, factor: float) -> float:
     return x if x == 0.0 or math.isinf(x) else x * factor
 
 
+def _power(x: float, k: int) -> float:
+    """x**k, inf where that overflows."""
+    return _exp(k * math.log(x)) if abs(k * math.log(x)) > 700.0 else x**k
+
+
 def _exp(x: float) -> float:
     """exp(x), inf where that overflows."""
     return math.exp(x) if x < 709.78 else math.inf
@@ -142,8 +162,8 @@ class Estimate(_Record):
         95 % interval, where a better one than value +- 1.96 error is known.
     log_value : float, optional
         Natural logarithm of the number.
-    unit : {"", "time", "1/time", "iteration", "1/iteration"}
-        SDE time is lr x iterations.
+    unit : {"", "time", "1/time", "iteration", "1/iteration"} or a power of these
+        SDE time is lr x iterations. Powers are written "time^2" (a variance), "1/time^2", up to 99.
     assumptions : sequence of Assumption
         What the number rests on.
     lr : float, optional
@@ -185,8 +205,7 @@ class Estimate(_Record):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
-        if self.unit not in _UNITS:
-            raise ValueError(f"unit must be one of {_UNITS}, got {self.unit!r}")
+        _parse_unit(self.unit)
         for name in ("stderr", "discretization_error"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
@@ -213,33 +232,35 @@ class Estimate(_Record):
         return self.value
 
     def per_iteration(self, lr: float | None = None) -> "Estimate":
-        """The same in iterations: tau[iterations] = tau[time] / lr, rate[1/iteration] = lr x rate[1/time].
+        """The same in iterations: tau[iterations] = tau[time] / lr, rate[1/iteration] = lr x rate[1/time], powers likewise.
 
         Raises
         ------
         ValueError
             Without a learning rate, with one that contradicts the stored one, or for a number without unit.
         """
-        return self._convert(_TO_ITERATION, lr, "per_iteration")
+        return self._convert("iteration", lr, "per_iteration")
 
     def per_time(self, lr: float | None = None) -> "Estimate":
         """The same in SDE time (lr x iterations); the inverse of `per_iteration`, with the same errors."""
-        return self._convert(_TO_TIME, lr, "per_time")
+        return self._convert("time", lr, "per_time")
 
-    def _convert(self, table: Mapping[str, tuple[str, int]], lr: float | None, name: str) -> "Estimate":
-        if self.unit == "":
+    def _convert(self, target: str, lr: float | None, name: str) -> "Estimate":
+        base, power = _parse_unit(self.unit)
+        if not base:
             raise ValueError(f"{name}: this Estimate is dimensionless; only times and rates convert")
         if lr is not None and self.lr is not None and not math.isclose(lr, self.lr, rel_tol=1e-12):
             raise ValueError(f"{name}: lr={lr} contradicts the learning rate lr={self.lr} this Estimate carries")
         lr = self.lr if lr is None else float(lr)
-        if self.unit not in table:
+        if base == target:
             return dataclasses.replace(self, lr=lr)
         if lr is None:
             raise ValueError(f"{name}: no learning rate is stored with this Estimate; pass lr=...")
         if not (lr > 0.0 and math.isfinite(lr)):
             raise ValueError(f"{name}: lr must be finite and > 0, got {lr}")
-        unit, power = table[self.unit]
-        factor, log_value = lr**power, self.log_value
+        unit = self.unit.replace(base, target)
+        power = power if target == "time" else -power  # time = lr x iterations
+        factor, log_value = _power(lr, power), self.log_value
         if log_value is None and 0.0 < self.value < math.inf:
             log_value = math.log(self.value)
         value, log_value = _scaled(self.value, factor), None if log_value is None else log_value + power * math.log(lr)

@@ -150,7 +150,8 @@ class Exits(Solver):
         notes, stuck = list(self.warnings), int(np.count_nonzero(inside & np.isposinf(logs)))
         if stuck:
             notes.append(f"{stuck} cells of the region cannot leave it for certain; there the answer is inf")
-        return Field(values, self.grid, name=name, unit=unit, warnings=tuple(notes), method=f"{self.method}, exit from {region!r}")
+        method = f"{self.method}, exit from {region!r}"
+        return Field(values, self.grid, name=name, unit=unit, warnings=tuple(notes), method=method, mask=inside)
 
     def exit_time_variance(self, region: Region, at: ArrayLike | None = None) -> Any:
         """Variance of the time of leaving a region, M_2 - M_1^2 of `exit_time_moments`.
@@ -163,8 +164,7 @@ class Exits(Solver):
 
         Returns
         -------
-        Field in time^2 (zero outside, inf where a moment is), or Estimate if `at` is given (its unit is
-        empty: Estimates know no time^2).
+        Field (zero outside, inf where a moment is), or Estimate if `at` is given; both in time^2.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Exits(Solver):
             within, values = fp._log_moments(region, 2)
             return _interpolated_log(fp.grid, _log_variance(values), within, x0)
 
-        return self._two_grids(log_variance_at, "", f"variance of the exit time from {region!r}", log=True)
+        return self._two_grids(log_variance_at, "time^2", f"variance of the exit time from {region!r}", log=True)
 
     def exit_time_distribution(
         self, region: Region, start: Any, t: Sequence[float] | Array, *, rtol: float = 1e-8

@@ -31,6 +31,30 @@ def _grid_values(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Ar
     return array
 
 
+def _mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """A boolean array of the grid's shape; None means everywhere."""
+    if mask is None:
+        return np.ones(shape, dtype=np.bool_)
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"Field: mask must be boolean (True where the field was solved for), got dtype {array.dtype}")
+    if array.shape != tuple(shape):
+        raise ValueError(f"Field: mask has shape {array.shape}, the grid needs {tuple(shape)}")
+    if not array.any():
+        raise ValueError("Field: mask leaves no cell; a field needs one cell at least where it is defined")
+    return array
+
+
+def _cells(grid: "Grid", points: Array) -> tuple[npt.NDArray[np.intp], ...]:
+    """Indices of the cells that hold points (..., d); periodic axes wrap, points beyond a wall get the last cell."""
+    out = []
+    for k, (edges, sides) in enumerate(zip(grid.edges, grid.boundary, strict=True)):
+        low, length = edges[0], edges[-1] - edges[0]
+        x = low + np.mod(points[..., k] - low, length) if "periodic" in sides else points[..., k]
+        out.append(np.clip(np.searchsorted(edges, x, side="right") - 1, 0, edges.size - 2))
+    return tuple(out)
+
+
 def _grid_text(grid: "Grid") -> str:
     cells = " x ".join(str(n) for n in grid.shape)
     box = " x ".join(f"[{e[0]:.4g}, {e[-1]:.4g}]" for e in grid.edges)
@@ -252,6 +276,18 @@ class Field(_Record):
     unit : str
     warnings : sequence of str
     method : str
+    solver_info : mapping of str to number or str
+    mask : boolean array of grid.shape, optional
+        True in the cells where it was solved for, everywhere by default. Elsewhere `values` are set by definition: an exit time
+        is 0 outside its region, a committor 0 and 1 on its two. They belong in no average and no colour scale;
+        ``field.values[field.mask]`` is without them.
+
+    Raises
+    ------
+    ValueError
+        If `values` or `mask` does not have the shape of the grid, or no cell is left.
+    TypeError
+        If `mask` is not boolean.
 
     Examples
     --------
@@ -259,6 +295,9 @@ class Field(_Record):
     >>> grid = Grid((0.0, 1.0, 10))
     >>> float(Field(2 * grid.centers[0], grid, name="twice x").at([0.33]))
     0.66
+    >>> tau = Field([0.0, 3.0, 5.0, 0.0], Grid((0.0, 1.0, 4)), name="exit time", mask=[False, True, True, False])
+    >>> float(tau.values[tau.mask].mean()), float(tau.at([0.1])), float(tau.at([0.1], fill=np.nan))
+    (4.0, 0.0, nan)
     """
 
     values: Array
@@ -268,19 +307,29 @@ class Field(_Record):
     warnings: tuple[str, ...] = ()
     method: str = ""
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    mask: npt.NDArray[np.bool_] = None  # type: ignore[assignment]  # always an array after __post_init__
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Field"))
+        object.__setattr__(self, "mask", _mask(self.mask, self.grid.shape))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
-    def at(self, points: npt.ArrayLike) -> Array:
+    def at(self, points: npt.ArrayLike, *, fill: float | None = None) -> Array:
         """Multilinear interpolation at points (..., d) -> (...); NaN outside the grid, periodic axes wrap.
+
+        Cells outside the mask count with the values they have by definition; with `fill`, points in such cells give that number.
 
         Of second order in the cell width where the field is smooth. Within one cell of the surface of a region it is of first
         order: the surface lies somewhere between a centre inside and one outside, whose value is that of the outside.
         """
-        return _interpolate.multilinear(self.grid, self.values, points, outside=math.nan)
+        out = _interpolate.multilinear(self.grid, self.values, points, outside=math.nan)
+        if self.mask.all():
+            return out
+        x = np.asarray(points, dtype=np.float64)
+        solved = np.isnan(out) | self.mask[_cells(self.grid, x[None] if x.ndim == 0 else x)]
+        # a line continued to a wall must not leave the range of the values, as with a negative exit time
+        return np.where(solved, out, np.clip(out, self.values.min(), self.values.max()) if fill is None else fill)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
         """Line (1-D) or colour map with contours (2-D); see `fpsolve.plotting.plot_field`."""
@@ -289,16 +338,18 @@ class Field(_Record):
         return plotting.plot_field(self, ax=ax, **kwargs)
 
     def to_xarray(self) -> Any:
-        """An xarray.DataArray with dimensions x0, x1, ... (needs the package xarray)."""
-        return _to_xarray(self.grid, self.values, self.name or "field", {"units": self.unit}, "Field.to_xarray")
+        """An xarray.DataArray with dimensions x0, x1, ..., NaN outside the mask (needs the package xarray)."""
+        values = np.where(self.mask, self.values, np.nan)
+        return _to_xarray(self.grid, values, self.name or "field", {"units": self.unit}, "Field.to_xarray")
 
     def __repr__(self) -> str:
-        finite = self.values[np.isfinite(self.values)]
+        solved = self.values[self.mask]
+        finite = solved[np.isfinite(solved)]
         span = f"{finite.min():.6g} ... {finite.max():.6g} {self.unit}".rstrip() if finite.size else "no finite value"
-        missing = self.values.size - finite.size
+        missing, outside = solved.size - finite.size, self.values.size - solved.size
         items = [
             f"method: {self.method}" if self.method else "",
-            f"values {span}",
+            f"values {span}" + (f" in {solved.size} cells, {outside} set by definition" if outside else ""),
             f"{missing} cells not finite" if missing else "",
             _info_text(self.solver_info),
         ]

@@ -40,6 +40,7 @@ _DESCRIBE = {
     ("density_series", "values"): ("time x*", "1/volume", "probability density at the cell centres"),
     ("density_series", "times"): ("time", "time", "time (lr x iterations)"),
     ("field", "values"): ("x*", "{unit}", "{name}"),
+    ("field", "mask"): ("x*", "", "cells where it was solved for; elsewhere values are set by definition"),
     ("current", "values"): ("x* component", "1/(time area)", "{name} at the cell centres"),
     ("current", "divergence"): ("x*", "1/(time volume)", "divergence of the discrete current"),
     ("spectrum", "eigenvalues"): ("mode", "1/time", "eigenvalues of the generator"),
@@ -216,7 +217,7 @@ def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
         raise TypeError(
             f"{group.name}/{name}: arrays of dtype {array.dtype} are not saved; use numbers, booleans or fixed-length text"
         )
-    large = array.size >= _COMPRESS_FROM and array.dtype.kind in "iuf"
+    large = array.size >= _COMPRESS_FROM and array.dtype.kind in "biuf"
     options = (
         {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": _chunks(array.shape, array.dtype.itemsize)}
         if large

@@ -279,7 +279,7 @@ class FokkerPlanck(Transitions, Spectral):
             notes.append(_singular_text(singular))
         for text in notes[len(self.warnings) :]:
             _log.warning(text)
-        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes),
+        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes), mask=inside,
                       method=f"{self.method}, exit from {region!r}")  # fmt: skip
         if at is None:
             return field

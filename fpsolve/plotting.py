@@ -129,7 +129,7 @@ def plot_density(
     levels = _mass_levels(one, contours) if len(contours) else np.array([])
     if levels.size and levels[-1] > one.values.min():
         ax.contour(*grid.centers, one.values.T, levels=levels, colors="white", linewidths=0.8)
-    ax.set(xlabel=names[0], ylabel=names[1])
+    _plane(ax, grid, names)
     if one.time is not None:
         ax.set_title(f"$t$ = {one.time:.4g}")
     return ax
@@ -139,21 +139,23 @@ def plot_field(
     field: Field,
     *,
     ax: "Axes | None" = None,
-    log: bool = False,
+    log: bool | None = None,
     contours: int = 8,
     labels: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> "Axes":
-    """Draw a field: a line in 1-D, a colour map with contours in 2-D; infinite values stay blank.
+    """Draw a field: a line in 1-D, a colour map with contours in 2-D.
 
-    So do, of times, zeros: a mean exit time is zero only outside its region.
+    Cells outside the mask and infinite values stay blank. Where the values set by definition differ, as the 0 and 1 of a committor
+    on its two regions, those regions are drawn in flat greys with a legend.
 
     Parameters
     ----------
     field : Field
     ax : Axes, optional
-    log : bool
-        Logarithmic values.
+    log : bool, optional
+        Logarithmic values. Default: for times of which a twentieth of the cells is below a thousandth of the largest, as over a
+        barrier.
     contours : int
         2-D: about so many contour lines at round values; 0 for none.
     labels : sequence of str, optional
@@ -181,18 +183,16 @@ def plot_field(
     _drawable(grid, "plot_field")
     names = _names(labels, grid.dim)
     ax = _axes(ax)
-    label = (field.name or "value") + (f" [{field.unit}]" if field.unit else "")
-    outside = ~np.isfinite(field.values)
-    if log:
-        outside |= field.values <= 0.0
-    elif field.unit in ("time", "iteration"):
-        outside |= field.values == 0.0
-    values = np.ma.masked_where(outside, field.values)
+    label = (field.name or "value") + (f" [{_unit(field.unit)}]" if field.unit else "")
+    log = _spans_decades(field) if log is None else log
+    hidden = ~field.mask | ~np.isfinite(field.values) | (field.values <= 0.0 if log else False)
+    values = np.ma.masked_where(hidden, field.values)
     if grid.dim == 1:
         ax.plot(grid.centers[0], values.filled(np.nan), **kwargs)
-        ax.set(xlabel=names[0], ylabel=label, yscale="log" if log else "linear")
+        ax.set(xlabel=names[0], ylabel=label, xlim=grid.edges[0][[0, -1]], yscale="log" if log and values.count() else "linear")
+        _given(ax, field)
         return ax
-    if log:
+    if log and values.count():
         from matplotlib.colors import LogNorm
 
         kwargs = {"norm": LogNorm(), **kwargs}
@@ -202,8 +202,57 @@ def plot_field(
 
         locator = LogLocator(numticks=contours + 1) if log else MaxNLocator(contours)
         ax.contour(*grid.centers, values.T, locator=locator, colors="white", linewidths=0.8)
-    ax.set(xlabel=names[0], ylabel=names[1])
+    _given(ax, field)
+    _plane(ax, grid, names)
     return ax
+
+
+def _unit(unit: str) -> str:
+    """time^12 with a raised exponent."""
+    base, hat, power = unit.partition("^")
+    return f"{base}$^{{{power}}}$" if hat else unit
+
+
+def _spans_decades(field: Field) -> bool:
+    """Whether a field of times covers so many decades that a linear scale would show its largest values only."""
+    values = field.values[field.mask & np.isfinite(field.values)]
+    values = values[values > 0.0]
+    return bool(field.unit and values.size and np.quantile(values, 0.05) < 1e-3 * values.max())
+
+
+def _given(ax: "Axes", field: Field) -> None:
+    """Flat greys where values are set by definition, if they differ; where all are alike nothing is drawn."""
+    given = np.unique(field.values[~field.mask])
+    if not 1 < given.size <= 4:
+        return
+    from matplotlib.patches import Patch
+
+    edges, greys, patches = field.grid.edges, np.linspace(0.85, 0.45, given.size), []
+    for value, grey in zip(given, greys, strict=True):
+        here = ~field.mask & (field.values == value)
+        if field.grid.dim == 1:
+            steps = np.flatnonzero(np.diff(np.concatenate([[0], here.astype(int), [0]])))
+            for first, last in zip(steps[::2], steps[1::2], strict=True):
+                ax.axvspan(edges[0][first], edges[0][last], color=str(grey), linewidth=0.0, zorder=0)
+        else:
+            flat = np.ma.masked_where(~here, np.ones(field.grid.shape)).T
+            ax.pcolormesh(edges[0], edges[1], flat, cmap=_flat(grey), vmin=0.0, vmax=1.0, rasterized=True)
+        patches.append(Patch(color=str(grey), label=f"{field.name or 'value'} = {value:g}"))
+    ax.legend(handles=patches, fontsize="small")
+
+
+def _flat(grey: float) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([str(grey)])
+
+
+def _plane(ax: "Axes", grid: "Grid", names: Sequence[str]) -> None:
+    """Names and the whole box; lengths to scale unless one side is more than three times the other."""
+    spans = [float(e[-1] - e[0]) for e in grid.edges]
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=grid.edges[0][[0, -1]], ylim=grid.edges[1][[0, -1]])
+    if max(spans) <= 3.0 * min(spans):
+        ax.set_aspect("equal")
 
 
 def _survival(escapes: EscapeTimes) -> tuple[Array, Array]:
@@ -262,7 +311,7 @@ def plot_current(
         x, y = (np.linspace(c[0], c[-1], max(2, min(c.size, 100))) for c in grid.centers)
         at = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
         ax.streamplot(x, y, at[..., 0].T, at[..., 1].T, color="white", linewidth=0.7, arrowsize=0.7, density=density)
-    ax.set(xlabel=names[0], ylabel=names[1], xlim=grid.edges[0][[0, -1]], ylim=grid.edges[1][[0, -1]])
+    _plane(ax, grid, names)
     return ax
 
 

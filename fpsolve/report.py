@@ -3,12 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from fpsolve._estimate import _parse_unit
 from fpsolve.results import Estimate, Table
 
 __all__ = ["compare"]
-
-_ITERATION = ("iteration", "1/iteration")
-_TIME = ("time", "1/time")
 
 
 def compare(
@@ -104,12 +102,12 @@ def _common(what: str, values: Sequence[tuple[str, float | None]]) -> float | No
 def _to_unit(e: Estimate, unit: str, lr: float | None) -> Estimate:
     if e.unit == unit:
         return e
-    for family, convert in ((_ITERATION, e.per_iteration), (_TIME, e.per_time)):
-        other = _TIME if family is _ITERATION else _ITERATION
-        if unit in family and e.unit in other and family.index(unit) == other.index(e.unit):
-            if e.lr is None and lr is None:
-                raise ValueError(f"compare: {e.unit!r} converts to {unit!r} only with a learning rate; pass lr=...")
-            return convert(lr if e.lr is None else None)
+    (_, power), (target, wanted) = _parse_unit(e.unit), _parse_unit(unit)
+    if power == wanted:  # and the bases differ
+        if e.lr is None and lr is None:
+            raise ValueError(f"compare: {e.unit!r} converts to {unit!r} only with a learning rate; pass lr=...")
+        convert = e.per_iteration if target == "iteration" else e.per_time
+        return convert(lr if e.lr is None else None)
     raise ValueError(
         f"compare: {e.unit or 'a dimensionless number'!r} cannot be compared with {unit or 'a dimensionless number'!r}"
     )

@@ -57,6 +57,7 @@ def test_variance_of_the_exit_time():
     for n in (25, 50, 100):
         fp = FokkerPlanck(FLAT, Grid((-1.2, 1.3, n)))
         variance = fp.exit_time_variance(Region.ball([0.0], 1.0), at=[0.0])
+        assert variance.unit == "time^2"
         errors.append(abs(variance.value - 2 / 3))
         assert errors[-1] < 3 * variance.discretization_error
     assert orders(errors).mean() >= 1.8, errors

@@ -23,10 +23,11 @@ DENSITY = fps.Density(
 ESTIMATE = fps.Estimate(1.5, 0.1, 0.2, (1.0, 2.0), 0.4, "1/time", [fps.Assumption("a", "failed", "b < c")], 0.05, "paths", 20)
 EXAMPLES = {
     "estimate": ESTIMATE,
+    "variance": fps.Estimate(1.5, interval=(1.0, 2.0), unit="iteration^2", lr=0.05),
     "bare estimate": fps.Estimate(math.inf, log_value=2000.1),
     "density": DENSITY,
     "series": fps.DensitySeries([0.0, 1.0], np.stack([VALUES, VALUES + 1]), GRID),
-    "field": fps.Field(np.where(VALUES > 3, np.inf, VALUES), GRID, name="mean exit time", unit="time"),
+    "field": fps.Field(np.where(VALUES > 3, np.inf, VALUES), GRID, name="mean exit time", unit="time", mask=VALUES > 1),
     "trajectories": fps.Trajectories(
         np.ones((3, 2)),
         [1.0, 2.0],
@@ -77,6 +78,16 @@ def test_computed_results_come_back_equal(tmp_path):
         assert back[name] == obj, name
         obj.save(tmp_path / f"{name}.h5")
         assert fps.load(tmp_path / f"{name}.h5") == obj
+
+
+def test_fields_written_without_a_mask_are_defined_everywhere(tmp_path):
+    field = EXAMPLES["field"]
+    fps.save(tmp_path / "old.h5", field)
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        del file["field/mask"]
+    back = fps.load(tmp_path / "old.h5")
+    assert back.mask.dtype == bool and back.mask.shape == GRID.shape and back.mask.all()
+    assert np.array_equal(back.values, field.values)
 
 
 def test_results_inside_a_tree(tmp_path):

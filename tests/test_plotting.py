@@ -76,7 +76,7 @@ def test_fields_are_blank_outside_their_region_and_have_contours():
     """The mean exit time from the unit disc, (1 - r^2)/4 at D = 1: no colour outside, and every contour is a circle."""
     grid = fps.Grid((-1.5, 1.5, 90), (-1.5, 1.5, 80))
     r2 = np.sum(grid.points() ** 2, axis=1).reshape(grid.shape)
-    field = fps.Field(np.where(r2 < 1.0, (1.0 - r2) / 4, 0.0), grid, name="mean exit time", unit="time")
+    field = fps.Field(np.where(r2 < 1.0, (1.0 - r2) / 4, 0.0), grid, name="mean exit time", unit="time", mask=r2 < 1.0)
     mesh, lines = field.plot().collections
     assert np.array_equal(np.ma.getmaskarray(mesh.get_array()), (r2 >= 1.0).T)
     drawn = 0
@@ -86,7 +86,45 @@ def test_fields_are_blank_outside_their_region_and_have_contours():
             np.testing.assert_allclose((1.0 - np.sum(path.vertices**2, axis=1)) / 4, level, atol=2e-3)
     assert drawn >= 3
     assert len(field.plot(contours=0).collections) == 1 and len(field.plot(log=True).collections) == 2
-    assert not np.ma.getmaskarray(fps.Field(np.zeros(grid.shape), grid, unit="").plot().collections[0].get_array()).any()
+    assert not np.ma.getmaskarray(fps.Field(np.zeros(grid.shape), grid, unit="time").plot().collections[0].get_array()).any()
+
+
+def test_regions_of_a_committor_are_flat_and_the_rest_is_drawn():
+    """q = (x + 1)/2 between two half-lines: blank line on the regions, one grey band for each; in 2-D one grey mesh for each."""
+    x = LINE.centers[0]
+    between = np.abs(x) < 1.0
+    line = fps.Field(np.clip((x + 1) / 2, 0, 1), LINE, name="committor", mask=between)
+    ax = line.plot()
+    assert np.array_equal(np.isnan(ax.lines[0].get_ydata()), ~between)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["committor = 0", "committor = 1"]
+    bands = sorted((p.get_x(), p.get_x() + p.get_width()) for p in ax.patches)
+    np.testing.assert_allclose(bands, [(-4.0, -1.0), (1.0, 4.0)], atol=1e-12)
+    x = PLANE.points()[:, 0].reshape(PLANE.shape)
+    plane = fps.Field(np.clip((x + 1) / 2, 0, 1), PLANE, name="committor", mask=np.abs(x) < 1.0)
+    drawn = [np.ma.getmaskarray(c.get_array()) for c in plane.plot(contours=0).collections]
+    for mesh, shown in zip(drawn, (np.abs(x) < 1.0, x <= -1.0, x >= 1.0), strict=True):
+        assert np.array_equal(~mesh, shown.T)
+
+
+def test_times_over_a_barrier_are_drawn_on_a_logarithmic_scale():
+    """The exit time of Brownian motion is mild; one over a barrier, here exp(20 (1 - x)), spans decades. Both can be overruled."""
+    grid = fps.Grid((0.0, 1.0, 50))
+    x = grid.centers[0]
+    steep, mild = (fps.Field(v, grid, name="mean exit time", unit="time") for v in (np.exp(20 * (1 - x)), 1 - x**2))
+    assert (steep.plot().get_yscale(), mild.plot().get_yscale()) == ("log", "linear")
+    assert (steep.plot(log=False).get_yscale(), mild.plot(log=True).get_yscale()) == ("linear", "log")
+    assert fps.Field(steep.values, grid, name="no time").plot().get_yscale() == "linear"
+    nothing = fps.Field(np.full(50, np.inf), grid, unit="time")
+    assert nothing.plot(log=True).get_yscale() == "linear"
+
+
+def test_lengths_are_to_scale_and_graded_cells_lie_where_they_are():
+    assert BIVARIATE.plot().get_aspect() == 1.0
+    flat = fps.Grid((0.0, 10.0, 5), (0.0, 1.0, 4))
+    assert fps.Field(np.ones(flat.shape), flat).plot().get_aspect() == "auto"
+    graded = fps.Grid((-5.0, 5.0, 8, ("sinh", 0.0, 0.5)), (-4.0, 4.0, 6))
+    corners = fps.Field(np.ones(graded.shape), graded).plot().collections[0].get_coordinates()
+    np.testing.assert_array_equal(corners[0, :, 0], graded.edges[0])
 
 
 def test_survival_is_kaplan_meier():

@@ -31,6 +31,19 @@ def test_units_are_converted_to_the_first():
     assert fps.compare(sde, fps.Estimate(0.02, unit="1/iteration"), lr=0.1).column("value") == pytest.approx([0.21, 0.2])
 
 
+def test_powers_are_converted_too():
+    paths = fps.Estimate(3.0, 0.5, unit="time^2")
+    chain = fps.Estimate(200.0, 10.0, unit="iteration^2", lr=0.125)
+    table = fps.compare(paths, chain)
+    assert table.column("value") == [3.0, 3.125] and table.column("unit") == ["time^2", "time^2"]  # 200/64
+    assert fps.compare(chain, paths).column("value") == [200.0, 192.0]
+    for other in (fps.Estimate(1.0, unit="time"), fps.Estimate(1.0, unit="1/iteration^2", lr=0.1), fps.Estimate(1.0)):
+        with pytest.raises(ValueError, match="cannot be compared"):
+            fps.compare(paths, other)
+    with pytest.raises(ValueError, match="'iteration\\^2' converts to 'time\\^2' only with a learning rate"):
+        fps.compare(paths, fps.Estimate(1.0, unit="iteration^2"))
+
+
 def test_refuses_what_cannot_be_compared():
     time = fps.Estimate(1.0, unit="time")
     with pytest.raises(ValueError, match="learning rate"):

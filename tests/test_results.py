@@ -36,6 +36,27 @@ def test_conversion_of_times_and_rates():
     assert steps.per_iteration() == steps  # already there
 
 
+def test_powers_of_time_convert_with_powers_of_lr():
+    """Var[n] = Var[lr n] / lr^2: with lr = 1/8 every factor is a power of two, so the conversions are exact."""
+    variance = fps.Estimate(3.0, stderr=0.5, discretization_error=0.25, interval=(2.0, 4.0), unit="time^2", lr=0.125)
+    steps = variance.per_iteration()
+    assert (steps.value, steps.stderr, steps.discretization_error) == (192.0, 32.0, 16.0)
+    assert (steps.interval, steps.unit) == ((128.0, 256.0), "iteration^2")
+    assert steps.per_time() == variance and "192 +- 36 iteration^2" in repr(steps)
+    assert fps.Estimate(1.0, unit="1/time^3", lr=0.5).per_iteration() == fps.Estimate(0.125, unit="1/iteration^3", lr=0.5)
+    twelfth = fps.Estimate(1.0, unit="time^12").per_iteration(1e-30)
+    assert twelfth.value == math.inf and twelfth.log_value == pytest.approx(360 * math.log(10.0))
+    assert twelfth.unit == "iteration^12" and twelfth.per_time().value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "unit", ["time^1", "time^0", "time^-1", "time^2.5", "time^100", "time2", "1/time^", "^2", " time", "second^2", 2]
+)
+def test_other_units_are_refused(unit):
+    with pytest.raises(ValueError, match="unit must be"):
+        fps.Estimate(1.0, unit=unit)
+
+
 def test_conversion_refuses():
     with pytest.raises(ValueError, match="pass lr"):
         fps.Estimate(1.0, unit="time").per_iteration()
@@ -135,6 +156,51 @@ def test_interpolation_with_infinite_neighbours():
     assert field.at([0.625]) == 2.0 and field.at([0.8]) == pytest.approx(1.3)
     assert field.at([0.5]) == np.inf
     assert "2 cells not finite" in repr(field)
+
+
+def test_mask_of_a_field():
+    """The exit time (1 - x^2)/2 of an interval: zeros outside are no values of it, but count in the interpolation."""
+    grid = fps.Grid((-2.0, 2.0, 80))
+    x = grid.centers[0]
+    inside = np.abs(x) < 1.0
+    tau = fps.Field(np.where(inside, (1 - x**2) / 2, 0.0), grid, name="mean exit time", unit="time", mask=inside)
+    np.testing.assert_allclose(tau.values[tau.mask].mean(), 1 / 3, rtol=1e-3)  # int_0^1 (1 - x^2)/2
+    first = (1 - 0.975**2) / 2
+    assert f"values {first:.6g} ... {(1 - 0.025**2) / 2:.6g} time in 40 cells, 40 set by definition" in repr(tau)
+    points = np.array([[-1.5], [0.0], [1.2], [3.0]])
+    np.testing.assert_allclose(tau.at(points)[:3], [0.0, 0.5, 0.0], atol=1e-3)
+    filled = tau.at(points, fill=-7.0)
+    assert filled[0] == filled[2] == -7.0 and abs(filled[1] - 0.5) < 1e-3 and np.isnan(filled[3])
+    assert tau.at(1.5, fill=math.inf) == math.inf
+    assert tau != fps.Field(tau.values, grid, name=tau.name, unit="time")
+    whole = fps.Field(x, grid)
+    assert whole.mask.shape == (80,) and whole.mask.all() and whole == fps.Field(x, grid, mask=np.ones(80, bool))
+    np.testing.assert_array_equal(whole.at(points, fill=5.0), whole.at(points))
+    ring = fps.Grid((0.0, 1.0, 10), boundary="periodic")
+    half = fps.Field(np.ones(10), ring, mask=ring.centers[0] < 0.5)
+    np.testing.assert_array_equal(half.at([[0.2], [1.2], [-0.9], [0.8], [-0.2]], fill=0.0), [1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "mask, kind, text",
+    [
+        (np.ones(3, bool), ValueError, r"mask has shape \(3,\)"),
+        (np.zeros(4, bool), ValueError, "no cell"),
+        ([1, 1, 0, 0], TypeError, "boolean"),
+    ],
+)
+def test_mask_refuses(mask, kind, text):
+    with pytest.raises(kind, match=text):
+        fps.Field(np.ones(4), fps.Grid((0.0, 1.0, 4)), mask=mask)
+
+
+def test_a_mask_becomes_missing_data_in_xarray(monkeypatch):
+    calls = {}
+    fake = type("xarray", (), {"DataArray": staticmethod(lambda values, **kwargs: calls.update(values=values, **kwargs))})
+    monkeypatch.setitem(__import__("sys").modules, "xarray", fake)
+    fps.Field([0.0, 2.0, 3.0], fps.Grid((0.0, 1.0, 3)), unit="time", mask=[False, True, True]).to_xarray()
+    np.testing.assert_array_equal(calls["values"], [np.nan, 2.0, 3.0])
+    assert calls["attrs"] == {"units": "time"}
 
 
 def test_density_refuses_wrong_shape_and_series_gives_densities():
