@@ -106,6 +106,28 @@ def test_capped_offsets_only_add_diffusion(log_condition, angle, cap):
     np.testing.assert_allclose(added[-1], clipped, atol=1e-12)
 
 
+def test_a_rounded_mixed_term_changes_nothing():
+    """D_xy of 1e-16 is zero: the same weights, and no more drift left without an edge (a discontinuity of `added_diffusion`)."""
+    rng = np.random.default_rng(0)
+    periodic, shape, m = np.full((2, 2), 2, np.int64), np.array([10**5, 10**5]), 5000
+    a, c = 10 ** rng.uniform(-2, 2, (2, m))
+    g, u = (rng.normal(size=(m, 2)) * 10 ** rng.uniform(-1, 1.5, (m, 1)) for _ in range(2))
+
+    def rest(b):
+        offsets, weights, free = np.zeros((m, 3, 2), np.int64), np.zeros((m, 3)), np.zeros((m, 2))
+        D = np.array([[a, b], [b, c]]).transpose(2, 0, 1).copy()
+        stencil.decompose(D, np.ones((m, 2)), shape, periodic, 16, offsets, weights, np.zeros(m), np.zeros(m))
+        out = np.zeros((m, 2))
+        stencil.edge_drift(u, g, offsets, weights, free, out)
+        return out
+
+    straight = rest(np.zeros(m))
+    assert np.abs(straight).max() > 0.0  # the split is put to the test
+    for tiny in (1e-14, 1e-15, 1e-16, 1e-17):
+        for sign in (-1.0, 1.0):
+            np.testing.assert_allclose(rest(sign * tiny * np.minimum(a, c)), straight, rtol=0, atol=1e-10 * np.abs(u).max())
+
+
 @given(st.floats(-700, 700))
 def test_bernoulli(z):
     import mpmath
