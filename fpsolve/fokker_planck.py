@@ -18,7 +18,8 @@ from scipy.special import ndtr
 
 from . import _markov
 from ._committor import Transitions
-from ._discretize import Stencil, assemble, build_stencil, exit_generator, singular_points
+from ._discretize import assemble, build_stencil, exit_generator, singular_points
+from ._notes import basin_note, cap_note, mass_notes, thickened
 from ._spectral import Spectral
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
@@ -29,12 +30,6 @@ _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-#: Mass in the outermost cells of reflecting sides from which a stationary density is said to lean on its walls.
-_WALL_MASS = 1e-3
-#: Exponent per edge from which a cell is too coarse for its noise, and the mass in such cells that earns a warning.
-_PECLET, _PECLET_MASS = 4.0, 0.01
-#: Share of the smallest eigenvalue of D that may be added to it, and the mass in cells beyond it that earns a warning.
-_ADDED, _ADDED_MASS = 0.1, 1e-3
 #: Mass of a Gaussian start outside the box that is worth a warning, and the least that must be inside.
 _OUTSIDE_MASS, _INSIDE_MASS = 1e-6, 0.5
 
@@ -103,8 +98,8 @@ class FokkerPlanck(Transitions, Spectral):
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
         self.added_diffusion = (self._stencil.clipped + self._stencil.upwind).reshape(grid.shape)
-        self._thickened = _thickened(process, grid, self._stencil)
-        self.warnings = tuple(_cap_warning(process, grid, self._stencil, self._thickened))
+        self._thickened = thickened(process, grid, self._stencil)
+        self.warnings = tuple(cap_note(process, grid, self._stencil, self._thickened))
         for text in self.warnings:
             _log.warning(text)
 
@@ -134,6 +129,12 @@ class FokkerPlanck(Transitions, Spectral):
         ValueError
             If a side is absorbing (nothing stays), or the cells fall into classes that never reach each other.
 
+        Warns
+        -----
+        In `warnings` of the result: reflecting walls that hold visible mass, cells too coarse for the noise, diffusion added by cap
+        or walls where the mass is, and several basins: the density is accurate at any barrier, but the shares of the basins are
+        established only after the time given.
+
         Examples
         --------
         >>> from fpsolve import Grid, Noise, Potential, Process
@@ -145,8 +146,8 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
                              "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
         mass = _markov.stationary(self.generator, shape=self.grid.shape)
-        return Density(self._values(mass), self.grid, method=self.method,
-                       warnings=(*self.warnings, *self._mass_warnings(mass)), solver_info={"cells": self.grid.size})  # fmt: skip
+        notes = (*self.warnings, *mass_notes(self, mass), *basin_note(self.generator, mass, self.grid))
+        return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
 
     def evolve(
         self, rho0: Any, t: float | Sequence[float], rtol: float = 1e-6, method: str | None = None
@@ -194,41 +195,12 @@ class FokkerPlanck(Transitions, Spectral):
         mass0 = (values * self.grid.cell_volumes).ravel()
         masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
         label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"
-        notes = (*self.warnings, *start_notes, *self._mass_warnings(masses[-1]))
+        notes = (*self.warnings, *start_notes, *mass_notes(self, masses[-1]))
         series = DensitySeries(times, np.stack([self._values(m) for m in masses]), self.grid, label, notes, info)
         return series if np.ndim(t) else series[0]
 
     def _values(self, mass: Array) -> Array:
         return np.asarray(mass.reshape(self.grid.shape) / self.grid.cell_volumes)
-
-    def _mass_warnings(self, mass: Array) -> list[str]:
-        """Reflecting walls that hold visible mass; where the mass is: cells too coarse for the noise, diffusion that was added."""
-        total = float(mass.sum())
-        if not total > 0.0:
-            return []
-        out, cells = [], mass.reshape(self.grid.shape)
-        for axis, sides in enumerate(self.grid.boundary):
-            for name, at, side in zip(("low", "high"), (0, -1), sides, strict=True):
-                share = float(np.take(cells, at, axis).sum()) / total
-                if side == "reflecting" and share > _WALL_MASS:
-                    out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
-                               "if the wall is not meant, enlarge the box")  # fmt: skip
-        share = float(cells[self.exponent > _PECLET].sum()) / total
-        if share > _PECLET_MASS:
-            out.append(f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
-                       f"{self.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells")  # fmt: skip
-        flat = mass.ravel() / total
-        capped = self._thickened & (self._stencil.clipped_by_cap > 0.0)
-        causes = [
-            (capped, f"offsets capped at {self.max_offset}", "raise max_offset, or use cells of another shape"),
-            (self._thickened & ~capped, "shorter offsets next to reflecting walls", "enlarge the box or use more cells"),
-        ]
-        for cells_hit, cause, remedy in causes:
-            share = float(flat[cells_hit].sum())
-            if share > _ADDED_MASS:
-                out.append(f"in cells holding {share:.1%} of the mass {cause} add more than {_ADDED:.0%} of its smallest "
-                           f"eigenvalue to D (see added_diffusion); {remedy}")  # fmt: skip
-        return out
 
     # ---- backward ---------------------------------------------------------------------------------------------------
 
@@ -371,35 +343,6 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> 
         raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
     if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
-
-
-def _thickened(process: Any, grid: Grid, st: Stencil) -> NDArray[np.bool_]:
-    """Cells (n,) where cap or walls add more than a tenth of the smallest eigenvalue to D."""
-    out = np.zeros(grid.size, bool)
-    cells = np.flatnonzero(st.clipped > 0.0)
-    if cells.size:
-        eigenvalues = np.linalg.eigvalsh(process.diffusion(grid.points()[cells]))
-        # rounding of a singular tensor is nothing added
-        out[cells] = st.clipped[cells] > np.maximum(_ADDED * eigenvalues[:, 0], 1e-12 * eigenvalues[:, -1])
-    return out
-
-
-def _cap_warning(process: Any, grid: Grid, st: Stencil, thickened: NDArray[np.bool_]) -> list[str]:
-    """Say where capped offsets add more than a tenth of the smallest eigenvalue to D."""
-    worst = np.flatnonzero(thickened & (st.clipped_by_cap > 0.0))
-    if worst.size == 0:
-        return []
-    points = grid.points()[worst]
-    smallest = np.maximum(np.linalg.eigvalsh(process.diffusion(points))[:, 0], 0.0)
-    bad = st.clipped_by_cap[worst] > _ADDED * smallest
-    if not bad.any():
-        return []
-    i = int(np.argmax(np.where(bad, st.clipped_by_cap[worst], 0.0)))
-    return [
-        f"in {int(bad.sum())} cells the longest offset allowed adds more than 10 % of its smallest eigenvalue to D (most at "
-        f"x = {points[i].tolist()}: {st.clipped_by_cap[worst][i]:.3g} to {smallest[i]:.3g}); raise max_offset, or use cells "
-        "of another shape"
-    ]
 
 
 def _singular_text(points: Array) -> str:

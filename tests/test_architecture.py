@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"_codegen", "_markov", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
-    {"_passage", "_paths", "_refine"},
+    {"_notes", "_passage", "_paths", "_refine"},
     {"_exits", "_flows", "_spectral"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
-    {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_refine", "_spectral"},
+    {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral"},
     {"langevin", "_fused", "_passage", "_paths", "_runner", "_sgd"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )

@@ -95,9 +95,13 @@ def _selling_2d(a, b, c, h0, h1, cap0, cap1, off, w):
         if pq <= tol or abs(p1 - q1) > cap0 or abs(p0 - q0) > cap1:
             break
         p0, p1, r0, r1 = -p0, -p1, p0 - q0, p1 - q1
+    regular = a * c - b * b > 1e-8 * a * c
     for k in range(3):
         if off[k, 0] < 0 or (off[k, 0] == 0 and off[k, 1] < 0):
             off[k, 0], off[k, 1] = -off[k, 0], -off[k, 1]
+        # an edge that rounding left must not have a say in how the drift is split
+        if regular and w[k] * off[k, 0] ** 2 <= 1e-13 * a and w[k] * off[k, 1] ** 2 <= 1e-13 * c:
+            w[k] = 0.0
     return added
 
 

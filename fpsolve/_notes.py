@@ -1,0 +1,177 @@
+"""What a user must know about a solution on a grid: walls and cells that matter where the mass is, basins that hardly exchange."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from . import _markov
+from ._discretize import Stencil
+from .grid import Grid
+
+__all__ = ["basin_note", "cap_note", "mass_notes", "slow_exchange", "thickened"]
+
+Array = NDArray[np.float64]
+
+#: Mass in the outermost cells of reflecting sides from which a density is said to lean on its walls.
+_WALL_MASS = 1e-3
+#: Exponent per edge from which a cell is too coarse for its noise, and the mass in such cells that earns a warning.
+_PECLET, _PECLET_MASS = 4.0, 0.01
+#: Share of the smallest eigenvalue of D that may be added to it, and the mass in cells beyond it that earns a warning.
+_ADDED, _ADDED_MASS = 0.1, 1e-3
+#: Factor between successive times of reaching the fullest cell that separates basins, and the mass beyond it that counts.
+_GAP, _BASIN_MASS = 1e6, 1e-3
+#: Logarithm of the longest time found from masses in doubles.
+_LONGEST = math.log(1e240)
+
+
+# ---- what cap and walls add to D ------------------------------------------------------------------------------------------
+
+
+def thickened(process: Any, grid: Grid, st: Stencil) -> NDArray[np.bool_]:
+    """Cells (n,) where cap or walls add more than a tenth of the smallest eigenvalue to D."""
+    out = np.zeros(grid.size, bool)
+    cells = np.flatnonzero(st.clipped > 0.0)
+    if cells.size:
+        eigenvalues = np.linalg.eigvalsh(process.diffusion(grid.points()[cells]))
+        # rounding of a singular tensor is nothing added
+        out[cells] = st.clipped[cells] > np.maximum(_ADDED * eigenvalues[:, 0], 1e-12 * eigenvalues[:, -1])
+    return out
+
+
+def cap_note(process: Any, grid: Grid, st: Stencil, thick: NDArray[np.bool_]) -> list[str]:
+    """Say where capped offsets add more than a tenth of the smallest eigenvalue to D, whatever mass is there."""
+    worst = np.flatnonzero(thick & (st.clipped_by_cap > 0.0))
+    if worst.size == 0:
+        return []
+    points = grid.points()[worst]
+    smallest = np.maximum(np.linalg.eigvalsh(process.diffusion(points))[:, 0], 0.0)
+    bad = st.clipped_by_cap[worst] > _ADDED * smallest
+    if not bad.any():
+        return []
+    i = int(np.argmax(np.where(bad, st.clipped_by_cap[worst], 0.0)))
+    return [
+        f"in {int(bad.sum())} cells the longest offset allowed adds more than 10 % of its smallest eigenvalue to D (most at "
+        f"x = {points[i].tolist()}: {st.clipped_by_cap[worst][i]:.3g} to {smallest[i]:.3g}); raise max_offset, or use cells "
+        "of another shape"
+    ]
+
+
+# ---- where the mass is ----------------------------------------------------------------------------------------------------
+
+
+def mass_notes(fp: Any, mass: Array) -> list[str]:
+    """Reflecting walls that hold visible mass; where the mass is: cells too coarse for the noise, diffusion that was added."""
+    total = float(mass.sum())
+    if not total > 0.0:
+        return []
+    out, cells = [], mass.reshape(fp.grid.shape)
+    for axis, sides in enumerate(fp.grid.boundary):
+        for name, at, side in zip(("low", "high"), (0, -1), sides, strict=True):
+            share = float(np.take(cells, at, axis).sum()) / total
+            if side == "reflecting" and share > _WALL_MASS:
+                out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
+                           "if the wall is not meant, enlarge the box")  # fmt: skip
+    share = float(cells[fp.exponent > _PECLET].sum()) / total
+    if share > _PECLET_MASS:
+        out.append(f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
+                   f"{fp.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells")  # fmt: skip
+    return [*out, *_added_notes(fp, mass.ravel() / total)]
+
+
+def _added_notes(fp: Any, share: Array) -> list[str]:
+    out, capped = [], fp._thickened & (fp._stencil.clipped_by_cap > 0.0)
+    causes = [
+        (capped, f"offsets capped at {fp.max_offset}", "raise max_offset, or use cells of another shape"),
+        (fp._thickened & ~capped, "shorter offsets next to reflecting walls", "enlarge the box or use more cells"),
+    ]
+    for cells, cause, remedy in causes:
+        held = float(share[cells].sum())
+        if held > _ADDED_MASS:
+            out.append(f"in cells holding {held:.1%} of the mass {cause} add more than {_ADDED:.0%} of its smallest "
+                       f"eigenvalue to D (see added_diffusion); {remedy}")  # fmt: skip
+    return out
+
+
+# ---- basins ---------------------------------------------------------------------------------------------------------------
+
+
+def basin_note(generator: sp.csr_matrix, mass: Array, grid: Grid) -> list[str]:
+    """Say that a stationary density rests on rare exchange between basins, and how long that takes."""
+    found = slow_exchange(generator, mass, grid.shape)
+    if found is None:
+        return []
+    log_time, share = found
+    time = f"about {math.exp(log_time):.1g}" if log_time < _LONGEST else "more than 1e240"
+    return [f"near-degenerate null space, several basins: {share:.1%} of the mass lies beyond a barrier, and the shares of the "
+            f"basins are established only after times of {time}; for what is seen before, ask for the quasi-stationary density and "
+            "the escape rate of one basin"]  # fmt: skip
+
+
+def slow_exchange(generator: sp.csr_matrix, mass: Array, shape: tuple[int, ...]) -> tuple[float, float] | None:
+    r"""Logarithm of the time in which basins of a chain exchange mass, and the mass beyond the main one; None: one basin.
+
+    Blocks of neighbouring states, with states weighted by their stationary mass, form a small chain with the same stationary law
+    (with 4 x 4 states per block its elimination takes 1/64 of the operations). Its mean times :math:`\tau` of reaching the fullest
+    block m come without subtractions, so they hold at any barrier. Those of the blocks that hold all but a thousandth of the mass
+    (and of the neighbours of m) jump by more than 1e6 from one basin to another, and next to no mass touches the cut. A
+    direction that is slow without a barrier has the jump, not the empty cut. Two basins with masses p and 1 - p relax at the sum
+    of their rates, in the time :math:`p\,\tau`, p the mass of m's side. Blocks of width w leave out all but one in w of the steps
+    over the barrier, so the time is multiplied by w. Beyond exp(`_LONGEST`) masses underflow and it is a lower bound.
+    """
+    width = min(4 if n >= 64 else 2 if n >= 16 else 1 for n in shape)
+    chain, held = _lumped(generator, mass, _blocks(shape, width))
+    main = int(np.argmax(held))
+    log_tau = np.minimum(_log_times(chain, main), 700.0)
+    order = np.argsort(log_tau)
+    beyond = 1.0 - np.cumsum(held[order])
+    by_mass = np.argsort(-held)
+    visible = np.zeros(held.size, bool)
+    visible[by_mass[: int(np.searchsorted(np.cumsum(held[by_mass]), 1.0 - _BASIN_MASS)) + 1]] = True
+    visible[chain[main].indices] = True
+    visible[main] = False
+    keep = np.flatnonzero(visible[order])
+    if keep.size < 2:
+        return None
+    jumps = np.where(beyond[keep[1:] - 1] > _BASIN_MASS, np.diff(log_tau[order][keep]), 0.0)
+    at = int(np.argmax(jumps)) + 1
+    share, slow = float(beyond[keep[at] - 1]), float(log_tau[order][keep[at]])
+    near = log_tau < slow - math.log(2.0)
+    touching = near & (chain @ (~near).astype(float) > 0.0)
+    if not jumps[at - 1] > math.log(_GAP) or held[touching].sum() > _BASIN_MASS * share:
+        return None
+    return slow + math.log(width * max(1.0 - share, _BASIN_MASS)), share
+
+
+def _log_times(chain: sp.csr_matrix, main: int) -> Array:
+    """ln of the mean times of reaching one state of a chain; at that state itself something very small."""
+    open_rows = np.ones(chain.shape[0])
+    open_rows[main] = 0.0
+    kill = np.zeros(chain.shape[0])
+    kill[main] = 1e6 * float(chain.data.max(initial=1e-300))
+    return _markov.hitting_time(sp.csr_matrix(sp.diags(open_rows) @ chain), kill, log=True)
+
+
+def _blocks(shape: tuple[int, ...], width: int) -> NDArray[np.int64]:
+    """Block of every state, `width` states per axis."""
+    index = np.indices(shape).reshape(len(shape), -1)
+    small = tuple(-(-n // width) for n in shape)
+    return np.asarray(np.ravel_multi_index(tuple(i // width for i in index), small), np.int64)
+
+
+def _lumped(generator: sp.csr_matrix, mass: Array, block: NDArray[np.int64]) -> tuple[sp.csr_matrix, Array]:
+    """Rates between blocks, states weighted by mass (equally where all underflow), and the mass of every block."""
+    m = int(block.max()) + 1
+    held = np.bincount(block, weights=mass, minlength=m)
+    top = np.zeros(m)
+    np.maximum.at(top, block, mass)
+    weight = np.where(top[block] > 0.0, mass / np.where(top > 0.0, top, 1.0)[block], 1.0)
+    weight /= np.bincount(block, weights=weight, minlength=m)[block]
+    Q = generator.tocoo()
+    off = block[Q.row] != block[Q.col]
+    rates = sp.csr_matrix((Q.data[off] * weight[Q.row[off]], (block[Q.row[off]], block[Q.col[off]])), shape=(m, m))
+    return rates, held / held.sum()
