@@ -100,6 +100,11 @@ class Current(_Record):
         return _lines(head, items, self.warnings)
 
 
+def _number(v: complex) -> str:
+    """A complex number, without an imaginary part of zero."""
+    return f"{v.real:.6g}" + (f"{v.imag:+.4g}j" if v.imag else "")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Spectrum(_Record):
     r"""Leading eigenvalues and eigenfunctions of a generator, slowest first.
@@ -187,7 +192,7 @@ class Spectrum(_Record):
             raise ValueError(f"this Spectrum has the modes 0 ... {len(self) - 1}, got {k}")
         mode = functions[k]
         values = np.abs(mode) if part == "abs" else mode.imag if part == "imag" else mode.real
-        name = f"{side} eigenfunction {k} ({part}), {self.eigenvalues[k]:.6g}"
+        name = f"{side} eigenfunction {k} ({part}), {_number(self.eigenvalues[k])}"
         return Field(values, self.grid, name=name, method=self.method, warnings=self.warnings)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
@@ -197,7 +202,7 @@ class Spectrum(_Record):
         return plotting.plot_spectrum(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{v.real:.6g}" + (f"{v.imag:+.4g}j" if v.imag else "") for v in self.eigenvalues[:8])
+        shown = ", ".join(map(_number, self.eigenvalues[:8]))
         items = [
             f"method: {self.method}" if self.method else "",
             f"eigenvalues {shown}" + (", ..." if len(self) > 8 else ""),

@@ -30,13 +30,18 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+#: Ticks and margins of a logarithmic axis overflow beyond.
+_LARGEST_LOG = 1e220
+#: Part of the largest current below which streamlines would follow rounding errors.
+_VISIBLE = 1e-3
+
 
 def _axes(ax: "Axes | None") -> "Axes":
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(5.2, 4.0), layout="constrained").add_subplot()
+    return Figure(figsize=(5.2, 4.0), layout="compressed").add_subplot()
 
 
 def _need(obj: object, types: tuple[type, ...], name: str) -> None:
@@ -122,7 +127,7 @@ def plot_density(
             ax.plot(grid.centers[0], one.values, **{**text, **kwargs})
         if len(many) > 1:
             ax.legend()
-        ax.set(xlabel=names[0], ylabel=f"$p({names[0].strip('$')})$")
+        ax.set(xlabel=names[0], ylabel=f"$p({names[0].strip('$')})$", xlim=grid.edges[0][[0, -1]])
         return ax
     one = density[-1] if isinstance(density, DensitySeries) else density
     _map(ax, grid, one.values, r"$p$", kwargs)
@@ -146,8 +151,9 @@ def plot_field(
 ) -> "Axes":
     """Draw a field: a line in 1-D, a colour map with contours in 2-D.
 
-    Cells outside the mask and infinite values stay blank. Where the values set by definition differ, as the 0 and 1 of a committor
-    on its two regions, those regions are drawn in flat greys with a legend.
+    Cells outside the mask and infinite values stay blank, on a logarithmic scale also zeros and values above 1e220. Where the
+    values set by definition differ, as the 0 and 1 of a committor on its two regions, those regions are drawn in flat greys with a
+    legend.
 
     Parameters
     ----------
@@ -185,7 +191,9 @@ def plot_field(
     ax = _axes(ax)
     label = (field.name or "value") + (f" [{_unit(field.unit)}]" if field.unit else "")
     log = _spans_decades(field) if log is None else log
-    hidden = ~field.mask | ~np.isfinite(field.values) | (field.values <= 0.0 if log else False)
+    hidden = ~field.mask | ~np.isfinite(field.values)
+    if log:
+        hidden |= (field.values <= 0.0) | (field.values > _LARGEST_LOG)
     values = np.ma.masked_where(hidden, field.values)
     if grid.dim == 1:
         ax.plot(grid.centers[0], values.filled(np.nan), **kwargs)
@@ -270,6 +278,8 @@ def plot_current(
 ) -> "Axes":
     """Draw a current: a line in 1-D, streamlines over a colour map of the magnitude in 2-D.
 
+    Streamlines end where the current is below a thousandth of its largest value.
+
     Parameters
     ----------
     current : Current
@@ -294,7 +304,7 @@ def plot_current(
     >>> import fpsolve as fps
     >>> grid = fps.Grid((-1.0, 1.0, 20))
     >>> plot_current(fps.Current(np.ones((20, 1)), grid, np.zeros(20))).get_ylabel()
-    'probability current'
+    'probability current [1/time]'
     """
     _need(current, (Current,), "plot_current")
     grid = current.grid
@@ -303,14 +313,17 @@ def plot_current(
     ax = _axes(ax)
     if grid.dim == 1:
         ax.plot(grid.centers[0], current.values[:, 0], **kwargs)
-        ax.set(xlabel=names[0], ylabel=current.name)
+        ax.axhline(0.0, color="0.7", linewidth=0.6)  # keeps a constant current from a scale of its rounding errors
+        ax.set(xlabel=names[0], ylabel=f"{current.name} [1/time]", xlim=grid.edges[0][[0, -1]])
         return ax
     _map(ax, grid, current.magnitude, f"|{current.name}|", kwargs)
     if current.largest > 0.0:
         # streamplot wants equal steps to rounding and looks at rows as y
         x, y = (np.linspace(c[0], c[-1], max(2, min(c.size, 100))) for c in grid.centers)
         at = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
-        ax.streamplot(x, y, at[..., 0].T, at[..., 1].T, color="white", linewidth=0.7, arrowsize=0.7, density=density)
+        still = np.sqrt(np.sum(at**2, axis=-1)) < _VISIBLE
+        u, v = (np.ma.masked_where(still, at[..., k]).T for k in (0, 1))
+        ax.streamplot(x, y, u, v, color="white", linewidth=0.7, arrowsize=0.7, density=density)
     _plane(ax, grid, names)
     return ax
 
@@ -350,7 +363,7 @@ def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any
 
 
 def plot_exit_times(law: ExitTimeDistribution, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-    """Draw the survival probability on a logarithmic axis.
+    """Draw the survival probability on a logarithmic axis, on a linear one where nearly all survive (0.8 and more).
 
     Parameters
     ----------
@@ -379,7 +392,8 @@ def plot_exit_times(law: ExitTimeDistribution, *, ax: "Axes | None" = None, **kw
     ax = _axes(ax)
     shown = law.survival > 0.0
     ax.plot(law.times[shown], law.survival[shown], **kwargs)
-    ax.set(yscale="log", xlabel=f"$t$ [{law.unit}]", ylabel=r"$P(\tau > t)$")
+    few = bool(shown.any()) and float(law.survival[shown].min()) >= 0.8  # less than a tenth of a decade has no ticks
+    ax.set(yscale="linear" if few else "log", xlabel=f"$t$ [{law.unit}]", ylabel=r"$P(\tau > t)$")
     return ax
 
 

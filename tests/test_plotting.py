@@ -118,6 +118,36 @@ def test_times_over_a_barrier_are_drawn_on_a_logarithmic_scale():
     assert nothing.plot(log=True).get_yscale() == "linear"
 
 
+def test_values_near_the_end_of_doubles_are_drawn(tmp_path):
+    grid = fps.Grid((0.0, 1.0, 50))
+    values = np.exp(np.minimum(1200.0 * (1 - grid.centers[0]), 709.0))
+    ax = fps.Field(values, grid, unit="time").plot()
+    ax.figure.savefig(tmp_path / "a.png")  # margins and ticks at 1e308 overflow with a warning, here an error
+    assert np.array_equal(np.isnan(ax.lines[0].get_ydata()), values > 1e220)
+
+
+def test_a_constant_current_is_not_shown_on_the_scale_of_its_rounding_errors():
+    current = fps.Current(0.03 * (1 + 1e-14 * np.arange(200.0))[:, None], LINE, np.zeros(200))
+    low, high = current.plot().get_ylim()
+    assert low <= 0.0 and high >= 0.03
+
+
+def test_streamlines_do_not_follow_rounding_errors():
+    """A current to the right in the strip |x2| < 1 and 1e-9 of it elsewhere: all lines lie in the strip (and one drawn cell)."""
+    y = PLANE.points()[:, 1].reshape(PLANE.shape)
+    values = np.stack([np.where(np.abs(y) < 1, 1.0, 1e-9), np.zeros(PLANE.shape)], axis=-1)
+    lines = fps.Current(values, PLANE, np.zeros(PLANE.shape)).plot().collections[1]
+    heights = np.concatenate([p.vertices[:, 1] for p in lines.get_paths()])
+    assert heights.size and np.abs(heights).max() < 1 + PLANE.widths[1].max()
+
+
+@pytest.mark.parametrize("rate, scale", [(1.0, "log"), (1e-7, "linear")])
+def test_survival_of_nearly_all_has_a_linear_axis(rate, scale):
+    t = np.linspace(0.0, 3.0, 50)
+    law = fps.ExitTimeDistribution(t, np.exp(-rate * t), rate * np.exp(-rate * t), 0 * t)
+    assert law.plot().get_yscale() == scale
+
+
 def test_lengths_are_to_scale_and_graded_cells_lie_where_they_are():
     assert BIVARIATE.plot().get_aspect() == 1.0
     flat = fps.Grid((0.0, 10.0, 5), (0.0, 1.0, 4))
