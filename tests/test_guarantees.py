@@ -11,13 +11,15 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import integrate
 from scipy.sparse.csgraph import connected_components
 
 from fpsolve.fokker_planck import FokkerPlanck
-from fpsolve.grid import Grid
+from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
 from fpsolve.process import Process
+from references import turning_paths
 
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 
@@ -301,7 +303,7 @@ def test_the_default_evolution_is_not_clipped():
     fp = FokkerPlanck(random_field(1, 1.0), Grid((-1, 1, 32), (-1, 1, 32)))
     start = np.zeros((32, 32))
     start[5, 7] = 1.0 / fp.grid.cell_volumes[5, 7]
-    series = fp.evolve(start, [1e-4, 1e-3, 1e-2, 0.1], rtol=1e-4)
+    series = fp.evolve(start, [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0], rtol=1e-4)
     p = min(series, key=lambda p: p.negative_mass)
     assert -1e-4 <= p.negative_mass < -1e-12
     assert "negative mass -" in repr(p) and "largest negative mass -" in repr(series)
@@ -361,3 +363,95 @@ def test_order_with_multiplicative_noise_on_the_line(interpretation):
         p = FokkerPlanck(process, Grid((-5, 6, n))).stationary()
         errors.append(l1(p, (1 + p.grid.centers[0] ** 2) ** power / norm))
     assert np.all(orders(errors) >= 1.9), errors
+
+
+# ---- factors that turn, against paths -----------------------------------------------------------------------------------
+
+ROTATION = "(0.8*x + 0.3*y)"
+FACTOR = [
+    [f"cos{ROTATION}*(0.9 + 0.5*sin(y))", f"-0.35*sin{ROTATION}"],
+    [f"sin{ROTATION}*(0.9 + 0.5*sin(y))", f"0.35*cos{ROTATION}"],
+]
+FORCE = ["-x - x**3/4 + y/4", "-3*y/2 + x/4 + 1/2"]
+INTERPRETATIONS = ("ito", "stratonovich", "klimontovich")
+
+
+def turning(interpretation, n):
+    """<x>, <y>, <x^2>, <x y>, <y^2> of the stationary density on n x n cells."""
+    noise = Noise.from_factor(FACTOR, "x y")
+    process = Process.from_drift(FORCE, noise, variables="x y", interpretation=interpretation)
+    p = FokkerPlanck(process, Grid((-4, 4, n), (-3.5, 4, n))).stationary()
+    x, y = p.grid.points().T
+    return np.array([x, y, x * x, x * y, y * y]) @ p.cell_mass.ravel()
+
+
+def against_paths(n, walkers, dt, time):
+    """Walkers are independent: 15 comparisons at 4.5 standard errors, false alarms below 1.1e-4.
+
+    dt covers the weak error of Euler's method, rate x dt/2 of moments below 0.7 with rates below 2, and the grid.
+    """
+    engine = {name: turning(name, n) for name in INTERPRETATIONS}
+    for name in INTERPRETATIONS:
+        paths = turning_paths(name, walkers, dt, int(time / dt), int(8 / dt), seed=5)
+        mean, stderr = paths.mean(axis=0), paths.std(axis=0) / math.sqrt(walkers)
+        assert np.all(np.abs(mean - engine[name]) < 4.5 * stderr + dt), (name, mean, engine[name], stderr)
+        for other in INTERPRETATIONS:
+            if other != name:  # the comparison tells the interpretations apart: one observable is three tolerances off
+                assert np.max(np.abs(mean - engine[other]) / (4.5 * stderr + dt)) > 3.0, (name, other)
+
+
+def test_factor_with_turning_axes_against_paths():
+    against_paths(64, 1500, 0.01, 14.0)
+
+
+@pytest.mark.slow
+def test_factor_with_turning_axes_against_many_paths():
+    against_paths(192, 30_000, 0.004, 20.0)
+
+
+@pytest.mark.parametrize("interpretation", INTERPRETATIONS)
+def test_order_with_turning_axes(interpretation):
+    """Moments on n, 2n, 4n, 8n cells: the steps between them fall with order 1.9 at least."""
+    values = np.array([turning(interpretation, n) for n in (32, 64, 128, 256)])
+    steps = np.abs(np.diff(values, axis=0)).max(axis=1)
+    assert np.all(orders(steps) >= 1.9), steps
+
+
+# ---- exit through a line that no grid line follows ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [1.0, 4.0, 10.0])
+def test_order_of_the_exit_through_a_tilted_line(condition):
+    """Drift v, any constant D: tau = (c - n.x)/(n.v) far from the walls; the largest error over the cells near the line.
+
+    That solution is linear, which cut edges could reproduce exactly, so the drift grows with the distance s = c - n.x to the line:
+    n.b = v (1 + s), D_nn tau'' - v (1 + s) tau' = -1 with tau = 0 at s = 0 and tau' bounded for large s, by quadrature.
+    """
+    normal, c, v = np.array([math.cos(0.7), math.sin(0.7)]), 0.37, 2.0
+    D = 0.3 * tensor(condition, 2.0)
+    along = 0.4 * np.array([-normal[1], normal[0]])
+    Dn = float(normal @ D @ normal)
+
+    def drift(x):
+        return v * (1 + c - x @ normal)[..., None] * normal + along
+
+    def slope(s):
+        # tau'(s) = int_s^inf exp(-(v (t - s) + v (t^2 - s^2)/2)/Dn) dt / Dn
+        return (
+            integrate.quad(lambda t: math.exp(-(v * t + v * ((s + t) ** 2 - s * s) / 2) / Dn), 0, 40 * Dn / v, epsabs=1e-13)[0] / Dn
+        )
+
+    process = Fields(2, drift, lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    nodes = np.linspace(0.0, 0.7, 141)
+    slopes = np.array([slope(s) for s in nodes])
+    exact = np.concatenate([[0.0], integrate.cumulative_simpson(slopes, x=nodes)])
+    errors = []
+    for n in (48, 96, 192):
+        fp = FokkerPlanck(process, Grid((-2.4, 2.4, n), (-2.4, 2.4, n)))
+        x = fp.grid.points()
+        s, t = c - x @ normal, x @ np.array([-normal[1], normal[0]])
+        near = (s > 0) & (s < 0.6) & (np.abs(t) < 0.5)
+        tau = fp.mean_exit_time(Region.halfspace(normal, c)).values.ravel()
+        errors.append(np.abs(tau[near] - np.interp(s[near], nodes, exact)).max() / exact[-1])
+    assert orders(errors).mean() >= 1.9 and np.all(orders(errors) >= 1.7), errors
+    assert errors[-1] < 2e-3, errors
