@@ -4,6 +4,8 @@ The table in docs/fokker-planck.md names the proof of every guarantee; the last 
 """
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -596,3 +598,24 @@ def test_the_error_is_honest_at_condition_1000(n):
     variance = fp.estimate(lambda f: f.stationary().covariance()[0, 0])
     assert abs(variance.value - exact) <= 3 * variance.discretization_error, (variance, exact)
     assert any("too coarse for the noise" in text for text in fp.stationary().warnings)
+
+
+# ---- the table of the page ----------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_table_of_guarantees_names_tests_and_claims_that_exist(validation):
+    page = (ROOT / "docs" / "fokker-planck.md").read_text(encoding="utf-8")
+    section = page.split("## What is guaranteed, and tested")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 15
+    claims = {claim.NAME for claim in validation.discover() if claim.GROUP == "fokker-planck"}
+    named = set()
+    for row in rows:
+        tests = re.findall(r"`(tests/\w+\.py)::(\w+)`", row[1])
+        assert tests, row
+        for file, name in tests:
+            assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.M), f"{file} has no {name}"
+        named |= set(re.findall(r"`([\w-]+)`", row[2]))
+    assert named == claims

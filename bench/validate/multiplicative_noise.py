@@ -46,7 +46,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         for cells in (n // 2, n):
             p = _density(name, cells)
             errors.append(float(np.sum(np.abs(p.values - _exact(name, p.grid.centers[0])) * p.grid.widths[0])))
-        # order >= 1.9 is the specification; a second-order error is of the size h^2 p''/12 with int |p''| below 4 for these densities
+        # order >= 1.9 is the specification; a second-order error has the size h^2 int |p''| / 12, below 4/12 h^2 here
         order = math.log2(errors[0] / errors[1])
         checks += [
             Check(

@@ -28,7 +28,7 @@ def _current(D: float, f: float, n: int) -> float:
 
 
 def _quadrature(D: float, f: float, n: int = 4096) -> float:
-    """The double integral by the trapezoidal rule over x and y - x; the x average of a periodic function converges exponentially."""
+    """The double integral: trapezoidal rule over x (exponentially accurate for periodic functions), Gauss panels over y - x."""
     x = L * np.arange(n) / n
     total, nodes, weights = 0.0, *np.polynomial.legendre.leggauss(12)
     for k in range(256):
@@ -48,7 +48,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
             exact = _quadrature(D, f, 512)
             coarse, fine = (abs(_current(D, f, cells) / exact - 1) for cells in (n // 2, n))
             rows.append((D, f, exact))
-            # second order: h^2 (|V''|/D + |V'|^2/D^2)/12, the relative curvature of exp(V/D); |V'| <= f + 0.8; the same twice for exp(-V/D)
+            # second order: h^2/12 times the relative curvature |V''|/D + |V'|^2/D^2 of exp(V/D), |V'| <= f + 0.8; exp(-V/D) too
             size = (L / n) ** 2 * (0.8 / D + ((0.8 + f) / D) ** 2) / 6
             checks.append(Check(name=f"relative error of the current, D = {D}, f = {f}, {n} cells", measured=fine, expected=0.0,
                                 band=(0.0, size), source="double quadrature"))  # fmt: skip
