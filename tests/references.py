@@ -1,5 +1,6 @@
 """Independent, naive formulas that the tests compare with: nothing here imports the packages under test."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -53,3 +54,67 @@ def mean_first_passage_mpmath(s, diffusion, x0, b, wall):
             return mp.quad(lambda z: mp.exp(s(z) - s(y)) / diffusion(z), [wall, y], maxdegree=5)
 
         return float(mp.quad(inner, [x0, b], maxdegree=5))
+
+
+# ---- paths with a factor that turns (Fokker-Planck engine) ----------------------------------------------------------------
+
+
+def turning_paths(interpretation, walkers, dt, steps, burn_in, seed):
+    """Time averages (walkers, 5) of x, y, x^2, x y, y^2 along paths of dX = f dt + B(X) dW, written out by hand.
+
+    f = -(x + x^3/4 - y/4, 3 y/2 - x/4 - 1/2), B = R(theta) diag(s1, s2), theta = 0.8 x + 0.3 y, s1 = 0.9 + 0.5 sin(y), s2 = 0.35.
+    Stratonovich: Heun's method; Ito: Euler's; Klimontovich: Euler's with the drift div(B B^T/2) from central differences.
+    """
+    return _turning_walk()(interpretation == "stratonovich", interpretation == "klimontovich", walkers, dt, steps, burn_in, seed)
+
+
+@functools.lru_cache
+def _turning_walk():
+    """The compiled loop of `turning_paths`."""
+    from numba import njit
+
+    @njit
+    def factor(x, y):
+        c, s, s1, s2 = np.cos(0.8 * x + 0.3 * y), np.sin(0.8 * x + 0.3 * y), 0.9 + 0.5 * np.sin(y), 0.35
+        return c * s1, -s * s2, s * s1, c * s2
+
+    @njit
+    def tensor(x, y):
+        a, b, c, d = factor(x, y)
+        return 0.5 * (a * a + b * b), 0.5 * (a * c + b * d), 0.5 * (c * c + d * d)
+
+    @njit
+    def force(x, y, correct):
+        u, v = -x - 0.25 * x**3 + 0.25 * y, -1.5 * y + 0.25 * x + 0.5
+        if correct:
+            e = 1e-4
+            right, left, up, down = tensor(x + e, y), tensor(x - e, y), tensor(x, y + e), tensor(x, y - e)
+            u += (right[0] - left[0] + up[1] - down[1]) / (2 * e)
+            v += (right[1] - left[1] + up[2] - down[2]) / (2 * e)
+        return u, v
+
+    @njit
+    def walk(heun, correct, walkers, dt, steps, burn_in, seed):
+        np.random.seed(seed)  # noqa: NPY002 (compiled: the generators of NumPy are not available)
+        out, root = np.zeros((walkers, 5)), np.sqrt(dt)
+        for i in range(walkers):
+            x, y = 0.0, 0.3
+            for k in range(burn_in + steps):
+                w, z = root * np.random.standard_normal(), root * np.random.standard_normal()  # noqa: NPY002
+                u, v = force(x, y, correct)
+                a, b, c, d = factor(x, y)
+                if heun:
+                    x1, y1 = x + u * dt + a * w + b * z, y + v * dt + c * w + d * z
+                    u1, v1 = force(x1, y1, correct)
+                    a1, b1, c1, d1 = factor(x1, y1)
+                    u, v, a, b, c, d = (u + u1) / 2, (v + v1) / 2, (a + a1) / 2, (b + b1) / 2, (c + c1) / 2, (d + d1) / 2
+                x, y = x + u * dt + a * w + b * z, y + v * dt + c * w + d * z
+                if k >= burn_in:
+                    out[i, 0] += x
+                    out[i, 1] += y
+                    out[i, 2] += x * x
+                    out[i, 3] += x * y
+                    out[i, 4] += y * y
+        return out / steps
+
+    return walk

@@ -4,6 +4,8 @@ The table in docs/fokker-planck.md names the proof of every guarantee; the last 
 """
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,16 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import integrate
 from scipy.sparse.csgraph import connected_components
 
 from fpsolve.fokker_planck import FokkerPlanck
-from fpsolve.grid import Grid
+from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
 from fpsolve.process import Process
+from fpsolve.results import Estimate
+from references import turning_paths
 
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 
@@ -301,7 +306,7 @@ def test_the_default_evolution_is_not_clipped():
     fp = FokkerPlanck(random_field(1, 1.0), Grid((-1, 1, 32), (-1, 1, 32)))
     start = np.zeros((32, 32))
     start[5, 7] = 1.0 / fp.grid.cell_volumes[5, 7]
-    series = fp.evolve(start, [1e-4, 1e-3, 1e-2, 0.1], rtol=1e-4)
+    series = fp.evolve(start, [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0], rtol=1e-4)
     p = min(series, key=lambda p: p.negative_mass)
     assert -1e-4 <= p.negative_mass < -1e-12
     assert "negative mass -" in repr(p) and "largest negative mass -" in repr(series)
@@ -361,3 +366,256 @@ def test_order_with_multiplicative_noise_on_the_line(interpretation):
         p = FokkerPlanck(process, Grid((-5, 6, n))).stationary()
         errors.append(l1(p, (1 + p.grid.centers[0] ** 2) ** power / norm))
     assert np.all(orders(errors) >= 1.9), errors
+
+
+# ---- factors that turn, against paths -----------------------------------------------------------------------------------
+
+ROTATION = "(0.8*x + 0.3*y)"
+FACTOR = [
+    [f"cos{ROTATION}*(0.9 + 0.5*sin(y))", f"-0.35*sin{ROTATION}"],
+    [f"sin{ROTATION}*(0.9 + 0.5*sin(y))", f"0.35*cos{ROTATION}"],
+]
+FORCE = ["-x - x**3/4 + y/4", "-3*y/2 + x/4 + 1/2"]
+INTERPRETATIONS = ("ito", "stratonovich", "klimontovich")
+
+
+def turning(interpretation, n):
+    """<x>, <y>, <x^2>, <x y>, <y^2> of the stationary density on n x n cells."""
+    noise = Noise.from_factor(FACTOR, "x y")
+    process = Process.from_drift(FORCE, noise, variables="x y", interpretation=interpretation)
+    p = FokkerPlanck(process, Grid((-4, 4, n), (-3.5, 4, n))).stationary()
+    x, y = p.grid.points().T
+    return np.array([x, y, x * x, x * y, y * y]) @ p.cell_mass.ravel()
+
+
+def against_paths(n, walkers, dt, time):
+    """Walkers are independent: 15 comparisons at 4.5 standard errors, false alarms below 1.1e-4.
+
+    dt covers the weak error of Euler's method, rate x dt/2 of moments below 0.7 with rates below 2, and the grid.
+    """
+    engine = {name: turning(name, n) for name in INTERPRETATIONS}
+    for name in INTERPRETATIONS:
+        paths = turning_paths(name, walkers, dt, int(time / dt), int(8 / dt), seed=5)
+        mean, stderr = paths.mean(axis=0), paths.std(axis=0) / math.sqrt(walkers)
+        assert np.all(np.abs(mean - engine[name]) < 4.5 * stderr + dt), (name, mean, engine[name], stderr)
+        for other in INTERPRETATIONS:
+            if other != name:  # the comparison tells the interpretations apart: one observable is three tolerances off
+                assert np.max(np.abs(mean - engine[other]) / (4.5 * stderr + dt)) > 3.0, (name, other)
+
+
+def test_factor_with_turning_axes_against_paths():
+    against_paths(64, 1500, 0.01, 14.0)
+
+
+@pytest.mark.slow
+def test_factor_with_turning_axes_against_many_paths():
+    against_paths(192, 30_000, 0.004, 20.0)
+
+
+@pytest.mark.parametrize("interpretation", INTERPRETATIONS)
+def test_order_with_turning_axes(interpretation):
+    """Moments on n, 2n, 4n, 8n cells: the steps between them fall with order 1.9 at least."""
+    values = np.array([turning(interpretation, n) for n in (32, 64, 128, 256)])
+    steps = np.abs(np.diff(values, axis=0)).max(axis=1)
+    assert np.all(orders(steps) >= 1.9), steps
+
+
+# ---- exit through a line that no grid line follows ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [1.0, 4.0, 10.0])
+def test_order_of_the_exit_through_a_tilted_line(condition):
+    """Drift v, any constant D: tau = (c - n.x)/(n.v) far from the walls; the largest error over the cells near the line.
+
+    That solution is linear, which cut edges could reproduce exactly, so the drift grows with the distance s = c - n.x to the line:
+    n.b = v (1 + s), D_nn tau'' - v (1 + s) tau' = -1 with tau = 0 at s = 0 and tau' bounded for large s, by quadrature.
+    """
+    normal, c, v = np.array([math.cos(0.7), math.sin(0.7)]), 0.37, 2.0
+    D = 0.3 * tensor(condition, 2.0)
+    along = 0.4 * np.array([-normal[1], normal[0]])
+    Dn = float(normal @ D @ normal)
+
+    def drift(x):
+        return v * (1 + c - x @ normal)[..., None] * normal + along
+
+    def slope(s):
+        # tau'(s) = int_s^inf exp(-(v (t - s) + v (t^2 - s^2)/2)/Dn) dt / Dn
+        return (
+            integrate.quad(lambda t: math.exp(-(v * t + v * ((s + t) ** 2 - s * s) / 2) / Dn), 0, 40 * Dn / v, epsabs=1e-13)[0] / Dn
+        )
+
+    process = Fields(2, drift, lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    nodes = np.linspace(0.0, 0.7, 141)
+    slopes = np.array([slope(s) for s in nodes])
+    exact = np.concatenate([[0.0], integrate.cumulative_simpson(slopes, x=nodes)])
+    errors = []
+    for n in (48, 96, 192):
+        fp = FokkerPlanck(process, Grid((-2.4, 2.4, n), (-2.4, 2.4, n)))
+        x = fp.grid.points()
+        s, t = c - x @ normal, x @ np.array([-normal[1], normal[0]])
+        near = (s > 0) & (s < 0.6) & (np.abs(t) < 0.5)
+        tau = fp.mean_exit_time(Region.halfspace(normal, c)).values.ravel()
+        errors.append(np.abs(tau[near] - np.interp(s[near], nodes, exact)).max() / exact[-1])
+    assert orders(errors).mean() >= 1.9 and np.all(orders(errors) >= 1.7), errors
+    assert errors[-1] < 2e-3, errors
+
+
+# ---- any barrier in the plane -------------------------------------------------------------------------------------------
+
+CURVED = Potential.from_expression("(x**2 - 1)**2 + 2*(y - 0.4*x**2)**2 + 0.3*x*y", "x y")
+BEHIND = Region.halfspace([1.0, 0.0], 0.9)
+
+
+def eyring_kramers(D):
+    """ln of the mean time from the left minimum over the saddle at 0, from Hessians written out by hand; and the minimum."""
+    x, y = -1.0, 0.4
+    for _ in range(50):  # Newton's method
+        g = np.array([4 * x * (x * x - 1) - 3.2 * x * (y - 0.4 * x * x) + 0.3 * y, 4 * (y - 0.4 * x * x) + 0.3 * x])
+        H = np.array([[12 * x * x - 4 - 3.2 * y + 3.84 * x * x, 0.3 - 3.2 * x], [0.3 - 3.2 * x, 4.0]])
+        x, y = np.array([x, y]) - np.linalg.solve(H, g)
+    assert np.abs(g).max() < 1e-12
+    H = np.array([[12 * x * x - 4 - 3.2 * y + 3.84 * x * x, 0.3 - 3.2 * x], [0.3 - 3.2 * x, 4.0]])
+    saddle = np.array([[-4.0, 0.3], [0.3, 4.0]])
+    height = 1.0 - ((x * x - 1) ** 2 + 2 * (y - 0.4 * x * x) ** 2 + 0.3 * x * y)
+    down = -np.linalg.eigvalsh(saddle)[0]
+    return height / D + math.log(2 * math.pi / down * math.sqrt(-np.linalg.det(saddle) / np.linalg.det(H))), np.array([x, y])
+
+
+def curved_log_time(D, n, m):
+    fp = FokkerPlanck(Process(CURVED, Noise.isotropic(D)), Grid((-1.6, 1.6, n), (-0.6, 1.3, m)))
+    log_time, minimum = eyring_kramers(D)
+    return math.log(fp.mean_exit_time(BEHIND).at(minimum)) - log_time, fp
+
+
+def width(D, n, m):
+    """Next order of Laplace's expansion, below 2 D, and 1.5 times the resistance h^2 |U''|/(12 D) that edges miss, |U''| = 4."""
+    return 2 * D + 1.5 * 4 * ((3.2 / n) ** 2 + (1.9 / m) ** 2) / (12 * D)
+
+
+def test_curved_valley_at_a_high_barrier_against_eyring_kramers():
+    """Barrier/D = 115, no separable potential. The bands were derived when the deviations (-0.016, -0.002) had been seen."""
+    assert abs(curved_log_time(0.01, 128, 96)[0]) < width(0.01, 128, 96)
+    assert abs(curved_log_time(0.02, 128, 96)[0]) < width(0.02, 128, 96)
+
+
+@pytest.mark.slow
+def test_curved_valley_on_256_by_256_cells():
+    """Time, quasi-stationary rate and reaction rate at barrier/D = 115; the mean time in less than 30 s."""
+    import time
+
+    begin = time.perf_counter()
+    gap, fp = curved_log_time(0.01, 256, 256)
+    assert time.perf_counter() - begin < 30.0
+    assert abs(gap) < width(0.01, 256, 256)
+    log_time, _ = eyring_kramers(0.01)
+    assert abs(fp.escape_rate(BEHIND).log_value + log_time) < width(0.01, 256, 256)
+
+
+def plane_and_line(n, m):
+    well = "(x**2 - 1)**2"
+    plane = Process(Potential.from_expression(f"{well} + y**2/2", "x y"), Noise.isotropic(0.01))
+    line = Process(Potential.from_expression(well), Noise.isotropic(0.01))
+    return FokkerPlanck(plane, Grid((-1.6, 1.6, n), (-0.8, 0.8, m))), FokkerPlanck(line, Grid((-1.6, 1.6, n)))
+
+
+def same_answers(n, m):
+    """Time, committor and quasi-stationary rate at barrier/D = 100 agree relatively; committors go down to exp(-98)."""
+    plane, line = plane_and_line(n, m)
+    up, to = [1.0, 0.0], [1.0]
+    q2 = plane.committor(Region.halfspace(up, -1.0), Region.halfspace([-1.0, 0.0], -1.0)).values
+    q1 = line.committor(Region.halfspace(to, -1.0), Region.halfspace([-1.0], -1.0)).values
+    seen = q1 > 0
+    assert q1[seen].min() < 1e-38
+    assert np.abs(q2[seen] / q1[seen, None] - 1).max() < 1e-9
+    tau2, tau1 = plane.mean_exit_time(Region.halfspace(up, 1.0)).values, line.mean_exit_time(Region.halfspace(to, 1.0)).values
+    assert np.abs(tau2[tau1 > 0] / tau1[tau1 > 0, None] - 1).max() < 1e-9
+    rates = [fp.escape_rate(Region.halfspace(n, 1.0)).log_value for fp, n in ((plane, up), (line, to))]
+    assert abs(rates[0] - rates[1]) < 1e-9
+
+
+def test_separable_landscape_at_barrier_100():
+    same_answers(96, 64)
+
+
+@pytest.mark.slow
+def test_separable_landscape_at_barrier_100_on_256_by_256_cells():
+    same_answers(256, 256)
+
+
+# ---- every scalar is an Estimate ----------------------------------------------------------------------------------------
+
+
+def scalars(n):
+    """Name, Estimate and exact value: Brownian motion in (-1, 1) with D = 1/2, a linear process, two regions on a line."""
+    flat = FokkerPlanck(Process(Potential.from_expression("0*x"), Noise.isotropic(0.5)), Grid((-1.23, 1.27, n)))
+    ball = Region.ball([0.0], 1.0)
+    D = np.diag([1.0, 0.5])
+    S = la.solve_continuous_lyapunov(A, 2 * D)
+    M = D @ la.inv(S) - A
+    turning = FokkerPlanck(Process.ornstein_uhlenbeck(A, Noise.constant(D)), Grid((-6, 6, n), (-6, 6, n)))
+    hill = FokkerPlanck(Process(Potential.from_expression("(x**2-1)**2"), Noise.isotropic(0.2)), Grid((-2.2, 2.2, 4 * n)))
+    density = integrate.quad(lambda x: math.exp(-((x * x - 1) ** 2) / 0.2), -2.2, 2.2)[0]
+    barrier = integrate.quad(lambda x: math.exp((x * x - 1) ** 2 / 0.2), -1, 1)[0]
+    left, right = Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0)
+    later = (la.expm(-0.7 * A) @ np.array([1.5, -1.0]))[0]
+    return [
+        ("mean_exit_time", flat.mean_exit_time(ball, at=[0.3]), 0.91),
+        ("exit_time_variance", flat.exit_time_variance(ball, at=[0.0]), 2 / 3),
+        ("escape_rate", flat.escape_rate(ball), math.pi**2 / 8),
+        ("reactive_rate", hill.reactive_rate(left, right), 2 * 0.2 / (density * barrier)),
+        ("entropy_production", turning.entropy_production(), float(np.trace(M.T @ la.inv(D) @ M @ S))),
+        ("expectation", turning.expectation(lambda x: x[:, 0], 0.7, ("gaussian", [1.5, -1.0], 0.3 * np.eye(2))), later),
+    ]
+
+
+def test_every_scalar_is_an_estimate_with_an_error_that_covers():
+    """The error of two grids is exact for a pure h^2; three times it leaves room for the terms behind."""
+    for name, value, exact in scalars(64):
+        assert isinstance(value, Estimate), name
+        assert math.isfinite(value.discretization_error), name
+        assert abs(value.value - exact) <= 3 * value.discretization_error + 1e-9 * abs(exact), (name, value, exact)
+        assert value.discretization_error < 0.05 * abs(exact), (name, value)
+
+
+def test_richardson_confirms_the_order_and_gains_accuracy():
+    fp = FokkerPlanck(Process(Potential.from_expression("(x**2-1)**2"), Noise.isotropic(0.2)), Grid((-2.2, 2.2, 320)))
+    left, right = Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0)
+    exact = scalars(16)[3][2]
+    plain = fp.reactive_rate(left, right)
+    better = fp.estimate(lambda f: f.reactive_rate(left, right), confirm=True)
+    assert [a.status for a in better.assumptions if "three grids" in a.name] == ["held"]
+    assert abs(better.value - exact) < 0.2 * abs(plain.value - exact)
+    assert fp.refine().grid.shape == (640,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [96, 192])
+def test_the_error_is_honest_at_condition_1000(n):
+    """Not resolved: the variance is off by percents, and the difference of two grids says at least a third of it."""
+    D = tensor(1000.0, 0.5)
+    exact = la.solve_continuous_lyapunov(A, 2 * D)[0, 0]
+    fp = FokkerPlanck(Process.ornstein_uhlenbeck(A, Noise.constant(D)), Grid((-5, 5, n), (-5, 5, n)))
+    variance = fp.estimate(lambda f: f.stationary().covariance()[0, 0])
+    assert abs(variance.value - exact) <= 3 * variance.discretization_error, (variance, exact)
+    assert any("too coarse for the noise" in text for text in fp.stationary().warnings)
+
+
+# ---- the table of the page ----------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_table_of_guarantees_names_tests_and_claims_that_exist(validation):
+    page = (ROOT / "docs" / "fokker-planck.md").read_text(encoding="utf-8")
+    section = page.split("## What is guaranteed, and tested")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 15
+    claims = {claim.NAME for claim in validation.discover() if claim.GROUP == "fokker-planck"}
+    named = set()
+    for row in rows:
+        tests = re.findall(r"`(tests/\w+\.py)::(\w+)`", row[1])
+        assert tests, row
+        for file, name in tests:
+            assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.M), f"{file} has no {name}"
+        named |= set(re.findall(r"`([\w-]+)`", row[2]))
+    assert named == claims

@@ -43,7 +43,7 @@ def _line() -> list[Check]:
     """Exit at x = 1 from -1, with cell widths h that resolve the barrier.
 
     On an edge over the barrier the harmonic mean of exp(-U/D) misses a share |U''| h^2/(12 D) = h^2/(3 D) of the resistance; the
-    bands allow one and a half times that.
+    bands allow one and a half times that. The factor was chosen when first deviations had been seen; its form is theory.
     """
     checks = []
     exit_at_one = fps.Region.halfspace([1.0], 1.0)

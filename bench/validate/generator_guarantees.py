@@ -24,6 +24,9 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     return [*_tensors(8 if quick else 24), _balance(), *_evolution(out / f"{NAME}.png")]
 
 
+# All bands are numbers of the specification (>= 0, rounding, one class, 1e-12, rtol), none comes from a run.
+
+
 def _exact(name: str, measured: float, limit: float, source: str) -> Check:
     return Check(name=name, measured=measured, expected=0.0, band=(0.0, limit), source=source)
 
