@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._code import Code
 from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
 from ._kernels.rng import LANES
-from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, surface_codes
+from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
 from ._paths import FusedRun, LinearRun, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._sgd import first_exit, record_chain
@@ -481,7 +481,8 @@ def escape_times(
     Returns
     -------
     EscapeTimes
-        ``.mean()`` and ``.rate()`` are estimates with errors. Trajectories that became non-finite are counted in ``n_failed``,
+        ``.mean()`` and ``.rate()`` are estimates with errors, ``.survival()`` is the curve, ``.sides`` says through which face of a
+        box each path left. Trajectories that became non-finite are counted in ``n_failed``,
         enter no estimate, and are warned of. After Ctrl-C it holds the trajectories that were started, those under way censored.
 
     Raises
@@ -529,6 +530,7 @@ def escape_times(
             *out,
             {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "batch": process.batch, "t_max": t_max},
             None,
+            region,
         )
     model = _model(process, dt, method)
     clock = 1.0 if chain else model.h
@@ -550,7 +552,7 @@ def escape_times(
         "correction": "bridge" if bridge else "",
         "t_max": t_max,
     }
-    return _escapes(*run.collect(t_max), partial, labels, model.process)
+    return _escapes(*run.collect(t_max), partial, labels, model.process, region)
 
 
 def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
@@ -599,7 +601,7 @@ def _escape_ensemble(
 
 def _escapes(
     times: Array, censored: NDArray[np.bool_], points: Array, failed: int, partial: bool,
-    labels: dict[str, Any], process: Process | None,
+    labels: dict[str, Any], process: Process | None, region: Region,
 ) -> EscapeTimes:  # fmt: skip
     if failed:
         cure = _cure(labels["unit"], process)
@@ -607,7 +609,8 @@ def _escapes(
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
         message = f"{failed} of {len(times)} trajectories became non-finite and enter no estimate: {cure}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, **labels)
+    sides, names = exit_sides(region, points)
+    return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, sides=sides, side_names=names, **labels)
 
 
 def _patience(endless: bool, clock: float, unit: str) -> Callable[[Control], str]:
