@@ -167,8 +167,8 @@ def simulate(
     every : int
         Steps between the samples of such an average.
     bins, ranges, axes
-        Histogram: a :class:`Grid` with uniform axes, or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one or two
-        coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
+        Histogram: a :class:`Grid` (its axes may be graded), or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one
+        or two coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
     threads : int, optional
         Default: the cores this process may use. Does not change the result, nor does
     chunk : int, optional
@@ -283,7 +283,11 @@ def _plan(
         low = np.array([a[0] for a in grid.axes])
         scale = np.array([a[2] / (a[1] - a[0]) for a in grid.axes])
         wraps = tuple(sides[0] == "periodic" for sides in grid.boundary)
-        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps), grid
+        graded = tuple(len(axis) > 3 for axis in grid.axes)
+        edges = np.full((grid.dim, max(grid.shape) + 1), np.inf)
+        for k, e in enumerate(grid.edges):
+            edges[k, : e.size] = (e - low[k]) * scale[k]
+        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps, graded, edges), grid
     if any(v is not None for v in (bins, ranges, axes)):
         raise ValueError("bins, ranges and axes belong to save='histogram'")
     if isinstance(save, str):
@@ -304,9 +308,6 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
         grid = bins
         if ranges is not None:
             raise ValueError("ranges is refused where bins is a Grid, which has its own")
-        for k, widths in enumerate(grid.widths):
-            if np.ptp(widths) > 1e-9 * float(np.max(widths)):
-                raise ValueError(f"axis {k} of the histogram's grid is graded; use uniform cells")
     else:
         if ranges is None:
             raise ValueError("a histogram with bins as numbers needs ranges=((lo, hi), ...)")
@@ -337,7 +338,7 @@ def _run_model(
         chunks = make_chunks(n, workers, chunk, 4096, align=256)
     else:
         drift, factor = model.codes()
-        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps)
+        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps, plan.graded)
         run = FusedRun(fused, model.arguments(), points, process.dim, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 16384)
     run.prepare(n)

@@ -222,6 +222,35 @@ def test_histogram_on_a_periodic_axis_wraps(dim, average):
     assert np.array_equal(np.round(got.histogram.cell_mass * 20000), np.bincount(inside, minlength=8))
 
 
+@pytest.mark.parametrize("average", [False, True])
+def test_histogram_on_graded_axes(average):
+    """The counts are NumPy's in the same cells, of the last coordinate and of both, and the density has their mass."""
+    process, times = fps.Process(WELL, FULL), np.arange(50, 61) * 0.01
+    common = {"t": 0.6, "dt": 0.01, "n": 600, "seed": 4}
+    states = fps.simulate(process, [0.5, 0.1], save=times, **common).states[1 if average else -1 :]
+    plane = fps.Grid((-0.5, 2.0, 9, ("sinh", 0.7, 0.2)), (-1.0, 1.0, 6))
+    line = fps.Grid((-0.8, 1.0, 7, ("tanh", 1.5)))
+    extra = {"t_burn": 0.5} if average else {}
+    for grid, axes in ((plane, (0, 1)), (line, (1,))):
+        got = fps.simulate(process, [0.5, 0.1], save="histogram", bins=grid, axes=axes, **extra, **common).histogram
+        points = states.reshape(-1, 2)[:, list(axes)]
+        counts, _ = np.histogramdd(points, bins=grid.edges)
+        assert 0 < counts.sum() < len(points)
+        np.testing.assert_allclose(got.cell_mass * len(points), counts, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 9])
+def test_graded_histogram_on_a_periodic_axis_wraps(dim):
+    process = fps.Process.ornstein_uhlenbeck(1e-9 * np.eye(dim), fps.Noise.isotropic(0.5))
+    grid = fps.Grid((-1.0, 1.0, 8, ("tanh", 1.0)), boundary="periodic")
+    common = {"t": 2.0, "dt": 0.125, "n": 20000, "seed": 4}
+    got = fps.simulate(process, np.full(dim, 0.3), save="histogram", bins=grid, t_burn=1.875, **common)
+    p = wrapped_normal(grid.edges[0] - 0.3, 2.0)
+    z_test(got.histogram.cell_mass, p, np.sqrt(p * (1 - p) / 20000))
+    wrapped = (got.final[:, 0] + 1.0) % 2.0 - 1.0
+    assert np.array_equal(np.round(got.histogram.cell_mass * 20000), np.histogram(wrapped, grid.edges[0])[0])
+
+
 def test_histogram_of_a_chain_wraps_too():
     chain = fps.SGDChain(Quadratic(), lr=0.5, batch=1)
     grid = fps.Grid((0.0, 1.0, 4), boundary="periodic")
