@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Spectrum as Spectrum
+    from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
 
@@ -76,6 +77,7 @@ _HOME = {
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Spectrum": "results",
+    "SurvivalCurve": "results",
     "Table": "results",
     "Trajectories": "results",
 }
@@ -99,6 +101,7 @@ __all__ = [
     "Region",
     "SGDChain",
     "Spectrum",
+    "SurvivalCurve",
     "Table",
     "Trajectories",
     "__version__",

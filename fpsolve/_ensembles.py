@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from fpsolve._estimate import Assumption, Estimate, _lines, _plain, _Record, _require, _with_error
 from fpsolve._fields import Density
 
-__all__ = ["EscapeTimes", "Trajectories"]
+__all__ = ["EscapeTimes", "SurvivalCurve", "Trajectories"]
 
 Array = npt.NDArray[np.float64]
 
@@ -130,6 +130,81 @@ def _run_text(method: str, dt: float | None, seed: int | None) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class SurvivalCurve(_Record):
+    """Probability of not having escaped, with pointwise 95 % intervals; made by `EscapeTimes.survival`.
+
+    Parameters
+    ----------
+    times : array (nt,)
+    survival, low, high : array (nt,)
+        The curve (a step function, right-continuous) and the ends of the intervals; NaN where nothing is known.
+    at_risk : array (nt,) of int
+        Paths still watched just before each time.
+    unit : {"time", "iteration"}
+    method : str
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length.
+
+    Examples
+    --------
+    >>> SurvivalCurve([0.0, 1.0], [1.0, 0.5], [0.4, 0.2], [1.0, 0.8], [4, 4])
+    SurvivalCurve at 2 times (0 ... 1 time): 1 ... 0.5
+    """
+
+    times: Array
+    survival: Array
+    low: Array
+    high: Array
+    at_risk: npt.NDArray[np.int64]
+    unit: str = "time"
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("times", "survival", "low", "high"):
+            object.__setattr__(self, name, np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)))
+        object.__setattr__(self, "at_risk", np.atleast_1d(np.asarray(self.at_risk, dtype=np.int64)))
+        shapes = {getattr(self, name).shape for name in ("times", "survival", "low", "high", "at_risk")}
+        if len(shapes) != 1 or self.times.ndim != 1:
+            raise ValueError(f"SurvivalCurve: times, survival, low, high, at_risk must have one shape (nt,), got {sorted(shapes)}")
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Steps with their intervals on a logarithmic axis; see `fpsolve.plotting.plot_survival`."""
+        from fpsolve import plotting
+
+        return plotting.plot_survival(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        span = f" ({self.times[0]:.6g} ... {self.times[-1]:.6g} {self.unit})" if self.times.size else ""
+        values = f": {self.survival[0]:.6g} ... {self.survival[-1]:.6g}" if self.times.size else ""
+        return f"SurvivalCurve at {self.times.size} times{span}{values}"
+
+
+def _risk_table(times: Array, censored: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+    """Times of escapes, escapes at each, and paths still watched just before each; a tie with a censoring counts as before it."""
+    at, deaths = np.unique(times[~censored], return_counts=True)
+    risk = times.size - np.searchsorted(np.sort(times), at, side="left")
+    return at, deaths.astype(np.float64), risk.astype(np.float64)
+
+
+def _kaplan_meier(deaths: Array, risk: Array, n: int) -> tuple[Array, Array, Array]:
+    """Curve and interval ends after 0, 1, 2, ... escape times."""
+    curve = np.concatenate([[1.0], np.cumprod(1.0 - deaths / risk)])
+    low, high = np.full(curve.size, 0.025 ** (1.0 / n)), np.ones(curve.size)
+    left = risk > deaths
+    variance = np.cumsum(np.where(left, deaths / (risk * np.where(left, risk - deaths, 1.0)), 0.0))
+    inner = slice(1, 1 + int(left.sum()))  # only the last step can reach 0
+    s = curve[inner]
+    spread = 1.959963984540054 * np.sqrt(variance[: s.size]) / np.abs(np.log(s))
+    low[inner], high[inner] = s ** np.exp(spread), s ** np.exp(-spread)
+    if not left.all():
+        low[-1], high[-1] = 0.0, high[-2]
+    return curve, low, high
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class EscapeTimes(_Record):
     r"""First-passage times of n independent trajectories out of a region.
 
@@ -157,11 +232,15 @@ class EscapeTimes(_Record):
         True if the run was interrupted.
     batch : float, optional
         Batch size of the noise.
+    sides : array (n,) of int, optional
+        Which side of the region the path left through, a number into `side_names`; -1 where it did not.
+    side_names : tuple of str
+        Equations of the sides: of a box its finite faces, else the one surface.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit each other or a time is negative.
+        If the shapes do not fit each other, a time is negative, or a side has no name.
 
     Examples
     --------
@@ -183,6 +262,8 @@ class EscapeTimes(_Record):
     lr: float | None = None
     partial: bool = False
     batch: float | None = None
+    sides: npt.NDArray[np.int64] | None = None
+    side_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         times = np.asarray(self.times, dtype=np.float64)
@@ -197,7 +278,13 @@ class EscapeTimes(_Record):
             raise ValueError(f"EscapeTimes: negative time {times.min()}")
         if self.unit not in ("time", "iteration"):
             raise ValueError(f"EscapeTimes: unit must be 'time' or 'iteration', got {self.unit!r}")
+        sides = None if self.sides is None else np.asarray(self.sides, dtype=np.int64)
+        names = tuple(str(v) for v in self.side_names)
+        if sides is not None and (sides.shape != times.shape or np.any(sides < -1) or np.any(sides >= len(names))):
+            raise ValueError(f"EscapeTimes: sides must have shape {times.shape} and be -1 ... {len(names) - 1}, one name per side")
         batch = None if self.batch is None else float(self.batch)
+        object.__setattr__(self, "sides", sides)
+        object.__setattr__(self, "side_names", names)
         for name, value in (("times", times), ("censored", censored), ("exit_points", points), ("batch", batch)):
             object.__setattr__(self, name, value)
 
@@ -337,6 +424,87 @@ class EscapeTimes(_Record):
             method=method,
             batch=self.batch,
         )
+
+    def exit_probabilities(self) -> dict[str, Estimate]:
+        """Probability of leaving through each side, with exact (Clopper-Pearson) 95 % intervals.
+
+        They are of the escapes seen: with censoring, of leaving through this side given that the path leaves in time.
+
+        Raises
+        ------
+        ValueError
+            If the sides are not recorded or no escape was seen.
+
+        References
+        ----------
+        C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404.
+
+        Examples
+        --------
+        >>> e = EscapeTimes([1.0, 2.0], [False] * 2, [[1.0], [-1.0]], sides=[1, 0], side_names=("x0 = -1", "x0 = 1"))
+        >>> e.exit_probabilities()["x0 = 1"].value
+        0.5
+        """
+        from scipy.special import betaincinv
+
+        n = self.n_events
+        if self.sides is None or n == 0:
+            raise ValueError(f"EscapeTimes.exit_probabilities: {n} escapes; sides recorded: {self.sides is not None}")
+        out = {}
+        for i, name in enumerate(self.side_names):
+            k = int(np.sum(self.sides == i))
+            p = k / n
+            low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+            high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+            stderr = math.sqrt(max(p * (1.0 - p), 1.0 / n) / n)
+            out[name] = Estimate(p, stderr=stderr, interval=(low, high), method="share of the escapes")
+        return out
+
+    def survival(self, t: npt.ArrayLike | None = None) -> "SurvivalCurve":
+        r"""Probability of still being inside at time t, by Kaplan and Meier, with pointwise 95 % intervals.
+
+        .. math:: S(t) = \prod_{t_i \le t} (1 - d_i / r_i), \qquad \mathrm{var} \log S = \sum_{t_i \le t} d_i / r_i (r_i - d_i)
+
+        with d_i escapes at t_i among r_i paths still watched (Greenwood). The interval is that of log(-log S), which stays inside
+        (0, 1). Before the first escape it is [0.025^(1/r), 1], exact for no event among r; after the last one, if no path is
+        left, the upper end is the one before. Beyond the last observation the curve is unknown (NaN) unless it has reached 0.
+
+        Parameters
+        ----------
+        t : array, optional
+            Times; default: 0 and all times at which something escaped.
+
+        Raises
+        ------
+        ValueError
+            If nothing was observed, or a time is negative or not finite.
+
+        References
+        ----------
+        E. L. Kaplan, P. Meier, J. Amer. Stat. Assoc. 53 (1958) 457. J. D. Kalbfleisch, R. L. Prentice, The Statistical Analysis
+        of Failure Time Data (1980), ch. 1.
+
+        Examples
+        --------
+        >>> EscapeTimes([1.0, 2.0, 3.0, 3.0], [False, True, False, True], np.zeros((4, 1))).survival().survival
+        array([1.   , 0.75 , 0.375])
+        """
+        observed, censored = self._observed()
+        if not observed.size:
+            raise ValueError("EscapeTimes.survival: no path was observed")
+        at, deaths, risk = _risk_table(observed, censored)
+        query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(np.asarray(t, dtype=np.float64))
+        if query.ndim != 1 or not np.all(np.isfinite(query)) or np.any(query < 0.0):
+            raise ValueError(f"EscapeTimes.survival: t must be finite numbers >= 0, got {t!r}")
+        curve, low, high = _kaplan_meier(deaths, risk, observed.size)
+        step = np.searchsorted(at, query, side="right")
+        ordered = np.sort(observed)
+        at_risk = observed.size - np.searchsorted(ordered, query, side="left")
+        unknown = (query > ordered[-1]) & (curve[step] > 0.0)
+        s, lower, upper = (np.where(unknown, np.nan, v[step]) for v in (curve, low, high))
+        none = (step == 0) & ~unknown  # no escape yet: the bound of those still watched
+        lower[none] = 0.025 ** (1.0 / np.maximum(at_risk[none], 1))
+        return SurvivalCurve(query, s, lower, upper, at_risk, unit=self.unit, method="Kaplan-Meier, Greenwood (log-log)")
 
     def _student(self, value: float, stderr: float) -> tuple[float, float]:
         from scipy.special import stdtrit

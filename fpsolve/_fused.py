@@ -164,11 +164,14 @@ def _copy_lines(layout: Layout) -> list[str]:
     return [f"{_row(layout.normals + k)} = {_row(layout.normals + m + k)}" for k in range(m)]
 
 
-def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = (), wraps: Sequence[bool] = ()) -> Fused:
+def path_kernels(
+    drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()
+) -> Fused:
     """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_histogram``.
 
     All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
-    ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic.
+    ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
+    ``graded`` which have cells of different widths.
     """
     d = drift.dim
     layout = Layout(scheme.copies * d, factor.n_out // d)
@@ -192,7 +195,14 @@ def path_kernels(drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] 
     text = source + "\n" + kernel("advance", "", (), "")
     text += kernel("advance_moments", ", start, every", (), _moments_text(layout))
     if axes:
-        text += kernel("advance_histogram", ", start, every, valid, counts, low, scale", (), _histogram_text(layout, axes, wraps))
+        if any(graded):
+            text = FIND_CELL + text
+        text += kernel(
+            "advance_histogram",
+            ", start, every, valid, counts, low, scale, edges",
+            (),
+            _histogram_text(layout, axes, wraps, graded),
+        )
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{scheme.name}_{d}d"), layout)
 
 
@@ -208,7 +218,25 @@ def _moments_text(layout: Layout) -> str:
     return _indent(head, 3) + _indent(lines, 5)
 
 
-def _histogram_text(layout: Layout, axes: Sequence[int], wraps: Sequence[bool]) -> str:
+#: The cell of a position s, counted in mean cell widths from the low wall, on a graded axis; outside is unchanged.
+FIND_CELL = """
+@inline
+def find_cell(s, edges, n):
+    if not (0.0 <= s and s < n):
+        return s
+    low, high = 0, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if s < edges[middle]:
+            high = middle
+        else:
+            low = middle
+    return float(low)
+
+"""
+
+
+def _histogram_text(layout: Layout, axes: Sequence[int], wraps: Sequence[bool], graded: Sequence[bool]) -> str:
     """Cell numbers s; states outside the range are not counted. Periodic ones are wrapped: a tiny negative s may round to n."""
     row = layout.extra
     inside = " and ".join(f"0.0 <= s{a} and s{a} < counts.shape[{a}]" for a in range(len(axes)))
@@ -216,6 +244,7 @@ def _histogram_text(layout: Layout, axes: Sequence[int], wraps: Sequence[bool]) 
     for a in (a for a, wrap in enumerate(wraps) if wrap):
         n = f"counts.shape[{a}]"
         lines += [f"s{a} = s{a} - {n}*np.floor(s{a}/{n})", f"s{a} = 0.0 if s{a} == {n} else s{a}"]
+    lines += [f"s{a} = find_cell(s{a}, edges[{a}], counts.shape[{a}])" for a, bent in enumerate(graded) if bent]
     return (
         _indent(
             [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ from .expressions import parse
 from .grid import Region
 from .process import Process
 
-__all__ = ["Passage", "check_bridge", "check_component", "check_inside", "check_leaving", "surface_codes"]
+__all__ = ["Passage", "check_bridge", "check_component", "check_inside", "check_leaving", "exit_sides", "surface_codes"]
 
 Array = NDArray[np.float64]
 
@@ -85,6 +85,40 @@ def surface_codes(code: Code) -> tuple[Code, Code]:
     if isinstance(code, DerivedCode) and code.outputs == ("c0[0] - c1[0]",) and not code.lines:
         return code, code.children[0].jacobian()  # U(x) - level
     return code, code.jacobian()
+
+
+def exit_sides(region: Region, points: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Through which side of the region each of points (n, d) lies, and the names of the sides; -1 where a point is NaN.
+
+    The sides are the smooth pieces of the surface; of a box the finite faces in the order of the axes, low side first. A point
+    beyond two faces (a chain, or a step without bridge, may end there) counts for the one it is further beyond.
+    """
+    faces = surface_codes(region.code)[0]
+    if faces.n_out == 1:
+        names, order = [region.name], [0]
+    else:
+        assert isinstance(faces, ExpressionCode)
+        sides = [_side(e, faces.names, faces.pack(region.params)) for e in faces.expressions]
+        order = sorted((i for i, side in enumerate(sides) if side is not None), key=lambda i: sides[i] or ())
+        names = [str(sides[i][-1]) for i in order]  # type: ignore[index]
+    found = np.full(len(points), -1, np.int64)
+    there = np.isfinite(points).all(axis=1)
+    if there.any():
+        found[there] = np.argmax(faces.evaluate(points[there], region.params)[:, order], axis=1)
+    return found, tuple(names)
+
+
+def _side(expression: Any, names: Sequence[str], values: Array) -> tuple[Any, ...] | None:
+    """Sort key of a side with its name at the end: a plane of a box is x_i = c; None for a face at infinity."""
+    value = dict(zip(names, values.tolist(), strict=True))
+    filled = expression.subs({s: value[str(s)] for s in expression.free_symbols if str(s) in value})
+    variables = sorted(filled.free_symbols, key=str)
+    if len(variables) == 1:
+        slope = filled.diff(variables[0])
+        if slope in (1, -1):
+            at = float(-filled.subs(variables[0], 0) / slope)
+            return None if abs(at) >= 1e300 else (0, str(variables[0]), int(slope), at, f"{variables[0]} = {at:g}")
+    return (1, str(filled), 0, 0.0, f"{filled} = 0")
 
 
 # ---- what can be said before any work -------------------------------------------------------------------------------

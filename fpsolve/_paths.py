@@ -34,6 +34,8 @@ class Plan:
     scale: Array = field(default_factory=lambda: np.zeros(0))
     shape: tuple[int, ...] = ()
     wraps: tuple[bool, ...] = ()  # periodic axes of the histogram
+    graded: tuple[bool, ...] = ()  # axes of the histogram whose cells differ in width
+    edges: Array = field(default_factory=lambda: np.zeros((0, 0)))  # per axis, in mean cell widths from the low wall
 
     @property
     def samples(self) -> int:
@@ -48,6 +50,8 @@ class Plan:
                 cell[:, axis] -= n * np.floor(cell[:, axis] / n)
                 cell[cell[:, axis] == n, axis] = 0.0  # a rounded tiny negative number
         inside = np.all((cell >= 0.0) & (cell < np.array(self.shape)), axis=1)
+        for axis in (a for a, bent in enumerate(self.graded) if bent):
+            cell[:, axis] = np.searchsorted(self.edges[axis, 1 : self.shape[axis]], cell[:, axis], side="right")
         np.add.at(counts, tuple(cell[inside].astype(np.int64).T), 1)
 
 
@@ -125,7 +129,7 @@ class FusedRun:
                 module.advance(blocks, now, until, *self.arguments)
             elif plan.shape:
                 module.advance_histogram(
-                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale
+                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale, plan.edges
                 )
             else:
                 module.advance_moments(blocks, now, until, *self.arguments, plan.start, plan.every)

@@ -58,6 +58,12 @@ _DESCRIBE = {
     ("escape", "times"): ("trajectory", "{unit}", "first-passage time, or end of the watch"),
     ("escape", "censored"): ("trajectory", "", "no escape was seen"),
     ("escape", "exit_points"): ("trajectory component", "", "where the path left the region"),
+    ("escape", "sides"): ("trajectory", "", "side the path left through, -1 for none"),
+    ("survival_curve", "times"): ("time", "{unit}", "times"),
+    ("survival_curve", "survival"): ("time", "", "probability that the escape is later"),
+    ("survival_curve", "low"): ("time", "", "lower end of the 95 % interval"),
+    ("survival_curve", "high"): ("time", "", "upper end of the 95 % interval"),
+    ("survival_curve", "at_risk"): ("time", "", "paths still watched just before"),
     ("estimate", "interval"): ("bound", "{unit}", "95 % interval"),
 }
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._code import Code
 from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
 from ._kernels.rng import LANES
-from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, surface_codes
+from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
 from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._sgd import first_exit, record_chain
@@ -167,8 +167,8 @@ def simulate(
     every : int
         Steps between the samples of such an average.
     bins, ranges, axes
-        Histogram: a :class:`Grid` with uniform axes, or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one or two
-        coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
+        Histogram: a :class:`Grid` (its axes may be graded), or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one
+        or two coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
     threads : int, optional
         Default: the cores this process may use. Does not change the result, nor does
     chunk : int, optional
@@ -283,7 +283,11 @@ def _plan(
         low = np.array([a[0] for a in grid.axes])
         scale = np.array([a[2] / (a[1] - a[0]) for a in grid.axes])
         wraps = tuple(sides[0] == "periodic" for sides in grid.boundary)
-        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps), grid
+        graded = tuple(len(axis) > 3 for axis in grid.axes)
+        edges = np.full((grid.dim, max(grid.shape) + 1), np.inf)
+        for k, e in enumerate(grid.edges):
+            edges[k, : e.size] = (e - low[k]) * scale[k]
+        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps, graded, edges), grid
     if any(v is not None for v in (bins, ranges, axes)):
         raise ValueError("bins, ranges and axes belong to save='histogram'")
     if isinstance(save, str):
@@ -304,9 +308,6 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
         grid = bins
         if ranges is not None:
             raise ValueError("ranges is refused where bins is a Grid, which has its own")
-        for k, widths in enumerate(grid.widths):
-            if np.ptp(widths) > 1e-9 * float(np.max(widths)):
-                raise ValueError(f"axis {k} of the histogram's grid is graded; use uniform cells")
     else:
         if ranges is None:
             raise ValueError("a histogram with bins as numbers needs ranges=((lo, hi), ...)")
@@ -338,7 +339,7 @@ def _run_model(
         chunks = make_chunks(n, workers, chunk, 4096, align=256)
     else:
         drift, factor = model.codes()
-        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps)
+        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps, plan.graded)
         run = FusedRun(fused, model.arguments(), points, process.dim, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 16384)
     run.prepare(n)
@@ -482,7 +483,8 @@ def escape_times(
     Returns
     -------
     EscapeTimes
-        ``.mean()`` and ``.rate()`` are estimates with errors. Trajectories that became non-finite are counted in ``n_failed``,
+        ``.mean()`` and ``.rate()`` are estimates with errors, ``.survival()`` is the curve, ``.sides`` says through which face of a
+        box each path left. Trajectories that became non-finite are counted in ``n_failed``,
         enter no estimate, and are warned of. After Ctrl-C it holds the trajectories that were started, those under way censored.
 
     Raises
@@ -530,6 +532,7 @@ def escape_times(
             *out,
             {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "batch": process.batch, "t_max": t_max},
             None,
+            region,
         )
     model = _model(process, dt, method)
     clock = 1.0 if chain else model.h
@@ -551,7 +554,7 @@ def escape_times(
         "correction": "bridge" if bridge else "",
         "t_max": t_max,
     }
-    return _escapes(*run.collect(t_max), partial, labels, model.process)
+    return _escapes(*run.collect(t_max), partial, labels, model.process, region)
 
 
 def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
@@ -600,7 +603,7 @@ def _escape_ensemble(
 
 def _escapes(
     times: Array, censored: NDArray[np.bool_], points: Array, failed: int, partial: bool,
-    labels: dict[str, Any], process: Process | None,
+    labels: dict[str, Any], process: Process | None, region: Region,
 ) -> EscapeTimes:  # fmt: skip
     if failed:
         cure = _cure(labels["unit"], process)
@@ -608,7 +611,8 @@ def _escapes(
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
         message = f"{failed} of {len(times)} trajectories became non-finite and enter no estimate: {cure}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, **labels)
+    sides, names = exit_sides(region, points)
+    return EscapeTimes(times, censored, points, n_failed=failed, partial=partial, sides=sides, side_names=names, **labels)
 
 
 def _patience(endless: bool, clock: float, unit: str) -> Callable[[Control], str]:

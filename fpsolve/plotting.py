@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve.results import Current, Density, DensitySeries, EscapeTimes, ExitTimeDistribution, Field, Spectrum, Trajectories
+from fpsolve.results import (
+    Current,
+    Density,
+    DensitySeries,
+    EscapeTimes,
+    ExitTimeDistribution,
+    Field,
+    Spectrum,
+    SurvivalCurve,
+    Trajectories,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +35,7 @@ __all__ = [
     "plot_exit_times",
     "plot_field",
     "plot_spectrum",
+    "plot_survival",
     "plot_trajectories",
 ]
 
@@ -263,16 +274,6 @@ def _plane(ax: "Axes", grid: "Grid", names: Sequence[str]) -> None:
         ax.set_aspect("equal")
 
 
-def _survival(escapes: EscapeTimes) -> tuple[Array, Array]:
-    """Kaplan-Meier curve: product over event times of 1 - events / at risk; starts at (0, 1)."""
-    good = np.isfinite(escapes.times)
-    times, events = escapes.times[good], ~escapes.censored[good]
-    at, inverse = np.unique(times, return_inverse=True)
-    deaths = np.bincount(inverse, weights=events, minlength=at.size)
-    risk = times.size - np.concatenate([[0.0], np.cumsum(np.bincount(inverse, minlength=at.size))[:-1]])
-    return np.concatenate([[0.0], at]), np.concatenate([[1.0], np.cumprod(1.0 - deaths / risk)])
-
-
 def plot_current(
     current: Current, *, ax: "Axes | None" = None, density: float = 1.0, labels: Sequence[str] | None = None, **kwargs: Any
 ) -> "Axes":
@@ -427,16 +428,56 @@ def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bo
     """
     _need(escapes, (EscapeTimes,), "plot_escape_times")
     ax = _axes(ax)
-    times, survival = _survival(escapes)
-    shown = survival > 0.0
-    ax.step(times[shown], survival[shown], where="post", **{"label": f"{escapes.n_events} escapes", **kwargs})
+    curve = escapes.survival()
+    shown = curve.survival > 0.0
+    last = float(np.nanmax(escapes.times))
+    times, survival = curve.times[shown], curve.survival[shown]
+    if escapes.censored.any():  # the curve goes on to the end of the watch
+        times, survival = np.append(times, last), np.append(survival, survival[-1])
+    ax.step(times, survival, where="post", **{"label": f"{escapes.n_events} escapes", **kwargs})
     if fit and escapes.n_events:
         rate = escapes.rate()
-        grid = np.linspace(0.0, float(times[-1]), 200)
+        grid = np.linspace(0.0, last, 200)
         ax.plot(grid, np.exp(-rate.value * grid), "k--", linewidth=1.0, label=f"$e^{{-kt}}$, $k$ = {rate.value:.4g} {rate.unit}")
         ax.set_ylim(bottom=0.3 / max(escapes.n, 1))
     ax.set(yscale="log", xlabel=f"$t$ [{escapes.unit}]", ylabel=r"$P(\tau > t)$")
     ax.legend()
+    return ax
+
+
+def plot_survival(curve: SurvivalCurve, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw a survival curve as steps on a logarithmic axis, with a band of its pointwise 95 % intervals.
+
+    Parameters
+    ----------
+    curve : SurvivalCurve
+    ax : Axes, optional
+    **kwargs
+        For `Axes.step`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than a SurvivalCurve.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> escapes = fps.EscapeTimes([1.0, 2.0, 4.0], [False, False, True], np.zeros((3, 1)), t_max=4.0)
+    >>> plot_survival(escapes.survival()).get_yscale()
+    'log'
+    """
+    _need(curve, (SurvivalCurve,), "plot_survival")
+    ax = _axes(ax)
+    shown = curve.survival > 0.0
+    order = np.flatnonzero(shown)[np.argsort(curve.times[shown], kind="stable")]
+    (line,) = ax.step(curve.times[order], curve.survival[order], where="post", **kwargs)
+    ax.fill_between(curve.times[order], curve.low[order], curve.high[order], step="post", alpha=0.25, color=line.get_color())
+    ax.set(yscale="log", xlabel=f"$t$ [{curve.unit}]", ylabel=r"$P(\tau > t)$")
     return ax
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
-from fpsolve._ensembles import EscapeTimes, Trajectories
+from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
@@ -29,6 +29,7 @@ __all__ = [
     "ExitTimeDistribution",
     "Field",
     "Spectrum",
+    "SurvivalCurve",
     "Table",
     "Trajectories",
 ]

@@ -222,6 +222,35 @@ def test_histogram_on_a_periodic_axis_wraps(dim, average):
     assert np.array_equal(np.round(got.histogram.cell_mass * 20000), np.bincount(inside, minlength=8))
 
 
+@pytest.mark.parametrize("average", [False, True])
+def test_histogram_on_graded_axes(average):
+    """The counts are NumPy's in the same cells, of the last coordinate and of both, and the density has their mass."""
+    process, times = fps.Process(WELL, FULL), np.arange(50, 61) * 0.01
+    common = {"t": 0.6, "dt": 0.01, "n": 600, "seed": 4}
+    states = fps.simulate(process, [0.5, 0.1], save=times, **common).states[1 if average else -1 :]
+    plane = fps.Grid((-0.5, 2.0, 9, ("sinh", 0.7, 0.2)), (-1.0, 1.0, 6))
+    line = fps.Grid((-0.8, 1.0, 7, ("tanh", 1.5)))
+    extra = {"t_burn": 0.5} if average else {}
+    for grid, axes in ((plane, (0, 1)), (line, (1,))):
+        got = fps.simulate(process, [0.5, 0.1], save="histogram", bins=grid, axes=axes, **extra, **common).histogram
+        points = states.reshape(-1, 2)[:, list(axes)]
+        counts, _ = np.histogramdd(points, bins=grid.edges)
+        assert 0 < counts.sum() < len(points)
+        np.testing.assert_allclose(got.cell_mass * len(points), counts, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 9])
+def test_graded_histogram_on_a_periodic_axis_wraps(dim):
+    process = fps.Process.ornstein_uhlenbeck(1e-9 * np.eye(dim), fps.Noise.isotropic(0.5))
+    grid = fps.Grid((-1.0, 1.0, 8, ("tanh", 1.0)), boundary="periodic")
+    common = {"t": 2.0, "dt": 0.125, "n": 20000, "seed": 4}
+    got = fps.simulate(process, np.full(dim, 0.3), save="histogram", bins=grid, t_burn=1.875, **common)
+    p = wrapped_normal(grid.edges[0] - 0.3, 2.0)
+    z_test(got.histogram.cell_mass, p, np.sqrt(p * (1 - p) / 20000))
+    wrapped = (got.final[:, 0] + 1.0) % 2.0 - 1.0
+    assert np.array_equal(np.round(got.histogram.cell_mass * 20000), np.histogram(wrapped, grid.edges[0])[0])
+
+
 def test_histogram_of_a_chain_wraps_too():
     chain = fps.SGDChain(Quadratic(), lr=0.5, batch=1)
     grid = fps.Grid((0.0, 1.0, 4), boundary="periodic")
@@ -773,3 +802,75 @@ def test_the_basis_of_the_matrix_kernel_keeps_the_law(kind):
     assert not step.matrix[~inside].any()
     dense = 2 * rows if kind != "more noises than states" else rows + m
     assert inside.sum() / rows < 0.8 * dense  # the multiply-adds of a step: less than those of the dense product
+
+
+# ---- sides and survival ---------------------------------------------------------------------------------------------
+
+
+def test_sides_of_a_box_are_its_finite_faces():
+    out = fps.escape_times(brownian(dim=2), [0.0, 0.0], fps.Region.box([-1.0, -math.inf], [2.0, 0.5]), n=500, dt=0.01, seed=1)
+    assert out.side_names == ("x0 = -1", "x0 = 2", "x1 = 0.5")
+    where = np.array([-1.0, 2.0, 0.5])[out.sides]
+    assert np.allclose(np.where(out.sides < 2, out.exit_points[:, 0], out.exit_points[:, 1]), where, atol=1e-12)
+    assert set(out.sides) == {0, 1, 2}
+    disc = fps.escape_times(brownian(dim=2), [0.0, 0.0], fps.Region.ball([0.0, 0.0], 1.0), n=5, dt=0.01, seed=1)
+    assert len(disc.side_names) == 1 and not disc.sides.any()
+
+
+@pytest.mark.parametrize("v", [0.0, 1.0])
+def test_exit_probabilities_of_brownian_motion(v):
+    """From x in (0, L): P(L) = (1 - e^(-v x/D))/(1 - e^(-v L/D)), x/L without drift; |z| < 4."""
+    D, x, L, n = 0.5, 0.3, 1.0, 20000
+    process = fps.Process.from_drift("v + 0*x", fps.Noise.isotropic(D), variables="x", params={"v": v})
+    out = fps.escape_times(process, [x], fps.Region.box([0.0], [L]), n=n, dt=0.01, seed=7)
+    exact = math.expm1(-v * x / D) / math.expm1(-v * L / D) if v else x / L
+    found = out.exit_probabilities()
+    assert list(found) == ["x0 = 0", "x0 = 1"]
+    z_test(found["x0 = 1"].value, exact, math.sqrt(exact * (1 - exact) / n))
+    assert found["x0 = 0"].value + found["x0 = 1"].value == pytest.approx(1.0)
+    low, high = found["x0 = 1"].interval
+    assert low == pytest.approx(stats.beta.ppf(0.025, n * found["x0 = 1"].value, n * found["x0 = 0"].value + 1), rel=1e-9)
+    cut = fps.escape_times(process, [x], fps.Region.box([0.0], [L]), n=500, dt=0.01, seed=7, t_max=0.05)
+    assert np.array_equal(cut.sides == -1, cut.censored)
+
+
+def test_survival_curve_of_a_censored_run():
+    """Brownian exit of (-1, 1), watched to 0.8: the curve against the series, |z| < 4 with Greenwood's error."""
+    out = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=20000, dt=0.01, seed=3, t_max=0.8)
+    t = np.array([0.2, 0.5, 0.79])
+    k = np.arange(30)[:, None]
+    exact = np.sum((-1.0) ** k * 4 / (math.pi * (2 * k + 1)) * np.exp(-((2 * k + 1) ** 2) * math.pi**2 * t / 8), axis=0)
+    curve = out.survival(t)
+    z_test(curve.survival, exact, np.sqrt(exact * (1 - exact) / out.n))
+    assert np.all(curve.low < curve.survival) and np.all(curve.survival < curve.high)
+    assert np.isnan(out.survival([0.9]).survival[0])
+
+
+EXIT_SERIES = sum(
+    (-1) ** k * 4 / (math.pi * (2 * k + 1)) * math.exp(-((2 * k + 1) ** 2) * math.pi**2 / 8) for k in range(20)
+)  # P(T > 1) from the middle of (-1, 1), D = 1/2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_brownian_exit_with_two_million_paths(seed):
+    """dt = 0.01, n = 2e6: mean 1, variance 2/3, P(T > 1), each |z| < 4 (one in 15 800); the same times put at the end of the step
+    must fail, by about dt/2 = 8.7 standard errors of the mean.
+    """
+    n, dt = 2_000_000, 0.01
+    t = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=n, dt=dt, seed=seed).times
+    error = math.sqrt(2 / 3 / n)
+    z_test(t.mean(), 1.0, error)
+    z_test(t.var(), 2 / 3, math.sqrt((np.mean((t - t.mean()) ** 4) - (2 / 3) ** 2) / n))
+    z_test(np.mean(t > 1.0), EXIT_SERIES, math.sqrt(EXIT_SERIES * (1 - EXIT_SERIES) / n))
+    late = np.ceil(t / dt) * dt
+    with pytest.raises(AssertionError, match="z ="):
+        z_test(late.mean(), 1.0, error)
+    assert (late.mean() - 1.0) / error > 6.0
+
+
+@pytest.mark.slow
+def test_uncorrected_exit_is_twelve_percent_late_with_many_paths():
+    """Siegmund's correction (1 + 0.5826 sqrt(dt))^2 = 1.1199; what it neglects is of order dt^(3/2) and smaller."""
+    out = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=500_000, dt=0.01, seed=2, correction=None)
+    assert out.times.mean() == pytest.approx((1 + 0.5826 * 0.1) ** 2, abs=4 * out.mean().stderr + 0.001)

@@ -159,12 +159,15 @@ def test_lengths_are_to_scale_and_graded_cells_lie_where_they_are():
 
 def test_survival_is_kaplan_meier():
     e = fps.EscapeTimes([1.0, 2.0, 2.0, 3.0, 4.0], [False, False, True, False, True], np.zeros((5, 1)))
-    times, survival = plotting._survival(e)
+    times, survival = e.plot(fit=False).lines[0].get_data()
     assert times.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     np.testing.assert_allclose(survival, [1.0, 0.8, 0.6, 0.3, 0.3])  # 4/5, 3/4, 1/2
     fit = ESCAPES.plot().lines[-1]
     rate = ESCAPES.rate().value
     np.testing.assert_allclose(fit.get_ydata(), np.exp(-rate * fit.get_xdata()))
+    curve = e.survival()
+    ax = curve.plot()
+    assert ax.lines[0].get_ydata().tolist() == curve.survival.tolist() and len(ax.collections) == 1
 
 
 def test_comparison():
