@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fpsolve import potentials as potentials
     from fpsolve import results as results
     from fpsolve import theory as theory
+    from fpsolve.chains import SGDChain as SGDChain
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
     from fpsolve.grid import Grid as Grid
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from fpsolve.noise import Noise as Noise
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
-    from fpsolve.process import SGDChain as SGDChain
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Current as Current
@@ -58,7 +58,7 @@ _HOME = {
     "Potential": "potentials",
     "Noise": "noise",
     "Process": "process",
-    "SGDChain": "process",
+    "SGDChain": "chains",
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ._paths import Plan, Records
     from ._runner import Control
-    from .process import SGDChain
+    from .chains import SGDChain
 
 __all__ = ["batches", "first_exit", "iterate", "record_chain"]
 

@@ -24,9 +24,10 @@ from ._passage import Passage, check_bridge, check_component, check_inside, chec
 from ._paths import FusedRun, LinearRun, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._sgd import first_exit, record_chain
+from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .process import Process, SGDChain
+from .process import Process
 from .results import Density, EscapeTimes, Trajectories
 
 __all__ = ["MAX_FUSED_DIM", "escape_times", "simulate"]

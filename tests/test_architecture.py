@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"potentials", "_transient"},
     {"noise"},
     {"process", "grid"},
-    {"_codegen", "_markov", "io", "plotting", "_detailed_balance", "_covariance"},
+    {"_codegen", "_markov", "chains", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
     {"_passage", "_paths", "_refine"},
