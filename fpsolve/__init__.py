@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Spectrum as Spectrum
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
+    from fpsolve.samples import Ensemble as Ensemble
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ _HOME = {
     "Noise": "noise",
     "Process": "process",
     "SGDChain": "chains",
+    "Ensemble": "samples",
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",
@@ -86,6 +88,7 @@ __all__ = [
     "Current",
     "Density",
     "DensitySeries",
+    "Ensemble",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",

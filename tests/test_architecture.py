@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"_code", "_elimination", "_mapping", "_tree"},
     {"potentials", "_transient"},
     {"noise"},
-    {"process", "grid"},
+    {"process", "grid", "samples"},
     {"_codegen", "_markov", "chains", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
