@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fpsolve import potentials as potentials
     from fpsolve import results as results
     from fpsolve import theory as theory
+    from fpsolve.chains import SGDChain as SGDChain
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
     from fpsolve.grid import Grid as Grid
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from fpsolve.noise import Noise as Noise
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
-    from fpsolve.process import SGDChain as SGDChain
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Current as Current
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
+    from fpsolve.samples import Ensemble as Ensemble
 
 __version__ = "0.1.0"
 
@@ -59,7 +60,8 @@ _HOME = {
     "Potential": "potentials",
     "Noise": "noise",
     "Process": "process",
-    "SGDChain": "process",
+    "SGDChain": "chains",
+    "Ensemble": "samples",
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",
@@ -88,6 +90,7 @@ __all__ = [
     "Current",
     "Density",
     "DensitySeries",
+    "Ensemble",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",

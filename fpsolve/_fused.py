@@ -42,13 +42,17 @@ class Scheme:
         if self.name == "euler":
             return [f"y{i} = x{i} + h*b{i} + root*n{i}" for i in range(d)]
         lines = [f"y{d + i} = mu*x{d + i} - b{i} - inverse_root*n{i}" for i in range(d)]
+        if self.name == "nesterov":
+            return lines + [f"y{i} = x{i} + h*b{i} + root*n{i} - h*mu*y{d + i}" for i in range(d)]
         return lines + [f"y{i} = x{i} - h*y{d + i}" for i in range(d)]
 
 
-#: heavy_ball: v <- mu v + g, w <- w - lr v with g = -b - B z/sqrt(lr), so that mu = 0 is the Euler step with dt = lr.
+#: With g = -b - B z/sqrt(lr) and v <- mu v + g: heavy_ball is w <- w - lr v, nesterov w <- w - lr (g + mu v); mu = 0 is the
+#: Euler step with dt = lr.
 SCHEMES = {
     "euler": Scheme("euler", 1, "weak order 1, strong order 1/2 (1 for additive noise), Ito"),
     "heavy_ball": Scheme("heavy_ball", 2, "exact: this is the chain itself"),
+    "nesterov": Scheme("nesterov", 2, "exact: this is the chain itself"),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,11 @@ from ._kernels.rng import LANES
 from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
 from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
-from ._sgd import first_exit, record_chain
+from ._sgd import first_exits, group_size, record_group
+from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .process import Process, SGDChain
+from .process import Process
 from .results import Density, EscapeTimes, Trajectories
 
 __all__ = ["MAX_FUSED_DIM", "escape_times", "simulate"]
@@ -54,6 +55,7 @@ class _Model:
     unit: str
     lr: float | None
     batch: float | None
+    label: str = ""
 
     @property
     def constants(self) -> Array:
@@ -61,7 +63,7 @@ class _Model:
 
     @property
     def method(self) -> str:
-        return self.scheme.name if self.unit == "time" else "SGD, Gaussian" + (", heavy ball" if self.momentum else "")
+        return self.scheme.name if self.unit == "time" else self.label
 
     @property
     def is_matrix(self) -> bool:
@@ -97,11 +99,11 @@ def _model(process: Any, dt: float | None, method: str) -> _Model:
         if dt is not None:
             raise ValueError(
                 f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
-                f"lr = {process.lr:g}) and give t as a number of iterations"
+                f"lr = {process.lr or 0.0:g}) and give t as a number of iterations"
             )
-        scheme = SCHEMES["heavy_ball" if process.momentum else "euler"]
-        assert process.process is not None
-        return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr, process.batch)
+        scheme = SCHEMES["nesterov" if process.nesterov else "heavy_ball" if process.momentum else "euler"]
+        assert process.process is not None and process.lr is not None
+        return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr, process.batch, process.label)
     if not isinstance(process, Process):
         raise TypeError(f"expected a Process or an SGDChain, got {type(process).__name__}")
     if dt is None:
@@ -203,13 +205,13 @@ def simulate(
     True
     """
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
-    chain = process if isinstance(process, SGDChain) and process.kind == "ensemble" else None
+    chain = process if isinstance(process, SGDChain) and process.kind != "gaussian" else None
     lr: float | None
     batch: float | None
     if chain is not None:
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
-        h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, "SGD, " + chain.sampling
+        h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, chain.label
     else:
         model = _model(process, dt, method)
         h, unit, dim, lr, batch, label = model.h, model.unit, model.process.dim, model.lr, model.batch, model.method
@@ -360,22 +362,33 @@ def _affine(model: _Model) -> tuple[Array, Array, Array]:
     if model.scheme.copies == 1:
         return eye - h * A, math.sqrt(h) * B, center
     noise = B / math.sqrt(h)
+    if model.scheme.name == "nesterov":
+        top, move = [eye - h * (1.0 + mu) * A, -h * mu * mu * eye], h * (1.0 + mu) * noise
+        return np.block([top, [A, mu * eye]]), np.vstack([move, -noise]), np.append(center, 0 * center)
     return np.block([[eye - h * A, -h * mu * eye], [A, mu * eye]]), np.vstack([h * noise, -noise]), np.append(center, 0 * center)
 
 
 def _run_ensemble(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool) -> bool:
-    """SGD on sample losses, one trajectory after the other; the user's gradient is Python code, so threads would not help."""
+    """SGD on sample losses, group after group; the time goes into NumPy and the user's Python code, so threads would not help."""
     if plan.start is not None and not plan.shape:
         n, d = records.final.shape
         records.means, records.squares = np.full((n, d), np.nan), np.full((n, d * (d + 1) // 2), np.nan)
 
     def work(lo: int, hi: int, control: Control) -> None:
-        for i in range(lo, hi):
-            if not record_chain(chain, points[i if len(points) > 1 else 0], plan, records, seed, i, control):
+        for i, starts in _groups(chain, points, lo, hi):
+            if not record_group(chain, starts, plan, records, seed, i, control):
                 return
 
     total = float(len(records.final)) * plan.steps
     return run_chunks(work, [(0, len(records.final))], 1, total=total, progress=progress, label="simulate")
+
+
+def _groups(chain: SGDChain, points: Array, lo: int, hi: int) -> Iterator[tuple[int, Array]]:
+    """First trajectory and starting points (n, dim) of each group."""
+    size = group_size(chain)
+    for i in range(lo, hi, size):
+        n = min(size, hi - i)
+        yield i, points[i : i + n] if len(points) > 1 else np.repeat(points, n, axis=0)
 
 
 def _trajectories(
@@ -518,7 +531,7 @@ def escape_times(
     if chain and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations: leave it out")
     bridge = not chain and correction is not None
-    if isinstance(process, SGDChain) and process.kind == "ensemble":
+    if isinstance(process, SGDChain) and process.kind != "gaussian":
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
         limit = None if t_max is None else _step_count(t_max, 1.0, "iteration")
@@ -527,10 +540,9 @@ def escape_times(
         check_leaving(None, points, region, surface_codes(region.code)[1])
         check_component(points, region)
         out = _escape_ensemble(process, points, region, count, limit, seed, progress)
-        method = "SGD, " + process.sampling
         return _escapes(
             *out,
-            {"unit": "iteration", "seed": seed, "method": method, "lr": process.lr, "batch": process.batch, "t_max": t_max},
+            {"unit": "iteration", "seed": seed, "method": process.label, "lr": process.lr, "batch": process.batch, "t_max": t_max},
             None,
             region,
         )
@@ -587,13 +599,12 @@ def _escape_ensemble(
     censored, started = np.zeros(n, bool), np.zeros(n, bool)
 
     def work(lo: int, hi: int, control: Control) -> None:
-        for i in range(lo, hi):
+        for i, starts in _groups(chain, points, lo, hi):
             if control.stopped:
                 return
-            started[i] = True
-            start = points[i if len(points) > 1 else 0]
-            times[i], censored[i], exits[i] = first_exit(chain, start, region.contains, limit, seed, i, control)
-            control.add(1)
+            some = slice(i, i + len(starts))
+            started[some] = True
+            times[some], censored[some], exits[some] = first_exits(chain, starts, region.contains, limit, seed, i, control)
 
     watch = _patience(limit is None, 1.0, "iteration")
     partial = run_chunks(work, [(0, n)], 1, total=n, progress=progress, label="escape_times", unit="path", watch=watch)

@@ -16,7 +16,7 @@ from .expressions import parse, split_names
 from .noise import Noise, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
 
-__all__ = ["Process", "SGDChain"]
+__all__ = ["Process"]
 
 Array = NDArray[np.float64]
 
@@ -155,6 +155,70 @@ class Process:
             raise TypeError(f"Phi must be a Potential, got {type(Phi).__name__}")
         return cls.__new__(cls)._set(-1.0, Phi.grad_code, Phi.params, noise, "ito", phi=Phi)
 
+    @classmethod
+    def modified(cls, chain: Any, *, noise_correction: bool = True) -> Process:
+        r"""The modified equation of second order of a Gaussian :class:`SGDChain` (time = lr times iterations).
+
+        With b = -grad U, J its Jacobian and D the chain's diffusion tensor, the diffusion whose moments after a step lr agree
+        with the chain's to one more order than those of :class:`Process`:
+
+        .. math:: b' = b - \frac{lr}{2}(J b + D:\nabla\nabla b), \qquad
+            D' = D - \frac{lr}{2}\left(J D + D J^T + b\cdot\nabla D + D:\nabla\nabla D\right).
+
+        The first term of b' is the modified loss U + (lr/4) abs(grad U)^2 of Li, Tai & E, who leave D as it is. As D is itself of
+        order lr, theirs is an equation of second order too, but its stationary covariance is wrong by a *relative* lr H, as the
+        plain one; the correction of D makes that (lr H)^2. Terms of order lr D^2 in third derivatives of the density, which no
+        diffusion has, are left out.
+
+        Heavy ball: linear processes only, where from the slow root of r^2 - (1 + mu - lr H) r + mu = 0 and the exact
+        covariance of the chain
+
+        .. math:: A' = \frac{H}{1-\mu} + \frac{lr (1+\mu)}{2 (1-\mu)^3} H^2, \qquad
+            D' = \frac{D}{(1-\mu)^2} + \frac{lr (1+\mu^2)}{2 (1+\mu) (1-\mu)^4} (H D + D H).
+
+        Parameters
+        ----------
+        chain : SGDChain
+        noise_correction : bool
+            False: the equation as Li, Tai & E write it, with D unchanged and without the term D : grad grad b.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For anything but Gaussian chains; Nesterov; momentum on a landscape that is not quadratic.
+
+        References
+        ----------
+        Q. Li, C. Tai, W. E, ICML 2017 (arXiv:1511.06251); N. Kovachki, A. Stuart, JMLR 22, 17 (2021), for momentum.
+
+        Examples
+        --------
+        >>> import fpsolve as fps
+        >>> U = fps.potentials.quadratic([[2.0]])
+        >>> chain = fps.SGDChain.gaussian(U, Noise.covariance([[1.0]], lr=0.1), lr=0.1)
+        >>> Process.modified(chain).drift([1.0]), Process.modified(chain).diffusion([1.0])
+        (array([-2.2]), array([[0.06]]))
+        """
+        if getattr(chain, "kind", None) != "gaussian":
+            raise TypeError(
+                "the modified equation belongs to a chain with Gaussian noise; for an ensemble make it with "
+                f"SGDChain.gaussian(ensemble.loss, ensemble.noise(lr, batch), lr), got {chain!r}"
+            )
+        base, h, mu = chain.process, chain.lr, chain.momentum
+        if mu and (base.linear is None or chain.nesterov):
+            raise ValueError(
+                "with momentum the modified equation is known for heavy ball on a quadratic landscape with constant noise only"
+            )
+        if base.linear is not None:
+            A, center, D = base.linear
+            drift = A / (1 - mu) + h * (1 + mu) / (2 * (1 - mu) ** 3) * A @ A
+            spread = h * (1 + mu * mu) / (2 * (1 + mu) * (1 - mu) ** 4) if noise_correction else 0.0
+            corrected = D / (1 - mu) ** 2 + spread * (A @ D + D @ A.T)
+            return cls.ornstein_uhlenbeck(drift, Noise.constant(corrected), center)
+        drift_code, diffusion_code = _modified_codes(base, h, noise_correction)
+        noise = Noise(f"modified {base.noise.name}", base.dim, diffusion_code, params=base.params)
+        return cls.__new__(cls)._set(1.0, drift_code, base.params, noise, "ito")
+
     # ---- fields -----------------------------------------------------------------------------------------------------
 
     @property
@@ -278,6 +342,33 @@ class Process:
         return f"Process({what}, {self.noise}, {self.interpretation})"
 
 
+def _modified_codes(process: Process, h: float, noise_correction: bool) -> tuple[Code, Code]:
+    """Drift and tensor of the modified equation without momentum; see Process.modified."""
+    b, D, d = process.drift_code, process.diffusion_code, process.dim
+    J = b.jacobian()
+    parts = [b, J, D, J.jacobian()] if noise_correction else [b, J]
+    outputs = []
+    for i in range(d):
+        terms = [f"c1[{i * d + j}]*c0[{j}]" for j in range(d)]
+        if noise_correction:
+            terms += [f"c2[{j * d + k}]*c3[{(i * d + j) * d + k}]" for j in range(d) for k in range(d)]
+        outputs.append(f"c0[{i}] - {0.5 * h!r}*({' + '.join(terms)})")
+    drift = DerivedCode(parts, d, outputs)
+    if not noise_correction:
+        return drift, D
+    varying = process.noise.matrix is None
+    tensor = []
+    for i, j in ((i, j) for i in range(d) for j in range(d)):
+        terms = [f"c1[{i * d + k}]*c2[{k * d + j}] + c2[{i * d + k}]*c1[{j * d + k}]" for k in range(d)]
+        if varying:
+            n = i * d + j
+            terms += [f"c0[{k}]*c3[{n * d + k}]" for k in range(d)]
+            terms += [f"c2[{k * d + m}]*c4[{(n * d + k) * d + m}]" for k in range(d) for m in range(d)]
+        tensor.append(f"c2[{i * d + j}] - {0.5 * h!r}*({' + '.join(terms)})")
+    slope = D.jacobian()
+    return drift, DerivedCode([b, J, D, slope, slope.jacobian()] if varying else [b, J, D], d * d, tensor)
+
+
 def _walk(code: Code) -> Iterator[Code]:
     yield code
     for part in code.parts:
@@ -379,82 +470,3 @@ def root_of(M: Array) -> Array:
     """Symmetric root of a positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(M)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
-
-
-class SGDChain:
-    """Stochastic gradient descent itself, as a Markov chain; its time is the iteration count.
-
-    theta <- theta - lr g_B(theta), with heavy ball v <- momentum v + g_B, theta <- theta - lr v (PyTorch's form, no dampening).
-
-    Parameters
-    ----------
-    ensemble : object
-        Has ``dim``, ``size`` and ``gradient(theta, indices)``: the mean gradient of the sample losses with these indices.
-    lr : float
-    batch : int
-        Batch size, at most ``ensemble.size`` unless drawn with replacement.
-    momentum : float
-        In [0, 1).
-    sampling : {"replace", "shuffle"}
-        Independent draws with replacement, or reshuffled epochs without replacement (last partial batch dropped).
-
-    Examples
-    --------
-    >>> U = Potential.from_expression("h*x**2/2", params={"h": 2.0})
-    >>> SGDChain.gaussian(U, Noise.covariance([[1.0]], lr=0.1, batch=10), lr=0.1)
-    SGDChain(gaussian, dim=1, lr=0.1, momentum=0)
-    """
-
-    unit = "iteration"
-    ensemble: Any
-    process: Process | None
-    batch: int | None
-    sampling: str
-
-    def __init__(self, ensemble: Any, lr: float, batch: int, momentum: float = 0.0, sampling: str = "replace") -> None:
-        for name in ("dim", "size", "gradient"):
-            if not hasattr(ensemble, name):
-                raise TypeError(
-                    f"an ensemble needs dim, size and gradient(theta, indices); {type(ensemble).__name__} has no {name}"
-                )
-        if sampling not in ("replace", "shuffle"):
-            raise ValueError(f"sampling must be 'replace' or 'shuffle', got {sampling!r}")
-        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-            raise ValueError(f"batch must be a positive integer, got {batch!r}")
-        if sampling == "shuffle" and batch > ensemble.size:
-            raise ValueError(
-                f"batch {batch} exceeds the {ensemble.size} samples; draw with sampling='replace' or take a smaller batch"
-            )
-        self._set("ensemble", int(ensemble.dim), lr, momentum)
-        self.ensemble, self.batch, self.sampling = ensemble, int(batch), sampling
-
-    def _set(self, kind: str, dim: int, lr: float, momentum: float) -> SGDChain:
-        for name, value, top in (("lr", lr, np.inf), ("momentum", momentum, 1.0)):
-            ok = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool) and np.isfinite(value)
-            if not ok or value < 0 or value >= top or (name == "lr" and value == 0):
-                raise ValueError(f"{name} must be a finite number in {'(0, inf)' if name == 'lr' else '[0, 1)'}, got {value!r}")
-        self.kind, self.dim, self.lr, self.momentum = kind, dim, float(lr), float(momentum)
-        self.ensemble, self.process, self.batch, self.sampling = None, None, None, "replace"
-        return self
-
-    @classmethod
-    def gaussian(cls, U: Potential, noise: Noise, lr: float, momentum: float = 0.0) -> SGDChain:
-        """The chain with Gaussian gradient noise: step covariance 2 lr D(x) (= lr^2 C/batch).
-
-        Raises
-        ------
-        ValueError
-            If the noise was made for another learning rate.
-        """
-        chain = cls.__new__(cls)._set("gaussian", U.dim, lr, momentum)
-        if noise.lr is not None and not np.isclose(noise.lr, chain.lr, rtol=1e-12):
-            raise ValueError(
-                f"the noise was made for lr={noise.lr:g}, the chain has lr={chain.lr:g}; make both with the same learning rate"
-            )
-        chain.process = Process(U, noise)
-        chain.batch = None if noise.batch is None else int(noise.batch)
-        return chain
-
-    def __repr__(self) -> str:
-        marks = f", batch={self.batch}, sampling={self.sampling}" if self.kind == "ensemble" else ""
-        return f"SGDChain({self.kind}, dim={self.dim}, lr={self.lr:g}, momentum={self.momentum:g}{marks})"

@@ -11,11 +11,12 @@ from scipy.sparse.csgraph import connected_components
 
 from fpsolve._kernels import stencil
 from fpsolve._refine import richardson
+from fpsolve.chains import SGDChain
 from fpsolve.fokker_planck import FokkerPlanck, _gaussian_mass
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
-from fpsolve.process import Process, SGDChain
+from fpsolve.process import Process
 from fpsolve.results import Density, DensitySeries, Estimate, Field
 
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])

@@ -5,9 +5,10 @@ import pytest
 import sympy
 
 import fpsolve.potentials as gallery
+from fpsolve.chains import SGDChain
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
-from fpsolve.process import Process, SGDChain
+from fpsolve.process import Process
 
 X = np.random.default_rng(7).uniform(-1, 1, (25, 2))
 TENSOR = [["0.5 + 0.2*x**2", "0.1*x*y"], ["0.1*x*y", "0.4 + 0.3*y**2"]]
