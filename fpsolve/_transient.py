@@ -36,7 +36,7 @@ _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
 _FEW_JUMPS = 200.0
 _MAX_DEGREE, _MAX_HALVINGS = 60, 16
 _ROUNDING = 1e-12
-#: A mass wrong by less than this is rounding in a sum of up to 60 large terms of both signs; more would be an error, left to be seen.
+#: A mass wrong by less than this is rounding in a sum of large terms of both signs; more would be an error, left to be seen.
 _MASS_ROUNDING = 1e-10
 #: Growth per degree of the terms ||T_j p|| up to which the spectrum counts as real.
 _STEADY = 1.08
