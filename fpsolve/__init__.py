@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from fpsolve.io import load as load
     from fpsolve.io import save as save
     from fpsolve.langevin import escape_times as escape_times
+    from fpsolve.langevin import schemes as schemes
     from fpsolve.langevin import simulate as simulate
     from fpsolve.noise import Noise as Noise
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
     from fpsolve.process import SGDChain as SGDChain
+    from fpsolve.process import Underdamped as Underdamped
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Current as Current
@@ -59,9 +61,11 @@ _HOME = {
     "Noise": "noise",
     "Process": "process",
     "SGDChain": "process",
+    "Underdamped": "process",
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",
+    "schemes": "langevin",
     "simulate": "langevin",
     "escape_times": "langevin",
     "compare": "report",
@@ -101,6 +105,7 @@ __all__ = [
     "Spectrum",
     "Table",
     "Trajectories",
+    "Underdamped",
     "__version__",
     "compare",
     "escape_times",
@@ -110,6 +115,7 @@ __all__ = [
     "potentials",
     "results",
     "save",
+    "schemes",
     "simulate",
     "theory",
 ]
