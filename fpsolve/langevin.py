@@ -206,16 +206,18 @@ def simulate(
 
     Parameters
     ----------
-    process : Process or SGDChain
+    process : Process, Underdamped or SGDChain
     x0 : array (d,) or (n, d), or callable
-        Common or individual starting points, or a sampler ``x0(rng, n) -> (n, d)``. Velocities of heavy ball start at zero.
+        Common or individual starting points, or a sampler ``x0(rng, n) -> (n, d)``. Velocities start at zero; for
+        :class:`Underdamped` x0 may have 2 d numbers, (x, v). States of the result are then (x, v) too.
     t : float
         Final time, a multiple of `dt`; for a chain an integer number of iterations.
     dt : float
         Time step; refused for a chain.
     n : int
         Number of trajectories.
-    method : {"euler"}
+    method : str, optional
+        A row of :func:`schemes`; default "euler", for :class:`Underdamped` "baoab".
     save : {"final", "moments", "histogram"} or sequence of times
         What to keep besides the final states: mean and covariance, a histogram, or the states at given times (moved to the nearest
         step; the times in the result are those of the steps).
@@ -498,9 +500,9 @@ def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]
 
 
 def escape_times(
-    process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None, t_max: float | None = None,
-    method: str | None = None, correction: str | None = "auto", seed: int | None = None, threads: int | None = None,
-    chunk: int | None = None, progress: bool = False,
+    process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
+    t_max: float | None = None, method: str | None = None, correction: str | None = "auto", seed: int | None = None,
+    threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> EscapeTimes:  # fmt: skip
     r"""First times at which `n` independent trajectories leave a region, that is reach g >= 0.
 
@@ -520,7 +522,7 @@ def escape_times(
     x0 : array (d,) or (n, d), or callable
         As in :func:`simulate`; every point must be inside the region.
     region : Region
-        Of the dimension of the process; for heavy ball also of twice that, acting on (x, v).
+        Of the dimension of the process; for heavy ball and :class:`Underdamped` also of twice that, acting on (x, v).
     n : int
         Number of trajectories.
     dt : float
@@ -528,9 +530,10 @@ def escape_times(
     t_max : float, optional
         Give up at this time (the trajectory is then censored). Not needed: trajectories are followed until they escape, with a
         warning if after 1e6 steps none has.
-    method : {"euler"}
+    method : str, optional
+        As in :func:`simulate`.
     correction : {"auto", "bridge", None}
-        "auto" is "bridge" for a Process and None for a chain.
+        "auto" is "bridge" for a Process and None for a chain and for :class:`Underdamped`, whose positions are smooth.
     seed, threads, chunk, progress
         As in :func:`simulate`; the result is the same for any threads and chunk.
 
