@@ -456,16 +456,16 @@ SCHEMES = {
             weak="1", additive="1 / 1", source="Hutzenthaler, Jentzen, Kloeden, Ann. Appl. Probab. 22 (2012) 1611",
         ),
         Scheme(
-            "baoab", "splitting BAOAB", "underdamped", _baoab, _underdamped_constants, strong="1", weak="2", additive="1 / 2",
+            "baoab", "splitting BAOAB", "underdamped", _baoab, _underdamped_constants, strong="-", weak="2", additive="- / 2",
             source="Leimkuhler, Matthews 2013", copies=2, shown=2, affine=_underdamped_affine("BAOAB"),
         ),
         Scheme(
-            "obabo", "splitting OBABO", "underdamped", _obabo, _underdamped_constants, strong="1", weak="2", additive="1 / 2",
+            "obabo", "splitting OBABO", "underdamped", _obabo, _underdamped_constants, strong="-", weak="2", additive="- / 2",
             source="Bussi, Parrinello 2007", draws=lambda s: 2 * s.m, copies=2, shown=2, affine=_underdamped_affine("OBABO"),
         ),
         Scheme(
-            "gjf", "Gronbech-Jensen, Farago, half-step velocity", "underdamped", _gjf, _gjf_constants, strong="1", weak="2",
-            additive="1 / 2", source="Mol. Phys. 111 (2013) 983; Jensen, Gronbech-Jensen 2019", copies=3, shown=2,
+            "gjf", "Gronbech-Jensen, Farago, half-step velocity", "underdamped", _gjf, _gjf_constants, strong="-", weak="-",
+            additive="- / 2", source="Mol. Phys. 111 (2013) 983; Jensen, Gronbech-Jensen 2019", copies=3, shown=2,
             affine=_gjf_affine,
         ),
         Scheme(

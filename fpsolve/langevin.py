@@ -147,7 +147,8 @@ def schemes() -> Table:
     """The integrators of :func:`simulate` and :func:`escape_times`, with their orders and the noise they are for.
 
     Orders are those of the error at a fixed time in the step: of the paths (strong) and of averages (weak), for the widest noise
-    that the method takes, and for additive noise. They are measured by the tests.
+    that the method takes, and for additive noise. A dash: not known here. The tests measure those of Ito and Stratonovich schemes,
+    and with additive noise the weak ones with inertia.
 
     Examples
     --------

@@ -416,7 +416,7 @@ class Underdamped:
     >>> from fpsolve.potentials import double_well
     >>> inertial = Underdamped(double_well(), Noise.isotropic(0.2), friction=0.5, mass=2.0)
     >>> inertial
-    Underdamped(Potential(double_well), Noise(isotropic, dim=1, D=0.2), friction=0.5, mass=2)
+    Underdamped(Potential((x**2 - 1)**2, dim=1), Noise(isotropic, D=0.2), friction=0.5, mass=2)
     >>> inertial.dim, inertial.overdamped.drift([0.5])
     (1, array([3.]))
     """
