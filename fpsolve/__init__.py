@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from fpsolve.io import load as load
     from fpsolve.io import save as save
     from fpsolve.langevin import escape_times as escape_times
+    from fpsolve.langevin import schemes as schemes
     from fpsolve.langevin import simulate as simulate
     from fpsolve.noise import Noise as Noise
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
+    from fpsolve.process import Underdamped as Underdamped
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Current as Current
@@ -62,9 +64,11 @@ _HOME = {
     "Process": "process",
     "SGDChain": "chains",
     "Ensemble": "samples",
+    "Underdamped": "process",
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",
+    "schemes": "langevin",
     "simulate": "langevin",
     "escape_times": "langevin",
     "compare": "report",
@@ -107,6 +111,7 @@ __all__ = [
     "SurvivalCurve",
     "Table",
     "Trajectories",
+    "Underdamped",
     "__version__",
     "compare",
     "escape_times",
@@ -116,6 +121,7 @@ __all__ = [
     "potentials",
     "results",
     "save",
+    "schemes",
     "simulate",
     "theory",
 ]

@@ -16,44 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
+from ._code import Code
 from ._codegen import load_module
 from ._kernels.rng import LANES
+from ._schemes import Shape, Step
 
-__all__ = ["PANEL", "SCHEMES", "Fused", "Layout", "Scheme", "escape_kernels", "linear_kernels", "path_kernels", "zero_outputs"]
+__all__ = ["PANEL", "Fused", "Layout", "escape_kernels", "linear_kernels", "path_kernels"]
 
 #: Lanes per inner loop of the escape kernel, whose number of active lanes shrinks, and of the matrix kernel.
 PANEL = 64
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """An integrator: how many state variables it has per dimension, and the lines that advance one lane.
-
-    The lines may use x0..., v0... (old state), b0... (drift at x), n0... (B z) and the constants h, root (sqrt h), inverse_root,
-    mu; they set y0... (new state, all variables).
-    """
-
-    name: str
-    copies: int
-    order: str
-
-    def lines(self, d: int) -> list[str]:
-        if self.name == "euler":
-            return [f"y{i} = x{i} + h*b{i} + root*n{i}" for i in range(d)]
-        lines = [f"y{d + i} = mu*x{d + i} - b{i} - inverse_root*n{i}" for i in range(d)]
-        if self.name == "nesterov":
-            return lines + [f"y{i} = x{i} + h*b{i} + root*n{i} - h*mu*y{d + i}" for i in range(d)]
-        return lines + [f"y{i} = x{i} - h*y{d + i}" for i in range(d)]
-
-
-#: With g = -b - B z/sqrt(lr) and v <- mu v + g: heavy_ball is w <- w - lr v, nesterov w <- w - lr (g + mu v); mu = 0 is the
-#: Euler step with dt = lr.
-SCHEMES = {
-    "euler": Scheme("euler", 1, "weak order 1, strong order 1/2 (1 for additive noise), Ito"),
-    "heavy_ball": Scheme("heavy_ball", 2, "exact: this is the chain itself"),
-    "nesterov": Scheme("nesterov", 2, "exact: this is the chain itself"),
-}
 
 
 @dataclass(frozen=True)
@@ -91,17 +62,6 @@ class Fused:
     layout: Layout
 
 
-def zero_outputs(code: Code) -> set[int]:
-    """Outputs that are zero whatever x and p are: their products are left out of the text."""
-    if isinstance(code, ConstantCode):
-        return {i for i, v in enumerate(code.values) if v == 0.0}
-    if isinstance(code, ExpressionCode):
-        return {i for i, e in enumerate(code.expressions) if e.is_zero}
-    if isinstance(code, DerivedCode):
-        return {i for i, o in enumerate(code.outputs) if o == "0.0"}
-    return set()
-
-
 def _indent(lines: Sequence[str], depth: int) -> str:
     return "".join("    " * depth + line + "\n" for line in lines)
 
@@ -124,35 +84,12 @@ def _emit(named: dict[str, Code]) -> tuple[str, dict[str, Any], bool]:
     return "\n".join(sources), namespace, all(code.cacheable for code in named.values())
 
 
-def _noise_lines(factor: Code, d: int, m: int, normal: str = "z") -> list[str]:
-    """n_i = sum_k B_ik z_k, structural zeros left out."""
-    zeros = zero_outputs(factor)
-    lines = []
-    for i in range(d):
-        terms = [f"c[{i * m + k}]*{normal}{k}" for k in range(m) if i * m + k not in zeros]
-        lines.append(f"n{i} = {' + '.join(terms) or '0.0'}")
-    return lines
-
-
-def _unpack(drift: Code, factor: Code) -> list[str]:
-    return [
-        "h, root, inverse_root, mu = constants[0], constants[1], constants[2], constants[3]",
-        f"p = {drift.unpack_source('drift_p')}",
-        f"q = {factor.unpack_source('factor_p')}",
-    ]
-
-
-def _step_lines(layout: Layout, scheme: Scheme, factor: Code, d: int) -> list[str]:
+def _step_lines(layout: Layout, step: Step) -> list[str]:
     """One lane, one step: the new state in y0, y1, ..."""
-    v, m = layout.variables, layout.noises
     return [
-        *(f"x{i} = {_row(layout.state + i)}" for i in range(v)),
-        *(f"z{k} = {_row(layout.normals + k)}" for k in range(m)),
-        f"b = drift({_tuple('x', d)}, p)",
-        f"c = factor({_tuple('x', d)}, q)",
-        *(f"b{i} = b[{i}]" for i in range(d)),
-        *_noise_lines(factor, d, m),
-        *scheme.lines(d),
+        *(f"x{i} = {_row(layout.state + i)}" for i in range(layout.variables)),
+        *(f"z{k} = {_row(layout.normals + k)}" for k in range(layout.noises)),
+        *step.lines(),
     ]
 
 
@@ -168,30 +105,27 @@ def _copy_lines(layout: Layout) -> list[str]:
     return [f"{_row(layout.normals + k)} = {_row(layout.normals + m + k)}" for k in range(m)]
 
 
-def path_kernels(
-    drift: Code, factor: Code, scheme: Scheme, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()
-) -> Fused:
+def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()) -> Fused:
     """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_histogram``.
 
     All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
     ``graded`` which have cells of different widths.
     """
-    d = drift.dim
-    layout = Layout(scheme.copies * d, factor.n_out // d)
-    source, namespace, cacheable = _emit({"drift": drift, "factor": factor})
-    step = _step_lines(layout, scheme, factor, d)
+    layout = Layout(step.variables, step.draws)
+    source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor})
+    lines = _step_lines(layout, step)
     store = [f"{_row(layout.state + i)} = y{i}" for i in range(layout.variables)]
     normals = _indent(_normal_lines(layout, LANES), 3)
     if layout.noises % 2:
         copy = _indent([f"for i in range({LANES}):"], 4) + _indent(_copy_lines(layout), 5)
         normals = f"            if k & 1 == 0:\n{_indent(_normal_lines(layout, LANES), 4)}            else:\n{copy}"
-    loop = f"{normals}            for i in range({LANES}):\n{_indent([*step, *store], 4)}"
+    loop = f"{normals}            for i in range({LANES}):\n{_indent([*lines, *store], 4)}"
 
     def kernel(name: str, arguments: str, setup: Sequence[str], observer: str) -> str:
         return (
             f"@kernel\ndef {name}(blocks, first, last, constants, drift_p, factor_p{arguments}):\n"
-            f"{_indent([*_unpack(drift, factor), *setup], 1)}"
+            f"{_indent([*step.unpack(), *setup], 1)}"
             f"    for block in range(blocks.shape[0]):\n        w = blocks[block]\n"
             f"        for k in range(first, last):\n{loop}{observer}\n\n"
         )
@@ -207,7 +141,7 @@ def path_kernels(
             (),
             _histogram_text(layout, axes, wraps, graded),
         )
-    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{scheme.name}_{d}d"), layout)
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{step.scheme.name}_{step.shape.d}d"), layout)
 
 
 def _moments_text(layout: Layout) -> str:
@@ -339,7 +273,7 @@ class EscapeLayout(Layout):
         return self.mark + 1
 
 
-def escape_kernels(drift: Code, factor: Code, scheme: Scheme, faces: Code, slopes: Code, bridge: bool) -> Fused:
+def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused:
     """The kernel ``escape``: first time at which one of the outputs of ``faces`` is >= 0, lanes refilled from a queue.
 
     ``slopes`` is the Jacobian of ``faces``, which may act on all state variables or on the first ``d``. With ``bridge`` a step may
@@ -348,12 +282,15 @@ def escape_kernels(drift: Code, factor: Code, scheme: Scheme, faces: Code, slope
     step). Each face gets its own test. One comparison per lane and step with a bound of -log u settles nearly all steps; the
     exact decision, the time inside the step and the exit point are left to scalar code.
     """
-    d, dim = drift.dim, faces.dim
-    layout = EscapeLayout(scheme.copies * d, factor.n_out // d, faces.n_out)
-    source, namespace, cacheable = _emit({"drift": drift, "factor": factor, "faces": faces, "slopes": slopes})
-    text = f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n" + _load_text(layout, dim) + _resolve_text(layout, factor, d, dim, bridge)
-    text += _escape_text(layout, scheme, drift, factor, faces, slopes, bridge)
-    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"escape_{scheme.name}_{d}d"), layout)
+    layout = EscapeLayout(step.variables, step.draws, faces.n_out)
+    source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes})
+    text = (
+        f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
+        + _load_text(layout, faces.dim)
+        + _resolve_text(layout, step, faces.dim, bridge)
+    )
+    text += _escape_text(layout, step, faces, slopes, bridge)
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"escape_{step.scheme.name}_{step.shape.d}d"), layout)
 
 
 def _load_text(layout: EscapeLayout, dim: int) -> str:
@@ -408,9 +345,9 @@ def _load_text(layout: EscapeLayout, dim: int) -> str:
     return _indent([*deadline, *body], 0)
 
 
-def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: bool) -> str:
+def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> str:
     """Scalar function ``resolve``: (status, fraction of the step, exit point) of a lane whose step was marked."""
-    v, F, m = layout.variables, layout.faces, layout.noises
+    v, F, d = layout.variables, layout.faces, step.shape.d
     ends = [f"x{i} = {_row(layout.old + i)}" for i in range(v)] + [f"y{i} = {_row(layout.state + i)}" for i in range(v)]
     failed = " or ".join(f"not is_finite(y{i})" for i in range(v))
     lines = [
@@ -430,7 +367,7 @@ def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: 
         f"c = factor({_tuple('x', d)}, q)",
     ]
     for f in range(F):
-        lines += _variance_lines(factor, d, m, f, "t0")
+        lines += _variance_lines(step.shape, f, "t0")
         lines.append(f"e{f} = 1.0 if not g1[{f}] < 0.0 else exp(-2.0*g0[{f}]*g1[{f}]/s{f}) if s{f} > 0.0 else 0.0")
     lines += [
         "keep = " + "*".join(f"(1.0 - e{f})" for f in range(F)),
@@ -450,23 +387,22 @@ def _resolve_text(layout: EscapeLayout, factor: Code, d: int, dim: int, bridge: 
             "    if fraction < best:",
             f"        best, face = fraction, {f}",
         ]
-    lines += _exit_lines(layout, factor, d, dim)
+    lines += _exit_lines(layout, step.shape, dim)
     return f"@kernel\ndef resolve(w, i, shift, h, q, r, t):\n{_indent(lines, 1)}\n"
 
 
-def _variance_lines(factor: Code, d: int, m: int, f: int, slopes: str) -> list[str]:
+def _variance_lines(shape: Shape, f: int, slopes: str) -> list[str]:
     """s_f = h |B^T n|^2, the variance of g in one step."""
-    zeros = zero_outputs(factor)
-    lines = []
+    d, m, zeros, lines = shape.d, shape.m, shape.zeros, []
     for k in range(m):
         terms = [f"{slopes}[{f * d + i}]*c[{i * m + k}]" for i in range(d) if i * m + k not in zeros]
         lines.append(f"a{k} = {' + '.join(terms) or '0.0'}")
     return [*lines, f"s{f} = h*({' + '.join(f'a{k}*a{k}' for k in range(m))})"]
 
 
-def _exit_lines(layout: EscapeLayout, factor: Code, d: int, dim: int) -> list[str]:
+def _exit_lines(layout: EscapeLayout, shape: Shape, dim: int) -> list[str]:
     """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else)."""
-    m, F = layout.noises, layout.faces
+    d, m, F = shape.d, shape.m, layout.faces
     pick = [f"n{i} = {' + '.join(f't0[{f * d + i}]*(face == {f})' for f in range(F))}" for i in range(d)]
     spread = [f"z{2 * j}, z{2 * j + 1} = lane_normals(w, i)" for j in range((m + 1) // 2)]
     cross = [f"a{k} = {' + '.join(f'n{i}*c[{i * m + k}]' for i in range(d))}" for k in range(m)]
@@ -503,16 +439,16 @@ def _exit_lines(layout: EscapeLayout, factor: Code, d: int, dim: int) -> list[st
     return [*pick, *cross, *along, "pull = best", wide, *attempt, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
 
 
-def _escape_text(layout: EscapeLayout, scheme: Scheme, drift: Code, factor: Code, faces: Code, slopes: Code, bridge: bool) -> str:
-    d, dim, v, m, F = drift.dim, faces.dim, layout.variables, layout.noises, layout.faces
-    lane = [*_step_lines(layout, scheme, factor, d), f"g = faces({_tuple('y', dim)}, r)"]
+def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, bridge: bool) -> str:
+    dim, v, m, F = faces.dim, layout.variables, layout.noises, layout.faces
+    lane = [*_step_lines(layout, step), f"g = faces({_tuple('y', dim)}, r)"]
     if bridge:
         lane += [
             f"t0 = slopes({_tuple('x', dim)}, t)",
             f"bound = crossing_threshold((as_bits({_row(layout.word)}) >> shift) & LOW) + {_log_count(F)!r}",
         ]
         for f in range(F):
-            lane += _variance_lines(factor, d, m, f, "t0")
+            lane += _variance_lines(step.shape, f, "t0")
         clear = " & ".join(f"(2.0*{_row(layout.g + f)}*g[{f}] > bound*s{f} + bad)" for f in range(F))
     else:
         clear = " & ".join(f"(g[{f}] + bad < 0.0)" for f in range(F))
@@ -537,7 +473,7 @@ def _escape_text(layout: EscapeLayout, scheme: Scheme, drift: Code, factor: Code
         "           times, status, points, until):\n"
         + _indent(
             [
-                *_unpack(drift, factor),
+                *step.unpack(),
                 f"r = {faces.unpack_source('faces_p')}",
                 f"t = {slopes.unpack_source('slopes_p')}",
                 f"while meta[{STEP}] < until:",

@@ -28,10 +28,10 @@ from ._fused import (
     STRIDE,
     UNFINISHED,
     Fused,
-    zero_outputs,
 )
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
+from ._schemes import zero_outputs
 from .expressions import parse
 from .grid import Region
 from .process import Process

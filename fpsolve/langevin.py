@@ -10,27 +10,27 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._code import Code
-from ._fused import SCHEMES, Scheme, escape_kernels, path_kernels
+from ._fused import escape_kernels, path_kernels
 from ._kernels.rng import LANES
 from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
 from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
+from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
 from ._sgd import first_exits, group_size, record_group
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .process import Process
-from .results import Density, EscapeTimes, Trajectories
+from .process import Process, Underdamped
+from .results import Density, EscapeTimes, Table, Trajectories
 
-__all__ = ["MAX_FUSED_DIM", "escape_times", "simulate"]
+__all__ = ["MAX_FUSED_DIM", "escape_times", "schemes", "simulate"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +51,11 @@ class _Model:
     process: Process
     scheme: Scheme
     h: float
-    momentum: float
+    settings: Mapping[str, float]
     unit: str
     lr: float | None
     batch: float | None
     label: str = ""
-
-    @property
-    def constants(self) -> Array:
-        return np.array([self.h, math.sqrt(self.h), 1.0 / math.sqrt(self.h), self.momentum])
 
     @property
     def method(self) -> str:
@@ -67,20 +63,41 @@ class _Model:
 
     @property
     def is_matrix(self) -> bool:
-        return self.process.linear is not None and self.process.dim > MAX_UNROLLED_LINEAR
+        return self.process.linear is not None and self.process.dim > MAX_UNROLLED_LINEAR and self.scheme.affine is not None
 
-    def codes(self) -> tuple[Code, Code]:
-        dim = self.process.dim
+    @property
+    def variables(self) -> int:
+        """Numbers of a state."""
+        return self.scheme.copies * self.process.dim
+
+    @property
+    def shown(self) -> int:
+        """Numbers of a state that enter the results: x, or (x, v)."""
+        return self.scheme.shown * self.process.dim
+
+    def step(self, points: Array) -> Step:
+        """The scheme with the model's codes, after a look at the noise around the starting points (n, d)."""
+        process, scheme, dim = self.process, self.scheme, self.process.dim
         if dim > MAX_FUSED_DIM:
             raise ValueError(
                 f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
-                "linear processes (quadratic landscape, constant noise) have no limit in simulate"
+                "linear processes (quadratic landscape, constant noise) have no limit in simulate, with any method but 'tamed'"
             )
-        return self.process.drift_code, self.process.factor_code
+        kind = noise_class(process, points) if scheme.name in ("milstein", "heun", "weak2", "sra15") else "general"
+        if CLASSES.index(kind) > CLASSES.index(scheme.noise):
+            fits = "additive noise" if scheme.noise == "additive" else "scalar, diagonal or commutative noise"
+            other = "milstein, weak2 or euler" if kind in CLASSES[1:4] else "weak2, heun or euler"
+            raise ValueError(f"{scheme.name} needs {fits}, and this B(x) is {kind}; use method {other}")
+        drift = process.stratonovich_code if scheme.calculus == "Stratonovich" else process.drift_code
+        factor = process.factor_code
+        if scheme.name == "milstein" and kind != "additive":
+            factor = factor_with_slopes(factor)
+        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.factor_code)))
+        return Step(scheme, drift, factor, shape, scheme.constants(self.h, self.settings))
 
-    def arguments(self) -> tuple[Array, ...]:
+    def arguments(self, step: Step) -> tuple[Array, ...]:
         params = self.process.params
-        return self.constants, self.process.drift_code.pack(params), self.process.factor_code.pack(params)
+        return step.values, step.drift.pack(params), step.factor.pack(params)
 
 
 def _positive(name: str, value: Any) -> float:
@@ -91,24 +108,61 @@ def _positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def _model(process: Any, dt: float | None, method: str) -> _Model:
+def _model(process: Any, dt: float | None, method: str | None) -> _Model:
     """Check the process, its step and the scheme against each other."""
-    if method != "euler":
-        raise ValueError(f"unknown method {method!r}; known: 'euler' ({SCHEMES['euler'].order})")
+    kinds = {Process: "overdamped", Underdamped: "underdamped", SGDChain: "chain"}
+    equations = next((word for kind, word in kinds.items() if isinstance(process, kind)), None)
+    if equations is None:
+        raise TypeError(f"expected a Process, an Underdamped or an SGDChain, got {type(process).__name__}")
+    fitting = [s.name for s in SCHEMES.values() if s.equations == equations]
+    if method is not None and method not in SCHEMES:
+        raise ValueError(f"unknown method {method!r}; for this process there are {', '.join(fitting)}: see fpsolve.schemes()")
     if isinstance(process, SGDChain):
         if dt is not None:
             raise ValueError(
                 f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
                 f"lr = {process.lr or 0.0:g}) and give t as a number of iterations"
             )
+        if method not in (None, "euler"):
+            raise ValueError(f"a chain is its own method and takes no other, got {method!r}; leave method out")
         scheme = SCHEMES["nesterov" if process.nesterov else "heavy_ball" if process.momentum else "euler"]
         assert process.process is not None and process.lr is not None
-        return _Model(process.process, scheme, process.lr, process.momentum, "iteration", process.lr, process.batch, process.label)
-    if not isinstance(process, Process):
-        raise TypeError(f"expected a Process or an SGDChain, got {type(process).__name__}")
+        settings = {"momentum": process.momentum}
+        return _Model(process.process, scheme, process.lr, settings, "iteration", process.lr, process.batch, process.label)
     if dt is None:
         raise ValueError("dt is missing: give the time step, e.g. dt=0.01, well below the fastest relaxation time of the drift")
-    return _Model(process, SCHEMES["euler"], _positive("dt", dt), 0.0, "time", process.noise.lr, process.noise.batch)
+    name = method or ("baoab" if equations == "underdamped" else "euler")
+    if name not in fitting:
+        raise ValueError(
+            f"method {name!r} is for {SCHEMES[name].equations} equations, and this process is {equations}; use {', '.join(fitting)}"
+        )
+    h, noise = _positive("dt", dt), process.noise
+    if isinstance(process, Underdamped):
+        settings = {"friction": process.friction, "mass": process.mass}
+        return _Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch)
+    return _Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch)
+
+
+def schemes() -> Table:
+    """The integrators of :func:`simulate` and :func:`escape_times`, with their orders and the noise they are for.
+
+    Orders are those of the error at a fixed time in the step: of the paths (strong) and of averages (weak), for the widest noise
+    that the method takes, and for additive noise. A dash: not known here. The tests measure those of Ito and Stratonovich schemes,
+    and with additive noise the weak ones with inertia.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> "baoab" in fps.schemes().column("method")
+    True
+    """
+    rows = [
+        [s.name, s.title, s.equations, s.noise, s.calculus, s.strong, s.weak, s.additive, s.source]
+        for s in SCHEMES.values()
+        if s.equations != "chain"
+    ]
+    columns = ["method", "scheme", "equations", "noise", "calculus", "strong", "weak", "additive (strong / weak)", "source"]
+    return Table("Schemes of the paths engine", tuple(columns), tuple(tuple(row) for row in rows))
 
 
 def _step_count(t: Any, h: float, unit: str) -> int:
@@ -123,17 +177,22 @@ def _step_count(t: Any, h: float, unit: str) -> int:
     return steps
 
 
-def _initial(x0: Any, n: int, dim: int, variables: int, seed: int) -> Array:
-    """Starting points with velocities, which are zero, appended where the scheme has them."""
-    points = starting_points(x0, n, dim, seed)
-    return np.ascontiguousarray(np.hstack([points, np.zeros((len(points), variables - dim))]))
+def _initial(x0: Any, n: int, model: _Model, seed: int) -> Array:
+    """Starting states: velocities are zero unless x0 has them; hidden variables start as the velocities."""
+    dim, shown, full = model.process.dim, model.shown, model.variables
+    shape = np.shape(x0(np.random.default_rng(seed), 1)) if callable(x0) and shown > dim else () if callable(x0) else np.shape(x0)
+    given = shown if shown > dim and shape and shape[-1] == shown else dim
+    points = starting_points(x0, n, given, seed)
+    if given == dim:
+        points = np.hstack([points, np.zeros((len(points), max(shown, full) - dim))])
+    return np.ascontiguousarray(np.hstack([points, points[:, dim : dim + full - points.shape[1]]]))
 
 
 # ---- simulate -------------------------------------------------------------------------------------------------------
 
 
 def simulate(
-    process: Process | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int, method: str = "euler",
+    process: Process | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int, method: str | None = None,
     save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None, every: int = 1,
     bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None, axes: Sequence[int] | None = None,
     threads: int | None = None, chunk: int | None = None, progress: bool = False,
@@ -148,16 +207,18 @@ def simulate(
 
     Parameters
     ----------
-    process : Process or SGDChain
+    process : Process, Underdamped or SGDChain
     x0 : array (d,) or (n, d), or callable
-        Common or individual starting points, or a sampler ``x0(rng, n) -> (n, d)``. Velocities of heavy ball start at zero.
+        Common or individual starting points, or a sampler ``x0(rng, n) -> (n, d)``. Velocities start at zero; for
+        :class:`Underdamped` x0 may have 2 d numbers, (x, v). States of the result are then (x, v) too.
     t : float
         Final time, a multiple of `dt`; for a chain an integer number of iterations.
     dt : float
         Time step; refused for a chain.
     n : int
         Number of trajectories.
-    method : {"euler"}
+    method : str, optional
+        A row of :func:`schemes`; default "euler", for :class:`Underdamped` "baoab".
     save : {"final", "moments", "histogram"} or sequence of times
         What to keep besides the final states: mean and covariance, a histogram, or the states at given times (moved to the nearest
         step; the times in the result are those of the steps).
@@ -214,7 +275,7 @@ def simulate(
         h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, chain.label
     else:
         model = _model(process, dt, method)
-        h, unit, dim, lr, batch, label = model.h, model.unit, model.process.dim, model.lr, model.batch, model.method
+        h, unit, dim, lr, batch, label = model.h, model.unit, model.shown, model.lr, model.batch, model.method
     clock = 1.0 if unit == "iteration" else h
     plan, grid = _plan(save, _step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
     records = Records(count, dim, plan)
@@ -331,18 +392,17 @@ def _run_model(
     model: _Model, x0: Any, plan: Plan, records: Records, seed: int, workers: int, chunk: int | None, progress: bool
 ) -> bool:
     process, n = model.process, len(records.final)
-    variables = model.scheme.copies * process.dim
-    points = _initial(x0, n, process.dim, variables, seed)
+    points = _initial(x0, n, model, seed)
     _check_start(process, points[:, : process.dim])
     run: FusedRun | LinearRun
     if model.is_matrix:
         step, noise, center = _affine(model)
-        run = LinearRun(LinearStep.of(step, noise), center, points, process.dim, seed, plan, records)
+        run = LinearRun(LinearStep.of(step, noise), center, points, model.shown, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 4096, align=256)
     else:
-        drift, factor = model.codes()
-        fused = path_kernels(drift, factor, model.scheme, plan.axes, plan.wraps, plan.graded)
-        run = FusedRun(fused, model.arguments(), points, process.dim, seed, plan, records)
+        scheme = model.step(points[:, : process.dim])
+        fused = path_kernels(scheme, plan.axes, plan.wraps, plan.graded)
+        run = FusedRun(fused, model.arguments(scheme), points, model.shown, seed, plan, records)
         chunks = make_chunks(n, workers, chunk, 16384)
     run.prepare(n)
     return run_chunks(run.work, chunks, workers, total=float(n) * plan.steps, progress=progress, label="simulate")
@@ -355,17 +415,11 @@ def _check_start(process: Process, points: Array) -> None:
 
 def _affine(model: _Model) -> tuple[Array, Array, Array]:
     """(M, N, center) of the linear step y' = M y + N z, velocities included."""
-    assert model.process.linear is not None
+    assert model.process.linear is not None and model.scheme.affine is not None
     A, center, _ = model.process.linear
-    B, eye = model.process.factor(center), np.eye(len(A))
-    h, mu = model.h, model.momentum
-    if model.scheme.copies == 1:
-        return eye - h * A, math.sqrt(h) * B, center
-    noise = B / math.sqrt(h)
-    if model.scheme.name == "nesterov":
-        top, move = [eye - h * (1.0 + mu) * A, -h * mu * mu * eye], h * (1.0 + mu) * noise
-        return np.block([top, [A, mu * eye]]), np.vstack([move, -noise]), np.append(center, 0 * center)
-    return np.block([[eye - h * A, -h * mu * eye], [A, mu * eye]]), np.vstack([h * noise, -noise]), np.append(center, 0 * center)
+    constants = model.scheme.constants(model.h, model.settings)
+    M, N = model.scheme.affine(A, model.process.factor(center), constants)
+    return M, N, np.append(center, np.zeros(len(M) - len(center)))
 
 
 def _run_ensemble(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool) -> bool:
@@ -457,9 +511,9 @@ def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]
 
 
 def escape_times(
-    process: Process | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None, t_max: float | None = None,
-    method: str = "euler", correction: str | None = "auto", seed: int | None = None, threads: int | None = None,
-    chunk: int | None = None, progress: bool = False,
+    process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
+    t_max: float | None = None, method: str | None = None, correction: str | None = "auto", seed: int | None = None,
+    threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> EscapeTimes:  # fmt: skip
     r"""First times at which `n` independent trajectories leave a region, that is reach g >= 0.
 
@@ -479,7 +533,7 @@ def escape_times(
     x0 : array (d,) or (n, d), or callable
         As in :func:`simulate`; every point must be inside the region.
     region : Region
-        Of the dimension of the process; for heavy ball also of twice that, acting on (x, v).
+        Of the dimension of the process; for heavy ball and :class:`Underdamped` also of twice that, acting on (x, v).
     n : int
         Number of trajectories.
     dt : float
@@ -487,9 +541,10 @@ def escape_times(
     t_max : float, optional
         Give up at this time (the trajectory is then censored). Not needed: trajectories are followed until they escape, with a
         warning if after 1e6 steps none has.
-    method : {"euler"}
+    method : str, optional
+        As in :func:`simulate`.
     correction : {"auto", "bridge", None}
-        "auto" is "bridge" for a Process and None for a chain.
+        "auto" is "bridge" for a Process and None for a chain and for :class:`Underdamped`, whose positions are smooth.
     seed, threads, chunk, progress
         As in :func:`simulate`; the result is the same for any threads and chunk.
 
@@ -528,9 +583,14 @@ def escape_times(
     if correction not in ("auto", "bridge", None):
         raise ValueError(f"correction must be 'auto', 'bridge' or None, got {correction!r}")
     chain = isinstance(process, SGDChain)
+    inertial = isinstance(process, Underdamped)
+    if inertial and correction == "bridge":
+        raise ValueError(
+            "the Brownian bridge does not apply to positions with inertia, whose paths are smooth: use correction=None"
+        )
     if chain and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations: leave it out")
-    bridge = not chain and correction is not None
+    bridge = not chain and not inertial and correction is not None
     if isinstance(process, SGDChain) and process.kind != "gaussian":
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
@@ -572,20 +632,19 @@ def escape_times(
 def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
     """Check start and region, and set the kernel up."""
     process = model.process
-    variables = model.scheme.copies * process.dim
-    if region.dim not in (process.dim, variables):
+    if region.dim not in (process.dim, 2 * process.dim if model.scheme.copies > 1 else process.dim):
         raise ValueError(f"the region is {region.dim}-D, the process {process.dim}-D")
-    drift, factor = model.codes()
-    points = _initial(x0, n, process.dim, variables, seed)
+    points = _initial(x0, n, model, seed)
     check_inside(points[:, : region.dim], region, region.dim)
     _check_start(process, points[:, : process.dim])
     faces, slopes = surface_codes(region.code)
-    check_leaving(process, points, region, slopes)
+    check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
     check_component(points[:, : region.dim], region)
     if bridge:
         check_bridge(process, points, slopes, region)
-    fused = escape_kernels(drift, factor, model.scheme, faces, slopes, bridge)
-    constants, *packed = model.arguments()
+    step = model.step(points[:, : process.dim])
+    fused = escape_kernels(step, faces, slopes, bridge)
+    constants, *packed = model.arguments(step)
     surface = (faces.pack(region.params), slopes.pack(region.params))
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan))
     return Passage(fused, (constants, *packed, *surface), clock, points, (1 << 61) if limit is None else limit, seed, *results)

@@ -16,7 +16,7 @@ from .expressions import parse, split_names
 from .noise import Noise, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
 
-__all__ = ["Process"]
+__all__ = ["Process", "Underdamped"]
 
 Array = NDArray[np.float64]
 
@@ -225,6 +225,15 @@ class Process:
     def noise_dim(self) -> int:
         """Number of independent Wiener processes (columns of B)."""
         return self.factor_code.n_out // self.dim
+
+    @property
+    def stratonovich_code(self) -> Code:
+        """The drift of the same process written with a Stratonovich noise: b - (1/2) sum_jk B_jk d_j B_.k."""
+        if self.noise.matrix is not None:
+            return self.drift_code
+        if self.interpretation == "stratonovich" and self._phi is None:
+            return _sum([self._force])
+        return _sum([(1.0, self.drift_code), (-1.0, _stratonovich_drift(self.factor_code))])
 
     @property
     def is_gradient_isotropic(self) -> bool:
@@ -470,3 +479,81 @@ def root_of(M: Array) -> Array:
     """Symmetric root of a positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(M)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+class Underdamped:
+    r"""Motion with inertia in phase space (x, v), whose limit of large friction is an overdamped process.
+
+    .. math:: dx = v\,dt, \qquad m\,dv = -(\nabla U + g\,v)\,dt + \sqrt2\,B_f(x)\,dW, \qquad B_f B_f^T = g^2 D(x).
+
+    D is the diffusion tensor of the overdamped limit dx = -grad U/g dt + sqrt(2 D) dW. With D = T/g times the identity the
+    stationary density is exp(-(U + m v^2/2)/T). The noise does not depend on v, so Ito and Stratonovich agree.
+
+    Parameters
+    ----------
+    U : Potential
+    noise : Noise
+        The overdamped tensor D(x), or a factor B(x) with B B^T = 2 D.
+    friction, mass : float
+        Both > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If friction or mass is not a positive number, or landscape and noise do not fit.
+
+    Examples
+    --------
+    >>> from fpsolve.potentials import double_well
+    >>> inertial = Underdamped(double_well(), Noise.isotropic(0.2), friction=0.5, mass=2.0)
+    >>> inertial
+    Underdamped(Potential((x**2 - 1)**2, dim=1), Noise(isotropic, D=0.2), friction=0.5, mass=2)
+    >>> inertial.dim, inertial.overdamped.drift([0.5])
+    (1, array([3.]))
+    """
+
+    def __init__(self, U: Potential, noise: Noise, friction: float, mass: float = 1.0) -> None:
+        for name, value in (("friction", friction), ("mass", mass)):
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
+            if not (np.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} must be a finite number > 0, got {value!r}; without inertia use Process")
+        self.friction, self.mass = float(friction), float(mass)
+        #: Force -grad U and the tensor D, as a process; its time is not that of the motion.
+        self.field = Process(U, noise)
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates; a state has twice as many numbers."""
+        return self.field.dim
+
+    @property
+    def potential(self) -> Potential:
+        """The landscape U."""
+        assert self.field.potential is not None
+        return self.field.potential
+
+    @property
+    def noise(self) -> Noise:
+        """The noise of the overdamped limit."""
+        return self.field.noise
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Parameters of landscape and noise."""
+        return self.field.params
+
+    @property
+    def overdamped(self) -> Process:
+        """The limit of large friction: drift -grad U/g and diffusion D, read as Ito."""
+        force = DerivedCode.combine([(-1.0 / self.friction, self.potential.grad_code)])
+        return Process.__new__(Process)._set(1.0, force, self.potential.params, self.noise, "ito")
+
+    def with_params(self, **values: float) -> Underdamped:
+        """The same motion with other parameter values; nothing is compiled anew."""
+        other = Underdamped.__new__(Underdamped)
+        other.__dict__.update(self.__dict__, field=self.field.with_params(**values))
+        return other
+
+    def __repr__(self) -> str:
+        return f"Underdamped({self.potential}, {self.noise}, friction={self.friction:g}, mass={self.mass:g})"
