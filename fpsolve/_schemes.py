@@ -309,7 +309,7 @@ def _sde_constants(h: float, settings: Mapping[str, float]) -> dict[str, float]:
 
 
 def _chain_constants(h: float, settings: Mapping[str, float]) -> dict[str, float]:
-    return {"h": h, "inverse_root": 1.0 / math.sqrt(h), "mu": settings["momentum"]}
+    return {"h": h, "root": math.sqrt(h), "inverse_root": 1.0 / math.sqrt(h), "mu": settings["momentum"]}
 
 
 def _euler_affine(A: Array, B: Array, c: Mapping[str, float]) -> tuple[Array, Array]:
