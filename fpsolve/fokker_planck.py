@@ -18,7 +18,7 @@ from scipy.special import ndtr
 
 from . import _markov
 from ._committor import Transitions
-from ._discretize import assemble, build_stencil, exit_generator, singular_points
+from ._discretize import assemble, build_stencil, singular_points
 from ._notes import basin_note, cap_note, mass_notes, thickened
 from ._spectral import Spectral
 from .grid import Grid, Region
@@ -312,12 +312,7 @@ class FokkerPlanck(Transitions, Spectral):
 
     def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array]:
         """Cells inside and ln tau there (-inf outside), both of grid.shape."""
-        if not isinstance(region, Region):
-            raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
-        inside = region.mask(self.grid)
-        rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
-        if not np.any(kill[inside.ravel()] > 0.0):
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or periodic")
+        inside, rates, kill = self._killed(region)
         with np.errstate(divide="ignore"):
             log_tau = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=inside.ravel().astype(float), log=True)
         return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf)
