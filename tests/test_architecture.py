@@ -23,8 +23,8 @@ LAYERS: list[set[str]] = [
     {"_codegen", "_schemes", "_markov", "chains", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance"},
     {"_discretize", "_fused", "_runner", "_sgd"},
-    {"_notes", "_passage", "_paths", "_refine"},
-    {"_exits", "_flows", "_spectral"},
+    {"_model", "_notes", "_passage", "_paths", "_refine"},
+    {"_exits", "_flows", "_observe", "_spectral"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"report"},
@@ -35,7 +35,7 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
     {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral"},
-    {"langevin", "_fused", "_schemes", "_passage", "_paths", "_runner", "_sgd"},
+    {"langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
