@@ -48,10 +48,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     checks = [
         _four("mean", float(times.mean()), 1.0, 2 / 3 / n, "1 - x^2"),
         _four("variance", float(times.var(ddof=1)), 2 / 3, (fourth - 4 / 9) / n, source),
-        *(
-            _four(f"P(T > {t:g})", float(np.mean(times > t)), survival(t), survival(t) * (1 - survival(t)) / n, source)
-            for t in PROBES
-        ),
+        *(_four(f"P(T > {t:g})", float(np.mean(times > t)), p, p * (1 - p) / n, source) for t, p in zip(PROBES, laws, strict=True)),
         _four("exits on the right", float(np.mean(bridged.exit_points[:, 0] > 0)), 0.5, 0.25 / n, "symmetry"),
     ]
     shift = 0.5825971579390107  # -zeta(1/2)/sqrt(2 pi)
