@@ -44,9 +44,8 @@ def schemes() -> Table:
     """The integrators of :func:`simulate` and :func:`escape_times`, with their orders and the noise they are for.
 
     Orders are those of the error at a fixed time in the step: of the paths (strong) and of averages (weak), for the widest noise
-    that the method takes, and for additive noise. A dash: not known here. The orders are those of the sources. The tests measure
-    the strong ones of euler, tamed, milstein, heun (commutative noise) and sra15, the weak ones of euler, heun and weak2 with noise
-    that does not commute, and the weak ones with inertia for additive noise; the others are taken from theory.
+    that the method takes, and for additive noise. A dash: not known here. The tests measure every order of the table on nonlinear
+    or bilinear equations, but for Milstein's weak one, which follows from its exact moments.
 
     Examples
     --------

@@ -171,7 +171,9 @@ def test_the_noise_is_general():
     assert noise_class(fps.Process(fps.potentials.double_well(2), full), np.array([[0.3, 0.4]])) == "general"
 
 
-@pytest.mark.parametrize(("method", "order", "steps"), [("euler", 1, (8, 16)), ("heun", 1, (4, 8)), ("weak2", 2, (2, 4))])
+@pytest.mark.parametrize(
+    ("method", "order", "steps"), [("euler", 1, (8, 16)), ("tamed", 1, (8, 16)), ("heun", 1, (4, 8)), ("weak2", 2, (2, 4))]
+)
 def test_weak_order_with_noise_that_does_not_commute(method, order, steps):
     """Halving h divides the error of E x^2 by 2^order, within four standard errors and 25 % for the next order."""
     (coarse, a), (fine, b) = (moment_error(method, k) for k in steps)
