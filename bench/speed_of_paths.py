@@ -40,6 +40,7 @@ def cases() -> dict[str, Callable[[], float]]:
     well, valley = fps.potentials.double_well(), fps.potentials.double_well(2)
     flat = fps.Noise.isotropic(0.2)
     tensor = fps.Noise.from_expression([["0.2*(1 + x**2/4)", "0.08*x"], ["0.08*x", "0.1 + 0.1*x**2"]], "x y")
+    factor = fps.Noise.from_factor([["0.6 + 0.1*x**2", "0.08*x"], ["0.08*x", "0.4 + 0.1*y**2"]], variables="x y")
     rng = np.random.default_rng(0)
     R = rng.normal(size=(50, 50)) / np.sqrt(50)
     noise = fps.Noise.covariance(R @ R.T + 0.1 * np.eye(50), 0.05, 10)
@@ -62,7 +63,8 @@ def cases() -> dict[str, Callable[[], float]]:
     return {
         ONE: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3),
         TWO: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3, threads=2, n=4 * N),
-        "2-D, full B(x)": paths(fps.Process(valley, tensor), [-1.0, 0.0], 1e-3),
+        "2-D, full B(x)": paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3),
+        "2-D, full D(x), B by square roots": paths(fps.Process(valley, tensor), [-1.0, 0.0], 1e-3),
         "1-D escape with bridge, useful steps": exits,
         "2-D BAOAB": paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2),
         "d = 50, dense covariance": paths(chain, np.zeros(50), None, n=4096, steps=400),
