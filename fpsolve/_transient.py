@@ -10,7 +10,7 @@ c_j the Chebyshev coefficients of f on [0, 1]. For the best g the error falls li
 step covers any time. Every resolvent is the same M-matrix, factorised once without subtractions: mass is conserved to
 rounding and slow modes are right even where t |G| eps > 1. The norms of the terms c_j T_j p are at hand, so the error is
 estimated from the terms that are left out and their observed growth (an irreversible chain has a spectrum off the real
-axis: then two step sizes are compared instead); where it stays above the tolerance the step is halved.
+axis: then two step sizes are compared instead); where it stays above the tolerance the step is halved, and then the span.
 """
 
 import logging
@@ -34,7 +34,10 @@ _log = logging.getLogger(__name__)
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
 #: ... and by default where this many jumps do, since it is then as cheap as a factorisation and exact.
 _FEW_JUMPS = 200.0
-_MAX_DEGREE, _MAX_HALVINGS = 60, 16
+_MAX_DEGREE = 60
+#: How often a step is halved at most: all steps of a span at once, twice, and then by halving the span, while half of its tolerance
+#: is above what the series can reach.
+_MAX_HALVINGS, _DOUBLINGS, _DIVISIBLE = 16, 2, 2e-11
 _ROUNDING = 1e-12
 #: A mass wrong by less than this is rounding in a sum of large terms of both signs; more would be an error, left to be seen.
 _MASS_ROUNDING = 1e-10
@@ -146,14 +149,53 @@ def _series_step(resolvent: _Resolvent, p: np.ndarray, s: float, tolerance: floa
 
 
 def _advance(
-    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, depth: int = 0
 ) -> tuple[np.ndarray, float, int]:
     """Masses after ``span``, the estimated L1 error and the number of steps; errors absolute, ``wanted`` aimed at.
+
+    Where a few equal steps do not reach the tolerance, each half of the span goes on by itself with half of it: steps may be short
+    at first and long once fast modes are gone.
+    """
+    divisible = tolerance > _DIVISIBLE * total and depth + _DOUBLINGS < _MAX_HALVINGS
+    doublings = _DOUBLINGS if divisible else _MAX_HALVINGS - depth
+    found, tried = _equal_steps(resolvent, p, span, wanted, tolerance, total, steps, doublings)
+    if found is not None:
+        return *found, tried
+    if divisible:
+        try:
+            return _halves(resolvent, p, span, wanted, tolerance, total, max(1, tried // 4), depth + 1)
+        except FpsolveError:
+            # the first pieces of a hard start get a small part of the tolerance, which equal steps share as they need it
+            if depth == 0:
+                found, tried = _equal_steps(resolvent, p, span, wanted, tolerance, total, 2 * tried, _MAX_HALVINGS - _DOUBLINGS)
+    if found is None:
+        raise FpsolveError(
+            f"the rational approximation did not reach {tolerance:.1e} over a time of {span:g} in {tried} steps: raise rtol, "
+            "or use method='positive' (uniformisation)"
+        )
+    return *found, tried
+
+
+def _halves(
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, depth: int
+) -> tuple[np.ndarray, float, int]:
+    most, errors = 0, 0.0
+    for _ in range(2):
+        p, error, used = _advance(resolvent, p, span / 2, wanted / 2, tolerance / 2, total, steps, depth)
+        most, errors, steps = most + used, errors + error, max(1, min(steps, used // 2))
+    return p, errors, most
+
+
+def _equal_steps(
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, doublings: int
+) -> tuple[tuple[np.ndarray, float] | None, int]:
+    """Masses after ``span`` with their error, None where the tolerance is not reached after so many doublings; the steps taken.
 
     Where the terms of the series grow, the estimate is the difference to the same time in twice as many steps.
     """
     previous, error = None, np.inf
-    for _ in range(_MAX_HALVINGS):
+    for doubling in range(doublings + 1):
+        steps *= 2 if doubling else 1
         share = wanted / steps
         best = _best_pole(10.0 ** np.floor(np.log10(max(share / total / 10.0, 1e-13))))
         s = span / steps / resolvent.pole if resolvent.pole else 0.0
@@ -167,21 +209,15 @@ def _advance(
             if not error <= tolerance:
                 break
         complete = error <= tolerance
-        if complete and steady:
-            return out, error, steps
-        if complete and previous is not None:
-            error = max(error, float(np.abs(out - previous).sum()))
-            if error <= tolerance:
-                return out, error, steps
+        if complete and not steady:
+            error = max(error, float(np.abs(out - previous).sum())) if previous is not None else np.inf
+        if error <= tolerance:
+            return (out, error), steps
         # an interrupted pass has not reached the end of the span
         previous = out if complete else None
         _log.debug("%d steps over %g: estimated error %.1e, tolerance %.1e", steps, span, error, tolerance)
-        steps *= 2
         resolvent.pole = 0.0
-    raise FpsolveError(
-        f"the rational approximation did not reach {tolerance:.1e} over a time of {span:g} (estimate {error:.1e} at "
-        f"{steps // 2} steps): raise rtol, or use method='positive' (uniformisation)"
-    )
+    return None, steps
 
 
 def _poisson(mean: float) -> tuple[int, np.ndarray]:

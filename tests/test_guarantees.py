@@ -507,12 +507,12 @@ def test_curved_valley_at_a_high_barrier_against_eyring_kramers():
 
 @pytest.mark.slow
 def test_curved_valley_on_256_by_256_cells():
-    """Time and quasi-stationary rate at barrier/D = 115; the mean time in less than 30 s."""
+    """Time and quasi-stationary rate at barrier/D = 115; the mean time in less than 30 s of processor time of all threads."""
     import time
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     gap, fp = curved_log_time(0.01, 256, 256)
-    assert time.perf_counter() - begin < 30.0
+    assert time.process_time() - begin < 30.0
     assert abs(gap) < width(0.01, 256, 256)
     log_time, _ = eyring_kramers(0.01)
     assert abs(fp.escape_rate(BEHIND).log_value + log_time) < width(0.01, 256, 256)
