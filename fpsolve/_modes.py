@@ -100,9 +100,9 @@ class Current(_Record):
         return _lines(head, items, self.warnings)
 
 
-def _number(v: complex) -> str:
+def _number(v: complex, digits: int = 6) -> str:
     """A complex number, without an imaginary part of zero."""
-    return f"{v.real:.6g}" + (f"{v.imag:+.4g}j" if v.imag else "")
+    return f"{v.real:.{digits}g}" + (f"{v.imag:+.4g}j" if v.imag else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -197,7 +197,7 @@ class Spectrum(_Record):
             raise ValueError(f"this Spectrum has the modes 0 ... {len(self) - 1}, got {k}")
         mode = functions[k]
         values = np.abs(mode) if part == "abs" else mode.imag if part == "imag" else mode.real
-        name = f"{side} eigenfunction {k} ({part}), {_number(self.eigenvalues[k])}"
+        name = f"{side} eigenfunction {k} ({part}), eigenvalue {_number(self.eigenvalues[k], 4)}"
         return Field(values, self.grid, name=name, method=self.method, warnings=self.warnings)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
