@@ -231,6 +231,20 @@ def _poisson(mean: float) -> tuple[int, np.ndarray]:
     return first, weights / weights.sum()
 
 
+def _out_rates(rates: sp.csr_matrix, kill: np.ndarray) -> np.ndarray:
+    return np.asarray(rates.sum(axis=1)).ravel() + kill
+
+
+def _jumps(rates: sp.csr_matrix, kill: np.ndarray, rate: float) -> sp.csr_matrix:
+    """1 + G / rate: probabilities of jumps of a chain that jumps, or stays, at one rate."""
+    return (rates / rate + sp.diags(np.maximum(1.0 - _out_rates(rates, kill) / rate, 0.0))).tocsr()
+
+
+def _uniform_rounding(mean: float) -> float:
+    """Bound of the rounding of `_uniformise`, relative to the mass."""
+    return 2e-16 * (mean + 50.0)
+
+
 def _uniformise(jump: sp.csr_matrix, p: np.ndarray, mean: float) -> np.ndarray:
     """sum_k Poisson(k; mean) jump^k p: nonnegative term by term."""
     first, weights = _poisson(mean)
@@ -326,7 +340,7 @@ def evolve(
     loss = gen.clean_kill(kill, n)
     p, t = _checked(mass0, times, rtol, method, n)
     spans = np.diff(t, prepend=0.0)
-    out_rate = float((np.asarray(rates.sum(axis=1)).ravel() + loss).max())
+    out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
     if jumps <= _FEW_JUMPS or (method == "positive" and affordable):
@@ -342,9 +356,8 @@ def _evolve_uniform(
     drift = 0.0
     rate = out_rate if out_rate > 0 else 1.0
     longest = float(np.max(spans))
-    stay = 1.0 - (np.asarray(rates.sum(axis=1)).ravel() + kill) / rate
-    jump = (rates.T / rate + sp.diags(np.maximum(stay, 0.0))).tocsr()
-    error = np.cumsum([2e-16 * (rate * span + 50.0) if span > 0 else 0.0 for span in spans])
+    jump = _jumps(rates, kill, rate).T.tocsr()
+    error = np.cumsum([_uniform_rounding(rate * span) if span > 0 else 0.0 for span in spans])
     for k, span in enumerate(spans):
         before = p.sum()
         if span > 0:
@@ -455,15 +468,14 @@ def backward_evolve(
     if not 1e-11 <= rtol < 1:
         raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
     total = float(np.abs(f).sum())
-    out_rate = float((np.asarray(rates.sum(axis=1)).ravel() + loss).max())
+    out_rate = float(_out_rates(rates, loss).max())
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
     if out_rate * time <= _FEW_JUMPS:
-        stay = 1.0 - (np.asarray(rates.sum(axis=1)).ravel() + loss) / out_rate
-        jump = (rates / out_rate + sp.diags(np.maximum(stay, 0.0))).tocsr()
-        error = 2e-16 * (out_rate * time + 50.0)
-        info = {"method": "uniformisation", "steps": int(out_rate * time) + 1, "error": error, "factorisations": 0, "solves": 0}
-        return _uniformise(jump, f, out_rate * time), info
+        mean = out_rate * time
+        info = {"method": "uniformisation", "steps": int(mean) + 1, "error": _uniform_rounding(mean), "factorisations": 0,
+                "solves": 0}  # fmt: skip
+        return _uniformise(_jumps(rates, loss, out_rate), f, mean), info
     resolvent = _Resolvent(rates, loss, shape, transposed=False)
     wanted = max(rtol, _ROUNDING) * total
     out, error, steps = _advance(resolvent, f, time, min(wanted, 1e-10 * total) if n < 5000 else wanted, wanted, total, 1)
