@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -260,7 +261,7 @@ class Flows(Solver):
         held = gap <= 0.05 * abs(value.value) + 1e-12
         checked = Assumption("the edge sum of the chain agrees within 5 %", "held" if held else "failed", f"edge sum {edges:.6g}")
         error = max(value.discretization_error, gap) if math.isfinite(gap) else value.discretization_error
-        return Estimate(value.value, discretization_error=error, unit="1/time", assumptions=(checked,), method=value.method)
+        return dataclasses.replace(value, discretization_error=error, assumptions=(checked,))
 
     def detailed_balance(self) -> Estimate:
         r"""How far the process is from detailed balance: zero if and only if F = D^-1 (b - div D) is a gradient.

@@ -100,9 +100,9 @@ class Current(_Record):
         return _lines(head, items, self.warnings)
 
 
-def _number(v: complex) -> str:
+def _number(v: complex, digits: int = 6) -> str:
     """A complex number, without an imaginary part of zero."""
-    return f"{v.real:.6g}" + (f"{v.imag:+.4g}j" if v.imag else "")
+    return f"{v.real:.{digits}g}" + (f"{v.imag:+.4g}j" if v.imag else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,6 +127,8 @@ class Spectrum(_Record):
     method : str
     warnings : sequence of str
     solver_info : mapping of str to number or str
+    eigenvalue_errors : array (k,), optional
+        Discretisation error of every eigenvalue in 1/time, as a distance in the complex plane; NaN where it is not known.
 
     Raises
     ------
@@ -149,6 +151,7 @@ class Spectrum(_Record):
     method: str = ""
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    eigenvalue_errors: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         values = np.asarray(self.eigenvalues, dtype=np.complex128)
@@ -161,6 +164,8 @@ class Spectrum(_Record):
                 raise ValueError(f"Spectrum: {name} must have shape {(values.size, *self.grid.shape)}, got {array.shape}")
             object.__setattr__(self, name, array)
         object.__setattr__(self, "residuals", _grid_values(self.residuals, values.shape, "Spectrum.residuals"))
+        errors = np.full(values.shape, math.nan) if self.eigenvalue_errors is None else self.eigenvalue_errors
+        object.__setattr__(self, "eigenvalue_errors", _grid_values(errors, values.shape, "Spectrum.eigenvalue_errors"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", dict(self.solver_info))
 
@@ -192,7 +197,7 @@ class Spectrum(_Record):
             raise ValueError(f"this Spectrum has the modes 0 ... {len(self) - 1}, got {k}")
         mode = functions[k]
         values = np.abs(mode) if part == "abs" else mode.imag if part == "imag" else mode.real
-        name = f"{side} eigenfunction {k} ({part}), {_number(self.eigenvalues[k])}"
+        name = f"{side} eigenfunction {k} ({part}), eigenvalue {_number(self.eigenvalues[k], 4)}"
         return Field(values, self.grid, name=name, method=self.method, warnings=self.warnings)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
@@ -203,9 +208,11 @@ class Spectrum(_Record):
 
     def __repr__(self) -> str:
         shown = ", ".join(map(_number, self.eigenvalues[:8]))
+        known = self.eigenvalue_errors if not np.isnan(self.eigenvalue_errors).all() else np.empty(0)
         items = [
             f"method: {self.method}" if self.method else "",
             f"eigenvalues {shown}" + (", ..." if len(self) > 8 else ""),
+            f"errors {', '.join(f'{e:.2g}' for e in known[:8])}" + (", ..." if len(self) > 8 else "") if known.size else "",
             f"largest residual {self.residuals.max():.2g} 1/time" if len(self) else "",
             _info_text(self.solver_info),
         ]

@@ -13,7 +13,7 @@ from . import _markov
 from ._discretize import Stencil
 from .grid import Grid
 
-__all__ = ["basin_note", "cap_note", "mass_notes", "slow_exchange", "thickened"]
+__all__ = ["basin_note", "cap_note", "coarse_note", "mass_notes", "slow_exchange", "thickened"]
 
 Array = NDArray[np.float64]
 
@@ -76,11 +76,17 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
             if side == "reflecting" and share > _WALL_MASS:
                 out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
                            "if the wall is not meant, enlarge the box")  # fmt: skip
-    share = float(cells[fp.exponent > _PECLET].sum()) / total
-    if share > _PECLET_MASS:
-        out.append(f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
-                   f"{fp.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells")  # fmt: skip
-    return [*out, *_added_notes(fp, mass.ravel() / total)]
+    return [*out, *coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+
+
+def coarse_note(fp: Any, mass: Array) -> list[str]:
+    """Where the mass is, cells too coarse for the noise."""
+    cells = mass.reshape(fp.grid.shape)
+    share = float(cells[fp.exponent > _PECLET].sum()) / float(mass.sum())
+    if not share > _PECLET_MASS:
+        return []
+    return [f"cells holding {share:.1%} of the mass are too coarse for the noise (exponent up to "
+            f"{fp.exponent[cells > 0].max():.3g} per edge, resolved below {_PECLET:g}); use more cells"]  # fmt: skip
 
 
 def _added_notes(fp: Any, share: Array) -> list[str]:

@@ -12,12 +12,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from . import _markov
 from ._discretize import Stencil
+from ._notes import coarse_note
 from .errors import FpsolveError
 from .grid import Grid
 from .results import Assumption, Estimate
 
-__all__ = ["Solver", "richardson"]
+__all__ = ["Solver", "richardson", "step_error"]
 
 Array = NDArray[np.float64]
 
@@ -33,59 +35,117 @@ def _relative(numbers: Sequence[Estimate]) -> tuple[list[float], bool]:
     return [e.value for e in numbers], False
 
 
-def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0) -> Estimate:
+def step_error(
+    first: float, second: float | None, ratio: float, order: float = 2.0, *, resolved: bool = True
+) -> tuple[float, float, bool]:
+    """Error of the finest of two or three values, the measured order, and whether that confirms the expected one.
+
+    Parameters
+    ----------
+    first, second : floats
+        v1 - v0 and v2 - v1 of values v0, v1, v2, finest first; `second` is None with two grids.
+    ratio : float
+        Of neighbouring cell widths, > 1.
+    order : float
+        Expected order of convergence p.
+    resolved : bool
+        Whether the cells resolve the problem; an order measured with cells that do not is chance, and never confirmed.
+
+    Returns
+    -------
+    error : float
+        Two grids: the whole change |first|, divided by ratio - 1 where that is below one: a bound for an order of one and more.
+        Three grids whose measured order q = log(second/first)/log(ratio) is within 0.3 of p: |first|/(ratio^min(p, q) - 1), what is
+        left of a geometric series of changes. With q below one the same with q, at least 1/2, which is more than the whole change.
+        Else the whole change. Always at least what the two coarser of three grids say, |second|/(ratio^p (ratio^p - 1)): the two
+        finer ones may agree by chance.
+    measured : float
+        q, NaN where it is not known.
+    confirmed : bool
+
+    Examples
+    --------
+    >>> step_error(0.03, None, 2.0)[0], step_error(0.03, 0.12, 2.0)[0], step_error(0.03, 0.06, 2.0)[0]
+    (0.03, 0.01, 0.03)
+    """
+    whole = abs(first) / min(ratio - 1.0, 1.0)
+    if second is None:
+        return whole, math.nan, False
+    measured = math.log(second / first) / math.log(ratio) if first * second > 0.0 else math.nan
+    confirmed = resolved and abs(measured - order) <= _ORDER_BAND
+    if confirmed or measured < 1.0:
+        whole = abs(first) / (ratio ** min(order, max(measured, 0.5)) - 1.0)
+    return max(whole, abs(second) / (ratio**order * (ratio**order - 1.0))), measured, confirmed
+
+
+def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0, coarse: Sequence[str] = ()) -> Estimate:
     r"""One number from two or three grids, finest first, each `ratio` times coarser than the one before.
 
-    With values v0, v1 the error of v0 is :math:`|v_1 - v_0| / (ratio^{order} - 1)`. With a third value the order is measured,
-    :math:`\log((v_2 - v_1)/(v_1 - v_0)) / \log(ratio)`; where it is within 0.3 of the expected one, the value is extrapolated and
-    its error is the difference of the two extrapolations over ratio^order - 1, else the value stays and the error is the last step.
+    From two grids the value is the finest one and its error the whole change |v1 - v0|: no order is known. With a third grid the
+    order is measured, :math:`\log((v_2 - v_1)/(v_1 - v_0)) / \log(ratio)`. Within 0.3 of the expected one it is confirmed, the
+    value is extrapolated, :math:`v_0 - (v_1 - v_0)/(ratio^{order} - 1)`, and its error is the difference to the same from the two
+    coarser grids, over ratio^order - 1. Else the value stays that of the finest grid, with the error of `step_error`.
 
     Parameters
     ----------
     numbers : two or three Estimates
         Where all carry `log_value`, everything is done with ratios.
     ratio : float
-        Of the cell widths, > 1.
+        Of the cell widths; where it is not above 1 the grids are the same, and the error is inf.
     order : float
         Expected order of convergence.
+    coarse : sequence of str
+        Why the cells do not resolve the problem, if so. Then no order counts as confirmed, and an assumption fails.
 
     Returns
     -------
     Estimate
-        The first one with another value and `discretization_error`; with three numbers, an assumption says what was measured.
+        The first one with `discretization_error`; with three numbers, an assumption says what was measured, and where it held the
+        value is the extrapolated one. The method says from how many grids.
 
     Examples
     --------
     >>> numbers = [Estimate(1 + 0.01 * 4**k) for k in range(3)]
+    >>> richardson(numbers[:2], 2.0)
+    Estimate(1.010 +- 0.030, two grids)
     >>> result = richardson(numbers, 2.0)
     >>> round(result.value, 12), result.assumptions[0].status
     (1.0, 'held')
     """
-    fine = numbers[0]
+    fine = _from_grids(numbers[0], len(numbers))
+    if coarse:
+        unresolved = Assumption("the cells resolve the noise", "failed", "; ".join(coarse))
+        fine = dataclasses.replace(fine, assumptions=(*fine.assumptions, unresolved))
     v, scaled = _relative(numbers)
-    gain = ratio**order - 1.0
     size = abs(fine.value) if scaled else 1.0
-    first = v[1] - v[0]
-    if not all(map(math.isfinite, v)) or not math.isfinite(size):
-        # beyond doubles only the logarithm is left; its error would be |first|/gain
+    if not all(map(math.isfinite, v)) or not math.isfinite(size) or not ratio > 1.0:
+        # beyond doubles only the logarithm is left
         return dataclasses.replace(fine, discretization_error=math.inf)
-    if len(numbers) == 2:
-        return dataclasses.replace(fine, discretization_error=size * abs(first) / gain)
-    second = v[2] - v[1]
-    measured = math.log(second / first) / math.log(ratio) if first * second > 0.0 else math.nan
-    ok = abs(measured - order) <= _ORDER_BAND
+    first, second = v[1] - v[0], v[2] - v[1] if len(v) > 2 else None
+    error, measured, confirmed = step_error(first, second, ratio, order, resolved=not coarse)
+    if second is None:
+        return dataclasses.replace(fine, discretization_error=size * error)
     detail = f"measured {measured:.2f}" if math.isfinite(measured) else "the steps change sign"
-    checked = Assumption(f"order {order:g} on three grids", "held" if ok else "failed", detail)
+    checked = Assumption(f"order {order:g} on three grids", "held" if confirmed else "failed", detail)
     kept = (*fine.assumptions, checked)
-    if not ok:
-        return dataclasses.replace(fine, discretization_error=size * max(abs(first), abs(first) / gain), assumptions=kept)
+    if not confirmed:
+        return dataclasses.replace(fine, discretization_error=size * error, assumptions=kept)
+    gain = ratio**order - 1.0
     best, other = v[0] - first / gain, v[1] - second / gain
     # the next order is at least one higher, so this is on the safe side
     error = size * abs(best - other) / gain
+    kept = (*fine.assumptions, dataclasses.replace(checked, detail=f"{detail}, the value is extrapolated"))
     if not scaled:
         return dataclasses.replace(fine, value=best, discretization_error=error, assumptions=kept)
     log_value = fine.log_value + math.log(best) if best > 0.0 and fine.log_value is not None else fine.log_value
     return dataclasses.replace(fine, value=fine.value * best, log_value=log_value, discretization_error=error, assumptions=kept)
+
+
+def _from_grids(number: Estimate, count: int) -> Estimate:
+    """The number whose method ends in how many grids it is from."""
+    text = {2: "two grids", 3: "three grids"}[count]
+    method = number.method.removesuffix("two grids").removesuffix(", ")
+    return dataclasses.replace(number, method=f"{method}, {text}" if method else text)
 
 
 class Solver:
@@ -142,32 +202,34 @@ class Solver:
 
     def estimate(
         self, question: Callable[[Any], Any], *, confirm: bool = False, order: float = 2.0, unit: str | None = None
-    ) -> Estimate:
-        """A scalar question with its discretisation error from a second grid, or from three grids with the order checked.
+    ) -> Any:
+        """The answer to a question with its discretisation error from a second grid, or from three grids with the order checked.
 
         Parameters
         ----------
         question : callable
-            Takes a FokkerPlanck and returns a number or an Estimate; it is asked on this grid and on the grid with half as many
-            cells per axis (and a quarter with `confirm`). It must not depend on the size of the grid.
+            Takes a FokkerPlanck and returns a number or an Estimate, or an array or tuple of these; it is asked on this grid and on
+            the grid with half as many cells per axis (and a quarter with `confirm`). Its shape must not depend on the grid.
         confirm : bool
-            Measure the order on three grids. Where it is confirmed the value is extrapolated, else the whole difference of
-            the last two grids is the error; an assumption of the Estimate says which.
+            Measure the order on three grids. Where it is within 0.3 of `order`, and the cells resolve the noise where the mass of
+            the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of the Estimate says
+            which, and what was measured. Without, the value is that of this grid, and its error the whole change from half as
+            many cells: three times the error where the order is two.
         order : float
             Expected order of convergence in the cell width.
         unit : str, optional
-            Of a plain number; Estimates bring theirs.
+            Of plain numbers; Estimates bring theirs.
 
         Returns
         -------
-        Estimate
+        Estimate, or a (nested) tuple of Estimates of the shape of the answer
 
         Raises
         ------
         TypeError
-            If `question` is not callable or returns something else than a number or an Estimate.
+            If `question` is not callable or returns something else than numbers or Estimates.
         ValueError
-            If a grid would get fewer than two cells, or what the question raises on a coarser grid.
+            If the shape of the answer differs between the grids, a grid is too coarse, or what the question raises on one.
 
         Notes
         -----
@@ -179,8 +241,8 @@ class Solver:
         >>> process = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
         >>> fp = FokkerPlanck(process, Grid((-8, 8, 160)))
         >>> start = ("gaussian", [2.0], [[0.25]])
-        >>> mean = fp.estimate(lambda f: f.evolve(start, 1.0, rtol=1e-9).mean()[0], confirm=True)
-        >>> mean.assumptions[0].status, bool(abs(mean.value - 2 * np.exp(-1)) < 1e-5)
+        >>> mean = fp.estimate(lambda f: f.evolve(start, 1.0, rtol=1e-9).mean(), confirm=True)
+        >>> mean[0].assumptions[0].status, bool(abs(mean[0].value - 2 * np.exp(-1)) < 1e-5)
         ('held', True)
         """
         if not callable(question):
@@ -192,33 +254,70 @@ class Solver:
             if min(self.grid.shape) < 8:
                 raise ValueError(f"three grids need at least 8 cells per axis, got {self.grid.shape}")
             solvers.append(self._half._half)
-        numbers = [_as_estimate(question(solver), unit or "", self.method) for solver in solvers]
-        return richardson(numbers, _ratio(self.grid, solvers[1].grid), order=order)
+        answers = [self._estimates(question(solver), unit or "") for solver in solvers]
+        ratio, coarse = _ratio(self.grid, solvers[1].grid), self._coarse_note
+        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse))
 
-    def _two_grids(self, scalar: Callable[[Any], float], unit: str, label: str, *, log: bool = False) -> Estimate:
-        """Estimate of a scalar (or of its logarithm) with the error from half as many cells; inf where those cannot tell."""
+    @functools.cached_property
+    def _stationary_mass(self) -> Array:
+        """Stationary masses of the cells; many questions start from them."""
+        return _markov.stationary(self.generator, shape=self.grid.shape)
 
-        def wrap(number: float) -> Estimate:
-            if not log:
-                return Estimate(number, unit=unit, method=f"{self.method}, {label}, two grids")
-            value = math.exp(number) if number < 709.7 else math.inf
-            return Estimate(value, log_value=number, unit=unit, method=f"{self.method}, {label}, two grids")
-
-        fine = wrap(scalar(self))
+    @functools.cached_property
+    def _coarse_note(self) -> list[str]:
+        """That cells are too coarse for the noise where the stationary mass is; nothing where there is no such mass."""
+        if np.any(self.kill > 0.0):
+            return []
         try:
-            coarse = wrap(scalar(self._half))
+            return coarse_note(self, self._stationary_mass)
+        except ValueError:
+            return []
+
+    @functools.cached_property
+    def _clock(self) -> dict[str, Any]:
+        """Learning rate and batch size of the noise, which join time and iterations; keywords of an Estimate."""
+        noise = getattr(self.process, "noise", None)
+        return {name: getattr(noise, name, None) for name in ("lr", "batch")}
+
+    def _estimates(self, answer: Any, unit: str) -> Any:
+        """Estimates of the numbers of an answer, in tuples of its shape."""
+        if isinstance(answer, Estimate):
+            return answer
+        if isinstance(answer, (tuple, list)) or (isinstance(answer, np.ndarray) and answer.ndim > 0):
+            return tuple(self._estimates(entry, unit) for entry in answer)
+        if isinstance(answer, bool) or not isinstance(answer, (int, float, np.integer, np.floating)):
+            raise TypeError("the question must return a number or an Estimate, or an array or tuple of these, "
+                            f"got {type(answer).__name__}: {answer!r}")  # fmt: skip
+        return Estimate(float(answer), unit=unit, method=self.method, **self._clock)
+
+    def _two_grids(self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False) -> Any:
+        """Estimate of a number (or of its logarithm), or a tuple of such, with the error from half as many cells; inf where
+        those cannot tell."""
+
+        def wrap(number: Any) -> Any:
+            if isinstance(number, tuple):
+                return tuple(wrap(entry) for entry in number)
+            value = number if not log else math.exp(number) if number < 709.7 else math.inf
+            return Estimate(value, log_value=number if log else None, unit=unit, method=f"{self.method}, {label}", **self._clock)
+
+        fine = wrap(question(self))
+        try:
+            coarse, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
-            return dataclasses.replace(fine, discretization_error=math.inf)
-        return richardson([fine, coarse], _ratio(self.grid, self._half.grid))
+            coarse, ratio = fine, 1.0
+        return _together([fine, coarse], lambda numbers: richardson(numbers, ratio))
+
+
+def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:
+    """The Estimates at the same place of every answer combined into one; answers are Estimates or nested tuples of one shape."""
+    if all(isinstance(answer, Estimate) for answer in answers):
+        return combine(list(answers))
+    sizes = [len(answer) if isinstance(answer, tuple) else 0 for answer in answers]
+    if len(set(sizes)) > 1 or any(isinstance(answer, Estimate) for answer in answers):
+        raise ValueError(f"the answer must have the same shape on every grid, got lengths {sizes}; ask for numbers, not for "
+                         "values on the cells")  # fmt: skip
+    return tuple(_together(entries, combine) for entries in zip(*answers, strict=True))
 
 
 def _ratio(fine: Grid, coarse: Grid) -> float:
     return min(n / m for n, m in zip(fine.shape, coarse.shape, strict=True))
-
-
-def _as_estimate(answer: Any, unit: str, method: str) -> Estimate:
-    if isinstance(answer, Estimate):
-        return answer
-    if isinstance(answer, bool) or np.ndim(answer) != 0 or not isinstance(answer, (int, float, np.number)):
-        raise TypeError(f"the question must return a number or an Estimate, got {type(answer).__name__}: {answer!r}")
-    return Estimate(float(np.real(answer)), unit=unit, method=method)

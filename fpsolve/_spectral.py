@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from . import _generator as gen
-from . import _markov
 from ._elimination import engine
 from ._refine import Solver
 from ._transient import backward_evolve
@@ -27,6 +26,8 @@ Complex = NDArray[np.complex128]
 
 #: Ratio of the two slowest nonzero rates below which the null space counts as nearly degenerate.
 _BASINS = 1e-5
+#: Cells up to which all eigenvalues are found at once; the iteration needs more cells than modes.
+_DENSE = 32
 
 
 class _ShiftInvert:
@@ -58,14 +59,19 @@ class _ShiftInvert:
 
     def largest(self, count: int, transposed: bool) -> tuple[Complex, Complex]:
         n = self.kill.size
-        start = self._project(np.random.default_rng(0).standard_normal(n), transposed)
-        operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed), dtype=float)
-        try:
-            theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n - 1, 2 * count + 16), tol=1e-13)
-        except ArpackError as error:
-            raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        if n <= _DENSE:
+            theta, vectors = np.linalg.eig(np.column_stack([self.apply(unit, transposed) for unit in np.eye(n)]).astype(complex))
+            most = np.argsort(-np.abs(theta), kind="stable")[:count]
+            theta, vectors = theta[most], vectors[:, most]
+        else:
+            start = self._project(np.random.default_rng(0).standard_normal(n), transposed)
+            operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed), dtype=float)
+            try:
+                theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)
+            except ArpackError as error:
+                raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
         order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
-        return self.shift - 1.0 / theta[order], vectors[:, order]
+        return np.asarray(self.shift - 1.0 / theta[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 
 
 def leading_modes(
@@ -91,7 +97,7 @@ def leading_modes(
     problem = _ShiftInvert(rates, kill, pi, shape)
     scale = float(np.abs(generator.diagonal()).max())
     # modes near the shift are found, the slowest are wanted: more than asked for, and a shift far enough to the right
-    extra = min(2 * count + 4, n - 2)
+    extra = max(1, min(2 * count + 4, n - 2))
     problem.set_shift(0.0 if pi is None else scale / n ** (2.0 / max(len(shape), 1)))
     values, right = problem.largest(extra, False)
     if pi is not None:
@@ -148,6 +154,8 @@ class Spectral(Solver):
         -------
         Spectrum
             Eigenvalues in 1/time (real parts <= 0), right eigenfunctions (observables), left ones (densities), residuals.
+            `eigenvalue_errors` is the whole change from half as many cells, inf for modes that those do not have;
+            ``fp.estimate(lambda f: f.spectrum(k).rates, confirm=True)`` gives rates as Estimates from three grids.
             `solver_info` holds centre and radius of a circle in the complex plane in which no other mode lies: a mode that
             oscillates faster than the circle reaches may be missing.
 
@@ -179,26 +187,44 @@ class Spectral(Solver):
         n, conserved = self.grid.size, not np.any(self.kill > 0.0)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= max(1, n // 4):
             raise ValueError(f"k must be an integer from 1 to {max(1, n // 4)} (a quarter of the cells), got {k!r}")
-        pi = _markov.stationary(self.generator, shape=self.grid.shape) if conserved else None
         wanted = int(k) - conserved
-        # a second rate is needed to see several basins
-        count = max(wanted, 2)
-        values, right, left, circle = leading_modes(self.generator, self.kill, pi, count, self.grid.shape)
+        pi, (values, right, left, circle) = self._slow_modes(wanted)
         weight = pi if pi is not None else np.full(n, 1.0 / n)
         values, right, left = _tidy(values, right, left, weight)
         notes = [*self.warnings, *_basin_note(values)]
         keep = wanted + (1 if 0 < wanted < values.size and _unpaired(values[:wanted]) else 0)
         values, right, left = values[:keep], right[:, :keep], left[:, :keep]
+        errors = self._eigenvalue_errors(values)
         if pi is not None:
-            values = np.concatenate([[0.0], values])
+            values, errors = np.concatenate([[0.0], values]), np.concatenate([[0.0], errors])
             right = np.column_stack([np.ones(n), right])
             left = np.column_stack([pi.astype(np.complex128), left])
         moved = self.generator @ right - right * values
         residuals = np.linalg.norm(moved, axis=0) / np.linalg.norm(right, axis=0)
         shape = (values.size, *self.grid.shape)
         return Spectrum(values, right.T.reshape(shape), left.T.reshape(shape) / self.grid.cell_volumes, residuals, self.grid,
-                        method=f"{self.method}, shift and invert", warnings=tuple(notes),
+                        method=f"{self.method}, shift and invert", warnings=tuple(notes), eigenvalue_errors=errors,
                         solver_info={"centre": circle[0], "radius": circle[1]})  # fmt: skip
+
+    def _slow_modes(self, wanted: int) -> tuple[Array | None, Any]:
+        """Stationary masses, None where none stay, and `leading_modes` beside them: two at least, to see several basins."""
+        conserved = not np.any(self.kill > 0.0)
+        pi = self._stationary_mass if conserved else None
+        return pi, leading_modes(self.generator, self.kill, pi, max(wanted, 2), self.grid.shape)
+
+    def _eigenvalue_errors(self, values: Complex) -> Array:
+        """Distance to the eigenvalues on half as many cells, slowest first each to the nearest one left; inf where none is."""
+        errors = np.full(values.size, math.inf)
+        most = max(1, self._half.grid.size // 4 - (not np.any(self.kill > 0.0)))  # as many as `spectrum` gives there
+        if not values.size or self._half.grid == self.grid:
+            return errors
+        try:
+            coarse = self._half._slow_modes(min(values.size + 2, most))[1][0][:most]
+        except (ValueError, FpsolveError):
+            return errors
+        paired = min(values.size, coarse.size)
+        errors[:paired] = np.abs(values[:paired] - coarse[_match(values[:paired], coarse)])
+        return errors
 
     # ---- expectations ---------------------------------------------------------------------------------------------------
 
@@ -236,15 +262,12 @@ class Spectral(Solver):
         observable = _Observable(f, self.grid)
         start = _Start(rho0, self.grid)
 
-        def values(fp: Any) -> list[float]:
+        def values(fp: Any) -> tuple[float, ...]:
             series = fp.evolve(start.on(fp.grid), times, rtol=rtol)
             weight = observable.on(fp.grid)
-            return [float(np.sum(weight * p.cell_mass)) for p in series]
+            return tuple(float(np.sum(weight * p.cell_mass)) for p in series)
 
-        fine, coarse = values(self), values(self._half)
-        numbers = {id(self): fine, id(self._half): coarse}
-        out = tuple(self._two_grids(lambda fp, i=i: numbers[id(fp)][i], "", f"expectation at t = {time:g}")  # type: ignore[misc]
-                    for i, time in enumerate(times))  # fmt: skip
+        out = self._two_grids(values, "", "expectation at t = " + ", ".join(f"{time:g}" for time in times))
         return out if np.ndim(t) else out[0]
 
     def backward(self, f: Any, t: float, *, rtol: float = 1e-8) -> Field:

@@ -10,7 +10,7 @@ c_j the Chebyshev coefficients of f on [0, 1]. For the best g the error falls li
 step covers any time. Every resolvent is the same M-matrix, factorised once without subtractions: mass is conserved to
 rounding and slow modes are right even where t |G| eps > 1. The norms of the terms c_j T_j p are at hand, so the error is
 estimated from the terms that are left out and their observed growth (an irreversible chain has a spectrum off the real
-axis: then two step sizes are compared instead); where it stays above the tolerance the step is halved.
+axis: then two step sizes are compared instead); where it stays above the tolerance the step is halved, and then the span.
 """
 
 import logging
@@ -34,7 +34,10 @@ _log = logging.getLogger(__name__)
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
 #: ... and by default where this many jumps do, since it is then as cheap as a factorisation and exact.
 _FEW_JUMPS = 200.0
-_MAX_DEGREE, _MAX_HALVINGS = 60, 16
+_MAX_DEGREE = 60
+#: How often a step is halved at most: all steps of a span at once, twice, and then by halving the span, while half of its tolerance
+#: is above what the series can reach.
+_MAX_HALVINGS, _DOUBLINGS, _DIVISIBLE = 16, 2, 2e-11
 _ROUNDING = 1e-12
 #: A mass wrong by less than this is rounding in a sum of large terms of both signs; more would be an error, left to be seen.
 _MASS_ROUNDING = 1e-10
@@ -146,14 +149,53 @@ def _series_step(resolvent: _Resolvent, p: np.ndarray, s: float, tolerance: floa
 
 
 def _advance(
-    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, depth: int = 0
 ) -> tuple[np.ndarray, float, int]:
     """Masses after ``span``, the estimated L1 error and the number of steps; errors absolute, ``wanted`` aimed at.
+
+    Where a few equal steps do not reach the tolerance, each half of the span goes on by itself with half of it: steps may be short
+    at first and long once fast modes are gone.
+    """
+    divisible = tolerance > _DIVISIBLE * total and depth + _DOUBLINGS < _MAX_HALVINGS
+    doublings = _DOUBLINGS if divisible else _MAX_HALVINGS - depth
+    found, tried = _equal_steps(resolvent, p, span, wanted, tolerance, total, steps, doublings)
+    if found is not None:
+        return *found, tried
+    if divisible:
+        try:
+            return _halves(resolvent, p, span, wanted, tolerance, total, max(1, tried // 4), depth + 1)
+        except FpsolveError:
+            # the first pieces of a hard start get a small part of the tolerance, which equal steps share as they need it
+            if depth == 0:
+                found, tried = _equal_steps(resolvent, p, span, wanted, tolerance, total, 2 * tried, _MAX_HALVINGS - _DOUBLINGS)
+    if found is None:
+        raise FpsolveError(
+            f"the rational approximation did not reach {tolerance:.1e} over a time of {span:g} in {tried} steps: raise rtol, "
+            "or use method='positive' (uniformisation)"
+        )
+    return *found, tried
+
+
+def _halves(
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, depth: int
+) -> tuple[np.ndarray, float, int]:
+    most, errors = 0, 0.0
+    for _ in range(2):
+        p, error, used = _advance(resolvent, p, span / 2, wanted / 2, tolerance / 2, total, steps, depth)
+        most, errors, steps = most + used, errors + error, max(1, min(steps, used // 2))
+    return p, errors, most
+
+
+def _equal_steps(
+    resolvent: _Resolvent, p: np.ndarray, span: float, wanted: float, tolerance: float, total: float, steps: int, doublings: int
+) -> tuple[tuple[np.ndarray, float] | None, int]:
+    """Masses after ``span`` with their error, None where the tolerance is not reached after so many doublings; the steps taken.
 
     Where the terms of the series grow, the estimate is the difference to the same time in twice as many steps.
     """
     previous, error = None, np.inf
-    for _ in range(_MAX_HALVINGS):
+    for doubling in range(doublings + 1):
+        steps *= 2 if doubling else 1
         share = wanted / steps
         best = _best_pole(10.0 ** np.floor(np.log10(max(share / total / 10.0, 1e-13))))
         s = span / steps / resolvent.pole if resolvent.pole else 0.0
@@ -167,21 +209,15 @@ def _advance(
             if not error <= tolerance:
                 break
         complete = error <= tolerance
-        if complete and steady:
-            return out, error, steps
-        if complete and previous is not None:
-            error = max(error, float(np.abs(out - previous).sum()))
-            if error <= tolerance:
-                return out, error, steps
+        if complete and not steady:
+            error = max(error, float(np.abs(out - previous).sum())) if previous is not None else np.inf
+        if error <= tolerance:
+            return (out, error), steps
         # an interrupted pass has not reached the end of the span
         previous = out if complete else None
         _log.debug("%d steps over %g: estimated error %.1e, tolerance %.1e", steps, span, error, tolerance)
-        steps *= 2
         resolvent.pole = 0.0
-    raise FpsolveError(
-        f"the rational approximation did not reach {tolerance:.1e} over a time of {span:g} (estimate {error:.1e} at "
-        f"{steps // 2} steps): raise rtol, or use method='positive' (uniformisation)"
-    )
+    return None, steps
 
 
 def _poisson(mean: float) -> tuple[int, np.ndarray]:
@@ -193,6 +229,20 @@ def _poisson(mean: float) -> tuple[int, np.ndarray]:
     down = np.cumprod(np.arange(mode, first, -1) / mean) if mode > first else np.empty(0)
     weights = np.concatenate([down[::-1], [1.0], up])
     return first, weights / weights.sum()
+
+
+def _out_rates(rates: sp.csr_matrix, kill: np.ndarray) -> np.ndarray:
+    return np.asarray(rates.sum(axis=1)).ravel() + kill
+
+
+def _jumps(rates: sp.csr_matrix, kill: np.ndarray, rate: float) -> sp.csr_matrix:
+    """1 + G / rate: probabilities of jumps of a chain that jumps, or stays, at one rate."""
+    return (rates / rate + sp.diags(np.maximum(1.0 - _out_rates(rates, kill) / rate, 0.0))).tocsr()
+
+
+def _uniform_rounding(mean: float) -> float:
+    """Bound of the rounding of `_uniformise`, relative to the mass."""
+    return 2e-16 * (mean + 50.0)
 
 
 def _uniformise(jump: sp.csr_matrix, p: np.ndarray, mean: float) -> np.ndarray:
@@ -290,7 +340,7 @@ def evolve(
     loss = gen.clean_kill(kill, n)
     p, t = _checked(mass0, times, rtol, method, n)
     spans = np.diff(t, prepend=0.0)
-    out_rate = float((np.asarray(rates.sum(axis=1)).ravel() + loss).max())
+    out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
     if jumps <= _FEW_JUMPS or (method == "positive" and affordable):
@@ -306,9 +356,8 @@ def _evolve_uniform(
     drift = 0.0
     rate = out_rate if out_rate > 0 else 1.0
     longest = float(np.max(spans))
-    stay = 1.0 - (np.asarray(rates.sum(axis=1)).ravel() + kill) / rate
-    jump = (rates.T / rate + sp.diags(np.maximum(stay, 0.0))).tocsr()
-    error = np.cumsum([2e-16 * (rate * span + 50.0) if span > 0 else 0.0 for span in spans])
+    jump = _jumps(rates, kill, rate).T.tocsr()
+    error = np.cumsum([_uniform_rounding(rate * span) if span > 0 else 0.0 for span in spans])
     for k, span in enumerate(spans):
         before = p.sum()
         if span > 0:
@@ -419,15 +468,14 @@ def backward_evolve(
     if not 1e-11 <= rtol < 1:
         raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
     total = float(np.abs(f).sum())
-    out_rate = float((np.asarray(rates.sum(axis=1)).ravel() + loss).max())
+    out_rate = float(_out_rates(rates, loss).max())
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
     if out_rate * time <= _FEW_JUMPS:
-        stay = 1.0 - (np.asarray(rates.sum(axis=1)).ravel() + loss) / out_rate
-        jump = (rates / out_rate + sp.diags(np.maximum(stay, 0.0))).tocsr()
-        error = 2e-16 * (out_rate * time + 50.0)
-        info = {"method": "uniformisation", "steps": int(out_rate * time) + 1, "error": error, "factorisations": 0, "solves": 0}
-        return _uniformise(jump, f, out_rate * time), info
+        mean = out_rate * time
+        info = {"method": "uniformisation", "steps": int(mean) + 1, "error": _uniform_rounding(mean), "factorisations": 0,
+                "solves": 0}  # fmt: skip
+        return _uniformise(_jumps(rates, loss, out_rate), f, mean), info
     resolvent = _Resolvent(rates, loss, shape, transposed=False)
     wanted = max(rtol, _ROUNDING) * total
     out, error, steps = _advance(resolvent, f, time, min(wanted, 1e-10 * total) if n < 5000 else wanted, wanted, total, 1)

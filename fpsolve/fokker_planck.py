@@ -20,6 +20,7 @@ from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
 from ._notes import basin_note, cap_note, mass_notes, thickened
+from ._refine import step_error
 from ._spectral import Spectral
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
@@ -145,7 +146,7 @@ class FokkerPlanck(Transitions, Spectral):
         if np.any(self.kill > 0.0):
             raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
                              "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
-        mass = _markov.stationary(self.generator, shape=self.grid.shape)
+        mass = self._stationary_mass
         notes = (*self.warnings, *mass_notes(self, mass), *basin_note(self.generator, mass, self.grid))
         return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
 
@@ -216,7 +217,8 @@ class FokkerPlanck(Transitions, Spectral):
         region : Region
         at : array (d,), optional
             One start point. Then the answer is an Estimate with the error found on the grids with a half and a quarter of the cells
-            per axis, at the order of convergence seen there (where those have no cell in the region: on one with twice as many).
+            per axis: what is left at the order seen there if that is the expected one, else the whole change from half the cells
+            or more (where those have no cell in the region: from one with twice as many). The value is that of this grid.
 
         Returns
         -------
@@ -271,16 +273,13 @@ class FokkerPlanck(Transitions, Spectral):
         if not math.isfinite(relative) and math.isfinite(value):
             detail = "the start has no cell of the region on a coarser or a finer grid"
             assumptions.append(Assumption("error known from a second grid", "failed", detail))
-        noise = getattr(self.process, "noise", None)
         return Estimate(value, discretization_error=math.inf if len(singular) else value * relative, log_value=fine, unit="time",
-                        assumptions=tuple(assumptions), lr=getattr(noise, "lr", None), batch=getattr(noise, "batch", None),
-                        method=f"{self.method}, {grids}")  # fmt: skip
+                        assumptions=tuple(assumptions), method=f"{self.method}, {grids}", **self._clock)  # fmt: skip
 
     def _relative_error(self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_]) -> tuple[float, str]:
         """Relative error of exp(fine) from other grids and which they are: (inf, ...) if there is none.
 
-        With an error C h^p, fine - exact = (coarse - fine)/(r^p - 1). p comes from a third grid and lies in [1/2, 2], where the
-        region has upwind differences in [1/2, 1].
+        Second order is expected, first where the region has upwind differences; see `step_error`.
         """
         half = self.grid.coarsen()
         quarter = half.coarsen()
@@ -288,18 +287,16 @@ class FokkerPlanck(Transitions, Spectral):
         if coarse is None:
             double = self.grid._resized(tuple(2 * n for n in self.grid.shape))
             finer = self._log_on(double, region, x0)
+            # at first order what is left beyond the finer grid is as much again
             return (math.inf, "one grid") if finer is None else (2.0 * abs(_expm1(finer - fine)), "refined once")
-        first, order, second = _expm1(coarse - fine), 1.0, 0.0
         ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
+        if not ratio > 1.0:
+            return math.inf, "one grid"
         coarsest = self._log_on(quarter, region, x0) if quarter != half else None
-        if coarsest is not None:
-            second = _expm1(coarsest - fine) - first
-            if first * second > 0.0:
-                limit = 1.0 if np.any(self._stencil.rest[inside.ravel()] != 0.0) else 2.0
-                order = min(limit, max(0.5, math.log(second / first) / math.log(ratio)))
-        # a chance agreement of two grids is no small error
-        size = max(abs(first), abs(second) / ratio**2)
-        return size / (ratio**order - 1.0), "two grids" if coarsest is None else "three grids"
+        first = _expm1(coarse - fine)
+        second = None if coarsest is None else _expm1(coarsest - fine) - first
+        order = 1.0 if np.any(self._stencil.rest[inside.ravel()] != 0.0) else 2.0
+        return step_error(first, second, ratio, order)[0], "two grids" if coarsest is None else "three grids"
 
     def _log_on(self, grid: Grid, region: Region, x0: Array) -> float | None:
         """ln tau(x0) on another grid, None where that has no answer."""

@@ -10,22 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve.results import (
-    Current,
-    Density,
-    DensitySeries,
-    EscapeTimes,
-    ExitTimeDistribution,
-    Field,
-    Spectrum,
-    SurvivalCurve,
-    Trajectories,
-)
+from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field, state_names
+from fpsolve.results import EscapeTimes, ExitTimeDistribution, Spectrum, SurvivalCurve, Trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from fpsolve.grid import Grid
 
 __all__ = [
     "plot_comparison",
@@ -39,298 +28,9 @@ __all__ = [
     "plot_trajectories",
 ]
 
-Array = npt.NDArray[np.float64]
-
-#: Ticks and margins of a logarithmic axis overflow beyond.
-_LARGEST_LOG = 1e220
-#: Part of the largest current below which streamlines would follow rounding errors.
-_VISIBLE = 1e-3
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(5.2, 4.0), layout="compressed").add_subplot()
-
-
-def _need(obj: object, types: tuple[type, ...], name: str) -> None:
-    if not isinstance(obj, types):
-        raise TypeError(f"{name} draws a {' or '.join(t.__name__ for t in types)}, got {type(obj).__name__}")
-
-
-def _names(labels: Sequence[str] | None, dim: int) -> list[str]:
-    if labels is None:
-        return ["$x$"] if dim == 1 else [f"$x_{{{i + 1}}}$" for i in range(dim)]
-    if len(labels) != dim:
-        raise ValueError(f"labels must have one name for each of {dim} dimensions, got {list(labels)}")
-    return list(labels)
-
-
-def _drawable(grid: "Grid", what: str) -> None:
-    if grid.dim > 2:
-        raise ValueError(f"{what}: a grid of dimension {grid.dim} cannot be drawn; take a marginal or a slice of 1 or 2 dimensions")
-
-
-def _map(ax: "Axes", grid: "Grid", values: "Array | np.ma.MaskedArray", label: str, kwargs: Mapping[str, Any]) -> None:
-    style = {"cmap": "viridis", "rasterized": True, **kwargs}
-    image = ax.pcolormesh(grid.edges[0], grid.edges[1], np.ma.masked_invalid(values.T), **style)
-    ax.figure.colorbar(image, ax=ax, label=label)
-
-
-def _mass_levels(density: Density, fractions: Sequence[float]) -> Array:
-    """Density values whose superlevel sets hold the given fractions of the mass (highest-density regions)."""
-    values, mass = density.values.ravel(), np.maximum(density.cell_mass.ravel(), 0.0)
-    order = np.argsort(values)[::-1]
-    cumulative = np.cumsum(mass[order]) / mass.sum()
-    index = np.minimum(np.searchsorted(cumulative, np.sort(fractions)[::-1]), values.size - 1)
-    return np.unique(values[order][index])
-
-
-def plot_density(
-    density: Density | DensitySeries,
-    *,
-    ax: "Axes | None" = None,
-    contours: Sequence[float] = (0.5, 0.9, 0.99),
-    labels: Sequence[str] | None = None,
-    **kwargs: Any,
-) -> "Axes":
-    """Draw a density: a line in 1-D, a colour map with contours in 2-D.
-
-    Parameters
-    ----------
-    density : Density or DensitySeries
-        Of a series, 1-D draws every time and 2-D the last.
-    ax : Axes, optional
-    contours : sequence of float
-        2-D: each contour encloses this fraction of the probability.
-    labels : sequence of str, optional
-        Names of the axes.
-    **kwargs
-        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        For something that is not a density, has more than two dimensions, or whose labels do not fit.
-
-    Examples
-    --------
-    >>> import fpsolve as fps
-    >>> grid = fps.Grid((-1.0, 1.0, 20))
-    >>> plot_density(fps.Density(np.full(20, 0.5), grid)).get_xlabel()
-    '$x$'
-    """
-    _need(density, (Density, DensitySeries), "plot_density")
-    grid = density.grid
-    _drawable(grid, "plot_density")
-    names = _names(labels, grid.dim)
-    ax = _axes(ax)
-    if grid.dim == 1:
-        many = list(density) if isinstance(density, DensitySeries) else [density]
-        for one in many:
-            text = {} if one.time is None else {"label": f"$t$ = {one.time:.4g}"}
-            ax.plot(grid.centers[0], one.values, **{**text, **kwargs})
-        if len(many) > 1:
-            ax.legend()
-        ax.set(xlabel=names[0], ylabel=f"$p({names[0].strip('$')})$", xlim=grid.edges[0][[0, -1]])
-        return ax
-    one = density[-1] if isinstance(density, DensitySeries) else density
-    _map(ax, grid, one.values, r"$p$", kwargs)
-    levels = _mass_levels(one, contours) if len(contours) else np.array([])
-    if levels.size and levels[-1] > one.values.min():
-        ax.contour(*grid.centers, one.values.T, levels=levels, colors="white", linewidths=0.8)
-    _plane(ax, grid, names)
-    if one.time is not None:
-        ax.set_title(f"$t$ = {one.time:.4g}")
-    return ax
-
-
-def plot_field(
-    field: Field,
-    *,
-    ax: "Axes | None" = None,
-    log: bool | None = None,
-    contours: int = 8,
-    labels: Sequence[str] | None = None,
-    **kwargs: Any,
-) -> "Axes":
-    """Draw a field: a line in 1-D, a colour map with contours in 2-D.
-
-    Cells outside the mask and infinite values stay blank, on a logarithmic scale also zeros and values above 1e220. Where the
-    values set by definition differ, as the 0 and 1 of a committor on its two regions, those regions are drawn in flat greys with a
-    legend.
-
-    Parameters
-    ----------
-    field : Field
-    ax : Axes, optional
-    log : bool, optional
-        Logarithmic values. Default: for times of which a twentieth of the cells is below a thousandth of the largest, as over a
-        barrier.
-    contours : int
-        2-D: about so many contour lines at round values; 0 for none.
-    labels : sequence of str, optional
-    **kwargs
-        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `plot_density`.
-
-    Examples
-    --------
-    >>> import fpsolve as fps
-    >>> grid = fps.Grid((-1.0, 1.0, 20))
-    >>> plot_field(fps.Field(grid.centers[0], grid, name="committor")).get_ylabel()
-    'committor'
-    """
-    _need(field, (Field,), "plot_field")
-    grid = field.grid
-    _drawable(grid, "plot_field")
-    names = _names(labels, grid.dim)
-    ax = _axes(ax)
-    label = (field.name or "value") + (f" [{_unit(field.unit)}]" if field.unit else "")
-    log = _spans_decades(field) if log is None else log
-    hidden = ~field.mask | ~np.isfinite(field.values)
-    if log:
-        hidden |= (field.values <= 0.0) | (field.values > _LARGEST_LOG)
-    values = np.ma.masked_where(hidden, field.values)
-    if grid.dim == 1:
-        ax.plot(grid.centers[0], values.filled(np.nan), **kwargs)
-        ax.set(xlabel=names[0], ylabel=label, xlim=grid.edges[0][[0, -1]], yscale="log" if log and values.count() else "linear")
-        _given(ax, field)
-        return ax
-    if log and values.count():
-        from matplotlib.colors import LogNorm
-
-        kwargs = {"norm": LogNorm(), **kwargs}
-    _map(ax, grid, values, label, kwargs)
-    if contours and values.count() and values.min() < values.max():
-        from matplotlib.ticker import LogLocator, MaxNLocator
-
-        locator = LogLocator(numticks=contours + 1) if log else MaxNLocator(contours)
-        ax.contour(*grid.centers, values.T, locator=locator, colors="white", linewidths=0.8)
-    _given(ax, field)
-    _plane(ax, grid, names)
-    return ax
-
-
-def _unit(unit: str) -> str:
-    """time^12 with a raised exponent."""
-    base, hat, power = unit.partition("^")
-    return f"{base}$^{{{power}}}$" if hat else unit
-
-
-def _spans_decades(field: Field) -> bool:
-    """Whether a field of times covers so many decades that a linear scale would show its largest values only."""
-    values = field.values[field.mask & np.isfinite(field.values)]
-    values = values[values > 0.0]
-    return bool(field.unit and values.size and np.quantile(values, 0.05) < 1e-3 * values.max())
-
-
-def _given(ax: "Axes", field: Field) -> None:
-    """Flat greys where values are set by definition, if they differ; where all are alike nothing is drawn."""
-    given = np.unique(field.values[~field.mask])
-    if not 1 < given.size <= 4:
-        return
-    from matplotlib.patches import Patch
-
-    edges, greys, patches = field.grid.edges, np.linspace(0.85, 0.45, given.size), []
-    for value, grey in zip(given, greys, strict=True):
-        here = ~field.mask & (field.values == value)
-        if field.grid.dim == 1:
-            steps = np.flatnonzero(np.diff(np.concatenate([[0], here.astype(int), [0]])))
-            for first, last in zip(steps[::2], steps[1::2], strict=True):
-                ax.axvspan(edges[0][first], edges[0][last], color=str(grey), linewidth=0.0, zorder=0)
-        else:
-            flat = np.ma.masked_where(~here, np.ones(field.grid.shape)).T
-            ax.pcolormesh(edges[0], edges[1], flat, cmap=_flat(grey), vmin=0.0, vmax=1.0, rasterized=True)
-        patches.append(Patch(color=str(grey), label=f"{field.name or 'value'} = {value:g}"))
-    ax.legend(handles=patches, fontsize="small")
-
-
-def _flat(grey: float) -> Any:
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([str(grey)])
-
-
-def _plane(ax: "Axes", grid: "Grid", names: Sequence[str]) -> None:
-    """Names and the whole box; lengths to scale unless one side is more than three times the other."""
-    spans = [float(e[-1] - e[0]) for e in grid.edges]
-    ax.set(xlabel=names[0], ylabel=names[1], xlim=grid.edges[0][[0, -1]], ylim=grid.edges[1][[0, -1]])
-    if max(spans) <= 3.0 * min(spans):
-        ax.set_aspect("equal")
-
-
-def plot_current(
-    current: Current, *, ax: "Axes | None" = None, density: float = 1.0, labels: Sequence[str] | None = None, **kwargs: Any
-) -> "Axes":
-    """Draw a current: a line in 1-D, streamlines over a colour map of the magnitude in 2-D.
-
-    Streamlines end where the current is below a thousandth of its largest value.
-
-    Parameters
-    ----------
-    current : Current
-    ax : Axes, optional
-    density : float
-        2-D: of the streamlines.
-    labels : sequence of str, optional
-    **kwargs
-        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `plot_density`.
-
-    Examples
-    --------
-    >>> import fpsolve as fps
-    >>> grid = fps.Grid((-1.0, 1.0, 20))
-    >>> plot_current(fps.Current(np.ones((20, 1)), grid, np.zeros(20))).get_ylabel()
-    'probability current [1/time]'
-    """
-    _need(current, (Current,), "plot_current")
-    grid = current.grid
-    _drawable(grid, "plot_current")
-    names = _names(labels, grid.dim)
-    ax = _axes(ax)
-    if grid.dim == 1:
-        ax.plot(grid.centers[0], current.values[:, 0], **kwargs)
-        ax.axhline(0.0, color="0.7", linewidth=0.6)  # keeps a constant current from a scale of its rounding errors
-        ax.set(xlabel=names[0], ylabel=f"{current.name} [1/time]", xlim=grid.edges[0][[0, -1]])
-        return ax
-    _map(ax, grid, current.magnitude, f"|{current.name}|", kwargs)
-    if current.largest > 0.0:
-        # streamplot wants equal steps to rounding and looks at rows as y
-        x, y = (np.linspace(c[0], c[-1], max(2, min(c.size, 100))) for c in grid.centers)
-        at = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
-        still = np.sqrt(np.sum(at**2, axis=-1)) < _VISIBLE
-        u, v = (np.ma.masked_where(still, at[..., k]).T for k in (0, 1))
-        ax.streamplot(x, y, u, v, color="white", linewidth=0.7, arrowsize=0.7, density=density)
-    _plane(ax, grid, names)
-    return ax
-
 
 def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-    """Draw the eigenvalues in the complex plane.
+    """Draw the eigenvalues in the complex plane, with bars of their errors where those are known and finite.
 
     Parameters
     ----------
@@ -355,10 +55,14 @@ def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any
     >>> plot_spectrum(fps.Spectrum([0.0], one, one, [0.0], fps.Grid((-1.0, 1.0, 20)))).get_xlabel()[:2]
     'Re'
     """
-    _need(spectrum, (Spectrum,), "plot_spectrum")
-    ax = _axes(ax)
-    ax.plot(spectrum.eigenvalues.real, spectrum.eigenvalues.imag, **{"marker": "o", "linestyle": "", **kwargs})
+    need(spectrum, (Spectrum,), "plot_spectrum")
+    ax = axes(ax)
+    at, bars = spectrum.eigenvalues, np.where(np.isfinite(spectrum.eigenvalue_errors), spectrum.eigenvalue_errors, 0.0)
     ax.axhline(0.0, color="0.7", linewidth=0.6)
+    ax.errorbar(at.real, at.imag, xerr=bars, yerr=np.where(at.imag == 0.0, 0.0, bars), fmt="none", ecolor="0.5", elinewidth=0.8)
+    ax.plot(at.real, at.imag, **{"marker": "o", "linestyle": "", **kwargs})
+    if len(spectrum) and not at.imag.any():  # else the scale would be one of nothing
+        ax.set_ylim(*(0.5 * max(1e-300, float(np.abs(at.real).max())) * np.array([-1.0, 1.0])))
     ax.set(xlabel=r"Re $\mu$ [1/time]", ylabel=r"Im $\mu$ [1/time]")
     return ax
 
@@ -389,8 +93,8 @@ def plot_exit_times(law: ExitTimeDistribution, *, ax: "Axes | None" = None, **kw
     >>> plot_exit_times(fps.ExitTimeDistribution(t, np.exp(-t), np.exp(-t), 0 * t)).get_yscale()
     'log'
     """
-    _need(law, (ExitTimeDistribution,), "plot_exit_times")
-    ax = _axes(ax)
+    need(law, (ExitTimeDistribution,), "plot_exit_times")
+    ax = axes(ax)
     shown = law.survival > 0.0
     ax.plot(law.times[shown], law.survival[shown], **kwargs)
     few = bool(shown.any()) and float(law.survival[shown].min()) >= 0.8  # less than a tenth of a decade has no ticks
@@ -426,8 +130,8 @@ def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bo
     >>> plot_escape_times(escapes).get_yscale()
     'log'
     """
-    _need(escapes, (EscapeTimes,), "plot_escape_times")
-    ax = _axes(ax)
+    need(escapes, (EscapeTimes,), "plot_escape_times")
+    ax = axes(ax)
     curve = escapes.survival()
     shown = curve.survival > 0.0
     last = float(np.nanmax(escapes.times))
@@ -471,8 +175,8 @@ def plot_survival(curve: SurvivalCurve, *, ax: "Axes | None" = None, **kwargs: A
     >>> plot_survival(escapes.survival()).get_yscale()
     'log'
     """
-    _need(curve, (SurvivalCurve,), "plot_survival")
-    ax = _axes(ax)
+    need(curve, (SurvivalCurve,), "plot_survival")
+    ax = axes(ax)
     shown = curve.survival > 0.0
     order = np.flatnonzero(shown)[np.argsort(curve.times[shown], kind="stable")]
     (line,) = ax.step(curve.times[order], curve.survival[order], where="post", **kwargs)
@@ -520,13 +224,13 @@ def plot_trajectories(
     >>> plot_trajectories(fps.Trajectories(np.zeros((5, 2)), [1.0])).get_xlabel()
     '$x_{1}$'
     """
-    _need(trajectories, (Trajectories,), "plot_trajectories")
+    need(trajectories, (Trajectories,), "plot_trajectories")
     dim, states = trajectories.dim, trajectories.states
     if dim > 1 and (len(components) != 2 or not all(0 <= c < dim for c in components)):
         raise ValueError(f"components must be two of 0 ... {dim - 1}, got {tuple(components)}")
-    ax = _axes(ax)
+    ax = axes(ax)
     if dim == 1:
-        name = _names(labels, 1)[0]
+        name = state_names(labels, 1)[0]
         if states is None:
             ax.hist(trajectories.final[np.isfinite(trajectories.final)], bins="auto", density=True, histtype="step", **kwargs)
             ax.set(xlabel=name, ylabel=f"$p({name.strip('$')})$")
@@ -535,7 +239,7 @@ def plot_trajectories(
             ax.set(xlabel=f"$t$ [{trajectories.unit}]", ylabel=name)
         return ax
     i, j = components
-    names = _names(labels, 2) if labels is not None else [f"$x_{{{c + 1}}}$" for c in components]
+    names = state_names(labels, 2) if labels is not None else [f"$x_{{{c + 1}}}$" for c in components]
     if states is None:
         ax.plot(trajectories.final[:, i], trajectories.final[:, j], **{"marker": ".", "linestyle": "", "markersize": 2.0, **kwargs})
     else:
@@ -592,7 +296,7 @@ def plot_comparison(
         )
     if np.any(e < 0.0):
         raise ValueError(f"plot_comparison: negative error {e.min()}")
-    ax = _axes(ax)
+    ax = axes(ax)
     k = np.arange(1, y.size + 1)
     scale = y if ratio else np.ones_like(y)
     ax.errorbar(k, y / scale, yerr=e / np.abs(scale), fmt="ko", markersize=4.0, capsize=2.0, label="measured")

@@ -137,8 +137,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
 
     Without the edges along the walls the scheme is consistent there to first order: its Richardson limit is the reference.
     """
-    from test_fokker_planck import Stand, tensor
-
+    from fokker_planck_cases import Stand, tensor
     from fpsolve._kernels import stencil
 
     def rate(n):
@@ -157,7 +156,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
 
 
 def test_nothing_is_solved_for_linear_or_resolved_drift(monkeypatch):
-    from test_fokker_planck import ou
+    from fokker_planck_cases import ou
 
     def refuse(*args):
         raise AssertionError("a stationary solve was made")

@@ -6,9 +6,9 @@ import scipy.linalg as la
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
-from test_fokker_planck import SIDES, A, Stand, gaussian, l1, orders, ou, random_field, tensor
 
 import fpsolve as fps
+from fokker_planck_cases import SIDES, A, Stand, gaussian, l1, orders, ou, random_field, tensor
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
@@ -153,7 +153,7 @@ def test_a_narrow_density_in_a_wide_box():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_exit_time_of_a_double_well(known):
-    from test_fokker_planck import double_well_time
+    from fokker_planck_cases import double_well_time
 
     process = Process(Potential.from_expression("(x**2-1)**2"), Noise.isotropic(0.05))
     if not known:

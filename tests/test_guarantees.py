@@ -507,12 +507,12 @@ def test_curved_valley_at_a_high_barrier_against_eyring_kramers():
 
 @pytest.mark.slow
 def test_curved_valley_on_256_by_256_cells():
-    """Time and quasi-stationary rate at barrier/D = 115; the mean time in less than 30 s."""
+    """Time and quasi-stationary rate at barrier/D = 115; the mean time in less than 30 s of processor time of all threads."""
     import time
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     gap, fp = curved_log_time(0.01, 256, 256)
-    assert time.perf_counter() - begin < 30.0
+    assert time.process_time() - begin < 30.0
     assert abs(gap) < width(0.01, 256, 256)
     log_time, _ = eyring_kramers(0.01)
     assert abs(fp.escape_rate(BEHIND).log_value + log_time) < width(0.01, 256, 256)
@@ -576,11 +576,11 @@ def scalars(n):
 
 
 def test_every_scalar_is_an_estimate_with_an_error_that_covers():
-    """The error of two grids is exact for a pure h^2; three times it leaves room for the terms behind."""
+    """Half as many cells: the whole change is three times the error of a pure h^2, and that is all that the error claims."""
     for name, value, exact in scalars(64):
         assert isinstance(value, Estimate), name
         assert math.isfinite(value.discretization_error), name
-        assert abs(value.value - exact) <= 3 * value.discretization_error + 1e-9 * abs(exact), (name, value, exact)
+        assert abs(value.value - exact) <= value.discretization_error + 1e-9 * abs(exact), (name, value, exact)
         assert value.discretization_error < 0.05 * abs(exact), (name, value)
 
 
@@ -596,15 +596,24 @@ def test_richardson_confirms_the_order_and_gains_accuracy():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [96, 192])
+@pytest.mark.parametrize("n", [64, 80, 96, 128, 160, 192, 256, 384])
 def test_the_error_is_honest_at_condition_1000(n):
-    """Not resolved: the variance is off by percents, and the difference of two grids says at least a third of it."""
+    """Not resolved: variances are off by percents; the errors of two and of three grids say at least as much, an assumption fails.
+
+    With fewer cells those of the half grid are wider than the density is thick (0.27) and no error is promised, only said.
+    """
     D = tensor(1000.0, 0.5)
-    exact = la.solve_continuous_lyapunov(A, 2 * D)[0, 0]
+    exact = la.solve_continuous_lyapunov(A, 2 * D)
     fp = FokkerPlanck(Process.ornstein_uhlenbeck(A, Noise.constant(D)), Grid((-5, 5, n), (-5, 5, n)))
-    variance = fp.estimate(lambda f: f.stationary().covariance()[0, 0])
-    assert abs(variance.value - exact) <= 3 * variance.discretization_error, (variance, exact)
-    assert any("too coarse for the noise" in text for text in fp.stationary().warnings)
+    answers = {f: f.stationary() for f in (fp, fp._half, fp._half._half)}
+    for confirm in (False, True):
+        covariance = fp.estimate(lambda f: answers[f].covariance(), confirm=confirm)
+        for i, j in ((0, 0), (0, 1), (1, 1)):
+            entry = covariance[i][j]
+            assert abs(entry.value - exact[i, j]) <= entry.discretization_error, (confirm, i, j, entry, exact)
+            assert entry.value == answers[fp].covariance()[i, j]  # nothing is extrapolated, whatever order chance may show
+            assert [a.detail for a in entry.failed if "resolve the noise" in a.name] == [answers[fp].warnings[0]]
+    assert "too coarse for the noise" in answers[fp].warnings[0]
 
 
 # ---- the table of the page ----------------------------------------------------------------------------------------------

@@ -454,6 +454,20 @@ def test_positive_from_a_delta_short_and_long():
     assert seen == {"uniformisation", "rational"}
 
 
+def test_steps_grow_once_the_oscillations_are_gone():
+    """A one-way ring relaxes at 6.7 per time: from t = 3 on nothing happens, and twice the time must not cost twice the solves."""
+    n, rate = 12, 50.0
+    Q, start = sp.csr_matrix(rate * np.roll(np.eye(n), 1, axis=1)), np.eye(n)[0]
+    solves = []
+    for t in (5.0, 10.0):
+        p, info = _markov.evolve(Q, None, start, [t], rtol=1e-8)
+        exact = start @ scipy.linalg.expm(t * (Q.toarray() - rate * np.eye(n)))
+        assert np.abs(p[0] - exact).sum() < info["error"][0] <= 1e-8
+        assert info["method"] == "rational"
+        solves.append(info["solves"])
+    assert solves[1] < 1.5 * solves[0], solves
+
+
 def test_slow_relaxation_over_a_barrier_of_50():
     """Occupation of the left well = (1 + exp(-2 k t)) / 2 at t |G| eps > 1e5: the slow mode must survive rounding.
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import fpsolve as fps
-from fpsolve import plotting
+from fpsolve import _pictures, plotting
 
 LINE = fps.Grid((-4.0, 4.0, 200))
 PLANE = fps.Grid((-5.0, 5.0, 80), (-6.0, 6.0, 90))
@@ -58,7 +58,7 @@ def test_pyplot_is_never_imported():
 
 
 def test_contours_enclose_the_stated_mass():
-    levels = plotting._mass_levels(BIVARIATE, (0.5, 0.9))
+    levels = _pictures._mass_levels(BIVARIATE, (0.5, 0.9))
     # the superlevel set of mass q of a bivariate normal is p >= (1 - q) / (2 pi)
     np.testing.assert_allclose(levels, [0.1 / (2 * np.pi), 0.5 / (2 * np.pi)], rtol=0.02)
 
@@ -70,6 +70,37 @@ def test_lines_carry_the_data():
     assert len(PATHS.plot(count=7).lines) == 7
     mesh = FIELD.plot(log=True).collections[0]
     assert np.ma.count_masked(mesh.get_array()) == np.isinf(FIELD.values).sum()
+
+
+def test_many_times_have_colours_in_order_and_a_short_legend():
+    times = np.arange(1.0, 41.0)
+    ax = fps.DensitySeries(times, np.tile(NORMAL.values, (40, 1)), LINE).plot()
+    assert len(ax.lines) == 40
+    named = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert len(named) <= 7 and named[0] == "$t$ = 1" and named[-1] == "$t$ = 40"
+    green = [line.get_color()[1] for line in ax.lines]  # grows along viridis
+    assert np.all(np.diff(green) > 0.0)
+    assert len({line.get_color() for line in SERIES.plot(color="k").lines}) == 1
+
+
+def test_values_of_both_signs_are_white_at_zero_and_others_are_not():
+    x = PLANE.points()[:, 0].reshape(PLANE.shape)
+    mesh = fps.Field(x, PLANE, name="a very long name of a field that does not fit in one line").plot().collections[0]
+    assert mesh.get_cmap().name == "RdBu_r" and mesh.get_clim() == (-np.abs(x).max(), np.abs(x).max())
+    assert np.allclose(mesh.to_rgba(np.array([0.0]))[0, :3], 1.0, atol=0.05)
+    assert "\n" in mesh.colorbar.ax.get_ylabel()
+    for values, kwargs in ((x + 5.0, {}), (x + 4.0, {}), (x, {"cmap": "viridis"})):
+        assert fps.Field(values, PLANE).plot(**kwargs).collections[0].get_cmap().name == "viridis"
+
+
+def test_a_spectrum_has_bars_of_its_errors_and_a_scale_of_its_own():
+    one = np.ones((3, *LINE.shape))
+    spectrum = fps.Spectrum([0.0, -1.0, -2.0], one, one, np.zeros(3), LINE, eigenvalue_errors=[0.0, 0.25, np.inf])
+    ax = spectrum.plot()
+    segments = [s for c in ax.collections for s in c.get_segments()]
+    assert any(np.allclose(s, [[-1.25, 0.0], [-0.75, 0.0]]) for s in segments)
+    assert ax.get_ylim() == (-1.0, 1.0)
+    assert np.array_equal(ax.lines[-1].get_xdata(), [0.0, -1.0, -2.0])
 
 
 def test_fields_are_blank_outside_their_region_and_have_contours():

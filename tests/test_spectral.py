@@ -43,6 +43,8 @@ def test_hermite_functions():
         errors.append(row)
         assert s.residuals.max() < 1e-9
         assert s.warnings == ()
+        assert np.all(np.abs(s.eigenvalues + np.arange(5)) <= s.eigenvalue_errors + 1e-9)
+        assert s.eigenvalue_errors[0] == 0.0 and s.eigenvalue_errors.max() < 4 * max(row[0], 1e-3)
     errors = np.array(errors)
     assert np.all(orders(errors[:, 0]) >= 1.9), errors
     # the chain of a linear force has polynomial eigenfunctions too: what is left comes from the walls at 7
@@ -61,6 +63,9 @@ def test_sums_of_eigenvalues_of_a_linear_process(rotation):
         s = FokkerPlanck(Process.ornstein_uhlenbeck(M, Noise.constant(D)), Grid((-5.5, 5.5, n), (-5.5, 5.5, n))).spectrum(6)
         near = np.abs(s.eigenvalues[:, None] - exact[None, :])
         errors.append(max(near.min(axis=0).max(), near.min(axis=1).max()))
+        if n > 32:  # its half, cells of 0.7 for a width of 0.8, resolves nothing: the change falls short by a quarter
+            assert np.all(near.min(axis=1) <= s.eigenvalue_errors + 1e-9), (near.min(axis=1), s.eigenvalue_errors)
+            assert s.eigenvalue_errors.max() <= errors[-1] + errors[-2]  # modes of both grids are paired rightly
         assert s.solver_info["radius"] > 0
         assert s.residuals.max() < 1e-7
     assert np.all(orders(errors) >= 1.8), errors
@@ -98,6 +103,7 @@ def test_spectrum_between_absorbing_walls():
         s = FokkerPlanck(process, Grid((0, 2, n), boundary="absorbing")).spectrum(4)
         exact = D * (np.arange(1, 5) * np.pi / 2) ** 2
         errors.append(np.abs(s.rates / exact - 1).max())
+        assert np.all(np.abs(s.rates - exact) <= s.eigenvalue_errors) and np.all(s.eigenvalue_errors < 4 * errors[-1] * exact)
         sine = np.sqrt(2) * np.sin(np.pi * s.grid.centers[0] / 2)
         np.testing.assert_allclose(np.abs(s.right[0].real), sine, atol=2e-2)
     assert np.all(orders(errors) >= 1.9), errors
@@ -124,6 +130,13 @@ def test_spectrum_record(tmp_path):
     assert s.left_field(0).values == pytest.approx(FokkerPlanck(QUADRATIC, Grid((-7, 7, 100))).stationary().values)
     assert s.plot().lines
     assert "largest residual" in repr(s)
+    assert f"errors 0, {s.eigenvalue_errors[1]:.2g}" in repr(s)
+    bare = Spectrum(s.eigenvalues, s.right, s.left, s.residuals, s.grid)
+    assert np.isnan(bare.eigenvalue_errors).all() and "errors" not in repr(bare)
+    fpsolve.save(tmp_path / "bare.h5", bare)
+    assert fpsolve.load(tmp_path / "bare.h5") == bare
+    with pytest.raises(ValueError, match="eigenvalue_errors"):
+        Spectrum(s.eigenvalues, s.right, s.left, s.residuals, s.grid, eigenvalue_errors=[0.0])
     with pytest.raises(ValueError, match="modes 0"):
         s.right_field(3)
     with pytest.raises(ValueError, match="part must be"):
@@ -133,6 +146,27 @@ def test_spectrum_record(tmp_path):
     for k in (0, 26, 2.5, True):
         with pytest.raises(ValueError, match="k must be"):
             FokkerPlanck(QUADRATIC, Grid((-7, 7, 100))).spectrum(k)
+
+
+def test_rates_as_estimates_and_modes_that_coarse_cells_do_not_have():
+    fp = FokkerPlanck(QUADRATIC, Grid((-7, 7, 200)))
+    rates = fp.estimate(lambda f: f.spectrum(4).rates, confirm=True, unit="1/time")
+    for k, rate in enumerate(rates[1:], 1):
+        assert rate.failed == () and rate.unit == "1/time"
+        assert abs(rate.value - k) <= rate.discretization_error < 0.1 * fp.spectrum(4).eigenvalue_errors[k]
+    few = FokkerPlanck(QUADRATIC, Grid((-7, 7, 24))).spectrum(6)  # three modes on twelve cells
+    assert np.isfinite(few.eigenvalue_errors[:3]).all() and np.isinf(few.eigenvalue_errors[3:]).all()
+
+
+@pytest.mark.parametrize("boundary", ["reflecting", "absorbing", "periodic"])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 12, 31, 33])
+def test_few_cells_have_few_modes(n, boundary):
+    """Against all eigenvalues of the dense matrix."""
+    fp = FokkerPlanck(Process.from_drift("sin(x)", Noise.isotropic(0.6)), Grid((-np.pi, np.pi, n), boundary=boundary))
+    exact = la.eigvals(fp.generator.toarray())
+    for k in range(1, max(1, n // 4) + 1):
+        found = fp.spectrum(k).eigenvalues
+        np.testing.assert_allclose(np.sort(found.real), np.sort(exact.real)[::-1][: found.size][::-1], atol=1e-9)
 
 
 # ---- expectations -------------------------------------------------------------------------------------------------------
