@@ -39,6 +39,7 @@ from fpsolve._jit import inline, kernel
 from fpsolve._kernels.langevin import accumulate, bridge_fraction, is_finite
 from fpsolve._kernels.rng import (
     LANES, as_bits, crossing_threshold, fill_normals, fill_words, lane_normals, lane_uniform, seed_lane)
+from fpsolve._kernels.stable import fill_spread, fill_stable
 """
 
 _lock = threading.Lock()

@@ -33,6 +33,8 @@ class Layout:
 
     variables: int  # state variables per trajectory
     noises: int
+    stables: int = 0  # stable variates of a step, where the noise is Levy
+    spread: bool = False  # they multiply normals
 
     @property
     def state(self) -> int:
@@ -43,9 +45,13 @@ class Layout:
         return 4 + self.variables
 
     @property
-    def extra(self) -> int:
-        """First free row after the normals."""
+    def stable(self) -> int:
         return self.normals + self.noises + self.noises % 2 * self.noises
+
+    @property
+    def extra(self) -> int:
+        """First free row after the variates."""
+        return self.stable + self.stables
 
     @property
     def moments(self) -> tuple[int, int, int, int]:
@@ -89,6 +95,7 @@ def _step_lines(layout: Layout, step: Step) -> list[str]:
     return [
         *(f"x{i} = {_row(layout.state + i)}" for i in range(layout.variables)),
         *(f"z{k} = {_row(layout.normals + k)}" for k in range(layout.noises)),
+        *(f"j{k} = {_row(layout.stable + k)}" for k in range(layout.stables)),
         *step.lines(),
     ]
 
@@ -98,6 +105,12 @@ def _normal_lines(layout: Layout, lanes: int) -> list[str]:
     m = layout.noises
     pairs = m if m % 2 else m // 2
     return [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
+
+
+def _stable_lines(layout: Layout, lanes: int) -> list[str]:
+    """Statements that draw the stable variates of the step; each takes two words of its trajectory."""
+    fill = "fill_spread" if layout.spread else "fill_stable"
+    return [f"{fill}(w, {(layout.stable + j) * LANES}, {lanes}, alpha)" for j in range(layout.stables)]
 
 
 def _copy_lines(layout: Layout) -> list[str]:
@@ -112,7 +125,7 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
     ``graded`` which have cells of different widths.
     """
-    layout = Layout(step.variables, step.draws)
+    layout = Layout(step.variables, step.draws, step.shape.stables, step.shape.m > 0)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor})
     lines = _step_lines(layout, step)
     store = [f"{_row(layout.state + i)} = y{i}" for i in range(layout.variables)]
@@ -120,6 +133,7 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
     if layout.noises % 2:
         copy = _indent([f"for i in range({LANES}):"], 4) + _indent(_copy_lines(layout), 5)
         normals = f"            if k & 1 == 0:\n{_indent(_normal_lines(layout, LANES), 4)}            else:\n{copy}"
+    normals += _indent(_stable_lines(layout, LANES), 3)
     loop = f"{normals}            for i in range({LANES}):\n{_indent([*lines, *store], 4)}"
 
     def kernel(name: str, arguments: str, setup: Sequence[str], observer: str) -> str:
@@ -250,7 +264,7 @@ UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
 class EscapeLayout(Layout):
     """Rows of the escape kernel after those of the step: old state, values of g, a random word, and the event mark."""
 
-    faces: int
+    faces: int = 1
 
     @property
     def old(self) -> int:
@@ -282,7 +296,7 @@ def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused
     step). Each face gets its own test. One comparison per lane and step with a bound of -log u settles nearly all steps; the
     exact decision, the time inside the step and the exit point are left to scalar code.
     """
-    layout = EscapeLayout(step.variables, step.draws, faces.n_out)
+    layout = EscapeLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes})
     text = (
         f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
@@ -467,7 +481,9 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
     fills = ["    " + line for line in _normal_lines(layout, PANEL)]
     even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
     odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
-    every = [] if m % 2 else [*panels, *fills]
+    every = [] if m % 2 else fills
+    every += ["    " + line for line in _stable_lines(layout, PANEL)]
+    every = [*panels, *every] if every else []
     return (
         "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock,\n"
         "           times, status, points, until):\n"

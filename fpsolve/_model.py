@@ -64,6 +64,9 @@ class Model:
                 f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
                 "linear processes (quadratic landscape, constant noise) have no limit in simulate, with any method but 'tamed'"
             )
+        if (law := process.noise.stable) is not None:
+            shape = Shape(dim, dim if law.isotropic else 0, "stable", stables=1 if law.isotropic else dim)
+            return Step(scheme, process.drift_code, process.factor_code, shape, scheme.constants(self.h, self.settings))
         kind = noise_class(process, points) if scheme.name in ("milstein", "heun", "weak2", "sra15") else "general"
         if CLASSES.index(kind) > CLASSES.index(scheme.noise):
             fits = "additive noise" if scheme.noise == "additive" else "scalar, diagonal or commutative noise"
@@ -121,7 +124,12 @@ def make_model(process: Any, dt: float | None, method: str | None) -> Model:
     if isinstance(process, Underdamped):
         settings = {"friction": process.friction, "mass": process.mass}
         return Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch)
-    return Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch)
+    if (law := noise.stable) is None:
+        return Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch)
+    if not SCHEMES[name].levy:
+        takes = ", ".join(s.name for s in SCHEMES.values() if s.levy)
+        raise ValueError(f"method {name!r} is made for Gaussian noise, and this noise is {noise}; use {takes}")
+    return Model(process, SCHEMES[name], h, {"alpha": law.alpha, "scale": law.scale}, "time", None, None)
 
 
 def step_count(t: Any, h: float, unit: str) -> int:

@@ -1,9 +1,9 @@
 """The integrators: one table of schemes, each with its order, the noise it is valid for, and the lines that advance one lane.
 
 The lines are scalar source without branches, so that a loop over lanes is SIMD code. They are given x0, x1, ... (old state, all
-variables), z0, z1, ... (standard normals of the step), the functions ``drift(x, p)`` and ``factor(x, q)`` (B row by row, for
-Milstein followed by its Jacobian), and the constants by name; they set y0, y1, ... (new state). Other names must not be those of
-the kernels (w, i, k, p, q, r, t, s, g and t0, a0, a1, ...).
+variables), z0, z1, ... (standard normals of the step), j0, j1, ... (stable variates, where the noise is Levy), the functions
+``drift(x, p)`` and ``factor(x, q)`` (B row by row, for Milstein followed by its Jacobian), and the constants by name; they set
+y0, y1, ... (new state). Other names must not be those of the kernels (w, i, k, p, q, r, t, s, g and t0, a0, a1, ...).
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ CLASSES = ("additive", "scalar", "diagonal", "commutative", "general")
 
 @dataclass(frozen=True)
 class Shape:
-    """What the lines of a scheme are written for: d coordinates, m noises, the class of the noise, entries of B that are zero."""
+    """What the lines of a scheme are written for: d coordinates, m normals, the class of the noise, entries of B that are zero.
+
+    Levy noise has ``stables`` variates: d with no normals, or one that multiplies d normals (isotropic).
+    """
 
     d: int
     m: int
     kind: str
     zeros: frozenset[int] = frozenset()
+    stables: int = 0
 
     def entry(self, name: str, i: int, k: int) -> str | None:
         """Source of B_ik in the tuple `name`; None where it is zero everywhere."""
@@ -44,6 +48,12 @@ class Shape:
         """Source of sum_k B_ik z_(first + k)."""
         terms = [f"{e}*{normal}{first + k}" for k in range(self.m) if (e := self.entry(name, i, k))]
         return " + ".join(terms) or "0.0"
+
+    def kick(self, i: int) -> str:
+        """Source of the noise of coordinate i in one step, over ``root``."""
+        if self.stables:
+            return f"j0*z{i}" if self.m else f"j{i}"
+        return self.times("c", i)
 
 
 def point(prefix: str, d: int) -> str:
@@ -58,7 +68,7 @@ class Scheme:
     ``write(shape)`` gives its lines and ``constants(h, settings)`` the numbers that they use by name, fixed for a run ("h" is one).
     ``draws(shape)`` is the number of normals per step. A state has ``copies`` variables per coordinate, of which the first
     ``shown`` enter the results. ``affine(A, B, constants)`` is the step y = M x + N z for the drift -A x and constant B, for the
-    matrix kernel. Orders are those for the widest noise it takes; ``additive`` those for additive noise.
+    matrix kernel. ``levy``: takes Levy noise as well. Orders are those for the widest noise it takes; ``additive`` those for additive noise.
     """
 
     name: str
@@ -76,6 +86,7 @@ class Scheme:
     copies: int = 1
     shown: int = 1
     affine: Callable[[Array, Array, Mapping[str, float]], tuple[Array, Array]] | None = None
+    levy: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,14 +202,14 @@ def _commutes(factor: ExpressionCode, d: int, m: int) -> bool:
 # ---- overdamped -----------------------------------------------------------------------------------------------------
 
 
-def _start(s: Shape, factor: bool = True) -> list[str]:
+def _start(s: Shape) -> list[str]:
     """b and c: drift and factor at the old state."""
     x = point("x", s.d)
-    return [f"b = drift({x}, p)", *([f"c = factor({x}, q)"] if factor else [])]
+    return [f"b = drift({x}, p)", *([] if s.stables else [f"c = factor({x}, q)"])]
 
 
 def _euler(s: Shape) -> list[str]:
-    noise = [f"n{i} = {s.times('c', i)}" for i in range(s.d)]
+    noise = [f"n{i} = {s.kick(i)}" for i in range(s.d)]
     return [*_start(s), *noise, *(f"y{i} = x{i} + h*b[{i}] + root*n{i}" for i in range(s.d))]
 
 
@@ -301,10 +312,12 @@ def _sra(s: Shape) -> list[str]:
 def _tamed(s: Shape) -> list[str]:
     size = " + ".join(f"b[{i}]*b[{i}]" for i in range(s.d))
     lines = [*_start(s), f"a = h/(1.0 + h*sqrt({size}))"]
-    return [*lines, *(f"y{i} = x{i} + a*b[{i}] + root*({s.times('c', i)})" for i in range(s.d))]
+    return [*lines, *(f"y{i} = x{i} + a*b[{i}] + root*({s.kick(i)})" for i in range(s.d))]
 
 
 def _sde_constants(h: float, settings: Mapping[str, float]) -> dict[str, float]:
+    if alpha := settings.get("alpha"):
+        return {"h": h, "root": settings["scale"] * h ** (1.0 / alpha), "alpha": alpha}
     return {"h": h, "root": math.sqrt(h)}
 
 
@@ -446,7 +459,7 @@ SCHEMES = {
     for scheme in (
         Scheme(
             "euler", "Euler-Maruyama", "overdamped", _euler, _sde_constants, strong="1/2", weak="1", additive="1 / 1",
-            source="Kloeden, Platen 1992, ch. 9", affine=_euler_affine,
+            source="Kloeden, Platen 1992, ch. 9", affine=_euler_affine, levy=True,
         ),
         Scheme(
             "milstein", "Milstein", "overdamped", _milstein, _sde_constants, noise="commutative", strong="1", weak="1",
@@ -468,6 +481,7 @@ SCHEMES = {
         Scheme(
             "tamed", "tamed Euler, for drifts that grow faster than x", "overdamped", _tamed, _sde_constants, strong="1/2",
             weak="1", additive="1 / 1", source="Hutzenthaler, Jentzen, Kloeden, Ann. Appl. Probab. 22 (2012) 1611",
+            levy=True,
         ),
         Scheme(
             "baoab", "splitting BAOAB", "underdamped", _baoab, _underdamped_constants, strong="-", weak="2", additive="- / 2",

@@ -117,7 +117,8 @@ def simulate(
     Returns
     -------
     Trajectories
-        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean.
+        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean (None for
+        Levy noise, whose moments do not exist in general; "moments" is refused).
         Trajectories that became infinite or NaN are NaN in ``final``, counted in ``status``, left out of the statistics (in a
         histogram over time: from then on outside), and warned of. After Ctrl-C the result holds what was done, marked ``partial``.
 
@@ -151,6 +152,11 @@ def simulate(
     else:
         model = make_model(process, dt, method)
         h, unit, dim, lr, batch, label = model.h, model.unit, model.shown, model.lr, model.batch, model.method
+        if isinstance(save, str) and save == "moments" and model.process.noise.stable is not None:
+            raise ValueError(
+                "save='moments' is refused for Levy noise: its variance is infinite, so that sample moments have no limit unless "
+                "the drift makes the tails lighter; use save='histogram', or take quantiles of the states"
+            )
     clock = 1.0 if unit == "iteration" else h
     plan, grid = make_plan(save, step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
     records = Records(count, dim, plan)
@@ -297,7 +303,10 @@ def escape_times(
         )
     if chain and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations: leave it out")
-    bridge = not chain and not inertial and correction is not None
+    levy = isinstance(process, Process) and process.noise.stable is not None
+    if levy and correction == "bridge":
+        raise ValueError("the Brownian bridge does not apply to Levy noise, whose paths jump: use correction=None")
+    bridge = not (chain or inertial or levy) and correction is not None
     if isinstance(process, SGDChain) and process.kind != "gaussian":
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
