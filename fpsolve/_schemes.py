@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
+from ._walls import Sides, fold_lines
 from .process import Process
 
 __all__ = ["CLASSES", "SCHEMES", "Scheme", "Shape", "Step", "factor_with_slopes", "noise_class", "zero_outputs"]
@@ -30,7 +31,7 @@ CLASSES = ("additive", "scalar", "diagonal", "commutative", "general")
 class Shape:
     """What the lines of a scheme are written for: d coordinates, m normals, the class of the noise, entries of B that are zero.
 
-    Levy noise has ``stables`` variates: d with no normals, or one that multiplies d normals (isotropic).
+    Levy noise has ``stables`` variates: d with no normals, or one that multiplies d normals (isotropic). ``sides`` are the walls.
     """
 
     d: int
@@ -38,6 +39,11 @@ class Shape:
     kind: str
     zeros: frozenset[int] = frozenset()
     stables: int = 0
+    sides: Sides = ()
+
+    def fold(self, name: str, momenta: str) -> list[str]:
+        """Lines that mirror the position name0, ... at the walls, and with it the velocities; for motion with inertia."""
+        return fold_lines(self.sides, name, lambda i: [f"{v}{i}" for v in momenta])
 
     def entry(self, name: str, i: int, k: int) -> str | None:
         """Source of B_ik in the tuple `name`; None where it is zero everywhere."""
@@ -68,7 +74,8 @@ class Scheme:
     ``write(shape)`` gives its lines and ``constants(h, settings)`` the numbers that they use by name, fixed for a run ("h" is one).
     ``draws(shape)`` is the number of normals per step. A state has ``copies`` variables per coordinate, of which the first
     ``shown`` enter the results. ``affine(A, B, constants)`` is the step y = M x + N z for the drift -A x and constant B, for the
-    matrix kernel. ``levy``: takes Levy noise as well. Orders are those for the widest noise it takes; ``additive`` those for additive noise.
+    matrix kernel. Orders are those for the widest noise it takes; ``additive`` those for additive noise. ``levy``: takes Levy noise
+    as well.
     """
 
     name: str
@@ -98,6 +105,12 @@ class Step:
     factor: Code
     shape: Shape
     constants: Mapping[str, float]
+    conormal: bool = False
+
+    @property
+    def put_back(self) -> bool:
+        """Whether states are put back behind walls after the step; with inertia the scheme does it where a position moves."""
+        return any(map(any, self.shape.sides)) and self.scheme.equations != "underdamped"
 
     @property
     def variables(self) -> int:
@@ -116,7 +129,7 @@ class Step:
 
     def unpack(self) -> list[str]:
         """Lines that give the constants and parameters of a kernel their names."""
-        names = ", ".join(self.constants)
+        names = ", ".join(self.constants)  # dt and what follows from it, then the walls
         numbers = ", ".join(f"constants[{i}]" for i in range(len(self.constants)))
         return [
             f"{names} = {numbers}",
@@ -385,9 +398,11 @@ def _baoab(s: Shape) -> list[str]:
         f"b = drift({point('x', d)}, p)",
         *(f"u{i} = x{d + i} + kick*b[{i}]" for i in range(d)),
         *(f"o{i} = x{i} + half*u{i}" for i in range(d)),
+        *s.fold("o", "u"),
         f"c = factor({point('o', d)}, q)",
         *(f"u{i} = decay*u{i} + spread*({s.times('c', i)})" for i in range(d)),
         *(f"y{i} = o{i} + half*u{i}" for i in range(d)),
+        *s.fold("y", "u"),
         f"f = drift({point('y', d)}, p)",
         *(f"y{d + i} = u{i} + kick*f[{i}]" for i in range(d)),
     ]
@@ -399,6 +414,7 @@ def _obabo(s: Shape) -> list[str]:
         *_start(s),
         *(f"u{i} = half_decay*x{d + i} + half_spread*({s.times('c', i)}) + kick*b[{i}]" for i in range(d)),
         *(f"y{i} = x{i} + h*u{i}" for i in range(d)),
+        *s.fold("y", "u"),
         f"f = drift({point('y', d)}, p)",
         f"e = factor({point('y', d)}, q)",
         *(f"y{d + i} = half_decay*(u{i} + kick*f[{i}]) + half_spread*({s.times('e', i, 'z', m)})" for i in range(d)),
@@ -413,6 +429,7 @@ def _gjf(s: Shape) -> list[str]:
         *(f"n{i} = push*({s.times('c', i)})" for i in range(d)),
         *(f"u{i} = x{2 * d + i} + kick*b[{i}] + n{i}" for i in range(d)),
         *(f"y{i} = x{i} + length*u{i}" for i in range(d)),
+        *s.fold("y", "un"),
         *(f"y{d + i} = root_b*u{i}" for i in range(d)),
         f"f = drift({point('y', d)}, p)",
         *(f"y{2 * d + i} = a*u{i} + kick*f[{i}] + n{i}" for i in range(d)),
