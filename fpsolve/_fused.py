@@ -528,12 +528,13 @@ def _exit_lines(layout: EscapeLayout, step: Step, dim: int) -> list[str]:
         else [*spread, *noise, *project]
     )
     wide = "wide = sqrt(h*best*(1.0 - best)) if best < 1.0 else 0.0"
-    walls = []
-    if step.put_back:
+    walls, sides = [], tuple((a, b) if a != "periodic" else (None, None) for a, b in step.shape.sides)
+    if any(map(any, sides)):
         free = " and ".join(f"gw[{f}] < 0.0" for f in range(F))
-        walls = [f"if {outside_source(step.shape.sides, [f'e{i}' for i in range(d)])}:", *(f"    w{i} = e{i}" for i in range(d))]
-        walls += [*("    " + line for line in clip_lines(step.shape.sides, "w")), f"    gw = faces({_tuple('w', dim)}, r)"]
+        walls = [f"if {outside_source(sides, [f'e{i}' for i in range(d)])}:", *(f"    w{i} = e{i}" for i in range(d))]
+        walls += [*("    " + line for line in clip_lines(sides, "w")), f"    gw = faces({_tuple('w', dim)}, r)"]
         walls += [f"    if {free}:", f"        return {UNFINISHED}, 1.0, {_tuple('y', dim)}"]
+    walls += wrap_lines(step.shape.sides, "e")
     return [*pick, *cross, *along, "pull = best", wide, *attempt, *walls, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
 
 
