@@ -50,7 +50,8 @@ def schemes() -> Table:
     Orders are those of the error at a fixed time in the step: of the paths (strong) and of averages (weak), for the widest noise
     that the method takes, and for additive noise. A dash: not known here. The orders are those of the sources. The tests measure
     the strong ones of euler, tamed, milstein, heun (commutative noise) and sra15, the weak ones of euler, heun and weak2 with noise
-    that does not commute, and the weak ones with inertia for additive noise; the others are taken from theory.
+    that does not commute, and the weak ones with inertia for additive noise; the others are taken from theory. All are for Gaussian
+    noise; with Levy noise the law of the linear Euler chain is known exactly and tested. Walls leave euler its weak order 1.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def schemes() -> Table:
     True
     """
     rows = [
-        [s.name, s.title, s.equations, s.noise, s.calculus, s.strong, s.weak, s.additive, s.source]
+        [s.name, s.title, s.equations, s.noise + " or Levy" * s.levy, s.calculus, s.strong, s.weak, s.additive, s.source]
         for s in SCHEMES.values()
         if s.equations != "chain"
     ]
