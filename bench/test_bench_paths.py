@@ -41,6 +41,17 @@ def numpy_escape(seed):
     return steps
 
 
+def numpy_stable(seed, alpha=1.5):
+    """2-D quadratic well, independent alpha-stable components after Chambers, Mallows and Stuck."""
+    rng = np.random.Generator(np.random.SFC64(seed))
+    x, s = np.zeros((2, N)), 0.5 * DT ** (1 / alpha)
+    for _ in range(STEPS):
+        phi, w = np.pi * (rng.random((2, N)) - 0.5), rng.standard_exponential((2, N))
+        jump = np.sin(alpha * phi) / np.cos(phi) ** (1 / alpha) * (np.cos((1 - alpha) * phi) / w) ** ((1 - alpha) / alpha)
+        x = x - x * DT + s * jump
+    return x
+
+
 def process(tensor):
     noise = fps.Noise.from_expression([["0.2*(1 + x**2/4)", "0.08*x"], ["0.08*x", "0.1 + 0.1*x**2"]], "x y")
     return fps.Process(fps.potentials.double_well(2), noise if tensor else fps.Noise.isotropic(0.2))
@@ -56,6 +67,26 @@ def test_particle_steps(benchmark, way, tensor):
     else:
         run = lambda: (numpy_tensor if tensor else numpy_additive)(1)  # noqa: E731
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "fpsolve, isotropic", "numpy"])
+def test_stable_noise(benchmark, way):
+    benchmark.group = f"2-D Euler, alpha-stable noise, alpha = 1.5, {N} paths x {STEPS} steps"
+    model = fps.Process(fps.potentials.quadratic(np.eye(2)), fps.Noise.levy(1.5, 0.5, isotropic="isotropic" in way))
+    run = lambda: fps.simulate(model, [0.0, 0.0], t=STEPS * DT, dt=DT, n=N, seed=1, threads=1)  # noqa: E731
+    benchmark.pedantic((lambda: numpy_stable(1)) if way == "numpy" else run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
+@pytest.mark.parametrize("walls", [False, True], ids=["no walls", "walls"])
+@pytest.mark.parametrize("tensor", [[[0.2, 0.0], [0.0, 0.2]], [[0.2, 0.1], [0.1, 0.2]]], ids=["diagonal", "full"])
+def test_walls(benchmark, walls, tensor):
+    """A narrow box, whose walls hold much of the mass, beside the same process without walls."""
+    benchmark.group = f"2-D Euler between reflecting walls, {N} paths x {STEPS} steps"
+    model, box = fps.Process(fps.potentials.double_well(2), fps.Noise.constant(tensor)), fps.Grid((-1.2, 1.2, 2), (-0.5, 0.5, 2))
+    options = {"t": STEPS * DT, "dt": DT, "n": N, "seed": 1, "threads": 1, "walls": box if walls else None}
+    benchmark.pedantic(lambda: fps.simulate(model, [-1.0, 0.0], **options), rounds=3, warmup_rounds=1)
     benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
 
 

@@ -36,9 +36,10 @@ logger = logging.getLogger(__name__)
 IMPORTS = """\
 import numpy as np
 from fpsolve._jit import inline, kernel
-from fpsolve._kernels.langevin import accumulate, bridge_fraction, is_finite
+from fpsolve._kernels.langevin import accumulate, bridge_fraction, fold, fold_high, fold_low, is_finite, wrap
 from fpsolve._kernels.rng import (
     LANES, as_bits, crossing_threshold, fill_normals, fill_words, lane_normals, lane_uniform, seed_lane)
+from fpsolve._kernels.stable import fill_spread, fill_stable
 """
 
 _lock = threading.Lock()

@@ -20,6 +20,7 @@ from ._code import Code
 from ._codegen import load_module
 from ._kernels.rng import LANES
 from ._schemes import Shape, Step
+from ._walls import clip_lines, outside_source, put_back_text, wall_names, wrap_lines
 
 __all__ = ["PANEL", "Fused", "Layout", "escape_kernels", "linear_kernels", "path_kernels"]
 
@@ -33,6 +34,8 @@ class Layout:
 
     variables: int  # state variables per trajectory
     noises: int
+    stables: int = 0  # stable variates of a step, where the noise is Levy
+    spread: bool = False  # they multiply normals
 
     @property
     def state(self) -> int:
@@ -43,9 +46,13 @@ class Layout:
         return 4 + self.variables
 
     @property
-    def extra(self) -> int:
-        """First free row after the normals."""
+    def stable(self) -> int:
         return self.normals + self.noises + self.noises % 2 * self.noises
+
+    @property
+    def extra(self) -> int:
+        """First free row after the variates."""
+        return self.stable + self.stables
 
     @property
     def moments(self) -> tuple[int, int, int, int]:
@@ -89,6 +96,7 @@ def _step_lines(layout: Layout, step: Step) -> list[str]:
     return [
         *(f"x{i} = {_row(layout.state + i)}" for i in range(layout.variables)),
         *(f"z{k} = {_row(layout.normals + k)}" for k in range(layout.noises)),
+        *(f"j{k} = {_row(layout.stable + k)}" for k in range(layout.stables)),
         *step.lines(),
     ]
 
@@ -100,9 +108,43 @@ def _normal_lines(layout: Layout, lanes: int) -> list[str]:
     return [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
 
 
+def _stable_lines(layout: Layout, lanes: int) -> list[str]:
+    """Statements that draw the stable variates of the step; each takes two words of its trajectory."""
+    fill = "fill_spread" if layout.spread else "fill_stable"
+    return [f"{fill}(w, {(layout.stable + j) * LANES}, {lanes}, alpha)" for j in range(layout.stables)]
+
+
 def _copy_lines(layout: Layout) -> list[str]:
     m = layout.noises
     return [f"{_row(layout.normals + k)} = {_row(layout.normals + m + k)}" for k in range(m)]
+
+
+def _put_back_function(step: Step) -> str:
+    return put_back_text(step.shape.sides, step.variables, step.shape.m, step.conormal) if step.put_back else ""
+
+
+def _put_back_call(step: Step, name: str) -> str:
+    walls = "".join(f"{wall}, " for wall in wall_names(step.shape.sides))
+    return f"put_back({_tuple(name, step.variables)}, ({walls}), q)"
+
+
+def _put_back_lines(layout: Layout, step: Step) -> list[str]:
+    """States beyond a wall are put back. They are few: sixteen lanes at a time are looked at in SIMD code, mostly left alone."""
+    rows = [_row(layout.state + i).replace("w[", "u[") for i in range(layout.variables)]
+    outside = outside_source(step.shape.sides, rows)
+    return [
+        f"for lane in range(0, {LANES}, 16):",
+        "    u = w[lane:]",
+        "    beyond = 0.0",
+        "    for i in range(16):",
+        f"        beyond += 1.0 if {outside} else 0.0",
+        "    if beyond > 0.0:",
+        "        for i in range(16):",
+        f"            if {outside}:",
+        *(f"                y{i} = {row}" for i, row in enumerate(rows)),
+        f"                y = {_put_back_call(step, 'y')}",
+        *(f"                {row} = y[{i}]" for i, row in enumerate(rows)),
+    ]
 
 
 def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()) -> Fused:
@@ -112,7 +154,7 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
     ``graded`` which have cells of different widths.
     """
-    layout = Layout(step.variables, step.draws)
+    layout = Layout(step.variables, step.draws, step.shape.stables, step.shape.m > 0)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor})
     lines = _step_lines(layout, step)
     store = [f"{_row(layout.state + i)} = y{i}" for i in range(layout.variables)]
@@ -120,7 +162,10 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
     if layout.noises % 2:
         copy = _indent([f"for i in range({LANES}):"], 4) + _indent(_copy_lines(layout), 5)
         normals = f"            if k & 1 == 0:\n{_indent(_normal_lines(layout, LANES), 4)}            else:\n{copy}"
+    normals += _indent(_stable_lines(layout, LANES), 3)
     loop = f"{normals}            for i in range({LANES}):\n{_indent([*lines, *store], 4)}"
+    if step.put_back:
+        loop += _indent(_put_back_lines(layout, step), 3)
 
     def kernel(name: str, arguments: str, setup: Sequence[str], observer: str) -> str:
         return (
@@ -130,7 +175,8 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
             f"        for k in range(first, last):\n{loop}{observer}\n\n"
         )
 
-    text = source + "\n" + kernel("advance", "", (), "")
+    text = source + "\n" + _put_back_function(step)
+    text += kernel("advance", "", (), "")
     text += kernel("advance_moments", ", start, every", (), _moments_text(layout))
     if axes:
         if any(graded):
@@ -250,7 +296,7 @@ UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
 class EscapeLayout(Layout):
     """Rows of the escape kernel after those of the step: old state, values of g, a random word, and the event mark."""
 
-    faces: int
+    faces: int = 1
 
     @property
     def old(self) -> int:
@@ -282,10 +328,11 @@ def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused
     step). Each face gets its own test. One comparison per lane and step with a bound of -log u settles nearly all steps; the
     exact decision, the time inside the step and the exit point are left to scalar code.
     """
-    layout = EscapeLayout(step.variables, step.draws, faces.n_out)
+    layout = EscapeLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes})
     text = (
         f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
+        + _put_back_function(step)
         + _load_text(layout, faces.dim)
         + _resolve_text(layout, step, faces.dim, bridge)
     )
@@ -345,6 +392,47 @@ def _load_text(layout: EscapeLayout, dim: int) -> str:
     return _indent([*deadline, *body], 0)
 
 
+def _wall_lines(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> list[str]:
+    """Lines of ``resolve`` for a step that ended beyond a wall; the lane gets the state that was put back.
+
+    With the bridge the path is continuous: it has left where it met a wall at a point with g >= 0 (the crossing is then that of the
+    unreflected step), else it goes on from the end that was put back. Without, the step is a jump: it has left if it lands at
+    g >= 0, and a jump to g < 0 is put back.
+    """
+    v, F, sides, shown = layout.variables, layout.faces, step.shape.sides, _tuple("y", dim)
+    names = ", ".join(wall_names(sides))
+    beyond = {name: " or ".join(f"not {name}[{f}] < 0.0" for f in range(F)) for name in ("gw", "g2")}
+    periodic = [i for i, pair in enumerate(sides) if pair[0] == "periodic"]
+    back = [
+        *(f"{_row(layout.state + i)} = z[{i}]" for i in range(v)),
+        f"g2 = faces(({''.join(f'z[{i}], ' for i in range(dim))}), r)",
+        *(f"{_row(layout.g + f)} = g2[{f}]" for f in range(F)),
+    ]
+    lines = [f"({names},) = walls", f"if {outside_source(sides, [f'y{i}' for i in range(v)])}:"]
+    inner = [f"z = {_put_back_call(step, 'y')}", *back]
+    if not bridge:
+        inner += [*wrap_lines(sides, "y"), f"gw = faces({shown}, r)", f"if {beyond['gw']}:", f"    return {ESCAPED}, 1.0, {shown}"]
+        inner += [f"y{i} = z[{i}]" for i in range(v)]
+        return [*lines, *("    " + line for line in inner)]
+    inner += [*(f"e{i} = y{i}" for i in range(v)), *clip_lines(sides, "e")]
+    inner += [f"gw = faces({_tuple('e', dim)}, r)", f"met = {beyond['gw']}", f"g2 = faces({shown}, r)"]
+    inner += [f"if met and not ({beyond['g2']}):", f"    return {ESCAPED}, 1.0, {_tuple('e', dim)}"]
+    for i in periodic:  # the seam is met from both sides, and a bridge to its other side would go round
+        inner += [
+            f"if not met and not ((low{i} <= y{i}) & (y{i} <= high{i})):",
+            f"    e{i} = low{i} + high{i} - e{i}",
+            f"    gw = faces({_tuple('e', dim)}, r)",
+            f"    if {beyond['gw']}:",
+            f"        return {ESCAPED}, 1.0, {_tuple('e', dim)}",
+        ]
+    inner += ["if not met:", *(f"    y{i} = z[{i}]" for i in range(v))]
+    if periodic:
+        far = " or ".join(f"abs(y{i} - x{i}) > 0.5*(high{i} - low{i})" for i in periodic)
+        inner += [f"    if {far}:", f"        g2 = faces({shown}, r)", f"        if {beyond['g2']}:"]
+        inner += [f"            return {ESCAPED}, 1.0, {shown}", f"        return {UNFINISHED}, 1.0, {shown}"]
+    return [*lines, *("    " + line for line in inner)]
+
+
 def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> str:
     """Scalar function ``resolve``: (status, fraction of the step, exit point) of a lane whose step was marked."""
     v, F, d = layout.variables, layout.faces, step.shape.d
@@ -354,13 +442,14 @@ def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> s
         *ends,
         f"if {failed}:",
         f"    return {FAILED}, 1.0, {_tuple('y', dim)}",
+        *(_wall_lines(layout, step, dim, bridge) if step.put_back else []),
         f"g1 = faces({_tuple('y', dim)}, r)",
     ]
     if not bridge:
         beyond = " or ".join(f"not g1[{f}] < 0.0" for f in range(F))
         end = _tuple("y", dim)
         lines += [f"if {beyond}:", f"    return {ESCAPED}, 1.0, {end}", f"return {UNFINISHED}, 1.0, {end}"]
-        return "@kernel\ndef resolve(w, i, shift, h, q, r, t):\n" + _indent(lines, 1) + "\n"
+        return "@kernel\ndef resolve(w, i, shift, h, q, r, t, walls):\n" + _indent(lines, 1) + "\n"
     lines += [
         f"g0 = faces({_tuple('x', dim)}, r)",
         f"t0 = slopes({_tuple('x', dim)}, t)",
@@ -387,8 +476,8 @@ def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> s
             "    if fraction < best:",
             f"        best, face = fraction, {f}",
         ]
-    lines += _exit_lines(layout, step.shape, dim)
-    return f"@kernel\ndef resolve(w, i, shift, h, q, r, t):\n{_indent(lines, 1)}\n"
+    lines += _exit_lines(layout, step, dim)
+    return f"@kernel\ndef resolve(w, i, shift, h, q, r, t, walls):\n{_indent(lines, 1)}\n"
 
 
 def _variance_lines(shape: Shape, f: int, slopes: str) -> list[str]:
@@ -400,9 +489,12 @@ def _variance_lines(shape: Shape, f: int, slopes: str) -> list[str]:
     return [*lines, f"s{f} = h*({' + '.join(f'a{k}*a{k}' for k in range(m))})"]
 
 
-def _exit_lines(layout: EscapeLayout, shape: Shape, dim: int) -> list[str]:
-    """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else)."""
-    d, m, F = shape.d, shape.m, layout.faces
+def _exit_lines(layout: EscapeLayout, step: Step, dim: int) -> list[str]:
+    """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else).
+
+    A crossing beyond a wall, which the path never passes, is none.
+    """
+    d, m, F = step.shape.d, step.shape.m, layout.faces
     pick = [f"n{i} = {' + '.join(f't0[{f * d + i}]*(face == {f})' for f in range(F))}" for i in range(d)]
     spread = [f"z{2 * j}, z{2 * j + 1} = lane_normals(w, i)" for j in range((m + 1) // 2)]
     cross = [f"a{k} = {' + '.join(f'n{i}*c[{i * m + k}]' for i in range(d))}" for k in range(m)]
@@ -436,7 +528,14 @@ def _exit_lines(layout: EscapeLayout, shape: Shape, dim: int) -> list[str]:
         else [*spread, *noise, *project]
     )
     wide = "wide = sqrt(h*best*(1.0 - best)) if best < 1.0 else 0.0"
-    return [*pick, *cross, *along, "pull = best", wide, *attempt, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
+    walls, sides = [], tuple((a, b) if a != "periodic" else (None, None) for a, b in step.shape.sides)
+    if any(map(any, sides)):
+        free = " and ".join(f"gw[{f}] < 0.0" for f in range(F))
+        walls = [f"if {outside_source(sides, [f'e{i}' for i in range(d)])}:", *(f"    w{i} = e{i}" for i in range(d))]
+        walls += [*("    " + line for line in clip_lines(sides, "w")), f"    gw = faces({_tuple('w', dim)}, r)"]
+        walls += [f"    if {free}:", f"        return {UNFINISHED}, 1.0, {_tuple('y', dim)}"]
+    walls += wrap_lines(step.shape.sides, "e")
+    return [*pick, *cross, *along, "pull = best", wide, *attempt, *walls, f"return {ESCAPED}, best, {_tuple('e', dim)}"]
 
 
 def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, bridge: bool) -> str:
@@ -453,9 +552,10 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
     else:
         clear = " & ".join(f"(g[{f}] + bad < 0.0)" for f in range(F))
     # g may be blind to a variable that blew up: 0 * inf and 0 * NaN are NaN, which fails every comparison
+    inside = f" & ({outside_source(step.shape.sides, [f'y{i}' for i in range(v)])[4:]})" if step.put_back else ""
     lane.append(f"bad = 0.0*({' + '.join(f'y{i}' for i in range(v))})")
     lane += [
-        f"event = 0.0 if {clear} else 1.0",
+        f"event = 0.0 if {clear}{inside} else 1.0",
         f"{_row(layout.mark)} = event",
         "events += event",
         *(f"{_row(layout.old + i)} = x{i}" for i in range(v)),
@@ -467,7 +567,9 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
     fills = ["    " + line for line in _normal_lines(layout, PANEL)]
     even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
     odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
-    every = [] if m % 2 else [*panels, *fills]
+    every = [] if m % 2 else fills
+    every += ["    " + line for line in _stable_lines(layout, PANEL)]
+    every = [*panels, *every] if every else []
     return (
         "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock,\n"
         "           times, status, points, until):\n"
@@ -476,6 +578,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 *step.unpack(),
                 f"r = {faces.unpack_source('faces_p')}",
                 f"t = {slopes.unpack_source('slopes_p')}",
+                f"walls = ({''.join(f'{name}, ' for name in wall_names(step.shape.sides))})",
                 f"while meta[{STEP}] < until:",
                 f"    k = meta[{STEP}]",
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
@@ -497,7 +600,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 "            continue",
                 "        for i in range(s, min(s + 64, active)):",
                 f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and index[i] >= 0:",
-                "                kind, fraction, y = resolve(block, i, shift, h, q, r, t)",
+                "                kind, fraction, y = resolve(block, i, shift, h, q, r, t, walls)",
                 f"                if kind != {UNFINISHED}:",
                 "                    status[index[i]] = kind",
                 "                    times[index[i]] = (k - birth[i] + fraction)*clock",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ._runner import check_count, starting_points
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
+from ._walls import Walls, make_walls
 from .chains import SGDChain
 from .process import Process, Underdamped
 
@@ -37,6 +38,7 @@ class Model:
     lr: float | None
     batch: float | None
     label: str = ""
+    walls: Walls | None = None
 
     @property
     def method(self) -> str:
@@ -44,7 +46,8 @@ class Model:
 
     @property
     def is_matrix(self) -> bool:
-        return self.process.linear is not None and self.process.dim > MAX_UNROLLED_LINEAR and self.scheme.affine is not None
+        affine = self.process.linear is not None and self.scheme.affine is not None and self.walls is None
+        return affine and self.process.dim > MAX_UNROLLED_LINEAR
 
     @property
     def variables(self) -> int:
@@ -62,8 +65,14 @@ class Model:
         if dim > MAX_FUSED_DIM:
             raise ValueError(
                 f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
-                "linear processes (quadratic landscape, constant noise) have no limit in simulate, with any method but 'tamed'"
+                "linear processes (quadratic landscape, constant noise) have no limit in simulate, without walls and with any "
+                "method but 'tamed'"
             )
+        sides = () if self.walls is None else self.walls.sides
+        constants = scheme.constants(self.h, self.settings) | ({} if self.walls is None else self.walls.constants)
+        if (law := process.noise.stable) is not None:
+            shape = Shape(dim, dim if law.isotropic else 0, "stable", stables=1 if law.isotropic else dim, sides=sides)
+            return Step(scheme, process.drift_code, process.factor_code, shape, constants)
         kind = noise_class(process, points) if scheme.name in ("milstein", "heun", "weak2", "sra15") else "general"
         if CLASSES.index(kind) > CLASSES.index(scheme.noise):
             fits = "additive noise" if scheme.noise == "additive" else "scalar, diagonal or commutative noise"
@@ -73,12 +82,21 @@ class Model:
         factor = process.factor_code
         if scheme.name == "milstein" and kind != "additive":
             factor = factor_with_slopes(factor)
-        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.factor_code)))
-        return Step(scheme, drift, factor, shape, scheme.constants(self.h, self.settings))
+        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.factor_code)), sides=sides)
+        conormal = (
+            scheme.equations == "overdamped" and self.unit == "time" and any(_is_coupled(shape, i) for i in range(len(sides)))
+        )
+        return Step(scheme, drift, factor, shape, constants, conormal)
 
     def arguments(self, step: Step) -> tuple[Array, ...]:
         params = self.process.params
         return step.values, step.drift.pack(params), step.factor.pack(params)
+
+
+def _is_coupled(shape: Shape, i: int) -> bool:
+    """Whether axis i has a reflecting wall and its noise goes together with that of another axis: D n is then not along n."""
+    together = any(shape.entry("c", i, k) and shape.entry("c", j, k) for k in range(shape.m) for j in range(shape.d) if j != i)
+    return "reflecting" in shape.sides[i] and together
 
 
 def positive(name: str, value: Any) -> float:
@@ -89,8 +107,8 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def make_model(process: Any, dt: float | None, method: str | None) -> Model:
-    """Check the process, its step and the scheme against each other."""
+def make_model(process: Any, dt: float | None, method: str | None, walls: Any = None) -> Model:
+    """Check the process, its step, the scheme and the walls against each other."""
     kinds = {Process: "overdamped", Underdamped: "underdamped", SGDChain: "chain"}
     equations = next((word for kind, word in kinds.items() if isinstance(process, kind)), None)
     if equations is None:
@@ -109,7 +127,8 @@ def make_model(process: Any, dt: float | None, method: str | None) -> Model:
         scheme = SCHEMES["nesterov" if process.nesterov else "heavy_ball" if process.momentum else "euler"]
         assert process.process is not None and process.lr is not None
         settings = {"momentum": process.momentum}
-        return Model(process.process, scheme, process.lr, settings, "iteration", process.lr, process.batch, process.label)
+        box = make_walls(walls, process.dim)
+        return Model(process.process, scheme, process.lr, settings, "iteration", process.lr, process.batch, process.label, box)
     if dt is None:
         raise ValueError("dt is missing: give the time step, e.g. dt=0.01, well below the fastest relaxation time of the drift")
     name = method or ("baoab" if equations == "underdamped" else "euler")
@@ -117,11 +136,16 @@ def make_model(process: Any, dt: float | None, method: str | None) -> Model:
         raise ValueError(
             f"method {name!r} is for {SCHEMES[name].equations} equations, and this process is {equations}; use {', '.join(fitting)}"
         )
-    h, noise = positive("dt", dt), process.noise
+    h, noise, box = positive("dt", dt), process.noise, make_walls(walls, process.dim)
     if isinstance(process, Underdamped):
         settings = {"friction": process.friction, "mass": process.mass}
-        return Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch)
-    return Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch)
+        return Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch, walls=box)
+    if (law := noise.stable) is None:
+        return Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch, walls=box)
+    if not SCHEMES[name].levy:
+        takes = ", ".join(s.name for s in SCHEMES.values() if s.levy)
+        raise ValueError(f"method {name!r} is made for Gaussian noise, and this noise is {noise}; use {takes}")
+    return Model(process, SCHEMES[name], h, {"alpha": law.alpha, "scale": law.scale}, "time", None, None, walls=box)
 
 
 def step_count(t: Any, h: float, unit: str) -> int:
@@ -142,6 +166,8 @@ def initial_states(x0: Any, n: int, model: Model, seed: int) -> Array:
     shape = np.shape(x0(np.random.default_rng(seed), 1)) if callable(x0) and shown > dim else () if callable(x0) else np.shape(x0)
     given = shown if shown > dim and shape and shape[-1] == shown else dim
     points = starting_points(x0, n, given, seed)
+    if model.walls is not None:
+        model.walls.check(points[:, :dim])
     if given == dim:
         points = np.hstack([points, np.zeros((len(points), max(shown, full) - dim))])
     return np.ascontiguousarray(np.hstack([points, points[:, dim : dim + full - points.shape[1]]]))

@@ -101,15 +101,16 @@ def trajectories(
         message = f"{failed} of {len(finite)} trajectories became non-finite and are left out of the statistics: {cure}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     records.final[~finite] = np.nan
+    heavy = process is not None and process.noise.stable is not None  # no moments in general, and no errors of those there are
     out: dict[str, Any] = {"times": np.array([plan.steps * clock])}
     if records.states is not None:
         out |= {"states": records.states, "times": np.array(plan.stops) * clock}
         pairs = [moments_of(frame[good]) if good.any() else (np.full(frame.shape[1], np.nan),) * 2 for frame in records.states]
-        if good.any():
+        if good.any() and not heavy:
             out |= {"mean": np.array([p[0] for p in pairs]), "covariance": np.array([p[1] for p in pairs])}
     elif grid is not None:
         out["histogram"] = _histogram(records, plan, grid, good)
-    elif good.any():
+    elif good.any() and not heavy:
         out["mean"], out["covariance"] = _merge_moments(records, plan, good)
     return Trajectories(records.final, partial=partial, status=status, **out, **labels)
 
@@ -128,6 +129,8 @@ def _last_seen(records: Records, failed: NDArray[np.bool_]) -> Array | None:
 def cure_for(unit: str, process: Process | None, last: Array | None = None) -> str:
     """What to try against non-finite trajectories, whose last recorded finite states are `last` (n, d)."""
     cure = "halve dt" if unit == "time" else "lower the learning rate"
+    if process is not None and process.noise.stable is not None:
+        return f"{cure}; or, where the drift grows faster than x, on which jumps blow Euler up at any dt, use method='tamed'"
     if process is None or process.noise.matrix is not None:
         return cure
     text = (

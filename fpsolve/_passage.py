@@ -153,7 +153,7 @@ def check_leaving(process: Process | None, points: Array, region: Region, slopes
     bounds = getattr(region.code, "values", np.zeros(0))
     if len(zero_outputs(slopes)) == slopes.n_out or (bounds.size and np.all(np.abs(bounds) >= 1e300)):
         raise ValueError(f"{region!r} can never be left: its g is negative everywhere; give a region with a surface")
-    if process is None or (process.noise.matrix is not None and process.noise.matrix.any()):
+    if process is None or process.noise.stable is not None or (process.noise.matrix is not None and process.noise.matrix.any()):
         return
     x = points[:, : process.dim]
     still = ~process.drift(x).any(axis=-1) & ~process.diffusion(x).any(axis=(-2, -1))

@@ -1,9 +1,9 @@
 """The integrators: one table of schemes, each with its order, the noise it is valid for, and the lines that advance one lane.
 
 The lines are scalar source without branches, so that a loop over lanes is SIMD code. They are given x0, x1, ... (old state, all
-variables), z0, z1, ... (standard normals of the step), the functions ``drift(x, p)`` and ``factor(x, q)`` (B row by row, for
-Milstein followed by its Jacobian), and the constants by name; they set y0, y1, ... (new state). Other names must not be those of
-the kernels (w, i, k, p, q, r, t, s, g and t0, a0, a1, ...).
+variables), z0, z1, ... (standard normals of the step), j0, j1, ... (stable variates, where the noise is Levy), the functions
+``drift(x, p)`` and ``factor(x, q)`` (B row by row, for Milstein followed by its Jacobian), and the constants by name; they set
+y0, y1, ... (new state). Other names must not be those of the kernels (w, i, k, p, q, r, t, s, g and t0, a0, a1, ...).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
+from ._walls import Sides, fold_lines
 from .process import Process
 
 __all__ = ["CLASSES", "SCHEMES", "Scheme", "Shape", "Step", "factor_with_slopes", "noise_class", "zero_outputs"]
@@ -28,12 +29,21 @@ CLASSES = ("additive", "scalar", "diagonal", "commutative", "general")
 
 @dataclass(frozen=True)
 class Shape:
-    """What the lines of a scheme are written for: d coordinates, m noises, the class of the noise, entries of B that are zero."""
+    """What the lines of a scheme are written for: d coordinates, m normals, the class of the noise, entries of B that are zero.
+
+    Levy noise has ``stables`` variates: d with no normals, or one that multiplies d normals (isotropic). ``sides`` are the walls.
+    """
 
     d: int
     m: int
     kind: str
     zeros: frozenset[int] = frozenset()
+    stables: int = 0
+    sides: Sides = ()
+
+    def fold(self, name: str, momenta: str) -> list[str]:
+        """Lines that mirror the position name0, ... at the walls, and with it the velocities; for motion with inertia."""
+        return fold_lines(self.sides, name, lambda i: [f"{v}{i}" for v in momenta])
 
     def entry(self, name: str, i: int, k: int) -> str | None:
         """Source of B_ik in the tuple `name`; None where it is zero everywhere."""
@@ -44,6 +54,12 @@ class Shape:
         """Source of sum_k B_ik z_(first + k)."""
         terms = [f"{e}*{normal}{first + k}" for k in range(self.m) if (e := self.entry(name, i, k))]
         return " + ".join(terms) or "0.0"
+
+    def kick(self, i: int) -> str:
+        """Source of the noise of coordinate i in one step, over ``root``."""
+        if self.stables:
+            return f"j0*z{i}" if self.m else f"j{i}"
+        return self.times("c", i)
 
 
 def point(prefix: str, d: int) -> str:
@@ -58,7 +74,8 @@ class Scheme:
     ``write(shape)`` gives its lines and ``constants(h, settings)`` the numbers that they use by name, fixed for a run ("h" is one).
     ``draws(shape)`` is the number of normals per step. A state has ``copies`` variables per coordinate, of which the first
     ``shown`` enter the results. ``affine(A, B, constants)`` is the step y = M x + N z for the drift -A x and constant B, for the
-    matrix kernel. Orders are those for the widest noise it takes; ``additive`` those for additive noise.
+    matrix kernel. Orders are those for the widest noise it takes; ``additive`` those for additive noise. ``levy``: takes Levy noise
+    as well.
     """
 
     name: str
@@ -76,6 +93,7 @@ class Scheme:
     copies: int = 1
     shown: int = 1
     affine: Callable[[Array, Array, Mapping[str, float]], tuple[Array, Array]] | None = None
+    levy: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,12 @@ class Step:
     factor: Code
     shape: Shape
     constants: Mapping[str, float]
+    conormal: bool = False
+
+    @property
+    def put_back(self) -> bool:
+        """Whether states are put back behind walls after the step; with inertia the scheme does it where a position moves."""
+        return any(map(any, self.shape.sides)) and self.scheme.equations != "underdamped"
 
     @property
     def variables(self) -> int:
@@ -105,7 +129,7 @@ class Step:
 
     def unpack(self) -> list[str]:
         """Lines that give the constants and parameters of a kernel their names."""
-        names = ", ".join(self.constants)
+        names = ", ".join(self.constants)  # dt and what follows from it, then the walls
         numbers = ", ".join(f"constants[{i}]" for i in range(len(self.constants)))
         return [
             f"{names} = {numbers}",
@@ -191,14 +215,14 @@ def _commutes(factor: ExpressionCode, d: int, m: int) -> bool:
 # ---- overdamped -----------------------------------------------------------------------------------------------------
 
 
-def _start(s: Shape, factor: bool = True) -> list[str]:
+def _start(s: Shape) -> list[str]:
     """b and c: drift and factor at the old state."""
     x = point("x", s.d)
-    return [f"b = drift({x}, p)", *([f"c = factor({x}, q)"] if factor else [])]
+    return [f"b = drift({x}, p)", *([] if s.stables else [f"c = factor({x}, q)"])]
 
 
 def _euler(s: Shape) -> list[str]:
-    noise = [f"n{i} = {s.times('c', i)}" for i in range(s.d)]
+    noise = [f"n{i} = {s.kick(i)}" for i in range(s.d)]
     return [*_start(s), *noise, *(f"y{i} = x{i} + h*b[{i}] + root*n{i}" for i in range(s.d))]
 
 
@@ -301,10 +325,12 @@ def _sra(s: Shape) -> list[str]:
 def _tamed(s: Shape) -> list[str]:
     size = " + ".join(f"b[{i}]*b[{i}]" for i in range(s.d))
     lines = [*_start(s), f"a = h/(1.0 + h*sqrt({size}))"]
-    return [*lines, *(f"y{i} = x{i} + a*b[{i}] + root*({s.times('c', i)})" for i in range(s.d))]
+    return [*lines, *(f"y{i} = x{i} + a*b[{i}] + root*({s.kick(i)})" for i in range(s.d))]
 
 
 def _sde_constants(h: float, settings: Mapping[str, float]) -> dict[str, float]:
+    if alpha := settings.get("alpha"):
+        return {"h": h, "root": settings["scale"] * h ** (1.0 / alpha), "alpha": alpha}
     return {"h": h, "root": math.sqrt(h)}
 
 
@@ -372,9 +398,11 @@ def _baoab(s: Shape) -> list[str]:
         f"b = drift({point('x', d)}, p)",
         *(f"u{i} = x{d + i} + kick*b[{i}]" for i in range(d)),
         *(f"o{i} = x{i} + half*u{i}" for i in range(d)),
+        *s.fold("o", "u"),
         f"c = factor({point('o', d)}, q)",
         *(f"u{i} = decay*u{i} + spread*({s.times('c', i)})" for i in range(d)),
         *(f"y{i} = o{i} + half*u{i}" for i in range(d)),
+        *s.fold("y", "u"),
         f"f = drift({point('y', d)}, p)",
         *(f"y{d + i} = u{i} + kick*f[{i}]" for i in range(d)),
     ]
@@ -386,6 +414,7 @@ def _obabo(s: Shape) -> list[str]:
         *_start(s),
         *(f"u{i} = half_decay*x{d + i} + half_spread*({s.times('c', i)}) + kick*b[{i}]" for i in range(d)),
         *(f"y{i} = x{i} + h*u{i}" for i in range(d)),
+        *s.fold("y", "u"),
         f"f = drift({point('y', d)}, p)",
         f"e = factor({point('y', d)}, q)",
         *(f"y{d + i} = half_decay*(u{i} + kick*f[{i}]) + half_spread*({s.times('e', i, 'z', m)})" for i in range(d)),
@@ -400,6 +429,7 @@ def _gjf(s: Shape) -> list[str]:
         *(f"n{i} = push*({s.times('c', i)})" for i in range(d)),
         *(f"u{i} = x{2 * d + i} + kick*b[{i}] + n{i}" for i in range(d)),
         *(f"y{i} = x{i} + length*u{i}" for i in range(d)),
+        *s.fold("y", "un"),
         *(f"y{d + i} = root_b*u{i}" for i in range(d)),
         f"f = drift({point('y', d)}, p)",
         *(f"y{2 * d + i} = a*u{i} + kick*f[{i}] + n{i}" for i in range(d)),
@@ -446,7 +476,7 @@ SCHEMES = {
     for scheme in (
         Scheme(
             "euler", "Euler-Maruyama", "overdamped", _euler, _sde_constants, strong="1/2", weak="1", additive="1 / 1",
-            source="Kloeden, Platen 1992, ch. 9", affine=_euler_affine,
+            source="Kloeden, Platen 1992, ch. 9", affine=_euler_affine, levy=True,
         ),
         Scheme(
             "milstein", "Milstein", "overdamped", _milstein, _sde_constants, noise="commutative", strong="1", weak="1",
@@ -468,6 +498,7 @@ SCHEMES = {
         Scheme(
             "tamed", "tamed Euler, for drifts that grow faster than x", "overdamped", _tamed, _sde_constants, strong="1/2",
             weak="1", additive="1 / 1", source="Hutzenthaler, Jentzen, Kloeden, Ann. Appl. Probab. 22 (2012) 1611",
+            levy=True,
         ),
         Scheme(
             "baoab", "splitting BAOAB", "underdamped", _baoab, _underdamped_constants, strong="-", weak="2", additive="- / 2",

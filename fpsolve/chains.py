@@ -161,6 +161,8 @@ class SGDChain:
             raise ValueError(
                 f"the noise was made for lr={noise.lr:g}, the chain has lr={chain.lr:g}; make both with the same learning rate"
             )
+        if noise.stable is not None:
+            raise ValueError("a Gaussian chain needs Gaussian noise; for Levy noise simulate Process(U, noise) with dt = lr")
         chain._process = Process(U, noise)
         chain.batch = None if noise.batch is None else int(noise.batch)
         return chain

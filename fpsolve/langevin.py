@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
+NO_WALLS = (
+    "walls are refused for SGD on sample losses, whose optimisers know no box; they are for a Process, for Underdamped and for "
+    "SGDChain.gaussian"
+)
 #: Steps without any escape after which a run without t_max warns.
 PATIENCE = 10**6
 
@@ -45,7 +49,8 @@ def schemes() -> Table:
 
     Orders are those of the error at a fixed time in the step: of the paths (strong) and of averages (weak), for the widest noise
     that the method takes, and for additive noise. A dash: not known here. The tests measure every order of the table on nonlinear
-    or bilinear equations, but for Milstein's weak one, which follows from its exact moments.
+    or bilinear equations, but for Milstein's weak one, which follows from its exact moments. All are for Gaussian
+    noise; with Levy noise the law of the linear Euler chain is known exactly and tested. Walls leave euler its weak order 1.
 
     Examples
     --------
@@ -54,7 +59,7 @@ def schemes() -> Table:
     True
     """
     rows = [
-        [s.name, s.title, s.equations, s.noise, s.calculus, s.strong, s.weak, s.additive, s.source]
+        [s.name, s.title, s.equations, s.noise + " or Levy" * s.levy, s.calculus, s.strong, s.weak, s.additive, s.source]
         for s in SCHEMES.values()
         if s.equations != "chain"
     ]
@@ -69,7 +74,7 @@ def simulate(
     process: Process | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int, method: str | None = None,
     save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None, every: int = 1,
     bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None, axes: Sequence[int] | None = None,
-    threads: int | None = None, chunk: int | None = None, progress: bool = False,
+    walls: Grid | Sequence[Any] | None = None, threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> Trajectories:  # fmt: skip
     r"""Simulate `n` independent trajectories up to time `t`.
 
@@ -106,6 +111,11 @@ def simulate(
     bins, ranges, axes
         Histogram: a :class:`Grid` (its axes may be graded), or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one
         or two coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
+    walls : Grid or sequence, optional
+        Walls that keep the paths in a box: a :class:`Grid` (its box and boundary), or for each axis None or (lo, hi, kind), with
+        kind "reflecting", "periodic" or a pair for (low side, high side), in which None is no wall. A step that ends beyond a
+        reflecting wall is mirrored along the conormal D n, which is the no-flux condition of the Fokker-Planck equation;
+        velocities turn around; for a chain and for Levy noise the coordinate is folded. Periodic coordinates are wrapped.
     threads : int, optional
         Default: the cores this process may use. Does not change the result, nor does
     chunk : int, optional
@@ -116,7 +126,8 @@ def simulate(
     Returns
     -------
     Trajectories
-        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean.
+        ``final`` (n, d); ``mean`` (d,) and ``covariance`` (d, d), the covariance corrected for the estimated mean (None for
+        Levy noise, whose moments do not exist in general; "moments" is refused).
         Trajectories that became infinite or NaN are NaN in ``final``, counted in ``status``, left out of the statistics (in a
         histogram over time: from then on outside), and warned of. After Ctrl-C the result holds what was done, marked ``partial``.
 
@@ -146,10 +157,17 @@ def simulate(
     if chain is not None:
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
+        if walls is not None:
+            raise ValueError(NO_WALLS)
         h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, chain.label
     else:
-        model = make_model(process, dt, method)
+        model = make_model(process, dt, method, walls)
         h, unit, dim, lr, batch, label = model.h, model.unit, model.shown, model.lr, model.batch, model.method
+        if isinstance(save, str) and save == "moments" and model.process.noise.stable is not None:
+            raise ValueError(
+                "save='moments' is refused for Levy noise: its variance is infinite, so that sample moments have no limit unless "
+                "the drift makes the tails lighter; use save='histogram', or take quantiles of the states"
+            )
     clock = 1.0 if unit == "iteration" else h
     plan, grid = make_plan(save, step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
     records = Records(count, dim, plan)
@@ -218,7 +236,8 @@ def _groups(chain: SGDChain, points: Array, lo: int, hi: int) -> Iterator[tuple[
 
 def escape_times(
     process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
-    t_max: float | None = None, method: str | None = None, correction: str | None = "auto", seed: int | None = None,
+    t_max: float | None = None, method: str | None = None, correction: str | None = "auto",
+    walls: Grid | Sequence[Any] | None = None, seed: int | None = None,
     threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> EscapeTimes:  # fmt: skip
     r"""First times at which `n` independent trajectories leave a region, that is reach g >= 0.
@@ -250,7 +269,11 @@ def escape_times(
     method : str, optional
         As in :func:`simulate`.
     correction : {"auto", "bridge", None}
-        "auto" is "bridge" for a Process and None for a chain and for :class:`Underdamped`, whose positions are smooth.
+        "auto" is "bridge" for a Process and None for a chain, for Levy noise, whose paths jump, and for :class:`Underdamped`,
+        whose positions are smooth.
+    walls : Grid or sequence, optional
+        As in :func:`simulate`. A path that meets a wall where g >= 0 has left. Without the bridge a step is a jump: it has left if
+        it lands at g >= 0, beyond a wall or not, and a jump beyond a wall to g < 0 is put back.
     seed, threads, chunk, progress
         As in :func:`simulate`; the result is the same for any threads and chunk.
 
@@ -296,10 +319,15 @@ def escape_times(
         )
     if chain and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to a chain, which has no path between iterations: leave it out")
-    bridge = not chain and not inertial and correction is not None
+    levy = isinstance(process, Process) and process.noise.stable is not None
+    if levy and correction == "bridge":
+        raise ValueError("the Brownian bridge does not apply to Levy noise, whose paths jump: use correction=None")
+    bridge = not (chain or inertial or levy) and correction is not None
     if isinstance(process, SGDChain) and process.kind != "gaussian":
         if dt is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
+        if walls is not None:
+            raise ValueError(NO_WALLS)
         limit = None if t_max is None else step_count(t_max, 1.0, "iteration")
         points = starting_points(x0, count, process.dim, seed)
         check_inside(points, region, process.dim)
@@ -312,7 +340,7 @@ def escape_times(
             None,
             region,
         )
-    model = make_model(process, dt, method)
+    model = make_model(process, dt, method, walls)
     clock = 1.0 if chain else model.h
     limit = None
     if t_max is not None:

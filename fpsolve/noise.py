@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
 from .expressions import parse, split_names
 from .potentials import Potential, check_params, update_params
 
-__all__ = ["Noise"]
+__all__ = ["Noise", "Stable"]
 
 Array = NDArray[np.float64]
 
@@ -20,11 +21,43 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-10
 
 
+@dataclass(frozen=True)
+class Stable:
+    """The law of a Levy noise: index alpha in (0, 2), scale, and whether it is isotropic or has independent components."""
+
+    alpha: float
+    scale: float
+    isotropic: bool
+
+
+class _NoTensor(Code):
+    """Stands where other noise has its tensor: who asks for D is told why there is none."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim, self.n_out = dim, dim * dim
+
+    def _refuse(self) -> Any:
+        raise ValueError(
+            "Levy noise has no diffusion tensor, its variance is infinite: only paths take it (simulate, escape_times). The "
+            "Fokker-Planck engine and theory need Gaussian noise, such as Noise.isotropic"
+        )
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        return self._refuse()  # type: ignore[no-any-return]
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        return self._refuse()  # type: ignore[no-any-return]
+
+    def jacobian(self) -> Code:
+        return self._refuse()  # type: ignore[no-any-return]
+
+
 class Noise:
     r"""A diffusion tensor D(x), symmetric and positive semi-definite, or a factor B(x) with :math:`D = B B^T/2`.
 
     Made by one of the constructors :meth:`isotropic`, :meth:`constant`, :meth:`from_expression`, :meth:`from_function`,
-    :meth:`from_factor`, :meth:`hessian`, :meth:`shifted_minima` and :meth:`covariance`.
+    :meth:`from_factor`, :meth:`hessian`, :meth:`shifted_minima` and :meth:`covariance`. :meth:`levy` has no tensor: its
+    increments are alpha-stable.
 
     Attributes
     ----------
@@ -38,6 +71,8 @@ class Noise:
         The tensor, where it is constant.
     lr, batch : float or None
         Learning rate and batch size that entered, so that a mismatch with a chain is noticed.
+    stable : Stable or None
+        Index, scale and kind of :meth:`levy`.
 
     Examples
     --------
@@ -59,8 +94,9 @@ class Noise:
         scalar: float | None = None,
         lr: float | None = None,
         batch: float | None = None,
+        stable: Stable | None = None,
     ) -> None:
-        self.name, self.dim, self.params = name, dim, dict(params or {})
+        self.name, self.dim, self.params, self.stable = name, dim, dict(params or {}), stable
         self.diffusion_code, self.factor_code, self.matrix, self.scalar = diffusion_code, factor_code, matrix, scalar
         self.lr, self.batch = lr, batch
 
@@ -293,10 +329,54 @@ class Noise:
         name = f"tabulated covariance, lr={lr:g}, batch={batch}"
         return cls(name, len(nodes), TableCode(table, nodes), lr=lr, batch=int(batch))
 
+    @classmethod
+    def levy(cls, alpha: float, scale: float, isotropic: bool = False) -> Noise:
+        r"""Symmetric alpha-stable noise, in any dimension; for paths only.
+
+        The increment over dt has the characteristic function :math:`\exp(-\mathrm{d}t\,scale^\alpha |k|^\alpha)`: of each
+        component by itself, which are independent, or with `isotropic` with the norm of the vector k. The noise does not depend
+        on x. For alpha = 2 this is Gaussian with :math:`D = scale^2`, the same as ``Noise.isotropic(scale**2)``, and every
+        engine takes it; below 2 the variance is infinite, and from alpha = 1 on downwards the mean does not exist either.
+
+        Parameters
+        ----------
+        alpha : float
+            Index in (0, 2]; 1 is Cauchy's law.
+        scale : float
+            > 0, in units of x per time^(1/alpha).
+        isotropic : bool
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an index outside (0, 2], a scale that is not positive, or an `isotropic` that is neither True nor False.
+
+        References
+        ----------
+        J. Chambers, C. Mallows, B. Stuck, JASA 71 (1976) 340; M. Kanter, Ann. Probab. 3 (1975) 697.
+
+        Examples
+        --------
+        >>> Noise.levy(1.5, 0.2)
+        Noise(levy, alpha=1.5, scale=0.2)
+        >>> Noise.levy(2.0, 0.5).diffusion([0.0])
+        array([[0.25]])
+        """
+        alpha, scale = _number("alpha", alpha, positive=True), _number("scale", scale, positive=True)
+        if alpha > 2.0:
+            raise ValueError(f"alpha must be in (0, 2], got {alpha:g}: there is no stable law beyond 2, which is Gaussian")
+        if not isinstance(isotropic, (bool, np.bool_)):
+            raise TypeError(f"isotropic must be True or False, got {isotropic!r}")
+        if alpha == 2.0:
+            return cls("levy, alpha=2", None, None, scalar=scale * scale)
+        return cls("levy", None, None, stable=Stable(alpha, scale, bool(isotropic)))
+
     # ---- use ------------------------------------------------------------------------------------------------------
 
     def resolve(self, dim: int) -> Noise:
         """The same noise with a definite dimension; raises ValueError if it has another one."""
+        if self.stable is not None:
+            return Noise(self.name, dim, _NoTensor(dim), factor_code=ConstantCode([], dim), stable=self.stable)
         if self.scalar is not None:
             matrix = self.scalar * np.eye(dim)
             return Noise(self.name, dim, ConstantCode(matrix, dim), matrix=matrix, scalar=self.scalar, lr=self.lr, batch=self.batch)
@@ -321,6 +401,9 @@ class Noise:
         return noise.diffusion_code.evaluate(points, self.params).reshape(*points.shape[:-1], d, d)
 
     def __repr__(self) -> str:
+        if self.stable is not None:
+            law = self.stable
+            return f"Noise({self.name}, alpha={law.alpha:g}, scale={law.scale:g}{', isotropic' if law.isotropic else ''})"
         marks = f", D={self.scalar:g}" if self.scalar is not None else f", dim={self.dim}"
         if self.scalar is None and self.matrix is not None and self.dim is not None and self.dim <= 3:
             marks += f", D={self.matrix.tolist()}"

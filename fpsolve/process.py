@@ -75,6 +75,12 @@ class Process:
             raise ValueError(f"interpretation must be one of {', '.join(INTERPRETATIONS)}, got {interpretation!r}")
         if not isinstance(noise, Noise):
             raise TypeError(f"noise must be a Noise (e.g. Noise.isotropic(0.1)), got {type(noise).__name__}: {noise!r}")
+        if noise.stable is not None and (interpretation != "ito" or phi is not None):
+            what = "Process.reversible" if phi is not None else f"interpretation={interpretation!r}"
+            raise ValueError(
+                f"{what} is for Gaussian noise; Levy noise is additive, and its equation dX = b dt + dL needs no reading: use "
+                "Process(U, noise) or Process.from_drift(b, noise)"
+            )
         self.dim, self.interpretation, self.potential, self._phi = force.dim, interpretation, potential, phi
         self.noise = noise.resolve(self.dim)
         self.params = _merge(params, self.noise.params)
@@ -296,8 +302,8 @@ class Process:
         varying tensor needs a differentiable root, so there D must be positive definite.
         """
         points = check_points(x, self.dim).reshape(-1, self.dim)
-        D = self.diffusion(points)
-        check_tensor(D, points)
+        if self.noise.stable is None:
+            check_tensor(self.diffusion(points), points)
         self.check_derivatives(points)
         drift = self.drift(points)
         if np.any(bad := ~np.isfinite(drift).all(-1)):
@@ -519,6 +525,8 @@ class Underdamped:
             if not (np.isfinite(value) and value > 0.0):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}; without inertia use Process")
         self.friction, self.mass = float(friction), float(mass)
+        if isinstance(noise, Noise) and noise.stable is not None:
+            raise ValueError("Underdamped needs Gaussian noise, which has a temperature; Levy noise drives a Process")
         #: Force -grad U and the tensor D, as a process; its time is not that of the motion.
         self.field = Process(U, noise)
 

@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
+    {"_walls"},
     {"_codegen", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
     {"_balance", "plotting"},
     {"_discretize", "_fused", "_runner", "_sgd"},
@@ -36,7 +37,7 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
     {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral"},
-    {"langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd"},
+    {"langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.

@@ -1,19 +1,53 @@
-"""Scalar pieces of first passage (Brownian bridge) and the blocked matrix product of the linear Euler step.
+"""Scalar pieces of first passage (Brownian bridge), of walls, and the blocked matrix product of the linear Euler step.
 
 The fused step loops themselves are generated text (see :mod:`fpsolve._fused`); they inline the functions of this file.
 """
 
 import math
 
+import numpy as np
+
 from .._jit import inline
 
-__all__ = ["accumulate", "bridge_fraction", "is_finite"]
+__all__ = ["accumulate", "bridge_fraction", "fold", "fold_high", "fold_low", "is_finite", "wrap"]
 
 
 @inline
 def is_finite(value):
     """True unless the number is infinite or NaN."""
     return abs(value) <= 1.7976931348623157e308
+
+
+@inline
+def wrap(y, low, high):
+    """The number of [low, high] that differs from y by a multiple of the period; no branch, NaN and infinity give NaN."""
+    span = high - low
+    moved = min(max(y - span * np.floor((y - low) / span), low), high) + 0.0 * y
+    return y if (low <= y) & (y <= high) else moved
+
+
+@inline
+def fold(y, low, high):
+    """(y mirrored at both walls as often as it takes, -1 if that is an odd number of times); no branch, NaN stays NaN."""
+    span = high - low
+    k = np.floor((y - low) / span)
+    odd = k - 2.0 * np.floor(0.5 * k)
+    rest = min(max(y - low - k * span, 0.0), span)
+    moved = low + (rest if odd == 0.0 else span - rest) + 0.0 * y
+    inside = (low <= y) & (y <= high)
+    return y if inside else moved, 1.0 if inside else 1.0 - 2.0 * odd
+
+
+@inline
+def fold_low(y, low):
+    """(y mirrored at a wall below it, -1 if it was)."""
+    return 2.0 * low - y if y < low else y, -1.0 if y < low else 1.0
+
+
+@inline
+def fold_high(y, high):
+    """(y mirrored at a wall above it, -1 if it was)."""
+    return 2.0 * high - y if y > high else y, -1.0 if y > high else 1.0
 
 
 @inline
