@@ -139,7 +139,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
     """
     from test_fokker_planck import Stand, tensor
 
-    from fpsolve._kernels import stencil
+    from fpsolve._kernels import selling
 
     def rate(n):
         process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(tensor(3.0, 0.5), (*x.shape[:-1], 2, 2)))
@@ -148,7 +148,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
         return np.log(p[0].mass / p[1].mass) / 0.1
 
     found = [rate(n) for n in (16, 32, 64)]
-    monkeypatch.setattr(stencil, "wall_weights", lambda *args: None)
+    monkeypatch.setattr(selling, "wall_weights", lambda *args: None)
     plain = [rate(n) for n in (32, 64, 128)]
     limit = 2 * plain[2] - plain[1]
     assert abs(plain[1] / limit - 1) > 1e-3  # else the test shows nothing
