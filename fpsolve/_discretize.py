@@ -1,7 +1,7 @@
 """From a process and a grid to rates between cells: coefficients, stencil, generator, and the rows at an exit surface.
 
-The kernels in `_kernels.stencil` do the work cell by cell; here are the arrays they need, the checks of what a process returns,
-and the geometry of a region's surface (where an edge of the stencil is cut).
+The kernels in `_kernels.selling` and `_kernels.stencil` do the work cell by cell; here are the arrays they need, the checks of
+what a process returns, and the geometry of a region's surface (where an edge of the stencil is cut).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import stencil
+from ._kernels import selling, stencil
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -27,8 +27,15 @@ _SIDES = {"reflecting": 0, "absorbing": 1, "periodic": 2}
 _EXIT, _NO_FLUX = -1, -2
 #: Fall of the smallest eigenvalue of D between two cell centres from which D counts as vanishing there.
 _SINGULAR = 1e-3
+#: Width of the smoothing of weights over the distance to which the tensors stray from one set of offsets; at most one, where the
+#: ranking of the weights changes.
+_REACH = 2.0
+#: Distance below which tensors stray by rounding only.
+_STRAY = 1e-12
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
+#: Share of the unbalanced drift by which a better g may leave more of it without an edge before it is not used at all.
+_EXCESS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Stencil:
     weights: Array
     gradient: Array
     free: Array
+    share: Array
     gradient_slope: Array
     free_slope: Array
     midpoint: Array
@@ -53,6 +61,7 @@ class Stencil:
     phi: Array
     clipped: Array
     clipped_by_cap: Array
+    shifted: Array
     exponent: Array
 
     @property
@@ -102,14 +111,12 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
     shape = np.array(grid.shape, np.int64)
     sides = np.array([[_SIDES[s] for s in pair] for pair in grid.boundary], np.int64)
     spacing = np.stack(np.meshgrid(*grid.widths, indexing="ij"), axis=-1).reshape(-1, d)
-    k = d * (d + 1) // 2
-    offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
-    clipped, by_cap = np.zeros(n), np.zeros(n)
-    stencil.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    offsets, weights, clipped, by_cap, shifted = _edges(diffusion, spacing, shape, sides, cap)
     volume = np.ones(n) if grid.uniform else grid.cell_volumes.ravel() * (n / grid.cell_volumes.sum())
     if not grid.uniform:
         weights *= volume[:, None]
     gradient, free, rest = np.zeros((3, n, d))
+    share = np.ones(weights.shape)
     slope, free_slope = np.empty((0, d, d)), np.empty((0, d, d))
     if phi.size:
         gradient = _differences(-phi, grid)
@@ -117,21 +124,64 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
         slope, free_slope = np.empty((2, n, d, d))
         gradient = _closure(diffusion, drift, spacing, shape, sides) if balanced is None else balanced
         scale = volume[:, None] / spacing
-        stencil.edge_drift((drift - _apply(diffusion, gradient)) * scale, gradient * spacing, offsets, weights, free, rest)
+
+        def split(g: Array) -> tuple[Array, Array, Array]:
+            free, rest, share = np.zeros((n, d)), np.zeros((n, d)), np.ones(weights.shape)
+            stencil.edge_drift((drift - _apply(diffusion, g)) * scale, g * spacing, offsets, weights, free, share, rest)
+            return free, share, rest
+
+        free, share, rest = split(gradient)
         if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
             better = _stationary_gradient(process, grid, cap)
-            if better is not None:
-                new_free, new_rest = np.zeros((2, n, d))
-                unbalanced = (drift - _apply(diffusion, better)) * scale
-                stencil.edge_drift(unbalanced, better * spacing, offsets, weights, new_free, new_rest)
-                use = np.abs(new_rest).sum(axis=1) <= np.abs(rest).sum(axis=1)  # no more drift left without an edge
-                gradient[use], free[use], rest[use] = better[use], new_free[use], new_rest[use]
+            if better is not None:  # used where no more drift is left without an edge, and less and less where there is more
+                more = np.abs(split(better)[2]).sum(axis=1) - np.abs(rest).sum(axis=1)
+                size = _EXCESS * np.abs((drift - _apply(diffusion, better)) * scale).sum(axis=1)
+                part = np.where(more > 0.0, 1.0 - np.minimum(1.0, more / np.where(size > 0.0, size, 1.0)), 1.0)
+                gradient = gradient + part[:, None] * (better - gradient)
+                free, share, rest = split(gradient)
         gradient = gradient * spacing
         stencil.slopes(gradient, shape, sides, slope)
         stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
-    return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, slope, free_slope, midpoint, rest, phi, clipped,
-                   by_cap, _drift_exponent(diffusion, drift, spacing, offsets, weights))  # fmt: skip
+    exponent = _drift_exponent(diffusion, drift, spacing, offsets, weights)
+    return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, share, slope, free_slope, midpoint, rest, phi,
+                   clipped, by_cap, shifted, exponent)  # fmt: skip
+
+
+def _edges(
+    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int
+) -> tuple[NDArray[np.int64], Array, Array, Array, Array]:
+    """Offsets and weights of every cell, what cap and walls together and the cap alone add to D, and what walls shift."""
+    n, d = spacing.shape
+    k = d * (d + 1) // 2
+    offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
+    clipped, by_cap, shifted = np.zeros((3, n))
+    selling.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    if d == 2:
+        offsets, weights = _smoothed(shape, sides, cap, offsets, weights, clipped)
+        short = clipped > by_cap
+        if short.any():
+            selling.shifted(shape, sides, spacing, offsets, weights, short, shifted)
+    return offsets, weights, clipped, by_cap, shifted
+
+
+def _smoothed(
+    shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[np.int64], weights: Array, clipped: Array
+) -> tuple[NDArray[np.int64], Array]:
+    """Four offsets per cell with smooth weights if D varies so that no one set of three offsets serves all cells.
+
+    The width of the smoothing goes to zero with the distance to which the tensors stray from one set, so nothing jumps.
+    """
+    total = weights.sum(axis=1)
+    depth = np.where(clipped > 0.0, -1.0, weights.min(axis=1) / np.where(total > 0.0, total, 1.0))
+    far = float(selling.stray(offsets[int(np.argmax(depth))], offsets, weights, clipped))
+    if far < _STRAY:
+        return offsets, weights
+    n = len(weights)
+    offsets = np.concatenate([offsets, np.zeros((n, 1, 2), np.int64)], axis=1)
+    weights = np.concatenate([weights, np.zeros((n, 1))], axis=1)
+    selling.smooth_switches(shape, sides, cap, min(1.0, _REACH * far), offsets, weights)
+    return offsets, weights
 
 
 def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64]) -> Array:
@@ -202,8 +252,8 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
     weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
-    stencil.wall_weights(st.shape, st.sides, st.offsets, weights)
-    m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.gradient_slope,
+    selling.wall_weights(st.shape, st.sides, st.offsets, weights)
+    m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
                            st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
     exponent = np.maximum(exponent, st.exponent)
     total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
@@ -236,7 +286,7 @@ def exit_generator(
         phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
     rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
-    m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.rest, st.phi,
+    m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest, st.phi,
                           phi_cut, rows, cols, rates, kill)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False

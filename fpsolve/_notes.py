@@ -29,17 +29,17 @@ _GAP, _BASIN_MASS = 1e6, 1e-3
 _LONGEST = math.log(1e240)
 
 
-# ---- what cap and walls add to D ------------------------------------------------------------------------------------------
+# ---- what cap and walls change in D ---------------------------------------------------------------------------------------
 
 
 def thickened(process: Any, grid: Grid, st: Stencil) -> NDArray[np.bool_]:
-    """Cells (n,) where cap or walls add more than a tenth of the smallest eigenvalue to D."""
-    out = np.zeros(grid.size, bool)
-    cells = np.flatnonzero(st.clipped > 0.0)
+    """Cells (n,) where cap or walls change D by more than a tenth of its smallest eigenvalue."""
+    out, changed = np.zeros(grid.size, bool), st.clipped + st.shifted
+    cells = np.flatnonzero(changed > 0.0)
     if cells.size:
         eigenvalues = np.linalg.eigvalsh(process.diffusion(grid.points()[cells]))
-        # rounding of a singular tensor is nothing added
-        out[cells] = st.clipped[cells] > np.maximum(_ADDED * eigenvalues[:, 0], 1e-12 * eigenvalues[:, -1])
+        # rounding of a singular tensor is no change
+        out[cells] = changed[cells] > np.maximum(_ADDED * eigenvalues[:, 0], 1e-12 * eigenvalues[:, -1])
     return out
 
 
@@ -98,8 +98,8 @@ def _added_notes(fp: Any, share: Array) -> list[str]:
     for cells, cause, remedy in causes:
         held = float(share[cells].sum())
         if held > _ADDED_MASS:
-            out.append(f"in cells holding {held:.1%} of the mass {cause} add more than {_ADDED:.0%} of its smallest "
-                       f"eigenvalue to D (see added_diffusion); {remedy}")  # fmt: skip
+            out.append(f"in cells holding {held:.1%} of the mass {cause} change D by more than {_ADDED:.0%} "
+                       f"of its smallest eigenvalue (see added_diffusion); {remedy}")  # fmt: skip
     return out
 
 

@@ -57,8 +57,9 @@ class FokkerPlanck(Transitions, Spectral):
     kill : array (n,)
         Rates of leaving through absorbing walls; the rows of the generator plus kill sum to zero.
     added_diffusion : array of grid.shape
-        Largest eigenvalue of what is added to D: by capped offsets, by shorter edges next to reflecting walls, and by upwind
-        differences where the noise cannot carry the drift.
+        How much the second moment of the rates differs from 2 D, halved, beyond the order of the scheme; largest eigenvalue. Capped
+        offsets, shorter edges next to reflecting walls and upwind differences where the noise cannot carry the drift add to D.
+        Cells whose edges end in cells of shorter offsets may lose: what is added here is taken there, and counted in size.
     exponent : array of grid.shape
         Largest drift exponent |e . D^-1 (b - div D)| of the edges of each cell, inf where the drift has a part without noise.
         The noise is resolved where it is below about 4.
@@ -98,7 +99,7 @@ class FokkerPlanck(Transitions, Spectral):
         self._stencil = build_stencil(process, grid, self.max_offset)
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
-        self.added_diffusion = (self._stencil.clipped + self._stencil.upwind).reshape(grid.shape)
+        self.added_diffusion = (self._stencil.clipped + self._stencil.shifted + self._stencil.upwind).reshape(grid.shape)
         self._thickened = thickened(process, grid, self._stencil)
         self.warnings = tuple(cap_note(process, grid, self._stencil, self._thickened))
         for text in self.warnings:

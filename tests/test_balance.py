@@ -138,7 +138,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
     Without the edges along the walls the scheme is consistent there to first order: its Richardson limit is the reference.
     """
     from fokker_planck_cases import Stand, tensor
-    from fpsolve._kernels import stencil
+    from fpsolve._kernels import selling
 
     def rate(n):
         process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(tensor(3.0, 0.5), (*x.shape[:-1], 2, 2)))
@@ -147,7 +147,7 @@ def test_what_a_wall_cuts_off_is_carried_along_it(monkeypatch):
         return np.log(p[0].mass / p[1].mass) / 0.1
 
     found = [rate(n) for n in (16, 32, 64)]
-    monkeypatch.setattr(stencil, "wall_weights", lambda *args: None)
+    monkeypatch.setattr(selling, "wall_weights", lambda *args: None)
     plain = [rate(n) for n in (32, 64, 128)]
     limit = 2 * plain[2] - plain[1]
     assert abs(plain[1] / limit - 1) > 1e-3  # else the test shows nothing

@@ -312,10 +312,10 @@ def test_diffusion_added_where_the_mass_is_warns():
 
     def notes(condition, n, half, **options):
         p = FokkerPlanck(ou(condition), Grid((-half, half, n), (-half, half, n)), **options).stationary()
-        return [w for w in p.warnings if "eigenvalue to D (see added_diffusion)" in w]
+        return [w for w in p.warnings if "eigenvalue (see added_diffusion)" in w]
 
     (cap,) = notes(100.0, 48, 5, max_offset=2)
-    assert "100.0% of the mass offsets capped at 2 add" in cap
+    assert "100.0% of the mass offsets capped at 2 change" in cap
     assert "raise max_offset" in cap
     (wall,) = notes(100.0, 48, 2)
     assert "next to reflecting walls" in wall
