@@ -238,34 +238,38 @@ def _functions(namespace: Mapping[str, Any]) -> list[bytes]:
     return [code.co_code + repr([c for c in code.co_consts if not hasattr(c, "co_code")]).encode() for code in found if code]
 
 
-def describe_process(process: Process, points: Array) -> str:
-    """The process by the source and the parameters of its codes, and by what they give at and around some starting points.
+def _somewhere(dim: int, count: int) -> Array:
+    """Points near and further from the origin, always the same."""
+    return np.asarray(np.random.default_rng(0).standard_normal((count, dim)) * np.geomspace(0.1, 3.0, count)[:, None])
+
+
+def describe_process(process: Process) -> str:
+    """The process by the source and the parameters of its codes, and by what they give at some points.
 
     The source of a linear process of many dimensions would be long; its matrices stand for it.
     """
-    some = points[:: max(1, len(points) // 8)][:8, : process.dim]
     if process.dim > 16 and process.linear is not None:
         matrices = [np.ascontiguousarray(part) for part in process.linear if isinstance(part, np.ndarray)]
-        return f"{process.dim}-D #{_digest(*matrices, np.ascontiguousarray(process.factor(some[0])))}"
+        return f"{process.dim}-D #{_digest(*matrices, np.ascontiguousarray(process.factor(process.linear[1])))}"
     parts: list[Any] = []
     for code in (process.drift_code, process.factor_code):
         source, functions = code.emit("f")
         parts += [source, code.pack(process.params), *_functions(functions)]
-    around = np.vstack([some, some + np.random.default_rng(0).standard_normal(some.shape) * (0.1 + 0.1 * np.abs(some))])
+    points = _somewhere(process.dim, 16)
     with np.errstate(all="ignore"):
-        parts += [code.evaluate(around, process.params) for code in (process.drift_code, process.factor_code)]
+        parts += [code.evaluate(points, process.params) for code in (process.drift_code, process.factor_code)]
     return f"{process.dim}-D #{_digest(*parts)}"
 
 
-def describe_chain(chain: SGDChain, points: Array) -> str:
-    """SGD on sample losses by its settings, its schedules at some iterations, and gradients at some starting points."""
+def describe_chain(chain: SGDChain) -> str:
+    """SGD on sample losses by its settings, its schedules at some iterations, and gradients at some points."""
     whens = [0, 1, 2, 3, *(10**k for k in range(1, 7))]
     rates, batches = [chain.lr_at(k) for k in whens], [chain.batch_at(k) for k in whens]
     settings = (
         chain.kind, chain.dim, chain.size, chain.sampling, chain.momentum, chain.nesterov, chain.optimizer, chain.betas, chain.eps,
         chain.sigma, rates, batches,
     )  # fmt: skip
-    some = points[:: max(1, len(points) // 4)][:4]
+    some = _somewhere(chain.dim, 4)
     if chain.kind == "shift":
         assert chain.landscape is not None
         slopes = np.asarray(chain.landscape.grad(some), float)

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -205,11 +205,20 @@ def run_chunks(
     """
     control = Control(saver)
     control.add(done)
-    interrupted = False
+    interrupted, gate = False, threading.Event()
+
+    def begin(lo: int, hi: int) -> None:
+        gate.wait()  # the pool does not wait for a thread whose start Ctrl-C interrupted: it must have no work yet
+        if not control.stopped:
+            work(lo, hi, control)
+
     try:
         with _bar(total, label, unit, progress) as bar, ThreadPoolExecutor(max(1, min(threads, len(chunks)))) as pool:
-            pending = {pool.submit(work, lo, hi, control) for lo, hi in chunks}
+            pending: set[Future[None]] = set()
             try:
+                for lo, hi in chunks:
+                    pending.add(pool.submit(begin, lo, hi))
+                gate.set()
                 while pending:
                     finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
                     if watch is not None:
@@ -225,6 +234,7 @@ def run_chunks(
                 logger.warning("%s: interrupted; what is done is returned, marked partial", label)
             finally:
                 control.stop()
+                gate.set()
                 for future in pending:
                     future.cancel()
     except BaseException:

@@ -179,13 +179,14 @@ def autocorrelation(tables: Tables, plan: Plan, clock: float, labels: dict[str, 
     """Means over all groups, and over all but one of them for errors and against the bias of the estimated mean."""
     used = tables["weight"] > 0
     weight, center = tables["weight"][used], tables["center"][used]
-    mean = weight @ center / weight.sum()
+    mean = np.sum(weight[:, None] * center, axis=0) / weight.sum()
     move = center - mean
     early = tables["early"][used] + move[:, None]
     products = tables["products"][used] + move[:, None, None, :] * move[:, None, :, None]
     products += move[:, None, :, None] * tables["early"][used][:, :, None, :]  # about the group's mean, x(t + s) averages to 0
 
-    sums = [np.tensordot(weight, part, 1) for part in (products, move, early)]
+    # sums in the order of the groups: a product of BLAS may depend on its threads
+    sums = [np.sum(weight.reshape(-1, *[1] * (part.ndim - 1)) * part, axis=0) for part in (products, move, early)]
 
     def combine(i: int | None) -> Array:
         """C from all groups, or from all but number i."""

@@ -176,7 +176,7 @@ def simulate(
             t=t, dt=dt, n=count, method=labels["method"], save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
             axes=axes, lags=lags, regions=regions, x0=points,
         )  # fmt: skip
-        found = saver.match({"process": _named(chain, model, points), **call, "seed": str(seed)})
+        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
     records = Records(count, dim, plan)
@@ -202,13 +202,13 @@ def _labels(chain: SGDChain | None, model: Model | None, seed: int) -> tuple[flo
     return 1.0 if discrete else model.h, model.shown, {**words, "seed": seed}
 
 
-def _named(chain: SGDChain | None, model: Model | None, points: Array) -> str:
+def _named(chain: SGDChain | None, model: Model | None) -> str:
     """The equations as words, for a checkpoint."""
     if chain is not None:
-        return describe_chain(chain, points)
+        return describe_chain(chain)
     assert model is not None
     settings = ", ".join(f"{name} {value!r}" for name, value in model.settings.items())
-    return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process, points)}"
+    return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
 
 
 def _run_model(
@@ -351,7 +351,7 @@ def escape_times(
     points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
     if saver is not None:
         call = describe_arguments(region=region, dt=dt, n=count, method=labels["method"], t_max=t_max, bridge=bridge, x0=points)
-        found = saver.match({"process": _named(chain, model, points), **call, "seed": str(seed)})
+        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
     if chain is not None:

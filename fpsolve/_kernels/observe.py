@@ -6,23 +6,40 @@ __all__ = ["correlate", "pass_regions"]
 
 
 @ordered_kernel
-def add_products(ring, begin, last, lag, p, q, panel, product):
-    """Add x_p(t) x_q(t - lag) for t = begin ... last - 1 to 64 lanes, four samples per load and store of the sums."""
-    rows = ring.shape[0]
-    s = begin
-    while s + 4 <= last:
-        x0, y0 = ring[s % rows, p, panel : panel + 64], ring[(s - lag) % rows, q, panel : panel + 64]
-        x1, y1 = ring[(s + 1) % rows, p, panel : panel + 64], ring[(s + 1 - lag) % rows, q, panel : panel + 64]
-        x2, y2 = ring[(s + 2) % rows, p, panel : panel + 64], ring[(s + 2 - lag) % rows, q, panel : panel + 64]
-        x3, y3 = ring[(s + 3) % rows, p, panel : panel + 64], ring[(s + 3 - lag) % rows, q, panel : panel + 64]
-        for i in range(64):
-            product[i] = (((product[i] + x0[i] * y0[i]) + x1[i] * y1[i]) + x2[i] * y2[i]) + x3[i] * y3[i]
-        s += 4
-    while s < last:
-        x0, y0 = ring[s % rows, p, panel : panel + 64], ring[(s - lag) % rows, q, panel : panel + 64]
-        for i in range(64):
-            product[i] += x0[i] * y0[i]
-        s += 1
+def add_products(flat, x, y, step, size, count, out, width):
+    """Add flat[x + i] flat[y + i] to out[i] for `count` samples that lie `step` apart in a ring of `size` numbers, in their order.
+
+    Four samples per load and store of the sums where none of them is at the end of the ring.
+    """
+    s = 0
+    while s < count:
+        if s + 4 <= count and x + 3 * step < size and y + 3 * step < size:
+            x0, x1, x2, x3 = flat[x:], flat[x + step :], flat[x + 2 * step :], flat[x + 3 * step :]
+            y0, y1, y2, y3 = flat[y:], flat[y + step :], flat[y + 2 * step :], flat[y + 3 * step :]
+            for i in range(width):
+                out[i] = (((out[i] + x0[i] * y0[i]) + x1[i] * y1[i]) + x2[i] * y2[i]) + x3[i] * y3[i]
+            s, x, y = s + 4, x + 4 * step, y + 4 * step
+        else:
+            x0, y0 = flat[x:], flat[y:]
+            for i in range(width):
+                out[i] += x0[i] * y0[i]
+            s, x, y = s + 1, x + step, y + step
+        if x >= size:
+            x -= size
+        if y >= size:
+            y -= size
+
+
+@ordered_kernel
+def add_values(flat, x, step, size, count, out, width):
+    """Add flat[x + i] to out[i] for `count` samples, as `add_products`."""
+    for _ in range(count):
+        x0 = flat[x:]
+        for i in range(width):
+            out[i] += x0[i]
+        x += step
+        if x >= size:
+            x -= size
 
 
 @ordered_kernel
@@ -33,24 +50,20 @@ def correlate(ring, first, last, lags, sums, late, early):
     lane runs over samples in their order, however they are handed over.
     """
     rows, d, lanes = ring.shape
+    flat, step, size = ring.reshape(-1), d * lanes, rows * d * lanes
     begin = max(first, lags[lags.size - 1])
-    for panel in range(0, lanes, 64):
+    count = last - begin
+    for panel in range(0, lanes, 256):
+        width = min(256, lanes - panel)
+        now = begin % rows * step + panel
         for p in range(d):
-            total = late[p, panel : panel + 64]
-            for s in range(begin, last):
-                x = ring[s % rows, p, panel : panel + 64]
-                for i in range(64):
-                    total[i] += x[i]
+            add_values(flat, now + p * lanes, step, size, count, late[p, panel:], width)
         for k in range(lags.size):
+            before = (begin - lags[k]) % rows * step + panel
             for q in range(d):
-                total = early[k, q, panel : panel + 64]
-                for s in range(begin, last):
-                    y = ring[(s - lags[k]) % rows, q, panel : panel + 64]
-                    for i in range(64):
-                        total[i] += y[i]
+                add_values(flat, before + q * lanes, step, size, count, early[k, q, panel:], width)
                 for p in range(d):
-                    product = sums[k, p, q, panel : panel + 64]
-                    add_products(ring, begin, last, lags[k], p, q, panel, product)
+                    add_products(flat, now + p * lanes, before + q * lanes, step, size, count, sums[k, p, q, panel:], width)
 
 
 @kernel
