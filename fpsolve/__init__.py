@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fpsolve.process import Underdamped as Underdamped
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
+    from fpsolve.results import Autocorrelation as Autocorrelation
     from fpsolve.results import Current as Current
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
+    from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Spectrum as Spectrum
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
@@ -75,6 +77,7 @@ _HOME = {
     "save": "io",
     "load": "io",
     "Assumption": "results",
+    "Autocorrelation": "results",
     "Current": "results",
     "Density": "results",
     "DensitySeries": "results",
@@ -82,6 +85,7 @@ _HOME = {
     "Estimate": "results",
     "ExitTimeDistribution": "results",
     "Field": "results",
+    "Occupation": "results",
     "Spectrum": "results",
     "SurvivalCurve": "results",
     "Table": "results",
@@ -91,6 +95,7 @@ _SUBMODULES = ("io", "plotting", "potentials", "results", "theory")
 
 __all__ = [
     "Assumption",
+    "Autocorrelation",
     "Current",
     "Density",
     "DensitySeries",
@@ -103,6 +108,7 @@ __all__ = [
     "FpsolveError",
     "Grid",
     "Noise",
+    "Occupation",
     "Potential",
     "Process",
     "Region",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._estimate import Assumption, Estimate, _lines, _plain, _Record, _require, _with_error
 from fpsolve._fields import Density
 
@@ -47,6 +48,8 @@ class Trajectories(_Record):
         True if the run was interrupted.
     lr, batch : float, optional
         Learning rate and batch size of the noise.
+    autocorrelation : Autocorrelation, optional
+    occupation : Occupation, optional
 
     Raises
     ------
@@ -73,6 +76,8 @@ class Trajectories(_Record):
     partial: bool = False
     lr: float | None = None
     batch: float | None = None
+    autocorrelation: Autocorrelation | None = None
+    occupation: Occupation | None = None
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance"):
@@ -113,7 +118,8 @@ class Trajectories(_Record):
 
     def __repr__(self) -> str:
         end = f" to {self.unit} {self.times[-1]:.6g}" if self.times.size else ""
-        kept = [n for n in ("states", "mean", "covariance", "histogram") if getattr(self, n) is not None]
+        names = ("states", "mean", "covariance", "histogram", "autocorrelation", "occupation")
+        kept = [n for n in names if getattr(self, n) is not None]
         bad = {k: v for k, v in self.status.items() if k != "ok" and v}
         items = [
             _run_text(self.method, self.dt, self.seed),

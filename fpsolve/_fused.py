@@ -148,7 +148,7 @@ def _put_back_lines(layout: Layout, step: Step) -> list[str]:
 
 
 def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()) -> Fused:
-    """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_histogram``.
+    """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_record``, ``advance_histogram``.
 
     All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
@@ -178,6 +178,7 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
     text = source + "\n" + _put_back_function(step)
     text += kernel("advance", "", (), "")
     text += kernel("advance_moments", ", start, every", (), _moments_text(layout))
+    text += kernel("advance_record", ", start, every, components, out", (), _record_text(layout))
     if axes:
         if any(graded):
             text = FIND_CELL + text
@@ -200,6 +201,19 @@ def _moments_text(layout: Layout) -> str:
     lines += [f"{_row(products + n)} += u{i}*u{j}" for n, (i, j) in enumerate(pairs)]
     head = ["if (k + 1 - start) % every == 0:", f"    for i in range({LANES}):"]
     return _indent(head, 3) + _indent(lines, 5)
+
+
+def _record_text(layout: Layout) -> str:
+    """Some components of every sample go to out (sample, component, lane)."""
+    lines = [
+        "if (k + 1 - start) % every == 0:",
+        "    row = (k + 1 - start)//every - (first - start)//every - 1",
+        "    for j in range(components.size):",
+        f"        at = ({layout.state} + components[j])*{LANES}",
+        f"        for i in range({LANES}):",
+        f"            out[row, j, block*{LANES} + i] = w[at + i]",
+    ]
+    return _indent(lines, 3)
 
 
 #: The cell of a position s, counted in mean cell widths from the low wall, on a graded axis; outside is unchanged.

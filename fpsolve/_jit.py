@@ -9,7 +9,18 @@ from functools import partial
 
 import numba
 
-__all__ = ["LEFT_GRID", "MAX_STEPS", "NOT_FINITE", "OK", "SAFE_FASTMATH", "inline", "inline_uncached", "kernel", "kernel_uncached"]
+__all__ = [
+    "LEFT_GRID",
+    "MAX_STEPS",
+    "NOT_FINITE",
+    "OK",
+    "SAFE_FASTMATH",
+    "inline",
+    "inline_uncached",
+    "kernel",
+    "kernel_uncached",
+    "ordered_kernel",
+]
 
 SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -19,6 +30,8 @@ _CACHE = os.environ.get("FPSOLVE_NUMBA_CACHE", "1") != "0"
 
 #: A compiled loop over arrays: releases the GIL, cached on disk.
 kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
+#: The same, but sums keep the order in which they are written, whatever the length of the loop.
+ordered_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH - {"reassoc"})
 #: The same for code without a file of its own (user callables): compiled once per process.
 kernel_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
 #: A small scalar function that LLVM must inline, so that the loop around it vectorises.

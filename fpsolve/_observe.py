@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ._kernels.rng import LANES
 from ._paths import Plan, Records, moments_of
 from ._runner import check_count
+from ._watch import autocorrelation, group_size, lane_bytes, occupation
 from .errors import FpsolveError
-from .grid import Grid
+from .grid import Grid, Region
 from .process import Process
 from .results import Density, Trajectories
 
@@ -20,18 +21,27 @@ __all__ = ["cure_for", "make_plan", "trajectories"]
 
 Array = NDArray[np.float64]
 
+#: Memory that the autocorrelation of a run may take.
+MAX_BYTES = 2 << 30
+
 
 def make_plan(
     save: Any, steps: int, clock: float, unit: str, t_burn: float | None, every: int, bins: Any, ranges: Any, axes: Any, dim: int,
+    lags: Any = None, regions: Any = None, n: int = 1, positions: int | None = None,
 ) -> tuple[Plan, Grid | None]:  # fmt: skip
-    """Turn times into steps and check the options that belong together."""
+    """Turn times into steps and check the options that belong together; of `dim` components the first are `positions`."""
     every = check_count("every", every)
-    kinds = ("final", "moments", "histogram")
+    kinds = ("final", "moments", "histogram", "autocorrelation", "occupation")
     if isinstance(save, str) and save not in kinds:
         raise ValueError(f"save must be one of {', '.join(kinds)} or a sequence of times, got {save!r}")
     averaging = isinstance(save, str) and save != "final"
     if t_burn is not None and not averaging:
-        raise ValueError("t_burn belongs to save='moments' or 'histogram'")
+        raise ValueError("t_burn belongs to save='moments', 'histogram', 'autocorrelation' or 'occupation'")
+    for name, value, kind in (("lags", lags, "autocorrelation"), ("regions", regions, "occupation")):
+        if value is not None and not (isinstance(save, str) and save == kind):
+            raise ValueError(f"{name} belongs to save={kind!r}")
+    if isinstance(save, str) and save in kinds[3:] and t_burn is None:
+        t_burn = 0.0
     start = None
     if t_burn is not None:
         start = round(float(t_burn) / clock)
@@ -48,8 +58,14 @@ def make_plan(
         for k, e in enumerate(grid.edges):
             edges[k, : e.size] = (e - low[k]) * scale[k]
         return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps, graded, edges), grid
-    if any(v is not None for v in (bins, ranges, axes)):
-        raise ValueError("bins, ranges and axes belong to save='histogram'")
+    if bins is not None or ranges is not None or (axes is not None and save != "autocorrelation"):
+        raise ValueError("bins and ranges belong to save='histogram', axes to that or to save='autocorrelation'")
+    if isinstance(save, str) and save == "autocorrelation":
+        assert start is not None
+        return _correlation_plan(lags, axes, steps, start, every, clock, dim, n), None
+    if isinstance(save, str) and save == "occupation":
+        some = _regions(regions, (dim if positions is None else positions, dim))
+        return Plan(steps, (), start, every, tuple(range(max(r.dim for r in some))), regions=some), None
     if isinstance(save, str):
         return Plan(steps, (), start, every), None
     times = np.atleast_1d(np.asarray(save, float))
@@ -59,6 +75,49 @@ def make_plan(
     if np.any(np.diff(stops) <= 0):
         raise ValueError(f"save: times must increase by at least one {'iteration' if unit == 'iteration' else f'dt = {clock:g}'}")
     return Plan(steps, tuple(int(s) for s in stops)), None
+
+
+def _correlation_plan(
+    lags: Any, axes: Any, steps: int, start: int, every: int, clock: float, dim: int, n: int
+) -> Plan:  # fmt: skip
+    if lags is None:
+        raise ValueError("save='autocorrelation' needs lags: the longest one (a number) or all of them (a sequence of times)")
+    step, samples = every * clock, (steps - start) // every
+    times = np.asarray(lags, float)
+    if times.ndim > 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(times < 0.0):
+        raise ValueError(f"lags must be a time > 0 or a list of times >= 0, got {lags!r}")
+    counts = np.arange(round(float(times) / step) + 1) if times.ndim == 0 else np.unique(np.append(0, np.rint(times / step)))
+    longest = int(counts[-1])
+    if not 1 <= longest < samples:
+        raise ValueError(
+            f"the longest lag must be >= every*dt = {step:g} and below t - t_burn = {samples * step:g}, got {longest * step:g}"
+        )
+    chosen = tuple(range(dim)) if axes is None else tuple(int(a) for a in np.atleast_1d(axes))
+    if not chosen or len(set(chosen)) != len(chosen) or not all(0 <= a < dim for a in chosen):
+        raise ValueError(f"axes must be different coordinates in 0..{dim - 1}, got {axes!r}")
+    plan = Plan(steps, (), start, every, chosen, lags=tuple(int(k) for k in counts), group=group_size(n))
+    tables = 8 * len(counts) * len(chosen) ** 2 * -(-n // plan.group)
+    if max(tables, LANES * lane_bytes(plan)) > MAX_BYTES:
+        raise ValueError(
+            f"{len(counts)} lags of a {len(chosen)} x {len(chosen)} matrix for {n} trajectories would take more than "
+            f"{MAX_BYTES >> 30} GB: choose components with axes=, or fewer lags: np.geomspace({step:g}, {longest * step:g}, 50)"
+        )
+    return plan
+
+
+def _regions(regions: Any, dims: tuple[int, int]) -> tuple[Region, ...]:
+    if regions is None or isinstance(regions, Region) or len(regions) == 0:
+        raise ValueError("save='occupation' needs regions: a list of Region, e.g. [Region.ball(a, r), Region.ball(b, r)]")
+    for region in regions:
+        if not isinstance(region, Region):
+            raise TypeError(f"regions must be Regions, got {type(region).__name__}: {region!r}")
+        if region.dim not in dims:
+            raise ValueError(f"{region!r} is {region.dim}-D, the state {' or '.join(f'{d}-D' for d in sorted(set(dims)))}")
+        if region.containing is not None:
+            raise ValueError(
+                f"{region!r} is one component of {region.name}, which single points cannot be tested for: use a ball or a box"
+            )
+    return tuple(regions)
 
 
 def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, tuple[int, ...]]:
@@ -100,7 +159,7 @@ def trajectories(
             raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
         message = f"{failed} of {len(finite)} trajectories became non-finite and are left out of the statistics: {cure}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    records.final[~finite] = np.nan
+    records.final[~(finite & records.finished)] = np.nan
     heavy = process is not None and process.noise.stable is not None  # no moments in general, and no errors of those there are
     out: dict[str, Any] = {"times": np.array([plan.steps * clock])}
     if records.states is not None:
@@ -110,7 +169,12 @@ def trajectories(
             out |= {"mean": np.array([p[0] for p in pairs]), "covariance": np.array([p[1] for p in pairs])}
     elif grid is not None:
         out["histogram"] = _histogram(records, plan, grid, good)
-    elif good.any() and not heavy:
+    elif plan.watched and good.any():
+        if plan.lags:
+            out["autocorrelation"] = autocorrelation(records.tables, plan, clock, labels)
+        else:
+            out["occupation"] = occupation(records.tables, good, plan, clock, labels)
+    elif good.any() and not plan.watched and not heavy:
         out["mean"], out["covariance"] = _merge_moments(records, plan, good)
     return Trajectories(records.final, partial=partial, status=status, **out, **labels)
 

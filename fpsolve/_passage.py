@@ -241,6 +241,7 @@ class Passage:
     times: Array
     status: NDArray[np.int8]
     points: Array
+    finished: NDArray[np.bool_]  # whole units of work only
 
     def work(self, lo: int, hi: int, control: Control) -> None:
         """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""
@@ -252,17 +253,36 @@ class Passage:
         meta[DEADLINE] = 1 << 62
         w = aligned(1, self.fused.layout.rows * LANES)[0]  # type: ignore[attr-defined]
         slots = (self.times, self.status, self.points)
-        before = 0
+        place = {"index": index, "birth": birth, "freed": freed, "meta": meta, "lanes": w.view(np.uint64)}
+        place |= {"times": self.times[lo:hi], "status": self.status[lo:hi], "points": self.points[lo:hi]}
+        for name, value in (control.resume(lo, hi) or {}).items():
+            if name != "done":
+                place[name][...] = value
+
+        def saved() -> dict[str, Any]:
+            return {"done": float(meta[DONE]), **{name: array.copy() for name, array in place.items()}}
+
+        before = int(meta[DONE])
         while meta[DONE] < hi - lo and not control.stopped:
             until = int(meta[STEP]) + LANE_STEPS_PER_CALL // LANES
             self.fused.module.escape(w, index, birth, freed, meta, self.x0, *self.arguments, self.clock, *slots, until)
             control.add(int(meta[DONE]) - before)
             control.reach(int(meta[STEP]))
             before = int(meta[DONE])
+            control.keep(lo, hi, saved)
+        if meta[DONE] == hi - lo:
+            self.finished[lo:hi] = True
+            control.drop(lo, hi)
+            return
+        control.keep(lo, hi, saved)
         for lane in range(int(meta[ACTIVE])):
             if index[lane] >= 0:
                 self.status[index[lane]] = CENSORED
                 self.times[index[lane]] = (meta[STEP] - birth[lane]) * self.clock
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that a checkpoint keeps of the trajectories that are finished."""
+        return {"times": self.times, "status": self.status, "points": self.points, "finished": self.finished}
 
     def collect(self, t_max: float | None) -> tuple[Array, NDArray[np.bool_], Array, int]:
         """(times, censored, exit points, number failed) of the trajectories that were started."""

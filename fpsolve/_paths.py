@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from ._fused import Fused, linear_kernels
 from ._kernels.rng import LANES, seed_blocks
 from ._runner import Control, aligned
+from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
+from .grid import Region
 
 __all__ = ["FusedRun", "LinearRun", "LinearStep", "Plan", "Records", "moments_of"]
 
@@ -36,6 +39,19 @@ class Plan:
     wraps: tuple[bool, ...] = ()  # periodic axes of the histogram
     graded: tuple[bool, ...] = ()  # axes of the histogram whose cells differ in width
     edges: Array = field(default_factory=lambda: np.zeros((0, 0)))  # per axis, in mean cell widths from the low wall
+    lags: tuple[int, ...] = ()  # of the autocorrelation of the components `axes`, in samples
+    regions: tuple[Region, ...] = ()  # of the occupation
+    group: int = 1  # trajectories per group of the autocorrelation: units of work are whole groups
+
+    @property
+    def watched(self) -> bool:
+        """Whether a watcher sees the samples."""
+        return bool(self.lags or self.regions)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether moments are averaged over time."""
+        return self.start is not None and not self.shape and not self.watched
 
     @property
     def samples(self) -> int:
@@ -65,12 +81,20 @@ class Records:
         self.counts = np.zeros(plan.shape, np.int64) if plan.shape else None
         self.means: Array | None = None  # time averages, one row per trajectory
         self.squares: Array | None = None  # mean centred products, lower triangle row by row; or their sum over each block
+        self.tables: Tables = make_tables(plan, n) if plan.watched else {}
         self.lock = threading.Lock()
 
-    def add_counts(self, counts: NDArray[np.int64]) -> None:
-        assert self.counts is not None
-        with self.lock:
-            self.counts += counts
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that a checkpoint keeps of the trajectories that are finished; the arrays themselves, not copies."""
+        named = {name: getattr(self, name) for name in ("final", "finished", "states", "counts", "means", "squares")}
+        return {**{name: a for name, a in named.items() if a is not None}, **self.tables}
+
+    def close(self, lo: int, hi: int, counts: NDArray[np.int64]) -> None:
+        """Trajectories lo ... hi - 1 are finished, and these are their counts."""
+        with self.lock:  # a checkpoint sees both or neither
+            if self.counts is not None:
+                self.counts += counts
+            self.finished[lo:hi] = True
 
 
 @dataclass
@@ -86,56 +110,59 @@ class FusedRun:
     records: Records
 
     def prepare(self, n: int) -> None:
-        if self.plan.start is not None and not self.plan.shape:
+        if self.plan.averaged:
             v = self.dim
             self.records.means = np.full((n, v), np.nan)
             self.records.squares = np.full((n, v * (v + 1) // 2), np.nan)
 
     def work(self, lo: int, hi: int, control: Control) -> None:
-        layout, plan = self.fused.layout, self.plan
-        n = hi - lo
-        blocks = aligned(-(-n // LANES), layout.moments[3] * LANES)
-        seed_blocks(blocks, self.seed, lo)
-        rows = blocks.reshape(len(blocks), -1, LANES)  # (block, row, lane)
-        state = rows[:, layout.state : layout.state + layout.variables]
-        _scatter(state, self.x0 if len(self.x0) == 1 else self.x0[lo:hi])
+        """Run trajectories lo ... hi - 1, from where a checkpoint left them if there is one."""
+        plan, records = self.plan, self.records
+        unit = _Unit.of(self, lo, hi, control.resume(lo, hi))
+        now = unit.now
         marks = {*plan.stops, plan.steps} | ({plan.start} if plan.start is not None else set())
-        counts = np.zeros(plan.shape, np.int64)
-        now = 0
-        for mark in sorted(marks):
-            now = self._advance(blocks, now, mark, n, counts, control)
+        for mark in sorted(m for m in marks if m >= now):
+            now = self._advance(unit, mark, control)
             if now < mark:
                 return
             if mark == plan.start:
-                shift = layout.moments[0]
-                rows[:, shift : shift + layout.variables] = np.where(np.isfinite(state), state, 0.0)
+                unit.begin()
             if mark in plan.stops:
-                assert self.records.states is not None
-                self.records.states[plan.stops.index(mark), lo:hi] = _gather(state, n, self.dim)
-        self.records.final[lo:hi] = _gather(state, n, self.dim)
-        if plan.shape:
-            self.records.add_counts(counts)
-        elif plan.start is not None:
-            self._store_moments(rows, lo, hi)
-        self.records.finished[lo:hi] = True
+                assert records.states is not None
+                records.states[plan.stops.index(mark), lo:hi] = _gather(unit.state, hi - lo, self.dim)
+        final = records.final[lo:hi] = _gather(unit.state, hi - lo, self.dim)
+        if unit.watcher is not None:
+            unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
+        elif plan.averaged:
+            self._store_moments(unit.rows, lo, hi)
+        records.close(lo, hi, unit.counts)
+        control.drop(lo, hi)
 
-    def _advance(self, blocks: Array, now: int, mark: int, n: int, counts: NDArray[np.int64], control: Control) -> int:
+    def _advance(self, unit: _Unit, mark: int, control: Control) -> int:
         """Advance to step `mark` in calls of some tenths of a second; returns the step reached."""
-        plan, module = self.plan, self.fused.module
+        plan, module, blocks, n = self.plan, self.fused.module, unit.blocks, unit.hi - unit.lo
         stride = max(2, LANE_STEPS_PER_CALL // (len(blocks) * LANES))
-        while now < mark and not control.stopped:
-            until = min(mark, now + stride)
+        while unit.now < mark and not control.stopped:
+            now, until = unit.now, min(mark, unit.now + stride)
             if plan.start is None or now < plan.start:
                 module.advance(blocks, now, until, *self.arguments)
             elif plan.shape:
                 module.advance_histogram(
-                    blocks, now, until, *self.arguments, plan.start, plan.every, n, counts, plan.low, plan.scale, plan.edges
+                    blocks, now, until, *self.arguments, plan.start, plan.every, n, unit.counts, plan.low, plan.scale, plan.edges
                 )
+            elif unit.watcher is not None:
+                done = (now - plan.start) // plan.every
+                until = min(until, plan.start + (done + SAMPLES) * plan.every)
+                out = unit.buffer
+                module.advance_record(blocks, now, until, *self.arguments, plan.start, plan.every, unit.components, out)
+                unit.watcher.take(out[: (until - plan.start) // plan.every - done])
             else:
                 module.advance_moments(blocks, now, until, *self.arguments, plan.start, plan.every)
             control.add(float(n) * (until - now))
-            now = until
-        return now
+            unit.now = until
+            control.keep(unit.lo, unit.hi, unit.saved)
+        control.keep(unit.lo, unit.hi, unit.saved)
+        return unit.now
 
     def _store_moments(self, rows: Array, lo: int, hi: int) -> None:
         """Per trajectory: mean = shift + S/N and centred products P/N - S S/N^2; S is small, so nothing cancels."""
@@ -148,6 +175,56 @@ class FusedRun:
         square -= np.stack([s[:, i] * s[:, j] for i, j in pairs], axis=1)
         self.records.means[lo:hi] = (_gather(rows[:, shift:total], n, v) + s)[:, : self.dim]
         self.records.squares[lo:hi] = square[:, : self.dim * (self.dim + 1) // 2]
+
+
+class _Unit:
+    """Trajectories lo ... hi - 1 under way: their blocks, which hold generators, states and sums, and what else is kept of them."""
+
+    def __init__(self, run: FusedRun, lo: int, hi: int) -> None:
+        layout, self.plan, self.records = run.fused.layout, run.plan, run.records
+        self.lo, self.hi, self.now, self.layout = lo, hi, 0, layout
+        self.blocks = aligned(-(-(hi - lo) // LANES), layout.moments[3] * LANES)
+        self.rows = self.blocks.reshape(len(self.blocks), -1, LANES)  # (block, row, lane)
+        self.state = self.rows[:, layout.state : layout.state + layout.variables]
+        self.counts = np.zeros(self.plan.shape, np.int64)
+        self.components = np.array(self.plan.axes, np.int64)
+        lanes = len(self.blocks) * LANES
+        self.watcher: Watcher | None = make_watcher(self.plan, lanes) if self.plan.watched else None
+        self.buffer = np.empty((SAMPLES, len(self.plan.axes), lanes)) if self.plan.watched else np.empty((0, 0, 0))
+
+    @classmethod
+    def of(cls, run: FusedRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _Unit:
+        unit = cls(run, lo, hi)
+        if saved is None:
+            seed_blocks(unit.blocks, run.seed, lo)
+            _scatter(unit.state, run.x0 if len(run.x0) == 1 else run.x0[lo:hi])
+            return unit
+        unit.now = int(saved["now"])
+        unit.blocks.view(np.uint64)[...] = saved["blocks"]
+        unit.counts[...] = saved["counts"]
+        if run.records.states is not None:
+            run.records.states[:, lo:hi] = saved["states"]
+        if unit.watcher is not None:
+            unit.watcher.restore(saved["watcher"])
+        return unit
+
+    def saved(self) -> dict[str, Any]:
+        """A copy of all that the rest of the run depends on; generator words are bits, not numbers."""
+        tree: dict[str, Any] = {"now": self.now, "done": float(self.hi - self.lo) * self.now}
+        tree |= {"blocks": self.blocks.view(np.uint64).copy(), "counts": self.counts.copy()}
+        if self.records.states is not None:
+            tree["states"] = self.records.states[:, self.lo : self.hi].copy()
+        if self.watcher is not None:
+            tree["watcher"] = self.watcher.state()
+        return tree
+
+    def begin(self) -> None:
+        """The averages begin here."""
+        if self.watcher is not None:
+            self.watcher.begin(self.state[:, self.components].transpose(1, 0, 2).reshape(len(self.components), -1))
+        else:
+            shift = self.layout.moments[0]
+            self.rows[:, shift : shift + self.layout.variables] = np.where(np.isfinite(self.state), self.state, 0.0)
 
 
 def _scatter(state: Array, points: Array) -> None:
@@ -227,7 +304,7 @@ class LinearRun:
     records: Records
 
     def prepare(self, n: int) -> None:
-        if self.plan.start is not None and not self.plan.shape:
+        if self.plan.averaged:
             blocks = -(-n // LANES)
             self.records.means = np.full((n, self.dim), np.nan)
             self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
@@ -242,52 +319,54 @@ class LinearRun:
                 return
 
     def _block(self, lo: int, hi: int, control: Control) -> bool:
-        matrix, m, v = self.step.matrix, self.step.noises, len(self.step.basis)
-        rows, columns = len(matrix), matrix.shape[1] - len(matrix)
-        height = 2 * rows + max(columns, m * (1 + m % 2))
-        w, panels = aligned(1, 6 * LANES), aligned(4, height * 64)
-        seed_blocks(w, self.seed, lo)
-        state = panels.reshape(4, height, 64)[:, :v]  # (panel, variable, lane)
-        points = self.x0 if len(self.x0) == 1 else self.x0[lo:hi]
-        _scatter(state, (points - self.center) @ self.step.basis)
-        plan, advance = self.plan, linear_kernels().advance_linear
-        stride = max(2, LANE_STEPS_PER_CALL // (rows * LANES))
-        shift, total = np.zeros((hi - lo, self.dim)), np.zeros((hi - lo, self.dim))
-        square = np.zeros((self.dim, self.dim))
-        counts = np.zeros(plan.shape, np.int64)
-        now = 0
-        while True:
-            if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
-                y = self._read(state, hi - lo)
-                if plan.shape:
-                    plan.count(y + self.center[: self.dim], counts)
-                else:
-                    u = y - shift
-                    total += u
-                    square += u.T @ u
-            if now == plan.start and not plan.shape:
-                shift = self._read(state, hi - lo)
-            if now in plan.stops:
-                assert self.records.states is not None
-                self.records.states[plan.stops.index(now), lo:hi] = self._read(state, hi - lo) + self.center[: self.dim]
-            if now == plan.steps:
-                break
+        plan, records, advance, m = self.plan, self.records, linear_kernels().advance_linear, self.step.noises
+        unit = _LinearUnit.of(self, lo, hi, control.resume(lo, hi))
+        stride = max(2, LANE_STEPS_PER_CALL // (len(self.step.matrix) * LANES))
+        n = hi - lo
+        if unit.now == 0:
+            self._look(unit, n)
+        while unit.now < plan.steps:
             if control.stopped:
+                control.keep(lo, hi, unit.saved)
                 return False
-            until = self._next(now, stride)
-            advance(w[0], panels, now, until, matrix, m, self.step.spans)
-            control.add(float(hi - lo) * (until - now))
-            now = until
-        self.records.final[lo:hi] = self._read(state, hi - lo) + self.center[: self.dim]
-        if plan.shape:
-            self.records.add_counts(counts)
-        elif plan.start is not None:
-            assert self.records.means is not None and self.records.squares is not None
-            mean = total / plan.samples
-            self.records.means[lo:hi] = self.center[: self.dim] + shift + mean
-            self.records.squares[lo // LANES] = square / plan.samples - mean.T @ mean
-        self.records.finished[lo:hi] = True
+            until = self._next(unit.now, stride)
+            advance(unit.words[0], unit.panels, unit.now, until, self.step.matrix, m, self.step.spans)
+            control.add(float(n) * (until - unit.now))
+            unit.now = until
+            self._look(unit, n)
+            control.keep(lo, hi, unit.saved)
+        final = records.final[lo:hi] = self._read(unit.state, n) + self.center[: self.dim]
+        if unit.watcher is not None:
+            unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
+        elif plan.averaged:
+            assert records.means is not None and records.squares is not None
+            mean = unit.total / plan.samples
+            records.means[lo:hi] = self.center[: self.dim] + unit.shift + mean
+            records.squares[lo // LANES] = unit.square / plan.samples - mean.T @ mean
+        records.close(lo, hi, unit.counts)
+        control.drop(lo, hi)
         return True
+
+    def _look(self, unit: _LinearUnit, n: int) -> None:
+        """Do what the plan asks for at this step."""
+        plan, now, center = self.plan, unit.now, self.center[: self.dim]
+        if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
+            y = self._read(unit.state, n)
+            if plan.shape:
+                plan.count(y + center, unit.counts)
+            elif unit.watcher is not None:
+                unit.watcher.take((y + center)[:, list(plan.axes)].T[None])
+            else:
+                u = y - unit.shift
+                unit.total += u
+                unit.square += u.T @ u
+        if now == plan.start and unit.watcher is not None:
+            unit.watcher.begin((self._read(unit.state, n) + center)[:, list(plan.axes)].T)
+        elif now == plan.start and not plan.shape:
+            unit.shift[...] = self._read(unit.state, n)
+        if now in plan.stops:
+            assert self.records.states is not None
+            self.records.states[plan.stops.index(now), unit.lo : unit.hi] = self._read(unit.state, n) + center
 
     def _next(self, now: int, stride: int) -> int:
         """The next step at which something is to be done."""
@@ -296,6 +375,49 @@ class LinearRun:
         if plan.start is not None and now >= plan.start:
             marks.append(now + plan.every - (now - plan.start) % plan.every)
         return min(*marks, now + stride)
+
+
+class _LinearUnit:
+    """A block of the matrix kernel under way."""
+
+    def __init__(self, run: LinearRun, lo: int, hi: int) -> None:
+        m, v, rows = run.step.noises, len(run.step.basis), len(run.step.matrix)
+        height = 2 * rows + max(run.step.matrix.shape[1] - rows, m * (1 + m % 2))
+        self.lo, self.hi, self.now, self.records = lo, hi, 0, run.records
+        self.words, self.panels = aligned(1, 6 * LANES), aligned(4, height * 64)
+        self.state = self.panels.reshape(4, height, 64)[:, :v]  # (panel, variable, lane)
+        self.shift, self.total = np.zeros((hi - lo, run.dim)), np.zeros((hi - lo, run.dim))
+        self.square, self.counts = np.zeros((run.dim, run.dim)), np.zeros(run.plan.shape, np.int64)
+        self.watcher: Watcher | None = make_watcher(run.plan, hi - lo) if run.plan.watched else None
+
+    @classmethod
+    def of(cls, run: LinearRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _LinearUnit:
+        unit = cls(run, lo, hi)
+        if saved is None:
+            seed_blocks(unit.words, run.seed, lo)
+            points = run.x0 if len(run.x0) == 1 else run.x0[lo:hi]
+            _scatter(unit.state, (points - run.center) @ run.step.basis)
+            return unit
+        unit.now = int(saved["now"])
+        unit.words.view(np.uint64)[...] = saved["words"]
+        for name in ("panels", "shift", "total", "square", "counts"):
+            getattr(unit, name)[...] = saved[name]
+        if run.records.states is not None:
+            run.records.states[:, lo:hi] = saved["states"]
+        if unit.watcher is not None:
+            unit.watcher.restore(saved["watcher"])
+        return unit
+
+    def saved(self) -> dict[str, Any]:
+        """A copy of all that the rest of the run depends on."""
+        tree: dict[str, Any] = {"now": self.now, "done": float(self.hi - self.lo) * self.now}
+        tree["words"] = self.words.view(np.uint64).copy()
+        tree |= {name: getattr(self, name).copy() for name in ("panels", "shift", "total", "square", "counts")}
+        if self.records.states is not None:
+            tree["states"] = self.records.states[:, self.lo : self.hi].copy()
+        if self.watcher is not None:
+            tree["watcher"] = self.watcher.state()
+        return tree
 
 
 def moments_of(points: Array) -> tuple[Array, Array]:

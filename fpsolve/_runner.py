@@ -7,19 +7,31 @@ in it and on nothing else, and is stored by trajectory index: the bits do not de
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels.rng import LANES
 
-__all__ = ["Control", "aligned", "check_count", "make_chunks", "resolve_seed", "run_chunks", "starting_points", "thread_count"]
+__all__ = [
+    "Control",
+    "Saver",
+    "aligned",
+    "check_count",
+    "make_chunks",
+    "resolve_seed",
+    "run_chunks",
+    "starting_points",
+    "thread_count",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +41,33 @@ Array = NDArray[np.float64]
 SAMPLER_STREAM = 0x5EED
 
 
-class Control:
-    """Shared by the workers of one run: a stop flag, a progress counter, and the largest number of steps any of them has made."""
+class Saver(Protocol):
+    """What a run asks of a checkpoint."""
 
-    def __init__(self) -> None:
+    every: float
+    units: dict[tuple[int, int], dict[str, Any]]
+
+    def untouched(self, n: int) -> list[tuple[int, int]]: ...
+
+    def write_if_due(self, units: dict[tuple[int, int], dict[str, Any]]) -> None: ...
+
+    def write(self, units: dict[tuple[int, int], dict[str, Any]]) -> None: ...
+
+
+class Control:
+    """Shared by the workers of one run: a stop flag, a progress counter, and the largest number of steps any of them has made.
+
+    With a checkpoint also the last states that the units of work handed in, under the trajectories that they are of.
+    """
+
+    def __init__(self, saver: Saver | None = None) -> None:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.done = 0.0
         self.steps = 0
+        self._every = math.inf if saver is None else saver.every / 4  # a file is at most 5/4 intervals behind
+        self._units = {} if saver is None else dict(saver.units)
+        self._kept: dict[tuple[int, int], float] = {}
 
     @property
     def stopped(self) -> bool:
@@ -52,6 +83,24 @@ class Control:
     def reach(self, steps: int) -> None:
         with self._lock:
             self.steps = max(self.steps, steps)
+
+    def resume(self, lo: int, hi: int) -> dict[str, Any] | None:
+        """The state in which an earlier run left trajectories lo ... hi - 1, if it did."""
+        self._kept[lo, hi] = time.monotonic()
+        return self._units.get((lo, hi))
+
+    def keep(self, lo: int, hi: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Offered between kernel calls: `state` is taken if the last one is old, or the run ends here."""
+        if math.isfinite(self._every) and (self.stopped or time.monotonic() - self._kept[lo, hi] >= self._every):
+            self._units[lo, hi] = state()
+            self._kept[lo, hi] = time.monotonic()
+
+    def drop(self, lo: int, hi: int) -> None:
+        """The results of trajectories lo ... hi - 1 are in place; their state is not needed any more."""
+        self._units.pop((lo, hi), None)
+
+    def units(self) -> dict[tuple[int, int], dict[str, Any]]:
+        return dict(self._units)
 
 
 def resolve_seed(seed: int | None) -> int:
@@ -118,15 +167,22 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
     return np.ascontiguousarray(points)
 
 
-def make_chunks(n: int, threads: int, chunk: int | None, largest: int, align: int = 1) -> list[tuple[int, int]]:
-    """Ranges [lo, hi) of trajectories; by default equal shares of whole blocks, none above `largest`."""
+def make_chunks(
+    n: int, threads: int, chunk: int | None, largest: int, align: int = 1, saver: Saver | None = None
+) -> list[tuple[int, int]]:
+    """Ranges [lo, hi) of trajectories; by default equal shares of whole blocks, none above `largest`.
+
+    Of a run that goes on, first the units that were under way, then what was not begun.
+    """
     if chunk is not None:
         size = check_count("chunk", chunk)
     else:
         size = min(largest, -(-n // threads))
         size = -(-size // LANES) * LANES
     size = -(-size // align) * align
-    return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+    if saver is None:
+        return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+    return sorted(saver.units) + [(lo, min(lo + size, b)) for a, b in saver.untouched(n) for lo in range(a, b, size)]
 
 
 def aligned(rows: int, columns: int) -> Array:
@@ -139,32 +195,54 @@ def aligned(rows: int, columns: int) -> Array:
 def run_chunks(
     work: Callable[[int, int, Control], None], chunks: Sequence[tuple[int, int]], threads: int, *,
     total: float, progress: bool, label: str, unit: str = "step", watch: Callable[[Control], str] | None = None,
+    saver: Saver | None = None, done: float = 0.0,
 ) -> bool:  # fmt: skip
     """Run ``work(lo, hi, control)`` for every chunk on a pool of threads; True if Ctrl-C ended it early.
 
     Workers look at ``control.stopped`` between kernel calls and then return, leaving what they finished in place. `watch` is called
-    about ten times per second in the thread of the caller; what it returns is shown behind the bar, whose pieces are `unit`.
+    about ten times per second in the thread of the caller; what it returns is shown behind the bar, whose pieces are `unit`;
+    `done` of them were done before. `saver` is the checkpoint that is written meanwhile, and at the end unless the run came to it.
     """
-    control = Control()
-    interrupted = False
-    with _bar(total, label, unit, progress) as bar, ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-        pending = {pool.submit(work, lo, hi, control) for lo, hi in chunks}
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-                if watch is not None:
-                    bar.set_postfix_str(watch(control), refresh=False)
-                bar.n = int(control.done)
-                bar.refresh()
-                for future in done:
-                    future.result()
-        except KeyboardInterrupt:
-            interrupted = True
-            logger.warning("%s: interrupted; what is done is returned, marked partial", label)
-        finally:
-            control.stop()
-            for future in pending:
-                future.cancel()
+    control = Control(saver)
+    control.add(done)
+    interrupted, gate = False, threading.Event()
+
+    def begin(lo: int, hi: int) -> None:
+        gate.wait()  # the pool does not wait for a thread whose start Ctrl-C interrupted: it must have no work yet
+        if not control.stopped:
+            work(lo, hi, control)
+
+    try:
+        with _bar(total, label, unit, progress) as bar, ThreadPoolExecutor(max(1, min(threads, len(chunks)))) as pool:
+            pending: set[Future[None]] = set()
+            try:
+                for lo, hi in chunks:
+                    pending.add(pool.submit(begin, lo, hi))
+                gate.set()
+                while pending:
+                    finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+                    if watch is not None:
+                        bar.set_postfix_str(watch(control), refresh=False)
+                    bar.n = int(control.done)
+                    bar.refresh()
+                    for future in finished:
+                        future.result()
+                    if saver is not None:
+                        saver.write_if_due(control.units())
+            except KeyboardInterrupt:
+                interrupted = True
+                logger.warning("%s: interrupted; what is done is returned, marked partial", label)
+            finally:
+                control.stop()
+                gate.set()
+                for future in pending:
+                    future.cancel()
+    except BaseException:
+        if saver is not None:  # the workers have handed in how far they came
+            saver.write(control.units())
+        raise
+    if saver is not None and interrupted:
+        saver.write(control.units())
     return interrupted
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._watch import Watcher, make_watcher
+
 if TYPE_CHECKING:
     from ._paths import Plan, Records
     from ._runner import Control
@@ -93,6 +95,18 @@ class Group:
         self.state = {name: a[mask] for name, a in self.state.items()}
         self.rngs = [rng for rng, kept in zip(self.rngs, mask, strict=True) if kept]
 
+    def saved(self) -> dict[str, Any]:
+        """A copy of all that the rest of the run depends on."""
+        words = np.array([_words(rng) for rng in self.rngs], np.uint64).reshape(-1, 6)
+        tree = {"k": self.k, "used": self.used, "cursor": self.cursor, "theta": self.theta.copy(), "generators": words}
+        return tree | {"draws": np.array(self.draws), "order": self.order.copy(), **{n: a.copy() for n, a in self.state.items()}}
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        self.k, self.used, self.cursor = int(tree["k"]), int(tree["used"]), int(tree["cursor"])
+        self.theta, self.draws, self.order = tree["theta"].copy(), tree["draws"], tree["order"]
+        self.state = {name: tree[name].copy() for name in self.state}
+        self.rngs = [_generator(words) for words in tree["generators"].tolist()]
+
     def _next(self) -> NDArray[Any]:
         if not isinstance(self.chain.batch, int):
             return self._scheduled(self.chain.batch_at(self.k))
@@ -129,6 +143,23 @@ class Group:
         return gradient
 
 
+def _words(rng: np.random.Generator) -> list[int]:
+    """The state of a PCG64 generator as six 64-bit words."""
+    state: dict[str, Any] = dict(rng.bit_generator.state)
+    low = (1 << 64) - 1
+    pair = [word for number in (state["state"]["state"], state["state"]["inc"]) for word in (number >> 64, number & low)]
+    return [*pair, int(state["has_uint32"]), int(state["uinteger"])]
+
+
+def _generator(words: list[int]) -> np.random.Generator:
+    rng = np.random.default_rng(0)
+    state, step = (words[0] << 64) | words[1], (words[2] << 64) | words[3]
+    rng.bit_generator.state = {
+        "bit_generator": "PCG64", "state": {"state": state, "inc": step}, "has_uint32": words[4], "uinteger": words[5],
+    }  # fmt: skip
+    return rng
+
+
 def _draw(chain: SGDChain, rng: np.random.Generator, batch: int, count: int) -> NDArray[Any]:
     """`count` batches of one trajectory: indices (count, batch), or standard normal shifts (count, batch, dim)."""
     if chain.kind == "shift":
@@ -145,43 +176,88 @@ def _draw(chain: SGDChain, rng: np.random.Generator, batch: int, count: int) -> 
     return np.argpartition(rng.random((count, chain.size)), batch, axis=1)[:, :batch]
 
 
-def record_group(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, lo: int, control: Control) -> bool:
-    """Run trajectories lo ... lo + len(points) - 1 and record what the plan asks for; False if the run was stopped."""
-    n, d = points.shape
-    group, rows = Group(chain, points, seed, lo), slice(lo, lo + n)
-    shift, total, square = group.theta, np.zeros((n, d)), np.zeros((n, d, d))
-    counts = np.zeros(plan.shape, np.int64)
-    if 0 in plan.stops and records.states is not None:
-        records.states[0, rows] = group.theta
-    while group.k < plan.steps:
-        if control.stopped:
-            return False
-        first = group.k + 1
-        limit = plan.start if plan.start is not None and first <= plan.start else plan.steps
-        path = group.advance(min(BLOCK, limit - group.k))
+class _GroupRecord:
+    """What is kept of a group on its way: sums about the state at the start of the averages, counts, a watcher."""
+
+    def __init__(self, group: Group, plan: Plan, records: Records, lo: int) -> None:
+        n, d = group.theta.shape
+        self.group, self.plan, self.records, self.rows = group, plan, records, slice(lo, lo + n)
+        self.shift, self.total, self.square = group.theta, np.zeros((n, d)), np.zeros((n, d, d))
+        self.counts = np.zeros(plan.shape, np.int64)
+        self.watcher: Watcher | None = make_watcher(plan, n) if plan.watched else None
+
+    def look(self, path: Array) -> None:
+        """Do what the plan asks for with the weights (iterations, n, d) of the last iterations, all on one side of its start."""
+        plan, records, group = self.plan, self.records, self.group
+        first = group.k + 1 - len(path)
         steps = np.arange(first, group.k + 1)
-        if group.k == plan.start:
-            shift = np.where(np.isfinite(group.theta), group.theta, 0.0)
         for row in (plan.stops.index(k) for k in steps.tolist() if k in plan.stops):
             assert records.states is not None
-            records.states[row, rows] = path[plan.stops[row] - first]
+            records.states[row, self.rows] = path[plan.stops[row] - first]
         if plan.start is not None and first > plan.start:
             chosen = path[(steps - plan.start) % plan.every == 0]
             if plan.shape:
-                plan.count(chosen.reshape(-1, d), counts)
+                plan.count(chosen.reshape(-1, chosen.shape[2]), self.counts)
+            elif self.watcher is not None:
+                self.watcher.take(chosen[:, :, list(plan.axes)].transpose(0, 2, 1))
             else:
-                u = chosen - shift
-                total += u.sum(axis=0)
-                square += np.einsum("tni,tnj->nij", u, u)
+                u = chosen - self.shift
+                self.total += u.sum(axis=0)
+                self.square += np.einsum("tni,tnj->nij", u, u)
+        if group.k == plan.start:
+            self.shift = np.where(np.isfinite(group.theta), group.theta, 0.0)
+            if self.watcher is not None:
+                self.watcher.begin(self.shift[:, list(plan.axes)].T)
+
+    def saved(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {"done": float(len(self.total)) * self.group.k, "group": self.group.saved()}
+        tree |= {name: np.array(getattr(self, name)) for name in ("shift", "total", "square", "counts")}
+        if self.records.states is not None:
+            tree["states"] = self.records.states[:, self.rows].copy()
+        if self.watcher is not None:
+            tree["watcher"] = self.watcher.state()
+        return tree
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        self.group.restore(tree["group"])
+        self.shift, self.total, self.square, self.counts = (tree[name] for name in ("shift", "total", "square", "counts"))
+        if self.records.states is not None:
+            self.records.states[:, self.rows] = tree["states"]
+        if self.watcher is not None:
+            self.watcher.restore(tree["watcher"])
+
+    def close(self) -> None:
+        plan, records, rows = self.plan, self.records, self.rows
+        final = records.final[rows] = self.group.theta
+        if self.watcher is not None:
+            self.watcher.close(records.tables, rows.start, np.asarray(np.isfinite(final).all(axis=1)))
+        elif plan.averaged and records.means is not None and records.squares is not None:
+            mean = self.total / plan.samples
+            centred = self.square / plan.samples - mean[:, :, None] * mean[:, None, :]
+            lower = np.tril_indices(final.shape[1])
+            records.means[rows], records.squares[rows] = self.shift + mean, centred[:, lower[0], lower[1]]
+        records.close(rows.start, rows.stop, self.counts)
+
+
+def record_group(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, lo: int, control: Control) -> bool:
+    """Run trajectories lo ... lo + len(points) - 1 and record what the plan asks for; False if the run was stopped."""
+    n, hi = len(points), lo + len(points)
+    record = _GroupRecord(Group(chain, points, seed, lo), plan, records, lo)
+    group, saved = record.group, control.resume(lo, hi)
+    if saved is not None:
+        record.restore(saved)
+    else:
+        record.look(group.theta[None])
+    while group.k < plan.steps:
+        control.keep(lo, hi, record.saved)
+        if control.stopped:
+            return False
+        limit = plan.start if plan.start is not None and group.k < plan.start else plan.steps
+        path = group.advance(min(BLOCK, limit - group.k))
+        record.look(path)
         control.add(float(n) * len(path))
-    if plan.shape:
-        records.add_counts(counts)
-    elif plan.start is not None and records.means is not None and records.squares is not None:
-        mean = total / plan.samples
-        centred = square / plan.samples - mean[:, :, None] * mean[:, None, :]
-        lower = np.tril_indices(d)
-        records.means[rows], records.squares[rows] = shift + mean, centred[:, lower[0], lower[1]]
-    records.final[rows], records.finished[rows] = group.theta, True
+    record.close()
+    control.drop(lo, hi)
     return True
 
 
@@ -192,7 +268,16 @@ def first_exits(
     n, d = points.shape
     times, censored, exits = np.full(n, np.nan), np.zeros(n, bool), np.full((n, d), np.nan)
     group, index = Group(chain, points, seed, lo), np.arange(n)
+    if (tree := control.resume(lo, lo + n)) is not None:
+        group.restore(tree["group"])
+        times, exits, index = tree["times"], tree["exits"], tree["index"]
+
+    def saved() -> dict[str, Any]:
+        copies = {"times": times.copy(), "exits": exits.copy(), "index": index.copy()}
+        return {"done": float(n - len(index)), "group": group.saved(), **copies}
+
     while len(index):
+        control.keep(lo, lo + n, saved)
         if control.stopped or group.k == limit:
             times[index], censored[index] = group.k, True
             break

@@ -7,16 +7,19 @@ type of processor with one set of library versions.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._fused import escape_kernels, path_kernels
+from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process
+from ._fused import UNFINISHED, escape_kernels, path_kernels
 from ._model import Model, affine_step, check_start, initial_states, make_model, positive, step_count
 from ._observe import cure_for, make_plan, trajectories
 from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
@@ -24,6 +27,7 @@ from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
+from ._watch import watched_lanes
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -74,7 +78,9 @@ def simulate(
     process: Process | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int, method: str | None = None,
     save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None, every: int = 1,
     bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None, axes: Sequence[int] | None = None,
-    walls: Grid | Sequence[Any] | None = None, threads: int | None = None, chunk: int | None = None, progress: bool = False,
+    walls: Grid | Sequence[Any] | None = None, lags: ArrayLike | None = None, regions: Sequence[Region] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0, threads: int | None = None,
+    chunk: int | None = None, progress: bool = False,
 ) -> Trajectories:  # fmt: skip
     r"""Simulate `n` independent trajectories up to time `t`.
 
@@ -98,24 +104,37 @@ def simulate(
         Number of trajectories.
     method : str, optional
         A row of :func:`schemes`; default "euler", for :class:`Underdamped` "baoab".
-    save : {"final", "moments", "histogram"} or sequence of times
-        What to keep besides the final states: mean and covariance, a histogram, or the states at given times (moved to the nearest
-        step; the times in the result are those of the steps).
+    save : {"final", "moments", "histogram", "autocorrelation", "occupation"} or sequence of times
+        What to keep besides the final states: mean and covariance, a histogram, the autocovariance function of the state, where
+        the paths were and how they moved between regions, or the states at given times (moved to the nearest step; the times in
+        the result are those of the steps).
     seed : int, optional
         In [0, 2**63); drawn and recorded if not given.
     t_burn : float, optional
         With "moments" and "histogram": average also over the times in (t_burn, t]. Without it they are those of the
-        ensemble at `t`.
+        ensemble at `t`. "autocorrelation" and "occupation" are always averages over (t_burn, t], from 0 by default.
     every : int
         Steps between the samples of such an average.
     bins, ranges, axes
         Histogram: a :class:`Grid` (its axes may be graded), or numbers of cells with `ranges` ((lo, hi), ...); `axes` names the one
         or two coordinates it is of (default: the first ones). Along periodic axes of the grid the coordinate is wrapped.
+        Autocorrelation: `axes` are the components it is of (default: all).
+    lags : float or sequence of float
+        Autocorrelation: the longest lag, for all multiples of ``every`` steps up to it; or the lags themselves, moved to the
+        nearest multiples. The work grows with the number of lags: ``np.geomspace(dt, 100, 50)`` reaches far at little cost.
+    regions : sequence of Region
+        Occupation: a point belongs to the first region that holds it.
     walls : Grid or sequence, optional
         Walls that keep the paths in a box: a :class:`Grid` (its box and boundary), or for each axis None or (lo, hi, kind), with
         kind "reflecting", "periodic" or a pair for (low side, high side), in which None is no wall. A step that ends beyond a
         reflecting wall is mirrored along the conormal D n, which is the no-flux condition of the Fokker-Planck equation;
         velocities turn around; for a chain and for Levy noise the coordinate is folded. Periodic coordinates are wrapped.
+    checkpoint : path, optional
+        HDF5 file that holds what is done while the run goes on, and in the end the result. The same call goes on where the file
+        ends, also with other `threads` and `chunk`, with the same bits as one undisturbed run; a finished file gives its result at
+        once. A file of another call is refused. Without `seed` the one of the file is taken.
+    checkpoint_every : float
+        Seconds between two writes of the file, which is also written after Ctrl-C or an error.
     threads : int, optional
         Default: the cores this process may use. Does not change the result, nor does
     chunk : int, optional
@@ -150,85 +169,122 @@ def simulate(
     >>> bool(abs(paths.covariance[0, 0] - 0.5 / (1 - 0.05 / 2)) < 0.05)     # exact for Euler at this step
     True
     """
+    saver = Checkpoint.open(checkpoint, checkpoint_every, "simulate")
+    seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
     chain = process if isinstance(process, SGDChain) and process.kind != "gaussian" else None
-    lr: float | None
-    batch: float | None
-    if chain is not None:
-        if dt is not None:
-            raise ValueError("dt is refused for a chain: its time is the iteration count")
-        if walls is not None:
-            raise ValueError(NO_WALLS)
-        h, unit, dim, lr, batch, label = 1.0, "iteration", chain.dim, chain.lr, chain.batch, chain.label
-    else:
-        model = make_model(process, dt, method, walls)
-        h, unit, dim, lr, batch, label = model.h, model.unit, model.shown, model.lr, model.batch, model.method
-        if isinstance(save, str) and save == "moments" and model.process.noise.stable is not None:
-            raise ValueError(
-                "save='moments' is refused for Levy noise: its variance is infinite, so that sample moments have no limit unless "
-                "the drift makes the tails lighter; use save='histogram', or take quantiles of the states"
-            )
-    clock = 1.0 if unit == "iteration" else h
-    plan, grid = make_plan(save, step_count(t, h, unit), clock, unit, t_burn, every, bins, ranges, axes, dim)
+    model = None if chain is not None else make_model(process, dt, method, walls)
+    if chain is not None and dt is not None:
+        raise ValueError("dt is refused for a chain: its time is the iteration count")
+    if chain is not None and walls is not None:
+        raise ValueError(NO_WALLS)
+    if model is not None and isinstance(save, str) and save in ("moments", "autocorrelation"):
+        _check_variance(model, save)
+    clock, dim, labels = _labels(chain, model, seed)
+    plan, grid = make_plan(
+        save, step_count(t, clock if model is None else model.h, labels["unit"]), clock, labels["unit"], t_burn, every, bins,
+        ranges, axes, dim, lags, regions, count, None if model is None else model.process.dim,
+    )  # fmt: skip
+    points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
+    if saver is not None:
+        call = describe_arguments(
+            t=t, dt=dt, n=count, method=labels["method"], save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
+            axes=axes, walls=walls, lags=lags, regions=regions, x0=points,
+        )  # fmt: skip
+        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     records = Records(count, dim, plan)
     if chain is not None:
-        points = starting_points(x0, count, dim, seed)
-        partial = _run_ensemble(chain, points, plan, records, seed, progress)
+        partial = _run_ensemble(chain, points, plan, records, seed, progress, saver)
     else:
-        partial = _run_model(model, x0, plan, records, seed, workers, chunk, progress)
-    return trajectories(
-        records,
-        plan,
-        grid,
-        save,
-        clock,
-        partial,
-        {"unit": unit, "dt": None if unit == "iteration" else h, "seed": seed, "method": label, "lr": lr, "batch": batch},
-        None if chain is not None else model.process,
-    )
+        assert model is not None
+        partial = _run_model(model, points, plan, records, seed, workers, chunk, progress, saver)
+    out = trajectories(records, plan, grid, save, clock, partial, labels, None if model is None else model.process)
+    if saver is not None and not partial:
+        saver.finish(out)
+    return out
+
+
+def _check_variance(model: Model, save: str) -> None:
+    if model.process.noise.stable is not None:
+        raise ValueError(
+            f"save={save!r} is refused for Levy noise: its variance is infinite, so that sample moments have no limit unless the "
+            "drift makes the tails lighter; use save='histogram', or take quantiles of the states"
+        )
+
+
+def _labels(chain: SGDChain | None, model: Model | None, seed: int) -> tuple[float, int, dict[str, Any]]:
+    """(duration of a step in the unit of the times, components of a state, what the results say of the run)."""
+    if chain is not None:
+        words = {"unit": "iteration", "dt": None, "method": chain.label, "lr": chain.lr, "batch": chain.batch}
+        return 1.0, chain.dim, {**words, "seed": seed}
+    assert model is not None
+    discrete = model.unit == "iteration"
+    words = {"unit": model.unit, "dt": None if discrete else model.h, "method": model.method, "lr": model.lr, "batch": model.batch}
+    return 1.0 if discrete else model.h, model.shown, {**words, "seed": seed}
+
+
+def _named(chain: SGDChain | None, model: Model | None) -> str:
+    """The equations as words, for a checkpoint."""
+    if chain is not None:
+        return describe_chain(chain)
+    assert model is not None
+    settings = ", ".join(f"{name} {value!r}" for name, value in model.settings.items())
+    return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
 
 
 def _run_model(
-    model: Model, x0: Any, plan: Plan, records: Records, seed: int, workers: int, chunk: int | None, progress: bool
-) -> bool:
+    model: Model, points: Array, plan: Plan, records: Records, seed: int, workers: int, chunk: int | None, progress: bool,
+    saver: Checkpoint | None,
+) -> bool:  # fmt: skip
     process, n = model.process, len(records.final)
-    points = initial_states(x0, n, model, seed)
     check_start(process, points[:, : process.dim])
     run: FusedRun | LinearRun
     if model.is_matrix:
         step, noise, center = affine_step(model)
         run = LinearRun(LinearStep.of(step, noise), center, points, model.shown, seed, plan, records)
-        chunks = make_chunks(n, workers, chunk, 4096, align=256)
+        largest, align = 4096, 256
     else:
         scheme = model.step(points[:, : process.dim])
-        fused = path_kernels(scheme, plan.axes, plan.wraps, plan.graded)
+        bins = plan.axes if plan.shape else ()
+        fused = path_kernels(scheme, bins, plan.wraps, plan.graded)
         run = FusedRun(fused, model.arguments(scheme), points, model.shown, seed, plan, records)
-        chunks = make_chunks(n, workers, chunk, 16384)
+        largest, align = 16384 if not plan.watched else watched_lanes(plan), plan.group
     run.prepare(n)
-    return run_chunks(run.work, chunks, workers, total=float(n) * plan.steps, progress=progress, label="simulate")
+    done = 0.0
+    if saver is not None:
+        saver.attach(records.arrays, records.lock)
+        done = saver.progress(plan.steps)
+    chunks = make_chunks(n, workers, chunk, largest, align, saver)
+    total = float(n) * plan.steps
+    return run_chunks(run.work, chunks, workers, total=total, progress=progress, label="simulate", saver=saver, done=done)
 
 
-def _run_ensemble(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool) -> bool:
+def _run_ensemble(
+    chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool, saver: Checkpoint | None
+) -> bool:
     """SGD on sample losses, group after group; the time goes into NumPy and the user's Python code, so threads would not help."""
-    if plan.start is not None and not plan.shape:
-        n, d = records.final.shape
+    n, d = records.final.shape
+    if plan.averaged:
         records.means, records.squares = np.full((n, d), np.nan), np.full((n, d * (d + 1) // 2), np.nan)
 
     def work(lo: int, hi: int, control: Control) -> None:
-        for i, starts in _groups(chain, points, lo, hi):
-            if not record_group(chain, starts, plan, records, seed, i, control):
-                return
+        if not control.stopped:
+            record_group(chain, _starts(points, lo, hi), plan, records, seed, lo, control)
 
-    total = float(len(records.final)) * plan.steps
-    return run_chunks(work, [(0, len(records.final))], 1, total=total, progress=progress, label="simulate")
-
-
-def _groups(chain: SGDChain, points: Array, lo: int, hi: int) -> Iterator[tuple[int, Array]]:
-    """First trajectory and starting points (n, dim) of each group."""
+    done = 0.0
+    if saver is not None:
+        saver.attach(records.arrays, records.lock)
+        done = saver.progress(plan.steps)
     size = group_size(chain)
-    for i in range(lo, hi, size):
-        n = min(size, hi - i)
-        yield i, points[i : i + n] if len(points) > 1 else np.repeat(points, n, axis=0)
+    chunks = make_chunks(n, 1, max(plan.group, size // plan.group * plan.group), n, saver=saver)
+    return run_chunks(work, chunks, 1, total=float(n) * plan.steps, progress=progress, label="simulate", saver=saver, done=done)
+
+
+def _starts(points: Array, lo: int, hi: int) -> Array:
+    """Starting points (hi - lo, dim) of a group of trajectories."""
+    return points[lo:hi] if len(points) > 1 else np.repeat(points, hi - lo, axis=0)
 
 
 # ---- first passage --------------------------------------------------------------------------------------------------
@@ -238,6 +294,7 @@ def escape_times(
     process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
     t_max: float | None = None, method: str | None = None, correction: str | None = "auto",
     walls: Grid | Sequence[Any] | None = None, seed: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
     threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> EscapeTimes:  # fmt: skip
     r"""First times at which `n` independent trajectories leave a region, that is reach g >= 0.
@@ -274,7 +331,7 @@ def escape_times(
     walls : Grid or sequence, optional
         As in :func:`simulate`. A path that meets a wall where g >= 0 has left. Without the bridge a step is a jump: it has left if
         it lands at g >= 0, beyond a wall or not, and a jump beyond a wall to g < 0 is put back.
-    seed, threads, chunk, progress
+    seed, checkpoint, checkpoint_every, threads, chunk, progress
         As in :func:`simulate`; the result is the same for any threads and chunk.
 
     Returns
@@ -306,13 +363,61 @@ def escape_times(
     >>> bool(abs(mean.value - 1.0) < 4 * mean.stderr)
     True
     """
+    saver = Checkpoint.open(checkpoint, checkpoint_every, "escape_times")
+    seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
+    bridge = _check_correction(process, region, correction)
+    chain = process if isinstance(process, SGDChain) and process.kind != "gaussian" else None
+    if chain is not None and dt is not None:
+        raise ValueError("dt is refused for a chain: its time is the iteration count")
+    if chain is not None and walls is not None:
+        raise ValueError(NO_WALLS)
+    model = None if chain is not None else make_model(process, dt, method, walls)
+    clock, dim, labels = _labels(chain, model, seed)
+    labels |= {"correction": "bridge" if bridge else "", "t_max": t_max}
+    discrete, limit = isinstance(process, SGDChain), None
+    if t_max is not None:
+        limit = step_count(t_max, 1.0, "iteration") if discrete else math.ceil(positive("t_max", t_max) / clock * (1 - 1e-12))
+    points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
+    if saver is not None:
+        call = describe_arguments(
+            region=region, dt=dt, n=count, method=labels["method"], t_max=t_max, bridge=bridge, walls=walls, x0=points
+        )
+        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    if chain is not None:
+        check_inside(points, region, chain.dim)
+        check_leaving(None, points, region, surface_codes(region.code)[1])
+        check_component(points, region)
+        out = _escapes(*_escape_ensemble(chain, points, region, count, limit, seed, progress, saver), labels, None, region)
+    else:
+        assert model is not None
+        run = _passage(model, points, region, count, limit, seed, bridge, clock)
+        done = 0.0
+        if saver is not None:
+            saver.attach(run.arrays, contextlib.nullcontext())
+            run.status[~run.finished] = UNFINISHED
+            done = saver.progress(1.0)
+        chunks = make_chunks(count, workers, chunk, max(1024, -(-count // workers)), saver=saver)
+        watch = _patience(limit is None, clock, model.unit)
+        partial = run_chunks(
+            run.work, chunks, workers, total=count, progress=progress, label="escape_times", unit="path", watch=watch, saver=saver,
+            done=done,
+        )  # fmt: skip
+        out = _escapes(*run.collect(t_max), partial, labels, model.process, region)
+    if saver is not None and not out.partial:
+        saver.finish(out)
+    return out
+
+
+def _check_correction(process: Any, region: Any, correction: Any) -> bool:
+    """Whether the crossings inside a step are looked for."""
     if not isinstance(region, Region):
         raise TypeError(f"region must be a Region, e.g. Region.ball(c, r); got {type(region).__name__}")
     if correction not in ("auto", "bridge", None):
         raise ValueError(f"correction must be 'auto', 'bridge' or None, got {correction!r}")
-    chain = isinstance(process, SGDChain)
-    inertial = isinstance(process, Underdamped)
+    chain, inertial = isinstance(process, SGDChain), isinstance(process, Underdamped)
     if inertial and correction == "bridge":
         raise ValueError(
             "the Brownian bridge does not apply to positions with inertia, whose paths are smooth: use correction=None"
@@ -322,53 +427,16 @@ def escape_times(
     levy = isinstance(process, Process) and process.noise.stable is not None
     if levy and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to Levy noise, whose paths jump: use correction=None")
-    bridge = not (chain or inertial or levy) and correction is not None
-    if isinstance(process, SGDChain) and process.kind != "gaussian":
-        if dt is not None:
-            raise ValueError("dt is refused for a chain: its time is the iteration count")
-        if walls is not None:
-            raise ValueError(NO_WALLS)
-        limit = None if t_max is None else step_count(t_max, 1.0, "iteration")
-        points = starting_points(x0, count, process.dim, seed)
-        check_inside(points, region, process.dim)
-        check_leaving(None, points, region, surface_codes(region.code)[1])
-        check_component(points, region)
-        out = _escape_ensemble(process, points, region, count, limit, seed, progress)
-        return _escapes(
-            *out,
-            {"unit": "iteration", "seed": seed, "method": process.label, "lr": process.lr, "batch": process.batch, "t_max": t_max},
-            None,
-            region,
-        )
-    model = make_model(process, dt, method, walls)
-    clock = 1.0 if chain else model.h
-    limit = None
-    if t_max is not None:
-        limit = step_count(t_max, 1.0, "iteration") if chain else math.ceil(positive("t_max", t_max) / clock * (1 - 1e-12))
-    run = _passage(model, x0, region, count, limit, seed, bridge, clock)
-    size = max(1024, -(-count // workers))
-    chunks = make_chunks(count, workers, chunk, size)
-    watch = _patience(limit is None, clock, model.unit)
-    partial = run_chunks(run.work, chunks, workers, total=count, progress=progress, label="escape_times", unit="path", watch=watch)
-    labels = {
-        "unit": model.unit,
-        "dt": None if chain else model.h,
-        "seed": seed,
-        "method": model.method,
-        "lr": model.lr,
-        "batch": model.batch,
-        "correction": "bridge" if bridge else "",
-        "t_max": t_max,
-    }
-    return _escapes(*run.collect(t_max), partial, labels, model.process, region)
+    return not (chain or inertial or levy) and correction is not None
 
 
-def _passage(model: Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
+def _passage(
+    model: Model, points: Array, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float
+) -> Passage:
     """Check start and region, and set the kernel up."""
     process = model.process
     if region.dim not in (process.dim, 2 * process.dim if model.scheme.copies > 1 else process.dim):
         raise ValueError(f"the region is {region.dim}-D, the process {process.dim}-D")
-    points = initial_states(x0, n, model, seed)
     check_inside(points[:, : region.dim], region, region.dim)
     check_start(process, points[:, : process.dim])
     faces, slopes = surface_codes(region.code)
@@ -380,27 +448,40 @@ def _passage(model: Model, x0: Any, region: Region, n: int, limit: int | None, s
     fused = escape_kernels(step, faces, slopes, bridge)
     constants, *packed = model.arguments(step)
     surface = (faces.pack(region.params), slopes.pack(region.params))
-    results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan))
+    results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     return Passage(fused, (constants, *packed, *surface), clock, points, (1 << 61) if limit is None else limit, seed, *results)
 
 
 def _escape_ensemble(
-    chain: SGDChain, points: Array, region: Region, n: int, limit: int | None, seed: int, progress: bool
+    chain: SGDChain, points: Array, region: Region, n: int, limit: int | None, seed: int, progress: bool, saver: Checkpoint | None
 ) -> tuple[Array, NDArray[np.bool_], Array, int, bool]:
     """First iterations at which SGD on sample losses is outside."""
     times, exits = np.full(n, np.nan), np.full((n, chain.dim), np.nan)
-    censored, started = np.zeros(n, bool), np.zeros(n, bool)
+    censored, started, finished = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool)
 
     def work(lo: int, hi: int, control: Control) -> None:
-        for i, starts in _groups(chain, points, lo, hi):
-            if control.stopped:
-                return
-            some = slice(i, i + len(starts))
-            started[some] = True
-            times[some], censored[some], exits[some] = first_exits(chain, starts, region.contains, limit, seed, i, control)
+        if control.stopped:
+            return
+        some = slice(lo, hi)
+        started[some] = True
+        times[some], censored[some], exits[some] = first_exits(
+            chain, _starts(points, lo, hi), region.contains, limit, seed, lo, control
+        )
+        if np.all(~censored[some] | (times[some] == (-1 if limit is None else limit))):  # else Ctrl-C ended it
+            finished[some] = True
+            control.drop(lo, hi)
 
+    done = 0.0
+    if saver is not None:
+        arrays = {"times": times, "censored": censored, "exits": exits, "finished": finished}
+        saver.attach(lambda: arrays, contextlib.nullcontext())
+        started[:] = finished
+        done = saver.progress(1.0)
+    chunks = make_chunks(n, 1, group_size(chain), n, saver=saver)
     watch = _patience(limit is None, 1.0, "iteration")
-    partial = run_chunks(work, [(0, n)], 1, total=n, progress=progress, label="escape_times", unit="path", watch=watch)
+    partial = run_chunks(
+        work, chunks, 1, total=n, progress=progress, label="escape_times", unit="path", watch=watch, saver=saver, done=done
+    )
     failed = int(np.sum(started & np.isnan(times)))
     return times[started], censored[started], exits[started], failed, partial
 

@@ -11,18 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field, state_names
-from fpsolve.results import EscapeTimes, ExitTimeDistribution, Spectrum, SurvivalCurve, Trajectories
+from fpsolve.results import (
+    Autocorrelation,
+    EscapeTimes,
+    ExitTimeDistribution,
+    Occupation,
+    Spectrum,
+    SurvivalCurve,
+    Trajectories,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "plot_autocorrelation",
     "plot_comparison",
     "plot_current",
     "plot_density",
     "plot_escape_times",
     "plot_exit_times",
     "plot_field",
+    "plot_occupation",
     "plot_spectrum",
     "plot_survival",
     "plot_trajectories",
@@ -182,6 +192,80 @@ def plot_survival(curve: SurvivalCurve, *, ax: "Axes | None" = None, **kwargs: A
     (line,) = ax.step(curve.times[order], curve.survival[order], where="post", **kwargs)
     ax.fill_between(curve.times[order], curve.low[order], curve.high[order], step="post", alpha=0.25, color=line.get_color())
     ax.set(yscale="log", xlabel=f"$t$ [{curve.unit}]", ylabel=r"$P(\tau > t)$")
+    return ax
+
+
+def plot_autocorrelation(result: Autocorrelation, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw C(s)/C(0) of each component against the lag, with a band of one standard error of C(s).
+
+    Parameters
+    ----------
+    result : Autocorrelation
+    ax : Axes, optional
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than an Autocorrelation.
+
+    Examples
+    --------
+    >>> C = 0.5 ** np.arange(9.0)[:, None, None]
+    >>> len(plot_autocorrelation(Autocorrelation(np.arange(9.0), C, 0 * C, C[None, :, :, 0], [0.0], [0])).lines)
+    2
+    """
+    need(result, (Autocorrelation,), "plot_autocorrelation")
+    ax = axes(ax)
+    for i, axis in enumerate(result.axes.tolist()):
+        scale = result.values[0, i, i]
+        curve, error = result.values[:, i, i] / scale, result.stderr[:, i, i] / scale
+        (line,) = ax.plot(result.times, curve, **{"label": f"$x_{axis}$", **kwargs})
+        ax.fill_between(result.times, curve - error, curve + error, alpha=0.25, color=line.get_color())
+    ax.axhline(0.0, color="0.6", lw=0.8)
+    ax.set(xlabel=f"$s$ [{result.unit}]", ylabel=r"$C(s)/C(0)$")
+    ax.legend()
+    return ax
+
+
+def plot_occupation(result: Occupation, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the fraction of time in each region as a bar with its standard error.
+
+    Parameters
+    ----------
+    result : Occupation
+    ax : Axes, optional
+    **kwargs
+        For `Axes.bar`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than an Occupation.
+
+    Examples
+    --------
+    >>> seen = Occupation([[40, 60]] * 2, [[4, 4]] * 2, [[45, 55]] * 2, [[[0, 2], [1, 0]]] * 2, 0.5, 100, ("left", "right"))
+    >>> len(plot_occupation(seen).patches)
+    2
+    """
+    need(result, (Occupation,), "plot_occupation")
+    ax = axes(ax)
+    shares = [result.fraction(i) for i in range(len(result.names))]
+    errors = [e.stderr if np.isfinite(e.stderr) else 0.0 for e in shares]
+    places = np.arange(len(shares))
+    ax.bar(places, [e.value for e in shares], yerr=errors, **{"capsize": 4, **kwargs})
+    ax.set_xticks(places, list(result.names))
+    ax.set(ylabel="fraction of time")
     return ax
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
+from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
@@ -21,6 +22,7 @@ from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
 
 __all__ = [
     "Assumption",
+    "Autocorrelation",
     "Current",
     "Density",
     "DensitySeries",
@@ -28,6 +30,7 @@ __all__ = [
     "Estimate",
     "ExitTimeDistribution",
     "Field",
+    "Occupation",
     "Spectrum",
     "SurvivalCurve",
     "Table",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
     {"errors", "_jit", "_interpolate", "_quadrature", "_estimate"},
-    {"_kernels", "_fields"},
+    {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_code", "_elimination", "_mapping", "_tree"},
@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"process", "grid", "samples"},
     {"_walls"},
     {"_codegen", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
-    {"_balance", "plotting"},
+    {"_balance", "_checkpoint", "_watch", "plotting"},
     {"_discretize", "_fused", "_runner", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
@@ -37,7 +37,20 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
 ENGINES = (
     {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral"},
-    {"langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls"},
+    {
+        "langevin",
+        "_fused",
+        "_schemes",
+        "_model",
+        "_observe",
+        "_passage",
+        "_paths",
+        "_runner",
+        "_sgd",
+        "_walls",
+        "_checkpoint",
+        "_watch",
+    },
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
@@ -155,7 +168,7 @@ def test_kernels_import_only_numerics(path: Path) -> None:
             assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
 
 
-RESULTS = {"results", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
+RESULTS = {"results", "_correlations", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))

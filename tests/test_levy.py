@@ -259,8 +259,9 @@ def test_simulate_and_escape_follow_the_same_paths():
 def test_no_moments_are_reported():
     paths = fps.simulate(free(fps.Noise.levy(1.5, 1.0)), [0.0], t=1.0, dt=0.5, n=20, seed=1, save=[0.5, 1.0])
     assert paths.mean is None and paths.covariance is None
-    with pytest.raises(ValueError, match="variance is infinite"):
-        fps.simulate(free(fps.Noise.levy(1.5, 1.0)), [0.0], t=1.0, dt=0.5, n=20, save="moments")
+    for save, more in (("moments", {}), ("autocorrelation", {"lags": 0.5})):
+        with pytest.raises(ValueError, match="variance is infinite"):
+            fps.simulate(free(fps.Noise.levy(1.5, 1.0)), [0.0], t=1.0, dt=0.5, n=20, save=save, **more)
 
 
 def test_refusals():
