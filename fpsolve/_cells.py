@@ -79,11 +79,8 @@ def _line(h: Level, edges: Array, q: int) -> tuple[Nodes, Lines]:
     cells = edges.size - 1
     _, low, high = _intervals(h, np.zeros((cells, 1)), np.zeros(cells, np.int64), edges[:-1], edges[1:])
     x, w = _gauss(q, low, high)
-    # neighbouring intervals make one line
-    joined = low[1:] == high[:-1]
-    a, b = low[np.append(True, ~joined)] if low.size else low, high[np.append(~joined, True)] if low.size else high
-    zero = np.zeros(a.size)
-    return Nodes(x.reshape(-1, 1), w.ravel()), Lines(zero.astype(np.int64), zero, np.ones(a.size), a, b)
+    zero = np.zeros(low.size)
+    return Nodes(x.reshape(-1, 1), w.ravel()), _joined(Lines(zero.astype(np.int64), zero, np.ones(low.size), low, high))
 
 
 def _samples(low: Array, high: Array, parts: int) -> Array:
@@ -139,7 +136,17 @@ def _plane(h: Level, edges: tuple[Array, ...], q: int) -> tuple[Nodes, Lines]:
     cut = _cut(h, axis[mixed], low[mixed], high[mixed], q)
     joined = [np.concatenate([u, v]) for u, v in zip(whole, cut, strict=True)]
     lines = Lines(*joined)
-    return _fill(lines, q), lines
+    return _fill(lines, q), _joined(lines)
+
+
+def _joined(lines: Lines) -> Lines:
+    """Lines that go on from cell to cell made one: far fewer error functions."""
+    order = np.lexsort((lines.low, lines.at, lines.axis))
+    axis, at, weight, low, high = (v[order] for v in (lines.axis, lines.at, lines.weight, lines.low, lines.high))
+    goes_on = (axis[1:] == axis[:-1]) & (at[1:] == at[:-1]) & (weight[1:] == weight[:-1]) & (low[1:] == high[:-1])
+    first = np.append(True, ~goes_on) if low.size else np.zeros(0, bool)
+    last = np.append(~goes_on, True) if low.size else np.zeros(0, bool)
+    return Lines(axis[first], at[first], weight[first], low[first], high[last])
 
 
 def _swept(axis: Index, low: Array, high: Array, q: int) -> tuple[Index, Array, Array, Array, Array]:

@@ -19,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._fused import escape_kernels, path_kernels
 from ._kernels.rng import LANES
-from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
+from ._passage import (
+    Passage,
+    check_bridge,
+    check_component,
+    check_inside,
+    check_leaving,
+    exit_sides,
+    region_for_jumps,
+    surface_codes,
+)
 from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records, moments_of
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
@@ -526,7 +535,8 @@ def escape_times(
     g taken as locally linear; each face of a box has its own test. The time of the crossing is drawn from its law inside the step
     (tau/(dt - tau) is inverse Gaussian), the exit point from the bridge at that time, conditioned to be on the surface.
     Without it the escape is the end of the first step that ends outside: late by O(sqrt(dt)), 12 % for the unit interval at
-    dt = 0.01. A chain is tested after each iteration.
+    dt = 0.01. A chain is tested after each iteration; of a region made with `containing` it is out as well when it lands in another
+    component (in more than two dimensions this is not noticed, and warned of).
 
     Parameters
     ----------
@@ -600,7 +610,7 @@ def escape_times(
         check_inside(points, region, process.dim)
         check_leaving(None, points, region, surface_codes(region.code)[1])
         check_component(points, region)
-        out = _escape_ensemble(process, points, region, count, limit, seed, progress)
+        out = _escape_ensemble(process, points, region_for_jumps(region, points, process), count, limit, seed, progress)
         return _escapes(
             *out,
             {"unit": "iteration", "seed": seed, "method": process.label, "lr": process.lr, "batch": process.batch, "t_max": t_max},
@@ -612,7 +622,7 @@ def escape_times(
     limit = None
     if t_max is not None:
         limit = _step_count(t_max, 1.0, "iteration") if chain else math.ceil(_positive("t_max", t_max) / clock * (1 - 1e-12))
-    run = _passage(model, x0, region, count, limit, seed, bridge, clock)
+    run = _passage(model, x0, region, count, limit, seed, bridge, clock, process if isinstance(process, SGDChain) else None)
     size = max(1024, -(-count // workers))
     chunks = make_chunks(count, workers, chunk, size)
     watch = _patience(limit is None, clock, model.unit)
@@ -630,7 +640,10 @@ def escape_times(
     return _escapes(*run.collect(t_max), partial, labels, model.process, region)
 
 
-def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float) -> Passage:
+def _passage(
+    model: _Model, x0: Any, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float,
+    chain: SGDChain | None,
+) -> Passage:  # fmt: skip
     """Check start and region, and set the kernel up."""
     process = model.process
     if region.dim not in (process.dim, 2 * process.dim if model.scheme.copies > 1 else process.dim):
@@ -641,6 +654,9 @@ def _passage(model: _Model, x0: Any, region: Region, n: int, limit: int | None, 
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
     check_component(points[:, : region.dim], region)
+    if chain is not None and region.containing is not None:
+        region = region_for_jumps(region, points[:, : region.dim], chain)
+        faces, slopes = surface_codes(region.code)
     if bridge:
         check_bridge(process, points, slopes, region)
     step = model.step(points[:, : process.dim])
