@@ -122,10 +122,10 @@ class KernelSolver:
         fine = log_scalar(self)
         value = math.exp(fine) if fine < _LARGEST else math.inf
         try:
-            error = value * abs(math.expm1(min(log_scalar(self._coarser()) - fine, _LARGEST)))
+            change = abs(math.expm1(min(log_scalar(self._coarser()) - fine, _LARGEST)))
         except (ValueError, FpsolveError):
-            error = math.inf
-        error = error if math.isfinite(value) else math.inf
+            change = math.inf
+        error = value * change if math.isfinite(value) else math.inf
         return Estimate(value, discretization_error=error, log_value=fine, unit=unit, lr=self.chain.lr, batch=self.chain.batch,
                         method=f"{self.method}, {label}, two grids", **more)  # fmt: skip
 
@@ -148,6 +148,9 @@ class KernelSolver:
         error = float(share @ np.abs(system.total - 1.0))
         if error > _ROW_ERROR:
             out.append(f"the quadrature misses {error:.1%} of the mass of a jump (made up for by scaling); use more cells")
+        if system.targets.any() and system.chain.plain is None:
+            out.append("times beyond 1e250: jumps with a probability below 1e-308 (37 standard deviations) are left out; "
+                       "if the way out takes one of these, the time is too long")  # fmt: skip
         for text in out:
             _log.warning(text)
         return out

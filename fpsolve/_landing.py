@@ -28,6 +28,8 @@ Level = Callable[[Array], Array]
 
 #: Standard deviations of a jump that are followed beyond the grid, and how many box lengths that may be.
 _REACH, _COPIES = 9.0, 4
+#: The least that is looked at behind a side, in standard deviations.
+_BEHIND = 4.0
 #: Cells, those beyond the grid included, that are still cut.
 _MAX_CELLS = 400_000
 #: Rows computed at a time.
@@ -82,21 +84,19 @@ class Jumps:
 
 
 class Landing:
-    """The grid with the cells behind its sides that jumps from `points` can reach, and the map back into it."""
+    """The grid with the cells behind its sides that jumps of these means and covariances reach, and the map back into it."""
 
-    def __init__(self, grid: Grid, mean: Array, cov: Array, points: Array) -> None:
+    def __init__(self, grid: Grid, mean: Array, cov: Array) -> None:
         self.grid = grid
-        spread = _REACH * np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
-        low, high = (mean - spread).min(axis=0), (mean + spread).max(axis=0)
-        for axis, edges in enumerate(grid.edges):
-            length, far = edges[-1] - edges[0], max(edges[0] - low[axis], high[axis] - edges[-1])
-            if far > _COPIES * length:
-                i = int(np.argmax(np.abs(mean[:, axis] - 0.5 * (edges[0] + edges[-1])) + spread[:, axis]))
-                raise ValueError(
-                    f"a jump from x = {points[i].tolist()} goes to {mean[i].tolist()} with standard deviation "
-                    f"{(spread[i] / _REACH).tolist()}, more than {_COPIES} box lengths beyond the grid: there the learning rate is "
-                    "too large for the curvature (lr U'' > 2) or the noise for the box; give a smaller grid or region, or lower lr"
-                )
+        std = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+        low, high = (mean - _REACH * std).min(axis=0), (mean + _REACH * std).max(axis=0)
+        # what can be left by rare jumps only must have something behind its sides as well
+        longest = _BEHIND * std.max(axis=0)
+        low = np.minimum(low, [edges[0] - s for edges, s in zip(grid.edges, longest, strict=True)])
+        high = np.maximum(high, [edges[-1] + s for edges, s in zip(grid.edges, longest, strict=True)])
+        for axis, edges in enumerate(grid.edges):  # farther off only open lines reach, where paths end
+            length = edges[-1] - edges[0]
+            low[axis], high[axis] = max(low[axis], edges[0] - _COPIES * length), min(high[axis], edges[-1] + _COPIES * length)
         self.edges = tuple(_extended(e, s, a, b) for e, s, a, b in zip(grid.edges, grid.boundary, low, high, strict=True))
         cells = math.prod(e.size - 1 for e in self.edges)
         if cells > _MAX_CELLS:
@@ -287,11 +287,10 @@ def _rows(mean: Array, cov: Array, places: Places, lines: tuple[Lines, ...], n: 
 
 
 def _open_ended(lines: Lines, edges: tuple[Array, ...]) -> Lines:
-    """In 1-D lines that end at the last cell go on for ever."""
-    if len(edges) > 1:
-        return lines
-    low = np.where(lines.low == edges[0][0], -np.inf, lines.low)
-    return Lines(lines.axis, lines.at, lines.weight, low, np.where(lines.high == edges[0][-1], np.inf, lines.high))
+    """Lines that end with the last cell go on for ever."""
+    first, last = np.array([e[0] for e in edges])[lines.axis], np.array([e[-1] for e in edges])[lines.axis]
+    low, high = np.where(lines.low == first, -np.inf, lines.low), np.where(lines.high == last, np.inf, lines.high)
+    return Lines(lines.axis, lines.at, lines.weight, low, high)
 
 
 def build(jumps: Jumps, q: int, g: Level | None, ends: tuple[Level, ...] | None, max_nodes: int) -> System:
@@ -311,7 +310,7 @@ def build(jumps: Jumps, q: int, g: Level | None, ends: tuple[Level, ...] | None,
     Raises
     ------
     ValueError
-        If there are more than `max_nodes` nodes, or a jump goes too far beyond the grid.
+        If there are more than `max_nodes` nodes, or a jump that is to be folded back goes too far beyond the grid.
     """
     grid = jumps.grid
     nodes, _ = pieces((lambda y: np.full(y.shape[:-1], -1.0)) if g is None else g, grid.edges, q)
@@ -322,7 +321,7 @@ def build(jumps: Jumps, q: int, g: Level | None, ends: tuple[Level, ...] | None,
             f"{max_nodes} are handled; use fewer cells (as wide as the jumps are long is enough) or nodes={max(q - 1, 1)}"
         )
     mean, cov, added = jumps(nodes.points)
-    landing = Landing(grid, mean, cov, nodes.points)
+    landing = Landing(grid, mean, cov)
     level = landing.seen(g)
     if ends is None:
         lines: tuple[Lines, ...] = (_open_ended(pieces(lambda y: -level(y) - 1e-300, landing.edges, q)[1], landing.edges),)
@@ -331,6 +330,14 @@ def build(jumps: Jumps, q: int, g: Level | None, ends: tuple[Level, ...] | None,
     places = landing.images(nodes, level)
     P, targets, folded = _rows(mean, cov, places, lines, n)
     total = P.sum(axis=1) + targets.sum(axis=1)
+    if not total.min() > 0.5:
+        i = int(np.argmin(total))
+        std = np.sqrt(np.diag(cov[i])).tolist()
+        raise ValueError(
+            f"a jump from x = {nodes.points[i].tolist()} goes to {mean[i].tolist()} with standard deviation {std}, more than "
+            f"{_COPIES} box lengths beyond reflecting or periodic sides: the learning rate is too large for the curvature there "
+            "(lr U'' > 2) or the noise for the box; give a smaller grid or region, or lower lr"
+        )
     P /= total[:, None]
     index = [np.clip(np.searchsorted(e, nodes.points[:, k], side="right") - 1, 0, e.size - 2) for k, e in enumerate(grid.edges)]
     cell = np.ravel_multi_index(tuple(index), grid.shape)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernel_base import MAX_NODES
 from ._kernel_exits import KernelExits
 from ._landing import Jumps, System
 from .chains import SGDChain
@@ -44,7 +43,7 @@ class TransitionKernel(KernelExits):
         A jump beyond a reflecting side is folded back (and reported), beyond a periodic one wrapped, beyond an absorbing one
         killed.
     nodes : int, optional
-        Gauss nodes per cell and axis, 1 ... 5. Default 4 in 1-D; 2 in 2-D, or 1 where 2 would be too many.
+        Gauss nodes per cell and axis, 1 ... 5. Default 4 in 1-D, 2 in 2-D.
 
     Attributes
     ----------
@@ -81,7 +80,7 @@ class TransitionKernel(KernelExits):
         assert chain.process is not None and chain.lr is not None
         self.chain, self.grid = chain, grid
         if nodes is None:
-            nodes = 4 if grid.dim == 1 else 2 if 4 * grid.size <= MAX_NODES else 1
+            nodes = 4 if grid.dim == 1 else 2
         self.nodes = int(nodes)
         per = "cell" if grid.dim == 1 else "cell and axis"
         self.method = f"transition kernel, lr {chain.lr:g}, {self.nodes} Gauss node{'s' * (nodes > 1)} per {per}"
