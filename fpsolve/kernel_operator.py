@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernel_exits import KernelExits
+from ._kernel_modes import KernelModes
 from ._landing import Jumps, System
 from .chains import SGDChain
 from .fokker_planck import _initial
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 FLOORS = {1: 0.7, 2: 0.65, 3: 0.5, 4: 0.4, 5: 0.3}
 
 
-class TransitionKernel(KernelExits):
+class TransitionKernel(KernelExits, KernelModes):
     r"""The transition kernel of a Gaussian chain on a grid, discretised without expansion in the learning rate.
 
     .. math:: \theta_{k+1} \sim N(\theta_k - lr\,\nabla U(\theta_k),\ 2\,lr\,D(\theta_k))

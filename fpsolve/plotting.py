@@ -359,7 +359,7 @@ def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any
     ax = _axes(ax)
     ax.plot(spectrum.eigenvalues.real, spectrum.eigenvalues.imag, **{"marker": "o", "linestyle": "", **kwargs})
     ax.axhline(0.0, color="0.7", linewidth=0.6)
-    ax.set(xlabel=r"Re $\mu$ [1/time]", ylabel=r"Im $\mu$ [1/time]")
+    ax.set(xlabel=rf"Re $\mu$ [{spectrum.unit}]", ylabel=rf"Im $\mu$ [{spectrum.unit}]")
     return ax
 
 

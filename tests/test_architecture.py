@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"process", "grid", "samples"},
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance", "_kernel_base"},
-    {"_discretize", "_fused", "_kernel_exits", "_runner", "_sgd"},
+    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_sgd"},
     {"_notes", "_passage", "_paths", "_refine"},
     {"_exits", "_flows", "_spectral"},
     {"_committor"},
@@ -49,6 +49,7 @@ ENGINES = (
         "_dense",
         "_kernel_base",
         "_kernel_exits",
+        "_kernel_modes",
         "_landing",
     },  # fmt: skip
     {"langevin", "_fused", "_schemes", "_passage", "_paths", "_runner", "_sgd"},

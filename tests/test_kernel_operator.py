@@ -211,6 +211,28 @@ def test_committor() -> None:
     assert np.all(q.values[x < -1] == 0) and np.all(q.values[x > 1] == 1)
 
 
+def test_spectrum_of_linear_chains() -> None:
+    """(1 - a)^j on the line, all products of two factors in the plane; eigenfunctions are Hermite polynomials."""
+    for a in (0.3, 1.4):
+        modes = TransitionKernel(linear(a, 0.5), Grid((-7, 7, 80))).spectrum(5)
+        assert np.exp(modes.eigenvalues) == pytest.approx((1 - a) ** np.arange(5), abs=1e-9)
+        assert modes.unit == "1/iteration" and modes.residuals.max() < 1e-10
+    x, variance = modes.grid.centers[0], 0.25 / (1 - 0.4**2)
+    first = modes.right[1].real * np.sign(modes.right[1].real[-1])
+    assert first == pytest.approx(x / math.sqrt(variance), abs=1e-6)
+    overlap = modes.left.real @ (modes.right.real * modes.grid.widths[0]).T
+    assert overlap == pytest.approx(np.eye(5), abs=1e-6)
+    plane = SGDChain.gaussian(Potential.from_expression("(x**2 + 0.5*y**2)/2", "x y"), Noise.isotropic(0.3), lr=0.4)
+    modes = TransitionKernel(plane, Grid((-4, 4, 20), (-5, 5, 24))).spectrum(5)
+    exact = sorted((0.6**i * 0.8**j for i in range(4) for j in range(5)), reverse=True)[:5]
+    assert np.exp(modes.eigenvalues) == pytest.approx(exact, abs=1e-6)
+    # equal eigenvalues
+    round_ = SGDChain.gaussian(fps.potentials.quadratic([[1.0, 0.0], [0.0, 1.0]]), Noise.constant([[0.3, 0.0], [0.0, 0.3]]), lr=0.5)
+    assert np.abs(np.exp(TransitionKernel(round_, Grid((-4, 4, 20), (-4, 4, 20))).spectrum(3).eigenvalues)) == pytest.approx(
+        [1, 0.5, 0.5], abs=1e-7
+    )
+
+
 # ---- the plane ------------------------------------------------------------------------------------------------------------
 
 
@@ -377,7 +399,7 @@ def test_answers_save_and_load(tmp_path) -> None:
     left = line(-2.5, 0.0)
     answers = [kernel.stationary(), kernel.evolve(("gaussian", [-1.0], [[0.05]]), [1, 2]), kernel.mean_exit_time(left),
                kernel.mean_exit_time(left, at=[-1.0]), kernel.escape_rate(left), kernel.quasi_stationary(left),
-               kernel.committor(line(-2.0, -0.9), line(0.9, 2.0))]  # fmt: skip
+               kernel.committor(line(-2.0, -0.9), line(0.9, 2.0)), kernel.spectrum(3)]  # fmt: skip
     for k, answer in enumerate(answers):
         fps.save(tmp_path / f"{k}.h5", answer)
         assert fps.load(tmp_path / f"{k}.h5") == answer
