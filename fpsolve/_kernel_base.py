@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 #: Nodes beyond which the full matrix is refused.
 MAX_NODES = 4800
 #: Mass on nodes with another tenth of D that earns a warning; mass folded back per iteration; mean error of the row sums.
-_ADDED, _ADDED_MASS, _FOLDED, _ROW_ERROR = 0.1, 1e-3, 1e-6, 1e-3
+_ADDED, _ADDED_MASS, _FOLDED, _ROW_ERROR = 0.1, 1e-3, 1e-4, 1e-3
 #: The second grid, from which errors are found, has this share of the cells per axis.
 _COARSER = 0.75
 _LARGEST = 709.7

@@ -80,6 +80,8 @@ class TransitionKernel(KernelExits, KernelModes):
         _check(chain, grid, nodes)
         assert chain.process is not None and chain.lr is not None
         self.chain, self.grid = chain, grid
+        if not np.any(chain.process.diffusion(grid.points())):
+            raise ValueError(f"{chain!r} has no noise on {grid!r}: D is zero, and a chain without noise has no transition density")
         if nodes is None:
             nodes = 4 if grid.dim == 1 else 2
         self.nodes = int(nodes)

@@ -11,6 +11,7 @@ import pytest
 import fpsolve as fps
 from fpsolve import Grid, Noise, Potential, Region, SGDChain, TransitionKernel
 from fpsolve._cells import pieces
+from fpsolve._kernels import transition
 from tests import references
 
 WELL = Potential.from_expression("(x**2 - 1)**2/4")
@@ -250,6 +251,20 @@ def test_strip_in_the_plane_is_the_line() -> None:
     assert abs(p.covariance()[0, 1]) < 1e-9
 
 
+@pytest.mark.parametrize(("angle", "band"), [(0.0, 2e-5), (0.3, 1e-4), (math.pi / 4, 2e-3)])
+def test_half_plane_at_an_angle_behind_a_high_barrier(angle: float, band: float) -> None:
+    """Isotropic: the direction does not matter, so the line has the answer, exp(20.7) iterations. Bands set after measuring."""
+    a, s = 0.4, 0.4
+    std = s / math.sqrt(1 - (1 - a) ** 2)
+    c = 6 * std
+    exact = TransitionKernel(linear(a, s), Grid((-7 * std, c, 120))).mean_exit_time(line(-99.0, c), at=[0.0])
+    plane = SGDChain.gaussian(Potential.from_expression("(x**2 + y**2)/2", "x y"), Noise.isotropic(s * s / (2 * a)), lr=a)
+    kernel = TransitionKernel(plane, Grid((-7 * std, 7 * std, 24), (-7 * std, 7 * std, 24)))
+    tau = kernel.mean_exit_time(Region.halfspace([math.cos(angle), math.sin(angle)], c), at=[0.0, 0.0])
+    assert exact.log_value > 20 and tau.log_value == pytest.approx(exact.log_value, abs=band)
+    assert abs(tau.value / exact.value - 1) < 3 * tau.discretization_error / tau.value
+
+
 def test_disc_against_paths_with_noise_that_depends_on_the_state() -> None:
     noise = Noise.from_expression([["0.2 + 0.1*y**2", "0.05*x*y"], ["0.05*x*y", "0.15 + 0.1*x**2"]], variables="x y")
     chain = SGDChain.gaussian(Potential.from_expression("(x**2 + 2*y**2 + x*y)/2", "x y"), noise, lr=0.4)
@@ -268,7 +283,7 @@ def test_order_of_convergence_in_a_disc() -> None:
         grid = Grid((-1.03, 1.0, n), (-1.0, 1.07, n))
         return float(TransitionKernel(chain, grid, nodes=nodes).mean_exit_time(disc, at=[0.1, 0.2]).value)
 
-    exact = tau(16, 4)
+    exact = tau(12, 4)
     errors = [abs(tau(n) - exact) for n in (6, 24)]
     assert math.log(errors[0] / errors[1]) / math.log(4) > 3.0, errors
     assert errors[1] < 1e-6 * exact
@@ -298,6 +313,29 @@ def test_pieces_of_cells() -> None:
     assert box.weights.sum() == pytest.approx(4 * 0.5 * 0.7, rel=1e-9)
     whole, _ = pieces(lambda x: -np.ones(x.shape[:-1]), edges, 2)
     assert whole.weights.sum() == pytest.approx(2.3 * 2.3, rel=1e-12)
+
+
+def test_kernels_against_scipy() -> None:
+    """Mass of a rectangle and of an interval, compiled and as plain Python; far tails keep their digits."""
+    from scipy.stats import multivariate_normal, norm
+
+    mean, cov = np.array([[0.3, -0.2]]), np.array([[[0.5, 0.2], [0.2, 0.4]]])
+    nodes, lines = pieces(lambda x: -np.ones(x.shape[:-1]), (np.linspace(-0.5, 1.0, 6), np.linspace(-1.0, 0.8, 7)), 5)
+    law = multivariate_normal(mean[0], cov[0])
+    corners = [(1.0, 0.8, 1), (-0.5, 0.8, -1), (1.0, -1.0, -1), (-0.5, -1.0, 1)]
+    exact = sum(sign * law.cdf([x, y]) for x, y, sign in corners)
+    for jit in (True, False):
+        mass, density, short, tails = np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1))
+        line_2d, line_1d, point_2d, point_1d = (f if jit else f.py_func for f in (
+            transition.line_mass_2d, transition.line_mass_1d, transition.density_2d, transition.density_1d))  # fmt: skip
+        line_2d(mean, cov, lines.axis, lines.at, lines.weight, lines.low, lines.high, mass)
+        point_2d(mean, cov, nodes.points[:3], np.ones(3), np.zeros(3, np.int64), density)
+        line_1d(mean[:, :1], cov[:, :1, :1], np.array([20.0]), np.array([np.inf]), short)
+        point_1d(mean[:, :1], cov[:, :1, :1], np.array([[2.0]]), np.ones(1), np.zeros(1, np.int64), tails)
+        assert mass[0] == pytest.approx(exact, rel=1e-7)  # of the quadrature in scipy
+        assert density[0, 0] == pytest.approx(law.pdf(nodes.points[:3]).sum(), rel=1e-12)
+        assert short[0] == pytest.approx(norm.sf(19.7 / math.sqrt(0.5)), rel=1e-10)
+        assert tails[0, 0] == pytest.approx(norm.pdf(1.7, scale=math.sqrt(0.5)), rel=1e-12)
 
 
 # ---- components -------------------------------------------------------------------------------------------------------------
@@ -369,6 +407,7 @@ def test_refusals() -> None:
         (well, Grid((-1, 1, 9), (-1, 1, 9)), ValueError, "1-D, the grid is 2-D"),
         (fps.Process(WELL, Noise.isotropic(0.1)), grid, TypeError, "FokkerPlanck"),
         (well, "grid", TypeError, "needs a Grid"),
+        (SGDChain.gaussian(WELL, Noise.isotropic(0.0), lr=0.1), grid, ValueError, "no noise"),
     ):
         with pytest.raises(error, match=text):
             TransitionKernel(chain, where)
