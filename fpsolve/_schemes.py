@@ -478,7 +478,7 @@ SCHEMES = {
             source="Bussi, Parrinello 2007", draws=lambda s: 2 * s.m, copies=2, shown=2, affine=_underdamped_affine("OBABO"),
         ),
         Scheme(
-            "gjf", "Gronbech-Jensen, Farago, half-step velocity", "underdamped", _gjf, _gjf_constants, strong="-", weak="-",
+            "gjf", "Gronbech-Jensen, Farago, half-step velocity", "underdamped", _gjf, _gjf_constants, strong="-", weak="1",
             additive="- / 2", source="Mol. Phys. 111 (2013) 983; Jensen, Gronbech-Jensen 2019", copies=3, shown=2,
             affine=_gjf_affine,
         ),

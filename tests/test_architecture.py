@@ -23,8 +23,8 @@ LAYERS: list[set[str]] = [
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "plotting", "_detailed_balance", "_covariance"},
     {"_balance", "_kernel_base"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_sgd"},
-    {"_notes", "_passage", "_paths", "_refine"},
-    {"_exits", "_flows", "_spectral"},
+    {"_model", "_notes", "_passage", "_paths", "_refine"},
+    {"_exits", "_flows", "_observe", "_spectral"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"kernel_operator", "report"},
@@ -33,28 +33,16 @@ LAYERS: list[set[str]] = [
 ]
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
+# fmt: off
 ENGINES = (
     {
-        "fokker_planck",
-        "_balance",
-        "_committor",
-        "_discretize",
-        "_exits",
-        "_flows",
-        "_notes",
-        "_refine",
-        "_spectral",
-        "kernel_operator",
-        "_cells",
-        "_dense",
-        "_kernel_base",
-        "_kernel_exits",
-        "_kernel_modes",
-        "_landing",
-    },  # fmt: skip
-    {"langevin", "_fused", "_schemes", "_passage", "_paths", "_runner", "_sgd"},
+        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
+        "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
+    },
+    {"langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd"},
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
+# fmt: on
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "math", "typing", "collections", "__future__"}
 PUBLIC_SUBMODULES = {"io", "plotting", "potentials", "results", "theory"}

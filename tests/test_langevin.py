@@ -145,13 +145,13 @@ def test_matrix_kernel_covariance_is_the_discrete_one(d):
 
 def test_matrix_and_fused_kernels_agree_path_by_path():
     """The same streams: a 9-D linear process through both kernels ends at the same points to rounding."""
-    from fpsolve import langevin
+    from fpsolve import _model
 
     process = fps.Process.ornstein_uhlenbeck(np.diag(np.linspace(0.5, 2, 9)), fps.Noise.isotropic(0.3), center=np.arange(9.0))
     kwargs = {"t": 0.31, "dt": 0.01, "n": 70, "seed": 2, "save": [0.1, 0.31]}
     matrix = fps.simulate(process, np.ones(9), **kwargs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(langevin, "MAX_UNROLLED_LINEAR", 100)
+        patch.setattr(_model, "MAX_UNROLLED_LINEAR", 100)
         fused = fps.simulate(process, np.ones(9), **kwargs)
     np.testing.assert_allclose(matrix.states, fused.states, rtol=1e-12, atol=1e-12)
 

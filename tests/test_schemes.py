@@ -11,7 +11,7 @@ import pytest
 import scipy.linalg
 
 import fpsolve as fps
-from fpsolve import _paths, langevin
+from fpsolve import _model, _paths
 from fpsolve._kernels.rng import stream_normals
 from fpsolve._schemes import noise_class
 
@@ -68,7 +68,7 @@ def strong_error_linear(method, steps):
     int (h - s) exp(s - h) ds.
     """
     h = 1.0 / steps
-    scheme = langevin.SCHEMES[method]
+    scheme = _model.SCHEMES[method]
     M, N = scheme.affine(np.eye(1), np.eye(1), scheme.constants(h, {}))
     M, N, decay = M[0, 0], N[0], math.exp(-h)
     with_dW = -math.expm1(-h)
@@ -125,7 +125,7 @@ def test_affine_steps_are_those_of_the_kernels(method):
         patch.setattr(_paths, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
         matrix = fps.simulate(process, np.ones(9), **kwargs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(langevin, "MAX_UNROLLED_LINEAR", 100)
+        patch.setattr(_model, "MAX_UNROLLED_LINEAR", 100)
         fused = fps.simulate(process, np.ones(9), **kwargs)
     np.testing.assert_allclose(matrix.states, fused.states, rtol=1e-12, atol=1e-12)
 
@@ -171,7 +171,9 @@ def test_the_noise_is_general():
     assert noise_class(fps.Process(fps.potentials.double_well(2), full), np.array([[0.3, 0.4]])) == "general"
 
 
-@pytest.mark.parametrize(("method", "order", "steps"), [("euler", 1, (8, 16)), ("heun", 1, (4, 8)), ("weak2", 2, (2, 4))])
+@pytest.mark.parametrize(
+    ("method", "order", "steps"), [("euler", 1, (8, 16)), ("tamed", 1, (8, 16)), ("heun", 1, (4, 8)), ("weak2", 2, (2, 4))]
+)
 def test_weak_order_with_noise_that_does_not_commute(method, order, steps):
     """Halving h divides the error of E x^2 by 2^order, within four standard errors and 25 % for the next order."""
     (coarse, a), (fine, b) = (moment_error(method, k) for k in steps)

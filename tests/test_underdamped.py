@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 import fpsolve as fps
-from fpsolve import _paths, langevin
+from fpsolve import _model, _paths
 
 T = 0.5
 
@@ -70,7 +70,7 @@ def test_weak_order_two(method):
     """
     A, B = np.array([[2.0, 0.3], [0.1, 1.0]]), np.array([[0.7, 0.0], [0.2, 0.5]])
     g, m, t = 0.8, 1.3, 2.0
-    scheme = langevin.SCHEMES[method]
+    scheme = _model.SCHEMES[method]
     flow = np.block([[np.zeros((2, 2)), np.eye(2)], [-A / m, -g / m * np.eye(2)]])
     Q = np.block([[np.zeros((2, 4))], [np.zeros((2, 2)), (g / m) ** 2 * B @ B.T]])
     big = scipy.linalg.expm(t * np.block([[-flow, Q], [np.zeros((4, 4)), flow.T]]))
@@ -101,7 +101,7 @@ def test_matrix_and_fused_kernels_agree_path_by_path(method):
         patch.setattr(_paths, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
         matrix = fps.simulate(model, start, **kwargs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(langevin, "MAX_UNROLLED_LINEAR", 100)
+        patch.setattr(_model, "MAX_UNROLLED_LINEAR", 100)
         fused = fps.simulate(model, start, **kwargs)
     np.testing.assert_allclose(matrix.states, fused.states, rtol=1e-12, atol=1e-12)
 

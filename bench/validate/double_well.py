@@ -1,13 +1,14 @@
 """Mean exit times of double wells from the Fokker-Planck equation, from paths, from quadrature and from Kramers' formula.
 
-Four cases, each posed once as a process and handed to every engine:
+Five cases, each posed once as a process and handed to every engine:
 
-1. one dimension, isotropic noise;
-2. one dimension, state-dependent noise D(x) = 0.2 (1 + x^2/2), Ito;
-3. two dimensions, isotropic noise;
-4. two dimensions, full state-dependent tensor, Ito: D_xx = 0.2 (1 + x^2/4), D_xy = 0.08 x, D_yy = 0.1 + 0.1 x^2 + 0.05 y^2.
+1. one dimension, isotropic noise, D = 0.2;
+2. the same with D = 0.1, barrier/D = 10: 25 000 units of time, a sixteenth of the paths;
+3. one dimension, state-dependent noise D(x) = 0.2 (1 + x^2/2), Ito;
+4. two dimensions, isotropic noise;
+5. two dimensions, full state-dependent tensor, Ito: D_xx = 0.2 (1 + x^2/4), D_xy = 0.08 x, D_yy = 0.1 + 0.1 x^2 + 0.05 y^2.
 
-In 3 and 4 the Ito drift and the variance of x depend on x alone, so x is a one-dimensional diffusion whatever the rest of the
+In 4 and 5 the Ito drift and the variance of x depend on x alone, so x is a one-dimensional diffusion whatever the rest of the
 tensor does, and the exit time of the half-plane x < 1 is a one-dimensional quadrature: an exact answer in the plane.
 """
 
@@ -38,13 +39,14 @@ def cases() -> list[tuple[str, fps.Process, fps.Process, fps.Region, fps.Grid, l
     """Name, process, the one-dimensional process of its first coordinate, region, grid, start."""
     well = fps.potentials.double_well()
     valley = fps.Potential.from_expression("(x**2 - 1)**2 + y**2/2", "x y")
-    flat, bent = fps.Noise.isotropic(0.2), fps.Noise.from_expression("0.2*(1 + x**2/2)")
+    flat, cold, bent = fps.Noise.isotropic(0.2), fps.Noise.isotropic(0.1), fps.Noise.from_expression("0.2*(1 + x**2/2)")
     tensor = fps.Noise.from_expression([["0.2*(1 + x**2/4)", "0.08*x"], ["0.08*x", "0.1 + 0.1*x**2 + 0.05*y**2"]], "x y")
     line, plane = fps.Grid((-2.5, 2.5, 1000)), fps.Grid((-2.5, 2.5, 160), (-3.5, 3.5, 112))
     to_one, to_line = fps.Region.halfspace([1.0], 1.0), fps.Region.halfspace([1.0, 0.0], 1.0)
     along = fps.Process(well, fps.Noise.from_expression("0.2*(1 + x**2/4)"))
     return [
-        ("1-D isotropic", fps.Process(well, flat), fps.Process(well, flat), to_one, line, [-1.0]),
+        ("1-D isotropic, D = 0.2", fps.Process(well, flat), fps.Process(well, flat), to_one, line, [-1.0]),
+        ("1-D isotropic, D = 0.1", fps.Process(well, cold), fps.Process(well, cold), to_one, line, [-1.0]),
         ("1-D state-dependent", fps.Process(well, bent), fps.Process(well, bent), to_one, line, [-1.0]),
         ("2-D isotropic", fps.Process(valley, flat), fps.Process(well, flat), to_line, plane, [-1.0, 0.0]),
         ("2-D full tensor", fps.Process(valley, tensor), along, to_line, plane, [-1.0, 0.0]),
@@ -53,9 +55,9 @@ def cases() -> list[tuple[str, fps.Process, fps.Process, fps.Region, fps.Grid, l
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Every case by every engine; figure double-well.png."""
-    n = 4_000 if quick else 40_000
     checks, rows = [], []
     for i, (name, process, along, region, grid, start) in enumerate(cases()):
+        n = (4_000 if quick else 40_000) // (16 if "0.1" in name else 1)
         exact = fps.theory.mean_first_passage_1d(along, [start[0]], 1.0, reflecting=-2.5)
         pde = fps.FokkerPlanck(process, grid).mean_exit_time(region, at=start)
         times = fps.escape_times(process, start, region, n=n, dt=DT, seed=100 + i, progress=progress)
@@ -127,8 +129,8 @@ def _figure(rows: list[Any], path: Path) -> None:
         label="paths",
     )
     left.axhline(1.0, color="0.6", lw=0.8)
-    left.set_xticks(k, [name for name, *_ in rows], fontsize="small")
-    left.set(ylabel="mean exit time / quadrature", title="three engines, four double wells")
+    left.set_xticks(k, [name.replace(" ", "\n") for name, *_ in rows], fontsize="small")
+    left.set(ylabel="mean exit time / quadrature", title="three engines, five double wells")
     left.legend(frameon=False)
     rows[-1][4].plot(ax=right)
     right.set_title("2-D full tensor: survival")

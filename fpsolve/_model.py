@@ -1,0 +1,161 @@
+"""What a trajectory is made of: a process or a Gaussian chain, its scheme and step, checked against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._runner import check_count, starting_points
+from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
+from .chains import SGDChain
+from .process import Process, Underdamped
+
+__all__ = ["MAX_FUSED_DIM", "Model", "affine_step", "check_start", "initial_states", "make_model", "positive", "step_count"]
+
+Array = NDArray[np.float64]
+
+#: Nonlinear models are unrolled into scalar code up to this dimension.
+MAX_FUSED_DIM = 16
+#: Linear processes above this dimension use the matrix kernel.
+MAX_UNROLLED_LINEAR = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """A process or a Gaussian chain as the kernels see it."""
+
+    process: Process
+    scheme: Scheme
+    h: float
+    settings: Mapping[str, float]
+    unit: str
+    lr: float | None
+    batch: float | None
+    label: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.scheme.name if self.unit == "time" else self.label
+
+    @property
+    def is_matrix(self) -> bool:
+        return self.process.linear is not None and self.process.dim > MAX_UNROLLED_LINEAR and self.scheme.affine is not None
+
+    @property
+    def variables(self) -> int:
+        """Numbers of a state."""
+        return self.scheme.copies * self.process.dim
+
+    @property
+    def shown(self) -> int:
+        """Numbers of a state that enter the results: x, or (x, v)."""
+        return self.scheme.shown * self.process.dim
+
+    def step(self, points: Array) -> Step:
+        """The scheme with the model's codes, after a look at the noise around the starting points (n, d)."""
+        process, scheme, dim = self.process, self.scheme, self.process.dim
+        if dim > MAX_FUSED_DIM:
+            raise ValueError(
+                f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
+                "linear processes (quadratic landscape, constant noise) have no limit in simulate, with any method but 'tamed'"
+            )
+        kind = noise_class(process, points) if scheme.name in ("milstein", "heun", "weak2", "sra15") else "general"
+        if CLASSES.index(kind) > CLASSES.index(scheme.noise):
+            fits = "additive noise" if scheme.noise == "additive" else "scalar, diagonal or commutative noise"
+            other = "milstein, weak2 or euler" if kind in CLASSES[1:4] else "weak2, heun or euler"
+            raise ValueError(f"{scheme.name} needs {fits}, and this B(x) is {kind}; use method {other}")
+        drift = process.stratonovich_code if scheme.calculus == "Stratonovich" else process.drift_code
+        factor = process.factor_code
+        if scheme.name == "milstein" and kind != "additive":
+            factor = factor_with_slopes(factor)
+        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.factor_code)))
+        return Step(scheme, drift, factor, shape, scheme.constants(self.h, self.settings))
+
+    def arguments(self, step: Step) -> tuple[Array, ...]:
+        params = self.process.params
+        return step.values, step.drift.pack(params), step.factor.pack(params)
+
+
+def positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
+    if not (math.isfinite(value) and value > 0.0):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def make_model(process: Any, dt: float | None, method: str | None) -> Model:
+    """Check the process, its step and the scheme against each other."""
+    kinds = {Process: "overdamped", Underdamped: "underdamped", SGDChain: "chain"}
+    equations = next((word for kind, word in kinds.items() if isinstance(process, kind)), None)
+    if equations is None:
+        raise TypeError(f"expected a Process, an Underdamped or an SGDChain, got {type(process).__name__}")
+    fitting = [s.name for s in SCHEMES.values() if s.equations == equations]
+    if method is not None and method not in SCHEMES:
+        raise ValueError(f"unknown method {method!r}; for this process there are {', '.join(fitting)}: see fpsolve.schemes()")
+    if isinstance(process, SGDChain):
+        if dt is not None:
+            raise ValueError(
+                f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
+                f"lr = {process.lr or 0.0:g}) and give t as a number of iterations"
+            )
+        if method not in (None, "euler"):
+            raise ValueError(f"a chain is its own method and takes no other, got {method!r}; leave method out")
+        scheme = SCHEMES["nesterov" if process.nesterov else "heavy_ball" if process.momentum else "euler"]
+        assert process.process is not None and process.lr is not None
+        settings = {"momentum": process.momentum}
+        return Model(process.process, scheme, process.lr, settings, "iteration", process.lr, process.batch, process.label)
+    if dt is None:
+        raise ValueError("dt is missing: give the time step, e.g. dt=0.01, well below the fastest relaxation time of the drift")
+    name = method or ("baoab" if equations == "underdamped" else "euler")
+    if name not in fitting:
+        raise ValueError(
+            f"method {name!r} is for {SCHEMES[name].equations} equations, and this process is {equations}; use {', '.join(fitting)}"
+        )
+    h, noise = positive("dt", dt), process.noise
+    if isinstance(process, Underdamped):
+        settings = {"friction": process.friction, "mass": process.mass}
+        return Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch)
+    return Model(process, SCHEMES[name], h, {}, "time", noise.lr, noise.batch)
+
+
+def step_count(t: Any, h: float, unit: str) -> int:
+    """Number of steps in t, which must be a whole number of them."""
+    if unit == "iteration":
+        return check_count("t (iterations)", t)
+    total = positive("t", t)
+    steps = round(total / h)
+    if steps < 1 or abs(steps * h - total) > 1e-6 * total:
+        other = total / max(1, math.ceil(total / h))
+        raise ValueError(f"t = {total:g} is not a multiple of dt = {h:g}; use t = {max(1, steps) * h:.12g} or dt = {other:.12g}")
+    return steps
+
+
+def initial_states(x0: Any, n: int, model: Model, seed: int) -> Array:
+    """Starting states: velocities are zero unless x0 has them; hidden variables start as the velocities."""
+    dim, shown, full = model.process.dim, model.shown, model.variables
+    shape = np.shape(x0(np.random.default_rng(seed), 1)) if callable(x0) and shown > dim else () if callable(x0) else np.shape(x0)
+    given = shown if shown > dim and shape and shape[-1] == shown else dim
+    points = starting_points(x0, n, given, seed)
+    if given == dim:
+        points = np.hstack([points, np.zeros((len(points), max(shown, full) - dim))])
+    return np.ascontiguousarray(np.hstack([points, points[:, dim : dim + full - points.shape[1]]]))
+
+
+def check_start(process: Process, points: Array) -> None:
+    """Drift and D must be usable where the trajectories start (some of the points, if there are many)."""
+    process.check_diffusion(points[:: max(1, len(points) // 64)])
+
+
+def affine_step(model: Model) -> tuple[Array, Array, Array]:
+    """(M, N, center) of the linear step y' = M y + N z, velocities included."""
+    assert model.process.linear is not None and model.scheme.affine is not None
+    A, center, _ = model.process.linear
+    constants = model.scheme.constants(model.h, model.settings)
+    M, N = model.scheme.affine(A, model.process.factor(center), constants)
+    return M, N, np.append(center, np.zeros(len(M) - len(center)))

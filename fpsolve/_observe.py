@@ -1,0 +1,175 @@
+"""What is kept of an ensemble: the plan made from the options of `simulate`, and the result put together from the records."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._kernels.rng import LANES
+from ._paths import Plan, Records, moments_of
+from ._runner import check_count
+from .errors import FpsolveError
+from .grid import Grid
+from .process import Process
+from .results import Density, Trajectories
+
+__all__ = ["cure_for", "make_plan", "trajectories"]
+
+Array = NDArray[np.float64]
+
+
+def make_plan(
+    save: Any, steps: int, clock: float, unit: str, t_burn: float | None, every: int, bins: Any, ranges: Any, axes: Any, dim: int,
+) -> tuple[Plan, Grid | None]:  # fmt: skip
+    """Turn times into steps and check the options that belong together."""
+    every = check_count("every", every)
+    kinds = ("final", "moments", "histogram")
+    if isinstance(save, str) and save not in kinds:
+        raise ValueError(f"save must be one of {', '.join(kinds)} or a sequence of times, got {save!r}")
+    averaging = isinstance(save, str) and save != "final"
+    if t_burn is not None and not averaging:
+        raise ValueError("t_burn belongs to save='moments' or 'histogram'")
+    start = None
+    if t_burn is not None:
+        start = round(float(t_burn) / clock)
+        if not 0 <= start <= steps - every:
+            raise ValueError(f"t_burn = {t_burn:g} must be in [0, t - every*dt] = [0, {(steps - every) * clock:g}]")
+    grid = None
+    if isinstance(save, str) and save == "histogram":
+        grid, chosen = _histogram_grid(bins, ranges, axes, dim)
+        low = np.array([a[0] for a in grid.axes])
+        scale = np.array([a[2] / (a[1] - a[0]) for a in grid.axes])
+        wraps = tuple(sides[0] == "periodic" for sides in grid.boundary)
+        graded = tuple(len(axis) > 3 for axis in grid.axes)
+        edges = np.full((grid.dim, max(grid.shape) + 1), np.inf)
+        for k, e in enumerate(grid.edges):
+            edges[k, : e.size] = (e - low[k]) * scale[k]
+        return Plan(steps, (), start, every, chosen, low, scale, grid.shape, wraps, graded, edges), grid
+    if any(v is not None for v in (bins, ranges, axes)):
+        raise ValueError("bins, ranges and axes belong to save='histogram'")
+    if isinstance(save, str):
+        return Plan(steps, (), start, every), None
+    times = np.atleast_1d(np.asarray(save, float))
+    stops = np.rint(times / clock)
+    if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(stops < 0) or np.any(stops > steps):
+        raise ValueError(f"save: times must be a list of numbers in [0, t] = [0, {steps * clock:g}], got {save!r}")
+    if np.any(np.diff(stops) <= 0):
+        raise ValueError(f"save: times must increase by at least one {'iteration' if unit == 'iteration' else f'dt = {clock:g}'}")
+    return Plan(steps, tuple(int(s) for s in stops)), None
+
+
+def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, tuple[int, ...]]:
+    if bins is None:
+        raise ValueError("save='histogram' needs bins: a Grid, or numbers of cells with ranges=((lo, hi), ...)")
+    if isinstance(bins, Grid):
+        grid = bins
+        if ranges is not None:
+            raise ValueError("ranges is refused where bins is a Grid, which has its own")
+    else:
+        if ranges is None:
+            raise ValueError("a histogram with bins as numbers needs ranges=((lo, hi), ...)")
+        pairs = np.atleast_2d(np.asarray(ranges, float))
+        numbers = [bins] * len(pairs) if isinstance(bins, (int, np.integer)) else list(bins)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(numbers) != len(pairs):
+            raise ValueError(f"ranges must be one (lo, hi) per axis, as many as bins; got bins={bins!r}, ranges={ranges!r}")
+        grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, numbers, strict=True)))
+    chosen = tuple(range(grid.dim)) if axes is None else tuple(int(a) for a in axes)
+    if grid.dim > 2 or len(chosen) != grid.dim or len(set(chosen)) != len(chosen) or not all(0 <= a < dim for a in chosen):
+        raise ValueError(
+            f"a histogram is of one or two different coordinates in 0..{dim - 1}; "
+            f"got {grid.dim} axes of cells for coordinates {chosen}"
+        )
+    return grid, chosen
+
+
+def trajectories(
+    records: Records, plan: Plan, grid: Grid | None, save: Any, clock: float, partial: bool, labels: dict[str, Any],
+    process: Process | None,
+) -> Trajectories:  # fmt: skip
+    """Put the records together, leave failed trajectories out of the statistics, and say so."""
+    finite = np.isfinite(records.final).all(axis=1)
+    failed = int(np.sum(records.finished & ~finite))
+    good = records.finished & finite
+    status = {"ok": int(good.sum()), "not_finite": failed, "interrupted": int(np.sum(~records.finished))}
+    if failed:
+        cure = cure_for(labels["unit"], process, _last_seen(records, records.finished & ~finite))
+        if not good.any() and not partial:
+            raise FpsolveError(f"all {failed} trajectories became non-finite: {cure}")
+        message = f"{failed} of {len(finite)} trajectories became non-finite and are left out of the statistics: {cure}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    records.final[~finite] = np.nan
+    out: dict[str, Any] = {"times": np.array([plan.steps * clock])}
+    if records.states is not None:
+        out |= {"states": records.states, "times": np.array(plan.stops) * clock}
+        pairs = [moments_of(frame[good]) if good.any() else (np.full(frame.shape[1], np.nan),) * 2 for frame in records.states]
+        if good.any():
+            out |= {"mean": np.array([p[0] for p in pairs]), "covariance": np.array([p[1] for p in pairs])}
+    elif grid is not None:
+        out["histogram"] = _histogram(records, plan, grid, good)
+    elif good.any():
+        out["mean"], out["covariance"] = _merge_moments(records, plan, good)
+    return Trajectories(records.final, partial=partial, status=status, **out, **labels)
+
+
+def _last_seen(records: Records, failed: NDArray[np.bool_]) -> Array | None:
+    """Last finite recorded states of up to 1000 failed trajectories, if any were recorded."""
+    if records.states is None:
+        return None
+    states = records.states[:, np.flatnonzero(failed)[:1000]]  # (time, trajectory, component)
+    seen = np.isfinite(states).all(axis=2)
+    latest = len(states) - 1 - np.argmax(seen[::-1], axis=0)
+    some = seen.any(axis=0)
+    return states[latest[some], np.flatnonzero(some)] if some.any() else None
+
+
+def cure_for(unit: str, process: Process | None, last: Array | None = None) -> str:
+    """What to try against non-finite trajectories, whose last recorded finite states are `last` (n, d)."""
+    cure = "halve dt" if unit == "time" else "lower the learning rate"
+    if process is None or process.noise.matrix is not None:
+        return cure
+    text = (
+        f"{cure}; or the diffusion tensor D(x) became non-finite or negative on the way, where the noise is NaN: look at "
+        "process.diffusion where the paths go, and give a D(x) (or Noise.from_factor) that is positive semi-definite everywhere"
+    )
+    try:
+        if last is not None:
+            process.check_diffusion(last)
+    except ValueError as error:
+        text += f". It did: {error}"
+    return text
+
+
+def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Ensemble and time averages from those of the trajectories, in trajectory order.
+
+    The covariance is the mean of the covariances in time plus the unbiased covariance of the time means, which makes up for the
+    mean being estimated.
+    """
+    if records.means is None or records.squares is None:
+        return moments_of(records.final[good])
+    d = records.final.shape[1]
+    mean, between = moments_of(records.means[good])
+    if records.squares.ndim == 3:  # sums over blocks of trajectories; a block with a failed one is left out
+        starts = np.arange(0, len(good), LANES)
+        whole = np.logical_and.reduceat(good, starts)
+        size = int(np.diff(np.append(starts, len(good)))[whole].sum())
+        within = records.squares[whole].sum(axis=0) / size if size else np.full((d, d), np.nan)
+        return mean, within + between
+    within = np.zeros((d, d))
+    within[np.tril_indices(d)] = records.squares[good].mean(axis=0)
+    return mean, within + np.tril(within, -1).T + between
+
+
+def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]) -> Density:
+    """Counts over all samples and cell volume: the mass that is missing to 1 was outside."""
+    counts = np.zeros(grid.shape, np.int64) if records.counts is None else records.counts
+    samples = int(good.sum()) * plan.samples
+    if plan.start is None:
+        plan.count(records.final[good], counts)
+        samples = int(good.sum())
+    inside = int(counts.sum())
+    info = {"samples": samples, "inside": inside}
+    return Density(counts / (max(1, samples) * grid.cell_volumes), grid, method="paths, histogram", solver_info=info)
