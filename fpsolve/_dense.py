@@ -7,6 +7,7 @@ With jump probabilities P_ij >= 0 and killing probabilities kill_i >= 0 whose ro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from fpsolve.errors import FpsolveError
 __all__ = ["DenseChain"]
 
 Array = NDArray[np.float64]
+Wide = tuple[np.ndarray, np.ndarray]
 
 #: Results above this are as good in doubles as in wide numbers.
 _TINY = 1e-250
@@ -32,6 +34,8 @@ class DenseChain(Multifrontal):
         Jump probabilities; the diagonal is not used.
     kill : array (n,)
         Probability of leaving in one step; all zero for the stationary law.
+    wide_front : callable, optional
+        Makes P with kill as last column as wide numbers, where doubles do not suffice; for chains that are killed.
 
     Raises
     ------
@@ -45,19 +49,21 @@ class DenseChain(Multifrontal):
     array([8., 6.])
     """
 
-    def __init__(self, P: Array, kill: Array) -> None:
+    def __init__(self, P: Array, kill: Array, wide_front: Callable[[], Wide] | None = None) -> None:
         n = self.n = kill.size
         self.order = np.arange(n)
         self.scale = np.ones(n)
         zero = np.zeros(1, np.int64)
         self.tree = (np.array([0, n]), np.zeros(2, np.int64), np.empty(0, np.int64), zero, np.array([0, n * n]))
-        self._P, self._kill = P, kill
+        self._P, self._kill, self._make = P, kill, wide_front
         self._wide_factor: tuple[np.ndarray, ...] | None = None
         front, d = self._front(), np.empty(n)
         elimination.eliminate_front(front, n, d)
         store = np.ascontiguousarray(front[:, :n]).ravel()
+        # a chain that is killed somewhere, but nowhere in doubles, must not pass for one that is never killed
+        lost = wide_front is not None and d[-1] == 0.0
         self.plain: tuple[np.ndarray, np.ndarray] | None = (store, d)
-        if not self._plain_will_do(store, d):
+        if lost or not self._plain_will_do(store, d):
             self.plain = None
 
     def _front(self) -> Array:
@@ -70,8 +76,10 @@ class DenseChain(Multifrontal):
         """(store, exponents, d, exponents) in wide numbers, made on first use."""
         if self._wide_factor is None:
             n = self.n
-            m, e = wide.wide_from(self._front().ravel())
-            m, e = m.reshape(n, n + 1), e.reshape(n, n + 1)
+            if self._make is None:
+                m, e = (v.reshape(n, n + 1) for v in wide.wide_from(self._front().ravel()))
+            else:
+                m, e = self._make()
             d, d_e = np.empty(n), np.empty(n, np.int32)
             wide.wide_eliminate_front(m, e, n, d, d_e)
             if d[-1] == 0.0:

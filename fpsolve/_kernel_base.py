@@ -76,8 +76,8 @@ class KernelSolver:
 
     def _left(self, region: Region) -> System:
         system = self._system(region)
-        if not system.targets.any():
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: no jump out of it has a probability above 1e-308")
+        if not system.ends:
+            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every jump out of it is folded back or wrapped")
         return system
 
     def _on(self, grid: Grid) -> Any:
@@ -148,9 +148,6 @@ class KernelSolver:
         error = float(share @ np.abs(system.total - 1.0))
         if error > _ROW_ERROR:
             out.append(f"the quadrature misses {error:.1%} of the mass of a jump (made up for by scaling); use more cells")
-        if system.targets.any() and system.chain.plain is None:
-            out.append("times beyond 1e250: jumps with a probability below 1e-308 (37 standard deviations) are left out; "
-                       "if the way out takes one of these, the time is too long")  # fmt: skip
         for text in out:
             _log.warning(text)
         return out

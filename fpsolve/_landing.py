@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ._cells import Lines, Nodes, pieces
 from ._dense import DenseChain
-from ._kernels import transition
+from ._kernels import transition, transition_wide, wide
 from .grid import Grid
 
 __all__ = ["Jumps", "Landing", "Places", "System", "build"]
@@ -233,7 +233,22 @@ class System:
     @functools.cached_property
     def chain(self) -> DenseChain:
         """The factorised chain, killed where it reaches any target."""
-        return DenseChain(self.P, self.targets.sum(axis=1))
+        return DenseChain(self.P, self.targets.sum(axis=1), self._wide_front if self.ends else None)
+
+    @property
+    def ends(self) -> bool:
+        """Whether some path can end."""
+        return any(len(part) > 0 for part in self.lines)
+
+    def _wide_front(self) -> tuple[np.ndarray, np.ndarray]:
+        """P and, as last column, the sum of the targets in wide numbers: also what is below doubles."""
+        n, places = self.total.size, self.places
+        m, e = np.zeros((n, n + 1)), np.full((n, n + 1), wide.ZERO, np.int32)
+        transition_wide.wide_density(self.mean, self.cov, places.points, places.weights, places.column, self.total, m, e)
+        for part in self.lines:
+            ends = part.axis, part.at, part.weight, part.low, part.high
+            transition_wide.wide_line_mass(self.mean, self.cov, *ends, self.total, m, e)
+        return m, e
 
     def rows(self, x: Array) -> tuple[Array, Array]:
         """Jump probabilities from points (k, d) to nodes (k, n) and targets (k, m)."""

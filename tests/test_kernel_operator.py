@@ -170,14 +170,37 @@ def test_barrier_of_200() -> None:
 
 
 def test_beyond_doubles_the_logarithm_remains() -> None:
-    """exp(804): from grids of different sizes the same logarithm; the reader is told about jumps that are left out."""
-    r = 40 / math.sqrt(0.75)
-    logs = []
-    for n in (100, 140):
-        tau = TransitionKernel(linear(0.5, 1.0), Grid((-r, r, n))).mean_exit_time(line(-r, r), at=[0.0])
-        assert tau.value == math.inf and "37 standard deviations" in tau.assumptions[0].detail
-        logs.append(tau.log_value)
-    assert logs[0] == pytest.approx(logs[1], abs=1e-8) and logs[0] > 800  # barrier r^2/(2 variance) = 800
+    """At m = 45 standard deviations, exp(1016), the last jump takes 39 of its own: below the smallest double.
+
+    ln tau - m^2/2 - ln m = c + O(1/m^2), found where doubles still hold (m = 24 and 30), gives the value beyond.
+    """
+
+    def log_tau(m: float, cells: int) -> float:
+        r = m / math.sqrt(0.75)
+        tau = TransitionKernel(linear(0.5, 1.0), Grid((-r, r, cells))).mean_exit_time(line(-r, r), at=[0.0])
+        assert tau.assumptions == () and tau.log_value is not None
+        assert (tau.value == math.inf) == (m > 37) and (tau.discretization_error == math.inf) == (m > 37)
+        return tau.log_value
+
+    rest = {m: log_tau(m, 4 * m) - m * m / 2 - math.log(m) for m in (24, 30)}
+    slope = (rest[24] - rest[30]) / (1 / 24**2 - 1 / 30**2)
+    for m in (45, 90):
+        expected = m * m / 2 + math.log(m) + rest[30] + slope * (1 / m**2 - 1 / 30**2)
+        assert log_tau(m, 3 * m) == pytest.approx(expected, abs=2e-5)
+
+
+def test_wide_entries_are_the_plain_ones_where_both_exist() -> None:
+    noise = Noise.constant([[0.2, 0.1], [0.1, 0.3]])
+    plane = SGDChain.gaussian(Potential.from_expression("x**2 + y**2/2", "x y"), noise, lr=0.3)
+    for chain, grid, region in (
+        (plane, Grid((-1, 1, 6), (-1, 1, 6)), Region.ball([0.1, 0.0], 0.8)),
+        (SGDChain.gaussian(WELL, Noise.isotropic(0.1), lr=0.3), Grid((-2, 2, 20)), line(-1.5, 0.3)),
+    ):
+        system = TransitionKernel(chain, grid)._system(region)
+        m, e = system._wide_front()
+        assert m * 2.0 ** (512.0 * e) == pytest.approx(
+            np.column_stack([system.P, system.targets.sum(axis=1)]), rel=1e-11, abs=1e-290
+        )
 
 
 def test_escape_rate_is_what_paths_show() -> None:
