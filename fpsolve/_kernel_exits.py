@@ -154,13 +154,14 @@ class KernelExits(KernelSolver):
         system = self._left(region)
         nu, log_rate = system.chain.slowest()
         assumptions = tuple(Assumption("no warning of the solver", "failed", text) for text in self._notes(system, nu))
-        decay = -math.log1p(-math.exp(log_rate)) if log_rate > -36.0 else math.exp(max(log_rate, -745.0))
+        # the two rates differ by half their product
+        decay = f" (-ln rho = {-math.log1p(-math.exp(log_rate)):.6g})" if log_rate > -36.0 else ""
         found = {id(self): log_rate}
 
         def log_of(kernel: Any) -> float:
             return found[id(kernel)] if id(kernel) in found else float(kernel._left(region).chain.slowest()[1])
 
-        label = f"escape rate 1 - rho of {region!r} (-ln rho = {decay:.6g})"
+        label = f"escape rate 1 - rho of {region!r}{decay}"
         return self._log_estimate(log_of, "1/iteration", label, assumptions=assumptions)
 
     def committor(self, a: Region, b: Region) -> Field:
