@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fpsolve.grid import Region as Region
     from fpsolve.io import load as load
     from fpsolve.io import save as save
+    from fpsolve.kernel_operator import TransitionKernel as TransitionKernel
     from fpsolve.langevin import escape_times as escape_times
     from fpsolve.langevin import schemes as schemes
     from fpsolve.langevin import simulate as simulate
@@ -70,6 +71,7 @@ _HOME = {
     "Grid": "grid",
     "Region": "grid",
     "FokkerPlanck": "fokker_planck",
+    "TransitionKernel": "kernel_operator",
     "schemes": "langevin",
     "simulate": "langevin",
     "escape_times": "langevin",
@@ -117,6 +119,7 @@ __all__ = [
     "SurvivalCurve",
     "Table",
     "Trajectories",
+    "TransitionKernel",
     "Underdamped",
     "__version__",
     "compare",

@@ -116,19 +116,21 @@ class Spectrum(_Record):
     Parameters
     ----------
     eigenvalues : complex array (k,)
-        Eigenvalues of the generator in 1/time, real parts <= 0, the largest real part first; 0 where mass is conserved.
+        Eigenvalues of the generator, real parts <= 0, the largest real part first; 0 where mass is conserved. For a chain the
+        logarithms of the eigenvalues of its kernel.
     right : complex array (k, *grid.shape)
         Right eigenfunctions (observables) at the cell centres.
     left : complex array (k, *grid.shape)
         Left eigenfunctions (densities) at the cell centres.
     residuals : array (k,)
-        ||Q r - mu r|| / ||r|| in 1/time.
+        ||Q r - mu r|| / ||r||; for a chain with the kernel and its eigenvalue.
     grid : Grid
     method : str
     warnings : sequence of str
     solver_info : mapping of str to number or str
     eigenvalue_errors : array (k,), optional
-        Discretisation error of every eigenvalue in 1/time, as a distance in the complex plane; NaN where it is not known.
+        Discretisation error of every eigenvalue, as a distance in the complex plane; NaN where it is not known.
+    unit : {"1/time", "1/iteration"}
 
     Raises
     ------
@@ -152,6 +154,7 @@ class Spectrum(_Record):
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     eigenvalue_errors: Array = None  # type: ignore[assignment]
+    unit: str = "1/time"
 
     def __post_init__(self) -> None:
         values = np.asarray(self.eigenvalues, dtype=np.complex128)
@@ -174,12 +177,12 @@ class Spectrum(_Record):
 
     @property
     def rates(self) -> Array:
-        """Decay rates -Re mu in 1/time, slowest first."""
+        """Decay rates -Re mu in `unit`, slowest first."""
         return np.asarray(0.0 - self.eigenvalues.real)
 
     @property
     def frequencies(self) -> Array:
-        """Angular frequencies Im mu in 1/time."""
+        """Angular frequencies Im mu in `unit`."""
         return np.asarray(self.eigenvalues.imag + 0.0)
 
     def right_field(self, k: int, part: str = "real") -> Field:
@@ -213,7 +216,7 @@ class Spectrum(_Record):
             f"method: {self.method}" if self.method else "",
             f"eigenvalues {shown}" + (", ..." if len(self) > 8 else ""),
             f"errors {', '.join(f'{e:.2g}' for e in known[:8])}" + (", ..." if len(self) > 8 else "") if known.size else "",
-            f"largest residual {self.residuals.max():.2g} 1/time" if len(self) else "",
+            f"largest residual {self.residuals.max():.2g} {self.unit}" if len(self) else "",
             _info_text(self.solver_info),
         ]
         return _lines(f"Spectrum of {len(self)} modes on {_grid_text(self.grid)}", items, self.warnings)

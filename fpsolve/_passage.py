@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
+from ._components import component_for_jumps
 from ._fused import (
     ACTIVE,
     CENSORED,
@@ -32,11 +33,21 @@ from ._fused import (
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from ._schemes import zero_outputs
+from .chains import SGDChain
 from .expressions import parse
 from .grid import Region
 from .process import Process
 
-__all__ = ["Passage", "check_bridge", "check_component", "check_inside", "check_leaving", "exit_sides", "surface_codes"]
+__all__ = [
+    "Passage",
+    "check_bridge",
+    "check_component",
+    "check_inside",
+    "check_leaving",
+    "exit_sides",
+    "region_for_jumps",
+    "surface_codes",
+]
 
 Array = NDArray[np.float64]
 
@@ -223,6 +234,21 @@ def _joined(region: Region, starts: Array, point: Array, factor: float) -> NDArr
         for p, row in zip(everything, near, strict=True)
     ]
     return np.array([bool(touched[0] & other) for other in touched[1:]])
+
+
+def region_for_jumps(region: Region, points: Array, process: SGDChain | Process, h: float) -> Region:
+    """The region that jumps can leave by landing in another component: with `containing`, that component alone."""
+    if region.containing is None:
+        return region
+    step = 1.0
+    if isinstance(process, Process):
+        if process.noise.stable is not None:
+            step = process.noise.stable.scale * h ** (1.0 / process.noise.stable.alpha)
+    elif process.process is not None and process.lr is not None and region.dim == process.dim:
+        x = points[:: max(1, len(points) // 64)]
+        cov, move = 2.0 * process.lr * process.process.diffusion(x), process.lr * process.process.drift(x)
+        step = float(np.sqrt(np.trace(cov, axis1=1, axis2=2).max())) + float(np.linalg.norm(move, axis=1).max()) or 1.0
+    return component_for_jumps(region, points, step)
 
 
 # ---- the run --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,16 @@ from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describ
 from ._fused import UNFINISHED, escape_kernels, path_kernels
 from ._model import Model, affine_step, check_start, initial_states, make_model, positive, step_count
 from ._observe import cure_for, make_plan, trajectories
-from ._passage import Passage, check_bridge, check_component, check_inside, check_leaving, exit_sides, surface_codes
+from ._passage import (
+    Passage,
+    check_bridge,
+    check_component,
+    check_inside,
+    check_leaving,
+    exit_sides,
+    region_for_jumps,
+    surface_codes,
+)
 from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import SCHEMES
@@ -307,7 +316,8 @@ def escape_times(
     g taken as locally linear; each face of a box has its own test. The time of the crossing is drawn from its law inside the step
     (tau/(dt - tau) is inverse Gaussian), the exit point from the bridge at that time, conditioned to be on the surface.
     Without it the escape is the end of the first step that ends outside: late by O(sqrt(dt)), 12 % for the unit interval at
-    dt = 0.01. A chain is tested after each iteration.
+    dt = 0.01. A chain is tested after each iteration; of a region made with `containing` it is out as well when it lands in another
+    component (in more than two dimensions this is not noticed, and warned of).
 
     Parameters
     ----------
@@ -390,10 +400,11 @@ def escape_times(
         check_inside(points, region, chain.dim)
         check_leaving(None, points, region, surface_codes(region.code)[1])
         check_component(points, region)
-        out = _escapes(*_escape_ensemble(chain, points, region, count, limit, seed, progress, saver), labels, None, region)
+        alone = region_for_jumps(region, points, chain, 1.0)
+        out = _escapes(*_escape_ensemble(chain, points, alone, count, limit, seed, progress, saver), labels, None, region)
     else:
         assert model is not None
-        run = _passage(model, points, region, count, limit, seed, bridge, clock)
+        run = _passage(model, points, region, count, limit, seed, bridge, clock, process if isinstance(process, SGDChain) else None)
         done = 0.0
         if saver is not None:
             saver.attach(run.arrays, contextlib.nullcontext())
@@ -431,8 +442,9 @@ def _check_correction(process: Any, region: Any, correction: Any) -> bool:
 
 
 def _passage(
-    model: Model, points: Array, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float
-) -> Passage:
+    model: Model, points: Array, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float,
+    chain: SGDChain | None,
+) -> Passage:  # fmt: skip
     """Check start and region, and set the kernel up."""
     process = model.process
     if region.dim not in (process.dim, 2 * process.dim if model.scheme.copies > 1 else process.dim):
@@ -442,6 +454,9 @@ def _passage(
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
     check_component(points[:, : region.dim], region)
+    if region.containing is not None and (chain is not None or process.noise.stable is not None):
+        region = region_for_jumps(region, points[:, : region.dim], chain or process, model.h)
+        faces, slopes = surface_codes(region.code)
     if bridge:
         check_bridge(process, points, slopes, region)
     step = model.step(points[:, : process.dim])

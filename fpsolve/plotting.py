@@ -73,7 +73,7 @@ def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any
     ax.plot(at.real, at.imag, **{"marker": "o", "linestyle": "", **kwargs})
     if len(spectrum) and not at.imag.any():  # else the scale would be one of nothing
         ax.set_ylim(*(0.5 * max(1e-300, float(np.abs(at.real).max())) * np.array([-1.0, 1.0])))
-    ax.set(xlabel=r"Re $\mu$ [1/time]", ylabel=r"Im $\mu$ [1/time]")
+    ax.set(xlabel=rf"Re $\mu$ [{spectrum.unit}]", ylabel=rf"Im $\mu$ [{spectrum.unit}]")
     return ax
 
 

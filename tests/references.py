@@ -118,3 +118,54 @@ def _turning_walk():
         return out / steps
 
     return walk
+
+
+def chain_exit_time(mean, std, lo, hi, x0, n=400):
+    """Mean exit time from (lo, hi), in iterations, of x' = mean(x) + std(x) z: one Gauss-Legendre rule, plain linear algebra."""
+    t, w = np.polynomial.legendre.leggauss(n)
+    y, w = 0.5 * (lo + hi) + 0.5 * (hi - lo) * t, 0.5 * (hi - lo) * w
+
+    def row(x):
+        return np.exp(-0.5 * ((y - mean(x)) / std(x)) ** 2) / (std(x) * np.sqrt(2 * np.pi)) * w
+
+    tau = np.linalg.solve(np.eye(n) - np.array([row(x) for x in y]), np.ones(n))
+    return 1.0 + float(row(x0) @ tau)
+
+
+def linear_chain_log_exit_time_mpmath(a, s, r, n, digits):
+    """ln of the mean exit time from (-r, r) of x' = (1 - a) x + s z from 0, by symmetry on (0, r), in multiprecision."""
+    import mpmath
+
+    with mpmath.workdps(digits):
+        nodes = _legendre_mpmath(n)
+        y = [r * (1 + t) / 2 for t, _ in nodes]
+        w = [r * v / 2 for _, v in nodes]
+        scale = 1 / (mpmath.mpf(s) * mpmath.sqrt(2 * mpmath.pi))
+
+        def row(x):
+            m = (1 - mpmath.mpf(a)) * x
+            return [
+                v * scale * (mpmath.exp(-(((u - m) / s) ** 2) / 2) + mpmath.exp(-(((u + m) / s) ** 2) / 2))
+                for u, v in zip(y, w, strict=True)
+            ]
+
+        matrix = mpmath.eye(n) - mpmath.matrix([row(x) for x in y])
+        tau = mpmath.lu_solve(matrix, mpmath.ones(n, 1))
+        return float(mpmath.log(1 + mpmath.fsum(p * q for p, q in zip(row(mpmath.mpf(0)), tau, strict=True))))
+
+
+def _legendre_mpmath(n):
+    """Nodes and weights of the Gauss-Legendre rule by Newton's method from the double ones."""
+    import mpmath
+
+    out = []
+    for start in np.polynomial.legendre.leggauss(n)[0]:
+        t = mpmath.mpf(float(start))
+        for _ in range(8):
+            p, before = t, mpmath.mpf(1)
+            for k in range(2, n + 1):
+                p, before = ((2 * k - 1) * t * p - (k - 1) * before) / k, p
+            slope = n * (t * p - before) / (t * t - 1)
+            t -= p / slope
+        out.append((t, 2 / ((1 - t * t) * slope**2)))
+    return out

@@ -16,43 +16,38 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
-    {"_code", "_elimination", "_mapping", "_tree"},
-    {"potentials", "_transient"},
+    {"_cells", "_code", "_elimination", "_mapping", "_tree"},
+    {"_dense", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
     {"_walls"},
-    {"_codegen", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
-    {"_balance", "_checkpoint", "_watch", "plotting"},
-    {"_discretize", "_fused", "_runner", "_sgd"},
+    {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
+    {"_balance", "_checkpoint", "_kernel_base", "_watch", "plotting"},
+    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
     {"_exits", "_flows", "_observe", "_spectral"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"report"},
+    {"kernel_operator", "report"},
     {"cli"},
     {"__main__"},
 ]
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 #: The three engines, each with the helpers that only it may use; _codegen and _markov serve all.
+# fmt: off
 ENGINES = (
-    {"fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral"},
     {
-        "langevin",
-        "_fused",
-        "_schemes",
-        "_model",
-        "_observe",
-        "_passage",
-        "_paths",
-        "_runner",
-        "_sgd",
-        "_walls",
-        "_checkpoint",
+        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
+        "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
+    },
+    {
+        "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
         "_watch",
     },
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )
+# fmt: on
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "math", "typing", "collections", "__future__"}
 PUBLIC_SUBMODULES = {"io", "plotting", "potentials", "results", "theory"}

@@ -13,8 +13,9 @@ from fpsolve._jit import inline, kernel
 from fpsolve._kernels.elimination import assemble
 
 __all__ = [
-    "wide_backward", "wide_backward_transposed", "wide_divide", "wide_factorise", "wide_forward", "wide_forward_transposed",
-    "wide_from", "wide_log", "wide_normalise", "wide_sum", "wide_tridiagonal_factor", "wide_tridiagonal_solve",
+    "wide_backward", "wide_backward_transposed", "wide_divide", "wide_eliminate_front", "wide_factorise", "wide_forward",
+    "wide_forward_transposed", "wide_from", "wide_log", "wide_normalise", "wide_sum", "wide_tridiagonal_factor",
+    "wide_tridiagonal_solve",
     "wide_tridiagonal_solve_transposed", "wide_value",
 ]  # fmt: skip
 
@@ -119,7 +120,7 @@ def wide_log(m, e):
 
 
 @kernel
-def _eliminate_front(F, E, p, dm, de):
+def wide_eliminate_front(F, E, p, dm, de):
     """Row by row: row i takes all earlier pivot rows, then is normalised by its own exit rate if it is a pivot."""
     s, width = F.shape
     for i in range(s):
@@ -179,7 +180,7 @@ def wide_factorise(rates, tree, kill, sizes):
                         F[row, col], E[row, col] = _add(
                             F[row, col], np.int64(E[row, col]), stack[base + j], np.int64(stack_e[base + j])
                         )
-        _eliminate_front(F, E, p, dm[a:b], de[a:b])
+        wide_eliminate_front(F, E, p, dm[a:b], de[a:b])
         at, mid, end = store_ptr[t], store_ptr[t] + p * s, store_ptr[t + 1]
         store[at:mid].reshape(p, s)[:, :], store_e[at:mid].reshape(p, s)[:, :] = F[:p, :s], E[:p, :s]
         store[mid:end].reshape(m, p)[:, :], store_e[mid:end].reshape(m, p)[:, :] = F[p:, :p], E[p:, :p]
