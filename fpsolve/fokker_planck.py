@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from . import _markov
 from ._committor import Transitions
@@ -22,6 +21,7 @@ from ._discretize import assemble, build_stencil, singular_points
 from ._notes import basin_note, cap_note, mass_notes, thickened
 from ._refine import step_error
 from ._spectral import Spectral
+from ._start import initial_density
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
@@ -30,9 +30,6 @@ __all__ = ["FokkerPlanck"]
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-
-#: Mass of a Gaussian start outside the box that is worth a warning, and the least that must be inside.
-_OUTSIDE_MASS, _INSIDE_MASS = 1e-6, 0.5
 
 
 class FokkerPlanck(Transitions, Spectral):
@@ -193,7 +190,7 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
         if method not in (None, "positive"):
             raise ValueError(f"method must be None or 'positive', got {method!r}")
-        values, start_notes = _initial(rho0, self.grid)
+        values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
         masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
         label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"
@@ -346,84 +343,6 @@ def _singular_text(points: Array) -> str:
 
 def _expm1(x: float) -> float:
     return math.expm1(min(x, 700.0))
-
-
-# ---- initial densities ----------------------------------------------------------------------------------------------------
-
-
-def _initial(rho0: Any, grid: Grid) -> tuple[Array, list[str]]:
-    """Point values of grid.shape and warnings."""
-    notes: list[str] = []
-    if isinstance(rho0, Density):
-        if rho0.grid != grid:
-            raise ValueError(f"rho0 lives on {rho0.grid!r}, the solver on {grid!r}; pass rho0.at as a callable to interpolate")
-        return rho0.values, notes
-    if isinstance(rho0, tuple) and len(rho0) > 0 and isinstance(rho0[0], str):
-        values = _gaussian(rho0, grid, notes)
-    elif isinstance(rho0, str):
-        raise TypeError(f"rho0 is text, {rho0!r}; give a Density, an array, ('gaussian', mean, covariance), or a callable")
-    elif callable(rho0):
-        values = np.asarray(rho0(grid.points()), float)
-        if values.shape != (grid.size,):
-            raise ValueError(f"rho0 must return {grid.size} values for points of shape {(grid.size, grid.dim)}, "
-                             f"got shape {values.shape}")  # fmt: skip
-        values = values.reshape(grid.shape)
-    else:
-        values = np.asarray(rho0, float)
-        if values.shape != grid.shape:
-            raise ValueError(f"rho0 must have the shape {grid.shape} of the grid, got {values.shape}")
-    bad = ~(np.isfinite(values) & (values >= 0.0))
-    if bad.any():
-        i = int(np.argmax(bad.ravel()))
-        raise ValueError(f"rho0 must be finite and >= 0, got {values.ravel()[i]} at x = {grid.points()[i].tolist()}")
-    mass = float((values * grid.cell_volumes).sum())
-    if not mass > 0.0:
-        raise ValueError(f"rho0 has no mass on {grid!r}; is it inside the box and wider than a cell?")
-    given = callable(rho0) or isinstance(rho0, tuple)
-    return (values / mass if given else values), notes
-
-
-def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
-    if len(spec) != 3 or spec[0] != "gaussian":
-        raise ValueError(f"rho0 must be a Density, an array, a callable or ('gaussian', mean, cov), got {spec!r}")
-    d = grid.dim
-    mean, cov = np.atleast_1d(np.asarray(spec[1], float)), np.atleast_2d(np.asarray(spec[2], float))
-    if mean.shape != (d,) or cov.shape != (d, d):
-        raise ValueError(f"a Gaussian in {d}-D needs a mean of shape ({d},) and a covariance ({d}, {d}), "
-                         f"got {mean.shape}, {cov.shape}")  # fmt: skip
-    if not np.allclose(cov, cov.T) or not np.all(np.linalg.eigvalsh(cov) > 0.0):
-        raise ValueError(f"the covariance of rho0 must be symmetric and positive definite, got {cov.tolist()}")
-    widest = max(float(w.max()) for w in grid.widths)
-    narrow = math.sqrt(float(np.linalg.eigvalsh(cov)[0]))
-    if narrow < widest:
-        notes.append(f"rho0 is narrower ({narrow:.3g}) than a cell ({widest:.3g}); use more cells or a wider start")
-    share = _gaussian_mass(mean, cov, grid)
-    if share < _INSIDE_MASS:
-        raise ValueError(f"only {share:.3g} of the mass of the Gaussian rho0 lies in the box {grid!r}, at least {_INSIDE_MASS:g} "
-                         f"must: mean {mean.tolist()}, covariance {cov.tolist()}; move the mean or enlarge the box")  # fmt: skip
-    if share < 1.0 - _OUTSIDE_MASS:
-        notes.append(f"{1.0 - share:.3g} of the mass of the Gaussian rho0 lies outside the box and was cut off; enlarge the box")
-    y = grid.points() - mean
-    exponent = -0.5 * np.sum(y * np.linalg.solve(cov, y.T).T, axis=1)
-    return np.exp(exponent - exponent.max()).reshape(grid.shape)
-
-
-def _gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:
-    """Mass of a Gaussian in the box, by Gauss-Legendre along the first axis and the error function along the second."""
-    lo, hi = (np.array([axis[k] for axis in grid.axes]) for k in (0, 1))
-    sd = np.sqrt(np.diag(cov))
-    if grid.dim == 1:
-        return float(ndtr((hi[0] - mean[0]) / sd[0]) - ndtr((lo[0] - mean[0]) / sd[0]))
-    a, b = max(lo[0], mean[0] - 9.0 * sd[0]), min(hi[0], mean[0] + 9.0 * sd[0])
-    if a >= b:
-        return 0.0
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    x = 0.5 * (a + b) + 0.5 * (b - a) * nodes
-    density = np.exp(-0.5 * ((x - mean[0]) / sd[0]) ** 2) / (math.sqrt(2.0 * math.pi) * sd[0])
-    middle = mean[1] + cov[0, 1] / cov[0, 0] * (x - mean[0])
-    width = math.sqrt(float(np.linalg.det(cov)) / cov[0, 0])
-    inner = ndtr((hi[1] - middle) / width) - ndtr((lo[1] - middle) / width)
-    return float(0.5 * (b - a) * np.sum(weights * density * inner))
 
 
 def _log_at(grid: Grid, log_tau: Array, inside: NDArray[np.bool_], x: Array) -> float:

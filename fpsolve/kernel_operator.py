@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ._kernel_exits import KernelExits
 from ._kernel_modes import KernelModes
 from ._landing import Jumps, System
+from ._start import initial_density
 from .chains import SGDChain
-from .fokker_planck import _initial
 from .grid import Grid
 from .results import Density, DensitySeries
 
@@ -155,7 +155,7 @@ class TransitionKernel(KernelExits, KernelModes):
         (array([0.250]), array([[0.641]]))
         """
         times = _iterations(t)
-        values, notes = _initial(rho0, self.grid)
+        values, notes = initial_density(rho0, self.grid)
         start = Density(values, self.grid, time=0.0, method=f"{self.method}, evolve", warnings=tuple(notes))
         system = self._system(None)
         mass, after, out = _node_mass(rho0, start, system), 0, []

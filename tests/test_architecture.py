@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
-    {"_exits", "_flows", "_observe", "_spectral"},
+    {"_exits", "_flows", "_observe", "_spectral", "_start"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"kernel_operator", "report"},
@@ -40,6 +40,7 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
+        "_start",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

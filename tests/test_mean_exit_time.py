@@ -5,7 +5,8 @@ import pytest
 from scipy import integrate
 
 from fokker_planck_cases import Stand, double_well_time, orders, ou, tensor
-from fpsolve.fokker_planck import FokkerPlanck, _gaussian_mass
+from fpsolve._start import gaussian_mass
+from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
 from fpsolve.potentials import Potential
@@ -252,6 +253,6 @@ def test_gaussian_outside_the_box():
         assert any("0.0228 of the mass" in w for w in fp.evolve(("gaussian", [1.0], [[1.0]]), t).warnings)  # 1 - Phi(2) above
         assert not any("outside the box" in w for w in fp.evolve(("gaussian", [0.0], [[0.25]]), t).warnings)
     # the quadrant of a correlated pair: 1/4 + arcsin(rho)/(2 pi), and independent factors
-    quadrant = _gaussian_mass(np.zeros(2), np.array([[1.0, 0.6], [0.6, 1.0]]), Grid((0, 30, 8), (0, 30, 8)))
+    quadrant = gaussian_mass(np.zeros(2), np.array([[1.0, 0.6], [0.6, 1.0]]), Grid((0, 30, 8), (0, 30, 8)))
     np.testing.assert_allclose(quadrant, 0.25 + np.arcsin(0.6) / (2 * np.pi), rtol=1e-10)
-    assert _gaussian_mass(np.array([50.0, 0.0]), np.eye(2), Grid((-3, 3, 8), (-3, 3, 8))) == 0.0
+    assert gaussian_mass(np.array([50.0, 0.0]), np.eye(2), Grid((-3, 3, 8), (-3, 3, 8))) == 0.0
