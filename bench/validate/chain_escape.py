@@ -5,6 +5,9 @@
 2. The same with noise that grows with the distance from the minimum, in the plane, left through a disc.
 3. Styblinski-Tang with the Gaussian twin of location data noise (sigma = 1, batch 1), where one jump is as long as the well: the
    principal eigenvalue of the kernel killed beyond the saddle, against values computed by another program beforehand.
+4. Styblinski-Tang with D = kappa |f''|, which vanishes at the inflection points: the equation in continuous time never crosses, at
+   any kappa; the chain leaps across, at a rate that depends on the learning rate and not on lr/B alone. And the straight line that
+   its logarithm makes over 1/kappa has a slope that no split of the path gives (the formula allows 1.138 to 2.483).
 """
 
 from __future__ import annotations
@@ -29,6 +32,10 @@ D, START = 0.06, [-1.0]
 OVERSHOOT = 0.5825971579390106
 #: 1/lr and -ln(1 - rho) beyond the saddle 0.2532 of the smoothed loss, from an independent program (-8 < theta only).
 BIG_JUMPS = ((20, 2.0525), (25, 2.5436), (40, 3.9797))
+#: Learning rate and -ln(1 - rho) beyond the saddle 0.1567 at kappa = 0.6, from an independent program.
+LEAPS = ((0.02, 4.388), (0.01, 7.385), (0.005, 11.516), (0.0025, 15.172))
+#: kappa and the same at learning rate 0.01.
+LINE = ((0.8, 6.102), (0.6, 7.384), (0.5, 8.400), (0.4, 9.917), (0.35, 10.997), (0.3, 12.433), (0.25, 14.436))
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
@@ -37,7 +44,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     rows = [_well(lr, n, i, progress) for i, lr in enumerate(RATES)]
     checks = [check for row in rows for check in row[0]]
     _figure([row[1] for row in rows], out / f"{NAME}.png")
-    return [*checks, *_small_steps(), _disc(n, progress), *_big_jumps()]
+    return [*checks, *_small_steps(), _disc(n, progress), *_big_jumps(), *_leaps(quick)]
 
 
 def _against_paths(name: str, kernel: fps.Estimate, paths: fps.EscapeTimes) -> Check:
@@ -100,6 +107,28 @@ def _big_jumps() -> list[Check]:
         # the other program's last digit
         checks.append(Check(name=f"Styblinski-Tang, lr 1/{inverse}: -ln of the rate", measured=-rate.log_value, expected=expected,
                             band=(expected - 1e-3, expected + 1e-3), source="another program"))  # fmt: skip
+    return checks
+
+
+def _leaps(quick: bool) -> list[Check]:
+    """Bands: a few units of the other program's last digit; the slope by least squares over all of the line."""
+    U, saddle = fps.Potential.from_expression("(x**4 - 16*x**2 + 5*x)/2"), fps.Region.halfspace([1.0], 0.156731)
+
+    def exponent(kappa: float, lr: float) -> float:
+        chain = fps.SGDChain.gaussian(U, fps.Noise.from_expression(f"{kappa}*abs(6*x**2 - 16)"), lr)
+        rate = fps.TransitionKernel(chain, fps.Grid((-8.0, 0.2, 280))).escape_rate(saddle)
+        assert rate.log_value is not None
+        return -rate.log_value
+
+    checks = []
+    for lr, expected in LEAPS[: 2 if quick else None]:
+        checks.append(Check(name=f"D = 0.6 |f''|, lr {lr:g}: -ln of the rate", measured=exponent(0.6, lr), expected=expected,
+                            band=(expected - 3e-3, expected + 3e-3), source="another program"))  # fmt: skip
+    line = LINE[::3] if quick else LINE
+    inverse = np.array([1.0 / kappa for kappa, _ in line])
+    slope, wanted = (float(np.polyfit(inverse, y, 1)[0]) for y in ([exponent(k, 0.01) for k, _ in line], [e for _, e in line]))
+    checks.append(Check(name="D = kappa |f''|, lr 0.01: slope over 1/kappa", measured=slope, expected=wanted,
+                        band=(wanted - 0.01, wanted + 0.01), source="another program (formula: 1.138 to 2.483)"))  # fmt: skip
     return checks
 
 
