@@ -25,7 +25,7 @@ from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
 
-__all__ = ["Checkpoint", "describe_arguments", "describe_chain", "describe_process"]
+__all__ = ["Checkpoint", "describe_arguments", "describe_chain", "describe_process", "describe_schedule"]
 
 logger = logging.getLogger(__name__)
 
@@ -261,19 +261,39 @@ def describe_process(process: Process) -> str:
     return f"{process.dim}-D #{_digest(*parts)}"
 
 
-def describe_chain(chain: SGDChain) -> str:
-    """SGD on sample losses by its settings, its schedules at some iterations, and gradients at some points."""
-    whens = [0, 1, 2, 3, *(10**k for k in range(1, 7))]
-    rates, batches = [chain.lr_at(k) for k in whens], [chain.batch_at(k) for k in whens]
+def describe_schedule(chain: SGDChain, limit: int | None) -> str:
+    """Digest of learning rates and batch sizes at the first 4096 iterations and at some later ones, up to the limit of the run.
+
+    A schedule may fail at iterations that the run does not reach; what it says before counts.
+    """
+    last = 10**6 if limit is None else limit - 1
+    later = np.geomspace(4096, max(4096, last), 1000).astype(np.int64)
+    pairs: list[tuple[float, int | None]] = []
+    for k in np.unique(np.concatenate([np.arange(4096), later])).tolist() if chain.scheduled else [0]:
+        try:
+            if k <= last:
+                pairs.append((chain.lr_at(k), chain.batch_at(k)))
+        except Exception:
+            if limit is not None or not k:
+                raise
+            break
+    return f"#{_digest(pairs, chain.at)}"
+
+
+def describe_chain(chain: SGDChain, limit: int | None = None) -> str:
+    """SGD that runs in NumPy by its settings, its schedules at some iterations, and gradients at some points."""
     settings = (
         chain.kind, chain.dim, chain.size, chain.sampling, chain.momentum, chain.nesterov, chain.optimizer, chain.betas, chain.eps,
-        chain.sigma, rates, batches,
+        chain.sigma, describe_schedule(chain, limit),
     )  # fmt: skip
+    if chain.kind == "gaussian":
+        assert chain.reference is not None
+        return f"{chain.label} in {chain.dim}-D #{_digest(settings, describe_process(chain.reference))}"
     some = _somewhere(chain.dim, 4)
     if chain.kind == "shift":
         assert chain.landscape is not None
         slopes = np.asarray(chain.landscape.grad(some), float)
     else:
-        indices = [np.arange(min(chain.size, batches[0])), np.arange(chain.size - 1, -1, -max(1, chain.size // 64))]
+        indices = [np.arange(min(chain.size, chain.batch_at(0) or 1)), np.arange(chain.size - 1, -1, -max(1, chain.size // 64))]
         slopes = np.array([[chain.ensemble.gradient(x, i) for i in indices] for x in some], float)
     return f"{chain.label} in {chain.dim}-D #{_digest(settings, np.ascontiguousarray(slopes))}"

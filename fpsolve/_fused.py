@@ -150,7 +150,8 @@ def _put_back_lines(layout: Layout, step: Step) -> list[str]:
 def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()) -> Fused:
     """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_record``, ``advance_histogram``.
 
-    All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters); the observers take
+    All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters), a schedule's constants as
+    rows from the first step on; the observers take
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
     ``graded`` which have cells of different widths.
     """
@@ -172,7 +173,7 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
             f"@kernel\ndef {name}(blocks, first, last, constants, drift_p, factor_p{arguments}):\n"
             f"{_indent([*step.unpack(), *setup], 1)}"
             f"    for block in range(blocks.shape[0]):\n        w = blocks[block]\n"
-            f"        for k in range(first, last):\n{loop}{observer}\n\n"
+            f"        for k in range(first, last):\n{_indent(step.unpack_step(), 3)}{loop}{observer}\n\n"
         )
 
     text = source + "\n" + _put_back_function(step)
@@ -584,6 +585,8 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
     every = [] if m % 2 else fills
     every += ["    " + line for line in _stable_lines(layout, PANEL)]
     every = [*panels, *every] if every else []
+    walls = [f"walls = ({''.join(f'{name}, ' for name in wall_names(step.shape.sides))})"]
+    per_step = [*step.unpack_step(), *walls] if step.scheduled else []
     return (
         "@kernel\ndef escape(block, index, birth, freed, meta, starts, constants, drift_p, factor_p, faces_p, slopes_p, clock,\n"
         "           times, status, points, until):\n"
@@ -592,9 +595,10 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 *step.unpack(),
                 f"r = {faces.unpack_source('faces_p')}",
                 f"t = {slopes.unpack_source('slopes_p')}",
-                f"walls = ({''.join(f'{name}, ' for name in wall_names(step.shape.sides))})",
+                *([f"first = meta[{STEP}]"] if step.scheduled else walls),
                 f"while meta[{STEP}] < until:",
                 f"    k = meta[{STEP}]",
+                *("    " + line for line in per_step),
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
                 "        refill(block, index, birth, freed, meta, starts, r)",
                 f"    active = meta[{ACTIVE}]",

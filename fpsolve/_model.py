@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._runner import check_count, starting_points
+from ._schedule import ScheduledConstants
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
 from ._walls import Walls, make_walls
 from .chains import SGDChain
@@ -39,6 +40,7 @@ class Model:
     batch: float | None
     label: str = ""
     walls: Walls | None = None
+    schedule: SGDChain | None = None  # the chain, where its constants change with the iteration
 
     @property
     def method(self) -> str:
@@ -86,7 +88,11 @@ class Model:
         conormal = (
             scheme.equations == "overdamped" and self.unit == "time" and any(_is_coupled(shape, i) for i in range(len(sides)))
         )
-        return Step(scheme, drift, factor, shape, constants, conormal)
+        return Step(scheme, drift, factor, shape, constants, conormal, self.schedule is not None)
+
+    def scheduled(self, template: Mapping[str, float], limit: int | None) -> ScheduledConstants | None:
+        """The constants of each iteration up to `limit`, where they change; `template` has the others."""
+        return None if self.schedule is None else ScheduledConstants(self.schedule, template, limit)
 
     def arguments(self, step: Step) -> tuple[Array, ...]:
         params = self.process.params
@@ -120,15 +126,16 @@ def make_model(process: Any, dt: float | None, method: str | None, walls: Any = 
         if dt is not None:
             raise ValueError(
                 f"dt = {dt!r} was given, but the time of a chain is its iteration count: leave dt out (its step is "
-                f"lr = {process.lr or 0.0:g}) and give t as a number of iterations"
+                f"lr = {'scheduled' if process.lr is None else format(process.lr, 'g')}) and give t as a number of iterations"
             )
         if method not in (None, "euler"):
             raise ValueError(f"a chain is its own method and takes no other, got {method!r}; leave method out")
         scheme = SCHEMES["nesterov" if process.nesterov else "heavy_ball" if process.momentum else "euler"]
-        assert process.process is not None and process.lr is not None
+        assert process.reference is not None
         settings = {"momentum": process.momentum}
         box = make_walls(walls, process.dim)
-        return Model(process.process, scheme, process.lr, settings, "iteration", process.lr, process.batch, process.label, box)
+        lr, batch, changing = process.lr, process.batch, process if process.scheduled else None
+        return Model(process.reference, scheme, process.lr_at(0), settings, "iteration", lr, batch, process.label, box, changing)
     if dt is None:
         raise ValueError("dt is missing: give the time step, e.g. dt=0.01, well below the fastest relaxation time of the drift")
     name = method or ("baoab" if equations == "underdamped" else "euler")

@@ -32,6 +32,7 @@ from ._fused import (
 )
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
+from ._schedule import ScheduledConstants
 from ._schemes import zero_outputs
 from .chains import SGDChain
 from .expressions import parse
@@ -244,9 +245,9 @@ def region_for_jumps(region: Region, points: Array, process: SGDChain | Process,
     if isinstance(process, Process):
         if process.noise.stable is not None:
             step = process.noise.stable.scale * h ** (1.0 / process.noise.stable.alpha)
-    elif process.process is not None and process.lr is not None and region.dim == process.dim:
-        x = points[:: max(1, len(points) // 64)]
-        cov, move = 2.0 * process.lr * process.process.diffusion(x), process.lr * process.process.drift(x)
+    elif (known := process.process or process.reference) is not None and process.optimizer == "sgd" and region.dim == process.dim:
+        x, lr = points[:: max(1, len(points) // 64)], process.lr_at(0)
+        cov, move = 2.0 * lr * known.diffusion(x), lr * known.drift(x)
         step = float(np.sqrt(np.trace(cov, axis1=1, axis2=2).max())) + float(np.linalg.norm(move, axis=1).max()) or 1.0
     return component_for_jumps(region, points, step)
 
@@ -268,13 +269,16 @@ class Passage:
     status: NDArray[np.int8]
     points: Array
     finished: NDArray[np.bool_]  # whole units of work only
+    schedule: ScheduledConstants | None = None
 
     def work(self, lo: int, hi: int, control: Control) -> None:
         """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""
         index, birth = np.full(LANES, -1), np.zeros(LANES, np.int64)
         freed = np.arange(LANES)[::-1].copy()  # a stack: the first trajectory takes lane 0
         meta = np.zeros(10, np.int64)
-        meta[[NEXT, STOP, FREE, LIMIT, SEED]] = lo, hi, LANES, self.limit, self.seed
+        # a schedule knows one age only: as many trajectories as there are lanes start together, and the next when all are done
+        together = hi if self.schedule is None else min(lo + LANES, hi)
+        meta[[NEXT, STOP, FREE, LIMIT, SEED]] = lo, together, LANES, self.limit, self.seed
         meta[STRIDE] = 0 if len(self.x0) == 1 else 1
         meta[DEADLINE] = 1 << 62
         w = aligned(1, self.fused.layout.rows * LANES)[0]  # type: ignore[attr-defined]
@@ -290,8 +294,14 @@ class Passage:
 
         before = int(meta[DONE])
         while meta[DONE] < hi - lo and not control.stopped:
-            until = int(meta[STEP]) + LANE_STEPS_PER_CALL // LANES
-            self.fused.module.escape(w, index, birth, freed, meta, self.x0, *self.arguments, self.clock, *slots, until)
+            until, arguments = int(meta[STEP]) + LANE_STEPS_PER_CALL // LANES, self.arguments
+            if self.schedule is not None:
+                if meta[DONE] == meta[STOP] - lo:
+                    index[:], freed[:] = -1, np.arange(LANES)[::-1]
+                    meta[[STEP, ACTIVE, STOP, FREE, DEADLINE]] = 0, 0, min(int(meta[STOP]) + LANES, hi), LANES, 1 << 62
+                rows = self.schedule.rows(int(meta[STEP]))
+                until, arguments = min(int(meta[STEP]) + len(rows), until), (rows, *arguments[1:])
+            self.fused.module.escape(w, index, birth, freed, meta, self.x0, *arguments, self.clock, *slots, until)
             control.add(int(meta[DONE]) - before)
             control.reach(int(meta[STEP]))
             before = int(meta[DONE])

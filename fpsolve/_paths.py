@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ._fused import Fused, linear_kernels
 from ._kernels.rng import LANES, seed_blocks
 from ._runner import Control, aligned
+from ._schedule import ScheduledConstants
 from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
 from .grid import Region
 
@@ -22,6 +24,8 @@ Array = NDArray[np.float64]
 LANE_STEPS_PER_CALL = 1 << 24
 #: Linear steps of more variables stay in their own basis: a Schur form costs 25 v^3 operations.
 MAX_TRANSFORMED = 512
+#: Memory for the steps of a schedule that are kept.
+STEP_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class FusedRun:
     seed: int
     plan: Plan
     records: Records
+    schedule: ScheduledConstants | None = None
 
     def prepare(self, n: int) -> None:
         if self.plan.averaged:
@@ -143,21 +148,24 @@ class FusedRun:
         plan, module, blocks, n = self.plan, self.fused.module, unit.blocks, unit.hi - unit.lo
         stride = max(2, LANE_STEPS_PER_CALL // (len(blocks) * LANES))
         while unit.now < mark and not control.stopped:
-            now, until = unit.now, min(mark, unit.now + stride)
+            now, until, arguments = unit.now, min(mark, unit.now + stride), self.arguments
+            if self.schedule is not None:
+                rows = self.schedule.rows(now)
+                until, arguments = min(until, now + len(rows)), (rows, *self.arguments[1:])
             if plan.start is None or now < plan.start:
-                module.advance(blocks, now, until, *self.arguments)
+                module.advance(blocks, now, until, *arguments)
             elif plan.shape:
                 module.advance_histogram(
-                    blocks, now, until, *self.arguments, plan.start, plan.every, n, unit.counts, plan.low, plan.scale, plan.edges
+                    blocks, now, until, *arguments, plan.start, plan.every, n, unit.counts, plan.low, plan.scale, plan.edges
                 )
             elif unit.watcher is not None:
                 done = (now - plan.start) // plan.every
                 until = min(until, plan.start + (done + SAMPLES) * plan.every)
                 out = unit.buffer
-                module.advance_record(blocks, now, until, *self.arguments, plan.start, plan.every, unit.components, out)
+                module.advance_record(blocks, now, until, *arguments, plan.start, plan.every, unit.components, out)
                 unit.watcher.take(out[: (until - plan.start) // plan.every - done])
             else:
-                module.advance_moments(blocks, now, until, *self.arguments, plan.start, plan.every)
+                module.advance_moments(blocks, now, until, *arguments, plan.start, plan.every)
             control.add(float(n) * (until - now))
             unit.now = until
             control.keep(unit.lo, unit.hi, unit.saved)
@@ -256,9 +264,14 @@ class LinearStep:
 
     @classmethod
     def of(cls, step: Array, noise: Array) -> LinearStep:
-        (v, m), basis = noise.shape, np.eye(len(step))
-        if v <= MAX_TRANSFORMED:
+        basis = np.eye(len(step))
+        if len(step) <= MAX_TRANSFORMED:
             step, noise, basis = _sparsest(step, noise)
+        return cls.packed(step, noise, basis)
+
+    @classmethod
+    def packed(cls, step: Array, noise: Array, basis: Array) -> LinearStep:
+        v, m = noise.shape
         rows, columns = -(-v // 4) * 4, -(-m // 4) * 4
         matrix = np.zeros((rows, rows + columns))
         matrix[:v, :v], matrix[:v, rows : rows + m] = step, noise
@@ -288,6 +301,37 @@ def _spans(matrix: Array) -> NDArray[np.int64]:
     return np.asarray(4 * np.stack([first, np.where(used.any(axis=1), last, first)], axis=1), np.int64)
 
 
+class LinearSchedule:
+    """Steps whose constants change with the iteration, in one basis for all: that in which A of the drift -A x is triangular.
+
+    ``affine(A, B, constants)`` gives M and N of the scheme.
+    """
+
+    def __init__(self, affine: Callable[..., tuple[Array, Array]], A: Array, B: Array, schedule: ScheduledConstants) -> None:
+        copies = len(affine(A, B, dict(zip(schedule.names, schedule.template, strict=True)))[0]) // len(A)
+        basis = np.eye(len(A))
+        self.A, self.B = A, B
+        if copies * len(A) <= MAX_TRANSFORMED:
+            self.A, self.B, basis = _sparsest(A, B)
+        self.affine, self.schedule, self.basis = affine, schedule, np.asarray(np.kron(np.eye(copies), basis), float)
+        self._steps: dict[tuple[float, ...], LinearStep] = {}
+
+    def at(self, k: int) -> tuple[LinearStep, int]:
+        """The step of iteration k, and the number of iterations from k on that are known to have the same."""
+        rows = self.schedule.rows(k)
+        values = tuple(rows[0].tolist())
+        step = self._steps.get(values)
+        if step is None:
+            M, N = self.affine(self.A, self.B, dict(zip(self.schedule.names, values, strict=True)))
+            step = LinearStep.packed(M, N, self.basis)
+            if len(self._steps) * step.matrix.nbytes < STEP_BYTES:  # every block of trajectories comes by
+                self._steps[values] = step
+        if len(rows) == 1 or np.any(rows[1] != rows[0]):
+            return step, 1
+        other = np.any(rows != rows[0], axis=1)
+        return step, int(np.argmax(other)) if other.any() else len(rows)
+
+
 @dataclass
 class LinearRun:
     """Trajectories of y' = M y + N z, y = x - center, through the matrix kernel; blocks of 256 trajectories.
@@ -302,6 +346,7 @@ class LinearRun:
     seed: int
     plan: Plan
     records: Records
+    schedule: LinearSchedule | None = None
 
     def prepare(self, n: int) -> None:
         if self.plan.averaged:
@@ -319,7 +364,7 @@ class LinearRun:
                 return
 
     def _block(self, lo: int, hi: int, control: Control) -> bool:
-        plan, records, advance, m = self.plan, self.records, linear_kernels().advance_linear, self.step.noises
+        plan, records, advance, step, change = self.plan, self.records, linear_kernels().advance_linear, self.step, -1
         unit = _LinearUnit.of(self, lo, hi, control.resume(lo, hi))
         stride = max(2, LANE_STEPS_PER_CALL // (len(self.step.matrix) * LANES))
         n = hi - lo
@@ -330,7 +375,12 @@ class LinearRun:
                 control.keep(lo, hi, unit.saved)
                 return False
             until = self._next(unit.now, stride)
-            advance(unit.words[0], unit.panels, unit.now, until, self.step.matrix, m, self.step.spans)
+            if self.schedule is not None:
+                if unit.now >= change:
+                    step, same = self.schedule.at(unit.now)
+                    change = unit.now + same
+                until = min(until, change)
+            advance(unit.words[0], unit.panels, unit.now, until, step.matrix, step.noises, step.spans)
             control.add(float(n) * (until - unit.now))
             unit.now = until
             self._look(unit, n)

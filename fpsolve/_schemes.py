@@ -106,6 +106,7 @@ class Step:
     shape: Shape
     constants: Mapping[str, float]
     conormal: bool = False
+    scheduled: bool = False  # the constants are rows, one per step
 
     @property
     def put_back(self) -> bool:
@@ -129,13 +130,19 @@ class Step:
 
     def unpack(self) -> list[str]:
         """Lines that give the constants and parameters of a kernel their names."""
-        names = ", ".join(self.constants)  # dt and what follows from it, then the walls
-        numbers = ", ".join(f"constants[{i}]" for i in range(len(self.constants)))
         return [
-            f"{names} = {numbers}",
+            *([] if self.scheduled else self._named("")),
             f"p = {self.drift.unpack_source('drift_p')}",
             f"q = {self.factor.unpack_source('factor_p')}",
         ]
+
+    def unpack_step(self) -> list[str]:
+        """Lines at the start of step k of a call that begins with step ``first``."""
+        return self._named("k - first, ") if self.scheduled else []
+
+    def _named(self, row: str) -> list[str]:
+        """The constants by name: dt and what follows from it, then the walls."""
+        return [f"{', '.join(self.constants)} = {', '.join(f'constants[{row}{i}]' for i in range(len(self.constants)))}"]
 
     def lines(self) -> list[str]:
         """Lines from x and z to y."""

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent on sample losses in NumPy: groups of trajectories advance together, some iterations at a time.
+"""Stochastic gradient descent on sample losses, and with adaptive optimisers: groups of trajectories advance together in NumPy.
 
 Each trajectory draws its batches from a generator of its own, seeded by (seed, trajectory index).
 """
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._codegen import load_module
+from ._kernels.batches import distinct
 from ._watch import Watcher, make_watcher
+from .samples import Ensemble, SampleMeanCode
 
 if TYPE_CHECKING:
     from ._paths import Plan, Records
@@ -28,6 +31,8 @@ BLOCK, NUMBERS = 64, 1 << 20
 
 def _draw_count(chain: SGDChain) -> int:
     """Iterations whose batches one call of a generator draws: a function of the chain only, so that all runs of it agree."""
+    if chain.kind == "gaussian":
+        return BLOCK
     if not isinstance(chain.batch, int):
         return 1
     if chain.sampling == "shuffle":
@@ -38,8 +43,8 @@ def _draw_count(chain: SGDChain) -> int:
 
 def group_size(chain: SGDChain) -> int:
     """Trajectories that advance together, within the memory that their draws may take."""
-    width = chain.dim if chain.kind == "shift" else 1
-    batch = chain.batch if isinstance(chain.batch, int) else chain.size
+    width = chain.dim if chain.kind == "shift" else 1 if chain.reference is None else chain.reference.noise_dim
+    batch = 1 if chain.kind == "gaussian" else chain.batch if isinstance(chain.batch, int) else chain.size
     return int(max(1, min(1024, NUMBERS // max(1, _draw_count(chain) * max(1, batch) * width), NUMBERS // (BLOCK * chain.dim))))
 
 
@@ -63,6 +68,22 @@ def update(chain: SGDChain, state: dict[str, Array], theta: Array, gradient: Arr
     return np.asarray(theta - lr * m / (1.0 - state["p"]))
 
 
+def _compile(code: SampleMeanCode) -> Callable[..., None]:
+    """Kernel of mean gradients: (thetas (n, dim), indices (n, batch), data (N, columns), parameters, out (n, dim))."""
+    child, d = code.child, code.dim
+    source, namespace = child.emit("slopes")
+    weights = "".join(f"x{i}, " for i in range(d))
+    columns = "".join(f"data[s, {j}], " for j in range(code.data.shape[1]))
+    lines = [source, "@kernel", "def mean_gradients(thetas, indices, data, params, out):"]
+    lines += [f"    p = {child.unpack_source('params')}", "    batch = indices.shape[1]", "    for i in range(thetas.shape[0]):"]
+    lines += [f"        x{i} = thetas[i, {i}]\n        a{i} = 0.0" for i in range(d)]
+    lines += ["        for b in range(batch):", "            s = indices[i, b]", f"            v = slopes(({weights}{columns}), p)"]
+    lines += [f"            a{i} += v[{i}]" for i in range(d)]
+    lines += [f"        out[i, {i}] = a{i}/batch" for i in range(d)]
+    module = load_module("\n".join([*lines, ""]), namespace, cacheable=child.cacheable, label=f"samples_{d}d")
+    return module.mean_gradients  # type: ignore[no-any-return]
+
+
 class Group:
     """Trajectories lo, lo + 1, ... of a chain: weights, memory of the optimiser, generators, and batches drawn ahead."""
 
@@ -72,6 +93,9 @@ class Group:
         self.state = {"v": np.zeros_like(self.theta), "m": np.zeros_like(self.theta), "p": np.ones_like(self.theta)}
         self.draws, self.used = np.zeros((len(theta), 0, 1)), 0  # (n, iterations, batch[, dim])
         self.order, self.cursor = np.zeros((len(theta), 0), np.int64), 0  # epochs of a scheduled batch size
+        self.code = chain.ensemble.gradient_code if type(chain.ensemble) is Ensemble else None
+        self.compiled = None if self.code is None else _compile(self.code)
+        self.params = np.zeros(0) if self.code is None else self.code.child.pack(chain.ensemble.params)
 
     def advance(self, count: int) -> Array:
         """Weights after each of the next `count` iterations: shape (count, n, dim).
@@ -108,10 +132,11 @@ class Group:
         self.rngs = [_generator(words) for words in tree["generators"].tolist()]
 
     def _next(self) -> NDArray[Any]:
-        if not isinstance(self.chain.batch, int):
-            return self._scheduled(self.chain.batch_at(self.k))
+        batch = 1 if self.chain.kind == "gaussian" else self.chain.batch
+        if not isinstance(batch, int):
+            return self._scheduled(self.chain.batch_at(self.k) or 1)
         if self.used == self.draws.shape[1]:
-            self.draws = np.array([_draw(self.chain, rng, self.chain.batch, _draw_count(self.chain)) for rng in self.rngs])
+            self.draws = np.array([_draw(self.chain, rng, batch, _draw_count(self.chain)) for rng in self.rngs])
             self.used = 0
         self.used += 1
         return self.draws[:, self.used - 1]
@@ -128,9 +153,17 @@ class Group:
 
     def _gradient(self, draws: NDArray[Any]) -> Array:
         chain = self.chain
+        if chain.reference is not None:
+            lr, ratio = chain.rates(self.k, self.k + 1)
+            noise = np.einsum("nij,nj->ni", chain.reference.factor(self.theta), draws[:, 0])
+            return np.asarray(ratio[0] / np.sqrt(lr[0]) * noise - chain.reference.drift(self.theta))
         if chain.kind == "shift":
             assert chain.landscape is not None
             return np.asarray(chain.landscape.grad(self.theta[:, None] + chain.sigma * draws).mean(axis=1))
+        if self.code is not None and self.compiled is not None:
+            gradient = np.empty_like(self.theta)
+            self.compiled(self.theta, np.ascontiguousarray(draws, np.int64), self.code.data, self.params, gradient)
+            return gradient
         if hasattr(chain.ensemble, "gradients"):
             gradient = np.asarray(chain.ensemble.gradients(self.theta, draws), float)
             name, shape, expected = "gradients", gradient.shape, self.theta.shape
@@ -161,7 +194,9 @@ def _generator(words: list[int]) -> np.random.Generator:
 
 
 def _draw(chain: SGDChain, rng: np.random.Generator, batch: int, count: int) -> NDArray[Any]:
-    """`count` batches of one trajectory: indices (count, batch), or standard normal shifts (count, batch, dim)."""
+    """`count` batches of one trajectory: indices (count, batch), or standard normal numbers (count, batch, those of a draw)."""
+    if chain.reference is not None:
+        return rng.standard_normal((count, 1, chain.reference.noise_dim))
     if chain.kind == "shift":
         return rng.standard_normal((count, batch, chain.dim))
     if chain.sampling == "replace":
@@ -172,8 +207,9 @@ def _draw(chain: SGDChain, rng: np.random.Generator, batch: int, count: int) -> 
         return orders[:, : epoch * batch].reshape(count, batch)
     if batch == chain.size:
         return np.broadcast_to(np.arange(batch), (count, batch))
-    # the places of the `batch` smallest of N independent uniform numbers are a uniform subset
-    return np.argpartition(rng.random((count, chain.size)), batch, axis=1)[:, :batch]
+    chosen = np.empty((count, batch), np.int64)
+    distinct(rng.random((count, batch)), np.arange(chain.size), chosen)
+    return chosen
 
 
 class _GroupRecord:

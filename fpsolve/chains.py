@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .noise import Noise
 from .potentials import Potential
@@ -80,6 +80,7 @@ class SGDChain:
     _lr: Callable[[int], Any] | None
     _batch: Callable[[int], Any] | None
     _process: Process | None
+    at: tuple[float, float]  # learning rate and batch size of the reference
 
     def __init__(
         self, ensemble: Any, lr: Any, batch: Any, momentum: float = 0.0, sampling: str = "replace", *, nesterov: bool = False,
@@ -107,7 +108,7 @@ class SGDChain:
             table = [_learning_rate(value, k) for k, value in enumerate(np.asarray(lr, float).tolist())]
             self._lr = _table("lr", table)
         self.lr: float | None = _learning_rate(lr, None) if self._lr is None else None
-        self.ensemble, self.landscape, self.sigma, self._process = None, None, 0.0, None
+        self.ensemble, self.landscape, self.sigma, self._process, self.at = None, None, 0.0, None, (1.0, 1.0)
         self.batch, self._batch, self.size, self.sampling = None, None, 0, "replace"
         self.optimizer, (self.betas, self.eps) = "sgd", DEFAULTS["sgd"]
         return self
@@ -145,26 +146,67 @@ class SGDChain:
         self.optimizer, self.betas = optimizer, (float(pair[0]), float(pair[1]))
 
     @classmethod
-    def gaussian(cls, U: Potential, noise: Noise, lr: float, momentum: float = 0.0, *, nesterov: bool = False) -> SGDChain:
-        """The chain with Gaussian gradient noise: step covariance 2 lr D(x) (= lr^2 C/batch).
+    def gaussian(
+        cls, U: Potential, noise: Noise, lr: Any, momentum: float = 0.0, *, batch: Any = None, nesterov: bool = False,
+        optimizer: str = "sgd", betas: Sequence[float] | None = None, eps: float | None = None,
+    ) -> SGDChain:  # fmt: skip
+        r"""The chain with Gaussian gradient noise: step covariance 2 lr D(x) (= lr^2 C/batch).
+
+        The covariance C of the gradients does not depend on the learning rate. With schedules the noise D(x) is that of a
+        reference, lr_0 and B_0, and the gradient of iteration k is
+
+        .. math:: g_k = \nabla U + \xi_k, \qquad \operatorname{cov} \xi_k = \frac{C}{B_k} = \frac{2 D(x)}{lr_0}\,\frac{B_0}{B_k},
+
+        so that a plain step has the covariance :math:`lr_k^2 C/B_k`. The reference is what the noise was made for
+        (``noise.lr``, ``noise.batch``); where it does not say, the schedule at iteration 0.
+
+        Parameters
+        ----------
+        U : Potential
+        noise : Noise
+        lr : float, callable k -> float, or array
+            As for sample losses. A constant must be the ``noise.lr`` that the noise was made for, if it was made for one.
+        momentum : float
+        batch : int, callable k -> int, or array, optional
+            Batch size; a constant must be ``noise.batch``, if the noise has one. Default: that.
+        nesterov, optimizer, betas, eps
+            As for sample losses; Adam and Adai run in NumPy, plain SGD and momentum in the fused kernels.
 
         Raises
         ------
-        ValueError
-            If the noise was made for another learning rate, or lr is a schedule.
+        TypeError, ValueError
+            For unusable input, or if the noise was made for another learning rate or batch size.
+
+        Examples
+        --------
+        Adding noise of variance (lr_k^2) C/B_k to (1 - lr_k h)^2 times the variance before, h = 2:
+
+        >>> import fpsolve as fps
+        >>> U = Potential.from_expression("x**2")
+        >>> chain = SGDChain.gaussian(U, Noise.covariance([[1.0]], lr=0.4, batch=2), lr=[0.4, 0.1], batch=[2, 8])
+        >>> paths = fps.simulate(chain, [0.0], t=2, n=20000, save="moments", seed=1)
+        >>> exact = 0.8**2 * 0.4**2 / 2 + 0.1**2 / 8
+        >>> bool(abs(paths.covariance[0, 0] / exact - 1) < 0.04)
+        True
         """
-        if callable(lr) or np.ndim(lr):
-            raise ValueError("schedules belong to chains of sample losses; a Gaussian chain has one learning rate")
         chain = cls.__new__(cls)._set("gaussian", U.dim, lr, momentum, nesterov)
-        assert chain.lr is not None
-        if noise.lr is not None and not np.isclose(noise.lr, chain.lr, rtol=1e-12):
+        if batch is not None:
+            chain._set_batch(batch)
+        chain._set_optimizer(optimizer, betas, eps)
+        if chain.lr is not None and noise.lr is not None and not np.isclose(noise.lr, chain.lr, rtol=1e-12):
             raise ValueError(
                 f"the noise was made for lr={noise.lr:g}, the chain has lr={chain.lr:g}; make both with the same learning rate"
+            )
+        if chain.batch is not None and noise.batch is not None and noise.batch != chain.batch:
+            raise ValueError(
+                f"the noise was made for batch={noise.batch:g}, the chain has batch={chain.batch}; make both with the same"
             )
         if noise.stable is not None:
             raise ValueError("a Gaussian chain needs Gaussian noise; for Levy noise simulate Process(U, noise) with dt = lr")
         chain._process = Process(U, noise)
-        chain.batch = None if noise.batch is None else int(noise.batch)
+        if batch is None:
+            chain.batch = None if noise.batch is None else int(noise.batch)
+        chain.at = (noise.lr or chain.lr_at(0)), float(noise.batch or chain.batch_at(0) or 1)
         return chain
 
     @classmethod
@@ -198,12 +240,45 @@ class SGDChain:
             return self.lr
         return _learning_rate(self._lr(k), k)
 
-    def batch_at(self, k: int) -> int:
-        """Batch size of iteration k = 0, 1, ..."""
+    def batch_at(self, k: int) -> int | None:
+        """Batch size of iteration k = 0, 1, ...; None for a Gaussian chain that was not told one."""
         if self._batch is None:
-            assert self.batch is not None
             return self.batch
         return self._size_of(self._batch(k), k)
+
+    def rates(self, first: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(learning rates, ratios) of iterations first ... stop - 1 of a Gaussian chain.
+
+        The ratio sqrt((lr_k/lr_0)(B_0/B_k)) is that of the noise of the step to the one of a constant chain at lr_k. Fewer
+        iterations come back where a schedule fails on the way: it may end where the run does. At the first one the error is raised.
+        """
+        rates, sizes = [], []
+        for k in range(first, stop):
+            try:
+                pair = self.lr_at(k), self.at[1] if self._batch is None else self.batch_at(k)
+            except Exception:
+                if k == first:
+                    raise
+                break
+            rates.append(pair[0])
+            sizes.append(pair[1])
+        lr = np.array(rates, float)
+        return lr, np.sqrt(lr / self.at[0] * (self.at[1] / np.array(sizes, float)))
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate or the batch size changes."""
+        return self._lr is not None or self._batch is not None
+
+    @property
+    def fused(self) -> bool:
+        """Whether the chain runs in the fused kernels: Gaussian noise, no adaptive optimiser."""
+        return self.kind == "gaussian" and self.optimizer == "sgd"
+
+    @property
+    def reference(self) -> Process | None:
+        """Of a Gaussian chain the process that it was made from: grad U, and D at the reference learning rate and batch size."""
+        return self._process if self.kind == "gaussian" else None
 
     @property
     def process(self) -> Process | None:
@@ -213,7 +288,9 @@ class SGDChain:
         batch), times (N - batch)/(N - 1) for ``sampling="without"``. None where no such equation is known: other ensembles,
         shuffled epochs, schedules, adaptive optimisers. Momentum does not enter.
         """
-        if self._process is None and self.kind == "ensemble" and self.optimizer == "sgd" and self.sampling != "shuffle":
+        if self.scheduled or self.optimizer != "sgd":
+            return None
+        if self._process is None and self.kind == "ensemble" and self.sampling != "shuffle":
             loss = getattr(self.ensemble, "loss", None)
             if isinstance(loss, Potential) and self.lr is not None and self.batch is not None:
                 self._process = Process(loss, self.ensemble.noise(self.lr, self.batch, self.sampling))
@@ -222,12 +299,10 @@ class SGDChain:
     @property
     def label(self) -> str:
         """Name of the algorithm, for results."""
-        if self.kind == "gaussian":
-            return "SGD, Gaussian" + (", Nesterov" if self.nesterov else ", heavy ball" if self.momentum else "")
         text = {"sgd": "SGD", "adam": "Adam", "adai": "Adai"}[self.optimizer]
-        text += ", random shift" if self.kind == "shift" else f", {self.sampling}"
+        text += {"gaussian": ", Gaussian", "shift": ", random shift"}.get(self.kind, f", {self.sampling}")
         text += ", Nesterov" if self.nesterov else ", heavy ball" if self.momentum else ""
-        return text + (", scheduled" if self._lr is not None or self._batch is not None else "")
+        return text + (", scheduled" if self.scheduled else "")
 
     def __repr__(self) -> str:
         marks = f", momentum={self.momentum:g}" if self.optimizer == "sgd" else f", {self.optimizer}, betas={self.betas}"
@@ -237,6 +312,8 @@ class SGDChain:
             marks += f", batch={size}, sampling={self.sampling}"
         elif self.kind == "shift":
             marks += f", batch={size}, sigma={self.sigma:g}"
+        elif self._batch is not None:
+            marks += f", batch={size}"
         rate = "scheduled" if self.lr is None else f"{self.lr:g}"
         return f"SGDChain({self.kind}, dim={self.dim}, lr={rate}{marks})"
 

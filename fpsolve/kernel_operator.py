@@ -218,6 +218,9 @@ def _check(chain: Any, grid: Any, nodes: Any) -> None:
     if chain.kind != "gaussian":
         raise ValueError(f"the transition density of {chain!r} is not known: its noise is that of the samples. Make its Gaussian "
                          "twin SGDChain.gaussian(loss, noise, lr), or follow paths with escape_times")  # fmt: skip
+    if chain.process is None:
+        raise ValueError(f"{chain!r} changes its step on the way (schedule, adaptive optimiser): its transition density is not "
+                         "one kernel; use a constant learning rate and batch size, or follow paths with escape_times")  # fmt: skip
     if chain.momentum:
         raise ValueError(f"momentum={chain.momentum:g}: with momentum the weights alone are no Markov chain, and the jump of "
                          "weights and velocity has a singular covariance; use escape_times, or momentum=0")  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process
+from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
 from ._fused import UNFINISHED, escape_kernels, path_kernels
 from ._model import Model, affine_step, check_start, initial_states, make_model, positive, step_count
 from ._observe import cure_for, make_plan, trajectories
@@ -32,7 +32,7 @@ from ._passage import (
     region_for_jumps,
     surface_codes,
 )
-from ._paths import FusedRun, LinearRun, LinearStep, Plan, Records
+from ._paths import FusedRun, LinearRun, LinearSchedule, LinearStep, Plan, Records
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 NO_WALLS = (
-    "walls are refused for SGD on sample losses, whose optimisers know no box; they are for a Process, for Underdamped and for "
-    "SGDChain.gaussian"
+    "walls are refused for SGD on sample losses and for Adam and Adai, which know no box; they are for a Process, for Underdamped "
+    "and for SGDChain.gaussian with plain SGD or momentum"
 )
 #: Steps without any escape after which a run without t_max warns.
 PATIENCE = 10**6
@@ -181,7 +181,7 @@ def simulate(
     saver = Checkpoint.open(checkpoint, checkpoint_every, "simulate")
     seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
-    chain = process if isinstance(process, SGDChain) and process.kind != "gaussian" else None
+    chain = process if isinstance(process, SGDChain) and not process.fused else None
     model = None if chain is not None else make_model(process, dt, method, walls)
     if chain is not None and dt is not None:
         raise ValueError("dt is refused for a chain: its time is the iteration count")
@@ -200,11 +200,13 @@ def simulate(
             t=t, dt=dt, n=count, method=labels["method"], save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
             axes=axes, walls=walls, lags=lags, regions=regions, x0=points,
         )  # fmt: skip
-        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
+        found = saver.match({"process": _named(chain, model, plan.steps), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
     records = Records(count, dim, plan)
     if chain is not None:
+        if chain.reference is not None:
+            check_start(chain.reference, points)
         partial = _run_ensemble(chain, points, plan, records, seed, progress, saver)
     else:
         assert model is not None
@@ -234,12 +236,14 @@ def _labels(chain: SGDChain | None, model: Model | None, seed: int) -> tuple[flo
     return 1.0 if discrete else model.h, model.shown, {**words, "seed": seed}
 
 
-def _named(chain: SGDChain | None, model: Model | None) -> str:
-    """The equations as words, for a checkpoint."""
+def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> str:
+    """The equations as words, for a checkpoint; a schedule counts up to the limit of the run."""
     if chain is not None:
-        return describe_chain(chain)
+        return describe_chain(chain, limit)
     assert model is not None
     settings = ", ".join(f"{name} {value!r}" for name, value in model.settings.items())
+    if model.schedule is not None:
+        settings += f" schedule {describe_schedule(model.schedule, limit)}"
     return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
 
 
@@ -252,13 +256,16 @@ def _run_model(
     run: FusedRun | LinearRun
     if model.is_matrix:
         step, noise, center = affine_step(model)
-        run = LinearRun(LinearStep.of(step, noise), center, points, model.shown, seed, plan, records)
+        changing = _linear_schedule(model, plan.steps)
+        first = LinearStep.of(step, noise) if changing is None else changing.at(0)[0]
+        run = LinearRun(first, center, points, model.shown, seed, plan, records, changing)
         largest, align = 4096, 256
     else:
         scheme = model.step(points[:, : process.dim])
         bins = plan.axes if plan.shape else ()
         fused = path_kernels(scheme, bins, plan.wraps, plan.graded)
-        run = FusedRun(fused, model.arguments(scheme), points, model.shown, seed, plan, records)
+        changes = model.scheduled(scheme.constants, plan.steps)
+        run = FusedRun(fused, model.arguments(scheme), points, model.shown, seed, plan, records, changes)
         largest, align = 16384 if not plan.watched else watched_lanes(plan), plan.group
     run.prepare(n)
     done = 0.0
@@ -268,6 +275,16 @@ def _run_model(
     chunks = make_chunks(n, workers, chunk, largest, align, saver)
     total = float(n) * plan.steps
     return run_chunks(run.work, chunks, workers, total=total, progress=progress, label="simulate", saver=saver, done=done)
+
+
+def _linear_schedule(model: Model, limit: int) -> LinearSchedule | None:
+    """The steps of a linear chain whose learning rate or batch size changes."""
+    constants = model.scheduled(model.scheme.constants(model.h, model.settings), limit)
+    if constants is None:
+        return None
+    assert model.process.linear is not None and model.scheme.affine is not None
+    A, center, _ = model.process.linear
+    return LinearSchedule(model.scheme.affine, A, model.process.factor(center), constants)
 
 
 def _run_ensemble(
@@ -377,7 +394,7 @@ def escape_times(
     seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
     bridge = _check_correction(process, region, correction)
-    chain = process if isinstance(process, SGDChain) and process.kind != "gaussian" else None
+    chain = process if isinstance(process, SGDChain) and not process.fused else None
     if chain is not None and dt is not None:
         raise ValueError("dt is refused for a chain: its time is the iteration count")
     if chain is not None and walls is not None:
@@ -393,12 +410,14 @@ def escape_times(
         call = describe_arguments(
             region=region, dt=dt, n=count, method=labels["method"], t_max=t_max, bridge=bridge, walls=walls, x0=points
         )
-        found = saver.match({"process": _named(chain, model), **call, "seed": str(seed)})
+        found = saver.match({"process": _named(chain, model, limit), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
     if chain is not None:
         check_inside(points, region, chain.dim)
-        check_leaving(None, points, region, surface_codes(region.code)[1])
+        if chain.reference is not None:
+            check_start(chain.reference, points)
+        check_leaving(chain.reference, points, region, surface_codes(region.code)[1])
         check_component(points, region)
         alone = region_for_jumps(region, points, chain, 1.0)
         out = _escapes(*_escape_ensemble(chain, points, alone, count, limit, seed, progress, saver), labels, None, region)
@@ -464,7 +483,9 @@ def _passage(
     constants, *packed = model.arguments(step)
     surface = (faces.pack(region.params), slopes.pack(region.params))
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
-    return Passage(fused, (constants, *packed, *surface), clock, points, (1 << 61) if limit is None else limit, seed, *results)
+    ends = (1 << 61) if limit is None else limit
+    changes = model.scheduled(step.constants, limit)
+    return Passage(fused, (constants, *packed, *surface), clock, points, ends, seed, *results, changes)
 
 
 def _escape_ensemble(

@@ -210,6 +210,8 @@ class Process:
                 "the modified equation belongs to a chain with Gaussian noise; for an ensemble make it with "
                 f"SGDChain.gaussian(ensemble.loss, ensemble.noise(lr, batch), lr), got {chain!r}"
             )
+        if chain.process is None:
+            raise ValueError(f"{chain!r} has no modified equation: it takes a constant learning rate and batch size, and plain SGD")
         base, h, mu = chain.process, chain.lr, chain.momentum
         if mu and (base.linear is None or chain.nesterov):
             raise ValueError(

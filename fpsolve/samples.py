@@ -173,6 +173,11 @@ class Ensemble:
         self.loss, self._function = None, gradients
         return self
 
+    @property
+    def gradient_code(self) -> SampleMeanCode | None:
+        """The mean gradient as a code, its samples and parameters with it; None for Python functions."""
+        return None if self.loss is None else self._gradient
+
     def gradients(self, thetas: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradients at weights (n, dim) over the samples indices (n, batch), repeats allowed: shape (n, dim)."""
         points, chosen = check_points(thetas, self.dim), np.asarray(indices, np.int64)

@@ -169,3 +169,43 @@ def _legendre_mpmath(n):
             t -= p / slope
         out.append((t, 2 / ((1 - t * t) * slope**2)))
     return out
+
+
+# ---- adaptive optimisers with Gaussian gradient noise ----------------------------------------------------------------------
+
+
+def adaptive_gaussian_paths(optimizer, H, C, start, rates, betas, eps, n, seed):
+    """Weights (n, d) after len(rates) iterations on w.H w/2 with gradient noise N(0, C), as the papers write the algorithms.
+
+    Adam: Kingma, Ba 2015, algorithm 1. Adai: Xie et al. 2022: inertia 1 - b0 v/mean(v), clipped; bias by the product of inertias.
+    """
+    rng = np.random.default_rng(seed)
+    root = np.linalg.cholesky(C)
+    w = np.tile(np.asarray(start, float), (n, 1))
+    m, v, product = np.zeros_like(w), np.zeros_like(w), np.ones_like(w)
+    for t, lr in enumerate(rates, 1):
+        g = w @ H + rng.normal(size=w.shape) @ root.T
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        v_hat = v / (1 - betas[1] ** t)
+        if optimizer == "adam":
+            m = betas[0] * m + (1 - betas[0]) * g
+            w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v_hat) + eps)
+        else:
+            inertia = np.minimum(np.maximum(1 - betas[0] * v_hat / v_hat.mean(axis=1)[:, None], 0.0), 1 - eps)
+            m = inertia * m + (1 - inertia) * g
+            product = product * inertia
+            w = w - lr * m / (1 - product)
+    return w
+
+
+def torch_adam(gradient, start, lr, betas, eps, steps):
+    """torch.optim.Adam's arithmetic: step lr/(1 - b1^t), denominator sqrt(v)/sqrt(1 - b2^t) + eps; one number after another."""
+    w = [float(x) for x in start]
+    m, v = [0.0] * len(w), [0.0] * len(w)
+    for t in range(1, steps + 1):
+        g = gradient(w)
+        for i in range(len(w)):
+            m[i] += (g[i] - m[i]) * (1 - betas[0])
+            v[i] = v[i] * betas[1] + (1 - betas[1]) * g[i] * g[i]
+            w[i] -= lr / (1 - betas[0] ** t) * m[i] / ((v[i] ** 0.5) / (1 - betas[1] ** t) ** 0.5 + eps)
+    return w

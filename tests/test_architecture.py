@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"_walls"},
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
     {"_balance", "_checkpoint", "_kernel_base", "_watch", "plotting"},
-    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_sgd"},
+    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
     {"_exits", "_flows", "_observe", "_spectral", "_start"},
@@ -44,7 +44,7 @@ ENGINES = (
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
-        "_watch",
+        "_watch", "_schedule",
     },
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )

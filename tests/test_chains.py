@@ -316,7 +316,6 @@ QUARTIC = fps.Potential.from_expression("x**4")
         (lambda: fps.SGDChain(wells(), 0.1, 1, optimizer="rmsprop"), ValueError, "'adai'"),
         (lambda: fps.SGDChain(wells(), 0.1, 1, betas=(0.9, 0.9)), ValueError, "belong to"),
         (lambda: fps.SGDChain(wells(), 0.1, 1, optimizer="adam", betas=(1.0, 0.9)), ValueError, r"betas\[0\]"),
-        (lambda: fps.SGDChain.gaussian(QUARTIC, fps.Noise.isotropic(1.0), [0.1]), ValueError, "schedules"),
         (lambda: fps.SGDChain.random_shift(QUARTIC, -1.0, 0.1), ValueError, "sigma"),
         (lambda: fps.Ensemble.from_expression("(t - y)**2", "t", {"y": [1.0, np.nan]}), ValueError, "sample 1"),
         (lambda: fps.Ensemble.from_expression("(t - y)**2", "t", {"y": [1.0], "t": [1.0]}), ValueError, "two meanings"),
@@ -337,3 +336,28 @@ def test_wrong_shape_of_gradients_is_named():
     bad = fps.Ensemble.from_function(lambda theta, i: theta[:, 0], dim=1, size=3)
     with pytest.raises(ValueError, match=r"gradients returned shape \(5,\)"):
         fps.simulate(fps.SGDChain(bad, 0.1, 1), [0.0], t=1, n=5, seed=1)
+
+
+def test_successive_batches_of_distinct_samples_are_independent_and_uniform():
+    """Two of five: each of the 20 x 20 ordered pairs of successive batches has probability 1/400; z < 5 in 400 cells: 2e-4."""
+    from fpsolve._kernels.batches import distinct
+
+    count = 200000
+    out = np.empty((count, 2), np.int64)
+    distinct(np.random.default_rng(7).random((count, 2)), np.arange(5), out)
+    assert np.all(out[:, 0] != out[:, 1]) and out.min() == 0 and out.max() == 4
+    name = 5 * out[:, 0] + out[:, 1]
+    cells = np.bincount(25 * name[:-1:2] + name[1::2], minlength=625)
+    cells = cells[cells > 0]
+    n, p = count // 2, 1 / 400
+    assert len(cells) == 400 and np.all(np.abs(cells - n * p) < 5.0 * np.sqrt(n * p * (1 - p)))
+
+
+def test_compiled_gradients_are_those_of_the_ensemble():
+    """One iteration from a common start with batches of 3 of the six samples: all 20 means of the gradients by hand, no others."""
+    start, lr, n = np.array([0.8, -0.6]), 0.1, 400
+    x = fps.simulate(fps.SGDChain(fit(), lr, 3, sampling="without"), start, t=1, n=n, seed=1).final
+    means = [sample_gradients(start)[list(c)].mean(0) for c in itertools.combinations(range(6), 3)]
+    distance = np.abs(x[:, None] - (start - lr * np.array(means))[None]).max(axis=2)
+    assert distance.min(axis=1).max() < 1e-14
+    assert len(np.unique(distance.argmin(axis=1))) == 20

@@ -35,10 +35,22 @@ def linear():
     return fps.Process(fps.potentials.quadratic(H), fps.Noise.constant(0.1 * np.eye(11) + 0.02))
 
 
+def scheduled(dim=1):
+    """A learning rate and a batch size that change at every iteration: the fused kernel, or the matrix kernel."""
+    U = fps.potentials.double_well() if dim == 1 else fps.potentials.quadratic(np.diag(np.arange(1.0, dim + 1)) + 0.1)
+    noise = fps.Noise.covariance(8.0 * np.eye(dim) + 0.1, 0.1)
+    return fps.SGDChain.gaussian(U, noise, lambda k: 0.07 + 0.03 * np.sin(k), 0.5, batch=lambda k: 1 + k % 3)
+
+
 def chain(**options):
     data = {"a": np.random.default_rng(5).standard_normal(40)}
     ensemble = fps.Ensemble.from_expression("(x - a)**2/2", "x", data)
     return fps.SGDChain(ensemble, **{"lr": 0.1, "batch": 4, **options})
+
+
+def gaussian_adam():
+    noise = fps.Noise.covariance([[1.0, 0.2], [0.2, 0.5]], 0.01)
+    return fps.SGDChain.gaussian(fps.potentials.quadratic([[2.0, 0.3], [0.3, 1.0]]), noise, 0.01, optimizer="adam")
 
 
 @pytest.fixture
@@ -84,6 +96,9 @@ SIMULATIONS = {
         linear,
         {"x0": np.zeros(11), "dt": 0.01, "t": 1.0, "save": "autocorrelation", "lags": 0.1, "axes": [0, 3], "t_burn": 0.2},
     ),
+    "scheduled moments": (scheduled, {"x0": [-1.0], "t": 400, "save": "moments", "t_burn": 100}),
+    "scheduled matrix": (lambda: scheduled(11), {"x0": np.zeros(11), "t": 100, "save": "moments", "t_burn": 10}),
+    "adam": (gaussian_adam, {"x0": [0.5, 0.0], "t": 1000, "save": "moments", "t_burn": 100}),
     "chain moments": (chain, {"x0": [0.0], "t": 1000, "save": "moments", "t_burn": 100}),
     "chain correlation": (chain, {"x0": [0.0], "t": 1000, "save": "autocorrelation", "lags": 20, "t_burn": 100}),
     "chain occupation": (
@@ -120,10 +135,11 @@ def test_interrupted_and_resumed_simulation(name, tmp_path, interrupt):
         (double_well, {"x0": [-1.0], "region": fps.Region.halfspace([1.0], 1.0), "dt": 0.01}),
         (double_well, {"x0": [-1.0], "region": fps.Region.halfspace([1.0], 1.0), "dt": 0.01, "t_max": 5.0}),
         (inertial, {"x0": [-1.0], "region": fps.Region.halfspace([1.0], 1.0), "dt": 0.05}),
+        (scheduled, {"x0": [-1.0], "region": fps.Region.halfspace([1.0], 0.9)}),
         (chain, {"x0": [0.0], "region": fps.Region.ball([0.0], 0.5)}),
         (chain, {"x0": [0.0], "region": fps.Region.ball([0.0], 0.5), "t_max": 100}),
     ],
-    ids=["bridge", "censored", "inertial", "chain", "chain censored"],
+    ids=["bridge", "censored", "inertial", "scheduled", "chain", "chain censored"],
 )
 def test_interrupted_and_resumed_escapes(make, options, tmp_path, interrupt):
     process, path = make(), tmp_path / "run.h5"
