@@ -13,7 +13,7 @@ from . import _markov
 from ._discretize import Stencil
 from .grid import Grid
 
-__all__ = ["basin_note", "cap_note", "coarse_note", "mass_notes", "slow_exchange", "thickened"]
+__all__ = ["basin_note", "cap_note", "doubtful", "mass_notes", "slow_exchange", "thickened", "unresolved"]
 
 Array = NDArray[np.float64]
 
@@ -76,10 +76,23 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
             if side == "reflecting" and share > _WALL_MASS:
                 out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
                            "if the wall is not meant, enlarge the box")  # fmt: skip
-    return [*out, *coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+    return [*out, *unresolved(fp, mass)]
 
 
-def coarse_note(fp: Any, mass: Array) -> list[str]:
+def doubtful(fp: Any) -> NDArray[np.bool_]:
+    """Cells (n,) too coarse for the noise, or where cap or walls change D: `unresolved` says nothing unless mass is in them."""
+    return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened)
+
+
+def unresolved(fp: Any, mass: Array) -> list[str]:
+    """Why the cells do not resolve the noise where the mass is; nothing where they do, and where there is no mass."""
+    total = float(mass.sum())
+    if not 0.0 < total < math.inf:
+        return []
+    return [*_coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+
+
+def _coarse_note(fp: Any, mass: Array) -> list[str]:
     """Where the mass is, cells too coarse for the noise."""
     cells = mass.reshape(fp.grid.shape)
     share = float(cells[fp.exponent > _PECLET].sum()) / float(mass.sum())

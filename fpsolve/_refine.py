@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _markov
 from ._discretize import Stencil
-from ._notes import coarse_note
+from ._notes import doubtful, unresolved
 from .errors import FpsolveError
 from .grid import Grid
 from .results import Assumption, Estimate
@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 
 #: How far the order measured on three grids may lie from the expected one to count as confirmed.
 _ORDER_BAND = 0.3
+#: The assumption that fails where the cells are too coarse for the noise, or change it.
+_RESOLVED = "the cells resolve the noise"
 
 
 def _relative(numbers: Sequence[Estimate]) -> tuple[list[float], bool]:
@@ -117,9 +119,8 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0,
     (1.0, 'held')
     """
     fine = _from_grids(numbers[0], len(numbers))
-    if coarse:
-        unresolved = Assumption("the cells resolve the noise", "failed", "; ".join(coarse))
-        fine = dataclasses.replace(fine, assumptions=(*fine.assumptions, unresolved))
+    if coarse and not any(a.name == _RESOLVED for a in fine.assumptions):
+        fine = dataclasses.replace(fine, assumptions=(*fine.assumptions, Assumption(_RESOLVED, "failed", "; ".join(coarse))))
     v, scaled = _relative(numbers)
     size = abs(fine.value) if scaled else 1.0
     if not all(map(math.isfinite, v)) or not math.isfinite(size) or not ratio > 1.0:
@@ -269,11 +270,11 @@ class Solver:
 
     @functools.cached_property
     def _coarse_note(self) -> list[str]:
-        """That cells are too coarse for the noise where the stationary mass is; nothing where there is no such mass."""
-        if np.any(self.kill > 0.0):
+        """Why the cells do not resolve the noise where the stationary mass is; nothing where there is no such mass."""
+        if np.any(self.kill > 0.0) or not doubtful(self).any():
             return []
         try:
-            return coarse_note(self, self._stationary_mass)
+            return unresolved(self, self._stationary_mass)
         except ValueError:
             return []
 
@@ -294,9 +295,11 @@ class Solver:
                             f"got {type(answer).__name__}: {answer!r}")  # fmt: skip
         return Estimate(float(answer), unit=unit, method=self.method, **self._clock)
 
-    def _two_grids(self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False) -> Any:
+    def _two_grids(
+        self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False, coarse: Sequence[str] = ()
+    ) -> Any:
         """Estimate of a number (or of its logarithm), or a tuple of such, with the error from half as many cells; inf where
-        those cannot tell."""
+        those cannot tell. `coarse`: why the cells do not resolve the noise, a failed assumption."""
 
         def wrap(number: Any) -> Any:
             if isinstance(number, tuple):
@@ -306,10 +309,10 @@ class Solver:
 
         fine = wrap(question(self))
         try:
-            coarse, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
+            second, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
-            coarse, ratio = fine, 1.0
-        return _together([fine, coarse], lambda numbers: richardson(numbers, ratio))
+            second, ratio = fine, 1.0
+        return _together([fine, second], lambda numbers: richardson(numbers, ratio, coarse=coarse))
 
 
 def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:

@@ -239,7 +239,10 @@ class FokkerPlanck(Transitions, Spectral):
         >>> fp.mean_exit_time(Region.ball([0.0], 1.0), at=[0.5]).value
         0.750
         """
-        inside, log_tau = self._log_exit_time(region)
+        x0 = None if at is None else np.atleast_1d(np.asarray(at, float))
+        inside, log_tau, factor = self._log_exit_time(region)
+        if x0 is not None:
+            _check_start(region, x0, inside, self.grid)
         tau = np.where(inside, np.exp(np.minimum(log_tau, 709.7)), 0.0)
         tau = np.where(inside & (log_tau > 709.7), np.inf, tau)
         notes = list(self.warnings)
@@ -249,24 +252,24 @@ class FokkerPlanck(Transitions, Spectral):
         singular = singular_points(self.process, self.grid, region, inside)
         if len(singular):
             notes.append(_singular_text(singular))
-        for text in notes[len(self.warnings) :]:
+        coarse = self._unresolved_on_the_way(inside, factor, x0)
+        for text in (*notes[len(self.warnings) :], *coarse):
             _log.warning(text)
-        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes), mask=inside,
+        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=(*notes, *coarse), mask=inside,
                       method=f"{self.method}, exit from {region!r}")  # fmt: skip
-        if at is None:
-            return field
-        return self._exit_estimate(region, np.atleast_1d(np.asarray(at, float)), inside, log_tau, notes, singular)
+        return field if x0 is None else self._exit_estimate(region, x0, inside, log_tau, notes, coarse, singular)
 
     def _exit_estimate(
-        self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], singular: Array
-    ) -> Estimate:
-        if not region.contains(x0) or not inside[self.grid.index(x0)]:
-            raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+        self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], coarse: list[str],
+        singular: Array,
+    ) -> Estimate:  # fmt: skip
         fine = _log_at(self.grid, log_tau, inside, x0)
         value = math.exp(fine) if fine < 709.7 else math.inf
         barred = _singular_text(singular) if len(singular) else None
         names = ["D positive definite on the way" if text == barred else "no warning of the solver" for text in notes]
         assumptions = [Assumption(name, "failed", text) for name, text in zip(names, notes, strict=True)]
+        if coarse:
+            assumptions.append(Assumption("the cells resolve the noise", "failed", "; ".join(coarse)))
         relative, grids = self._relative_error(region, x0, fine, inside) if math.isfinite(value) else (math.inf, "one grid")
         if not math.isfinite(relative) and math.isfinite(value):
             detail = "the start has no cell of the region on a coarser or a finer grid"
@@ -299,18 +302,19 @@ class FokkerPlanck(Transitions, Spectral):
     def _log_on(self, grid: Grid, region: Region, x0: Array) -> float | None:
         """ln tau(x0) on another grid, None where that has no answer."""
         try:
-            inside, log_tau = FokkerPlanck(self.process, grid, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
+            inside, log_tau, _ = FokkerPlanck(self.process, grid, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
         except ValueError:
             return None
         value = _log_at(grid, log_tau, inside, x0)
         return value if inside[grid.index(x0)] and math.isfinite(value) else None
 
-    def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array]:
-        """Cells inside and ln tau there (-inf outside), both of grid.shape."""
+    def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array, _markov.Factor]:
+        """Cells inside and ln tau there (-inf outside), both of grid.shape, and the factorised rates."""
         inside, rates, kill = self._killed(region)
+        factor = _markov.factor(rates, kill, shape=self.grid.shape)
         with np.errstate(divide="ignore"):
-            log_tau = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=inside.ravel().astype(float), log=True)
-        return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf)
+            log_tau = factor.solve(inside.ravel().astype(float), log=True)
+        return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf), factor
 
     def _phi_at(self, points: Array) -> Array:
         """-log density at points, empty where it is not known."""
@@ -333,6 +337,14 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> 
         raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
     if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
+
+
+def _check_start(region: Region, x0: Array, inside: NDArray[np.bool_], grid: Grid) -> None:
+    if not region.contains(x0):
+        raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+    if not inside[grid.index(x0)]:
+        centre = [float(c[i]) for c, i in zip(grid.centers, grid.index(x0), strict=True)]
+        raise ValueError(f"the start {x0.tolist()} is inside {region!r}, the centre {centre} of its cell is not; use more cells")
 
 
 def _singular_text(points: Array) -> str:
