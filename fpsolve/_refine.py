@@ -83,7 +83,9 @@ def step_error(
     return max(whole, abs(second) / (ratio**order * (ratio**order - 1.0))), measured, confirmed
 
 
-def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0, coarse: Sequence[str] = ()) -> Estimate:
+def richardson(
+    numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0, coarse: Sequence[str] = (), resolved: bool = True
+) -> Estimate:
     r"""One number from two or three grids, finest first, each `ratio` times coarser than the one before.
 
     From two grids the value is the finest one and its error the whole change |v1 - v0|: no order is known. With a third grid the
@@ -101,7 +103,9 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0,
     order : float
         Expected order of convergence.
     coarse : sequence of str
-        Why the cells do not resolve the problem, if so. Then no order counts as confirmed, and an assumption fails.
+        Why the cells of the finest grid do not resolve the problem, if so. Then no order is confirmed, and an assumption fails.
+    resolved : bool
+        Whether the cells of the coarser grids resolve it. If not, an order that they show is chance, and does not count either.
 
     Returns
     -------
@@ -127,10 +131,12 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0,
         # beyond doubles only the logarithm is left
         return dataclasses.replace(fine, discretization_error=math.inf)
     first, second = v[1] - v[0], v[2] - v[1] if len(v) > 2 else None
-    error, measured, confirmed = step_error(first, second, ratio, order, resolved=not coarse)
+    error, measured, confirmed = step_error(first, second, ratio, order, resolved=resolved and not coarse)
     if second is None:
         return dataclasses.replace(fine, discretization_error=size * error)
     detail = f"measured {measured:.2f}" if math.isfinite(measured) else "the steps change sign"
+    if not resolved and not coarse:
+        detail += ", on coarser cells that do not resolve the noise"
     checked = Assumption(f"order {order:g} on three grids", "held" if confirmed else "failed", detail)
     kept = (*fine.assumptions, checked)
     if not confirmed:
@@ -216,10 +222,10 @@ class Solver:
             Takes a FokkerPlanck and returns a number or an Estimate, or an array or tuple of these; it is asked on this grid and on
             the grid with half as many cells per axis (and a quarter with `confirm`). Its shape must not depend on the grid.
         confirm : bool
-            Measure the order on three grids. Where it is within 0.3 of `order`, and the cells resolve the noise where the mass of
-            the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of the Estimate says
-            which, and what was measured. Without, the value is that of this grid, and its error the whole change from half as
-            many cells: three times the error where the order is two.
+            Measure the order on three grids. Where it is within 0.3 of `order`, and the cells of all three grids resolve the noise
+            where the mass of the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of
+            the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
+            from half as many cells: three times the error where the order is two.
         order : float
             Expected order of convergence in the cell width.
         unit : str, optional
@@ -261,7 +267,8 @@ class Solver:
             solvers.append(self._half._half)
         answers = [self._estimates(question(solver), unit or "") for solver in solvers]
         ratio, coarse = _ratio(self.grid, solvers[1].grid), self._coarse_note
-        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse))
+        resolved = not any(solver._coarse_note for solver in solvers)
+        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse, resolved=resolved))
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:

@@ -270,43 +270,52 @@ class FokkerPlanck(Transitions, Spectral):
         assumptions = [Assumption(name, "failed", text) for name, text in zip(names, notes, strict=True)]
         if coarse:
             assumptions.append(Assumption("the cells resolve the noise", "failed", "; ".join(coarse)))
-        relative, grids = self._relative_error(region, x0, fine, inside) if math.isfinite(value) else (math.inf, "one grid")
+        relative, grids = (
+            self._relative_error(region, x0, fine, inside, not coarse) if math.isfinite(value) else (math.inf, "one grid")
+        )
         if not math.isfinite(relative) and math.isfinite(value):
             detail = "the start has no cell of the region on a coarser or a finer grid"
             assumptions.append(Assumption("error known from a second grid", "failed", detail))
         return Estimate(value, discretization_error=math.inf if len(singular) else value * relative, log_value=fine, unit="time",
                         assumptions=tuple(assumptions), method=f"{self.method}, {grids}", **self._clock)  # fmt: skip
 
-    def _relative_error(self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_]) -> tuple[float, str]:
+    def _relative_error(
+        self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_], resolved: bool
+    ) -> tuple[float, str]:
         """Relative error of exp(fine) from other grids and which they are: (inf, ...) if there is none.
 
-        Second order is expected, first where the region has upwind differences; see `step_error`.
+        Second order is expected, first where the region has upwind differences; see `step_error`. An order seen on cells that do
+        not resolve the noise, on any of the grids, is chance.
         """
         half = self.grid.coarsen()
         quarter = half.coarsen()
-        coarse = self._log_on(half, region, x0)
+        coarse, of_half = self._log_on(half, region, x0)
         if coarse is None:
             double = self.grid._resized(tuple(2 * n for n in self.grid.shape))
-            finer = self._log_on(double, region, x0)
+            finer, _ = self._log_on(double, region, x0)
             # at first order what is left beyond the finer grid is as much again
             return (math.inf, "one grid") if finer is None else (2.0 * abs(_expm1(finer - fine)), "refined once")
         ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
         if not ratio > 1.0:
             return math.inf, "one grid"
-        coarsest = self._log_on(quarter, region, x0) if quarter != half else None
+        coarsest, of_quarter = self._log_on(quarter, region, x0) if quarter != half else (None, True)
         first = _expm1(coarse - fine)
         second = None if coarsest is None else _expm1(coarsest - fine) - first
         order = 1.0 if np.any(self._stencil.rest[inside.ravel()] != 0.0) else 2.0
-        return step_error(first, second, ratio, order)[0], "two grids" if coarsest is None else "three grids"
+        error, _, _ = step_error(first, second, ratio, order, resolved=resolved and of_half and of_quarter)
+        return error, "two grids" if coarsest is None else "three grids"
 
-    def _log_on(self, grid: Grid, region: Region, x0: Array) -> float | None:
-        """ln tau(x0) on another grid, None where that has no answer."""
+    def _log_on(self, grid: Grid, region: Region, x0: Array) -> tuple[float | None, bool]:
+        """ln tau(x0) on another grid, None where that has no answer, and whether its cells resolve the noise on the way."""
         try:
-            inside, log_tau, _ = FokkerPlanck(self.process, grid, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
+            solver = self._on(grid)
+            inside, log_tau, factor = solver._log_exit_time(region)
         except ValueError:
-            return None
+            return None, True
         value = _log_at(grid, log_tau, inside, x0)
-        return value if inside[grid.index(x0)] and math.isfinite(value) else None
+        if not inside[grid.index(x0)] or not math.isfinite(value):
+            return None, True
+        return value, not solver._unresolved_on_the_way(inside, factor, x0)
 
     def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array, _markov.Factor]:
         """Cells inside and ln tau there (-inf outside), both of grid.shape, and the factorised rates."""
