@@ -32,6 +32,8 @@ _SINGULAR = 1e-3
 _REACH = 2.0
 #: Distance below which tensors stray by rounding only.
 _STRAY = 1e-12
+#: Part of the drift below which what g leaves of it is rounding.
+_NOTHING = 1e-14
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
 #: Share of the unbalanced drift by which a better g may leave more of it without an edge before it is not used at all.
@@ -127,7 +129,10 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
 
         def split(g: Array) -> tuple[Array, Array, Array]:
             free, rest, share = np.zeros((n, d)), np.zeros((n, d)), np.ones(weights.shape)
-            stencil.edge_drift((drift - _apply(diffusion, g)) * scale, g * spacing, offsets, weights, free, share, rest)
+            unbalanced = drift - _apply(diffusion, g)
+            # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
+            unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(drift) + _apply(np.abs(diffusion), np.abs(g)))] = 0.0
+            stencil.edge_drift(unbalanced * scale, g * spacing, offsets, weights, free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)

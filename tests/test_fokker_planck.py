@@ -378,3 +378,24 @@ def test_slow_is_not_several_basins():
     # a second well that holds no visible mass is none of the density's
     tilted = Process(Potential.from_expression("(x**2 - 1)**2 + 0.2*x"), Noise.isotropic(0.02))
     assert basin_notes(tilted, Grid((-2, 2, 400))) == []
+
+
+def test_rounding_of_the_split_does_not_rule_rates_against_a_steep_drift():
+    """Two wells with barriers of 100 D on coarse cells: every stationary mass is the product of ratios of rates along the axes.
+
+    What the balanced part leaves of the drift is rounding here, 1e-15 of the rates; rates against the drift are down to 1e-20 of those with it.
+    """
+    process = Process.from_drift(["4*x - 4*x**3", "4*y - 4*y**3"], Noise.isotropic(0.01), variables="x y")
+    n, m = 60, 52
+    fp = FokkerPlanck(process, Grid((-1.6, 1.6, n), (-1.5, 1.6, m)))
+    logs = []
+    for size, stride in ((n, m), (m, 1)):
+        cells = stride * np.arange(size)
+        up = np.array([fp.generator[i, i + stride] for i in cells[:-1]])
+        down = np.array([fp.generator[i + stride, i] for i in cells[:-1]])
+        assert (np.minimum(up, down) / np.maximum(up, down)).min() < 1e-17  # where rounding would rule
+        logs.append(np.concatenate([[0.0], np.cumsum(np.log(up / down))]))
+    exact = logs[0][:, None] + logs[1][None, :]
+    found = np.log(fp.stationary().cell_mass)
+    assert found.min() < -400
+    np.testing.assert_allclose(found - found.max(), exact - exact.max(), atol=1e-11)  # logarithms up to 434: rounding 1e-13
