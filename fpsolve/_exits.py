@@ -96,7 +96,8 @@ class Exits(Solver):
         inside = region.mask(self.grid)
         rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
         if not np.any(kill[inside.ravel()] > 0.0):
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or periodic")
+            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or "
+                             "periodic; make the box reach beyond the region's surface, or a side absorbing")  # fmt: skip
         return inside, rates, kill
 
     def _unresolved_on_the_way(self, inside: Mask, factor: _markov.Factor, x0: Array | None = None) -> list[str]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
-from ._notes import basin_note, cap_note, mass_notes, thickened
+from ._notes import barred_note, basin_note, cap_note, mass_notes, thickened
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
@@ -131,8 +131,9 @@ class FokkerPlanck(Transitions, Spectral):
         Warns
         -----
         In `warnings` of the result: reflecting walls that hold visible mass, cells too coarse for the noise, diffusion added by cap
-        or walls where the mass is, and several basins: the density is accurate at any barrier, but the shares of the basins are
-        established only after the time given.
+        or walls where the mass is, lines on which D vanishes and that leave several parts of the box with stationary laws of their
+        own, and several basins: the density is accurate at any barrier, but the shares of the basins are established only after
+        the time given.
 
         Examples
         --------
@@ -145,7 +146,8 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
                              "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
         mass = self._stationary_mass
-        notes = (*self.warnings, *mass_notes(self, mass), *basin_note(self.generator, mass, self.grid))
+        barred = barred_note(self.process, self.grid)
+        notes = (*self.warnings, *mass_notes(self, mass), *(barred or basin_note(self.generator, mass, self.grid)))
         return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
 
     def evolve(
