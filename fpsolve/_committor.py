@@ -318,7 +318,7 @@ class Transitions(Exits, Flows):
             flux, share = fp._log_flux(a, b)
             return float(flux - share)
 
-        return self._two_grids(log_rate, "1/time", f"transitions from {a!r} to {b!r}", log=True)
+        return self._two_grids(log_rate, "1/time", f"transitions from {a!r} to {b!r}", log=True, coarse=self._coarse_note)
 
     def reactive_current(self, a: Region, b: Region) -> Current:
         r"""Current of the paths that come from a and reach b before they return, J_ab = q q^- J + p D (q^- grad q - q grad q^-).

@@ -19,7 +19,7 @@ from ._kernels import selling, stencil
 from .grid import Grid, Region
 from .noise import check_tensor
 
-__all__ = ["Stencil", "assemble", "build_stencil", "exit_generator", "singular_points"]
+__all__ = ["Stencil", "assemble", "build_stencil", "exit_generator", "singular_edges", "singular_points"]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,8 @@ _SINGULAR = 1e-3
 _REACH = 2.0
 #: Distance below which tensors stray by rounding only.
 _STRAY = 1e-12
+#: Part of the drift below which what g leaves of it is rounding.
+_NOTHING = 1e-14
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
 #: Share of the unbalanced drift by which a better g may leave more of it without an edge before it is not used at all.
@@ -127,7 +129,10 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
 
         def split(g: Array) -> tuple[Array, Array, Array]:
             free, rest, share = np.zeros((n, d)), np.zeros((n, d)), np.ones(weights.shape)
-            stencil.edge_drift((drift - _apply(diffusion, g)) * scale, g * spacing, offsets, weights, free, share, rest)
+            unbalanced = drift - _apply(diffusion, g)
+            # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
+            unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(drift) + _apply(np.abs(diffusion), np.abs(g)))] = 0.0
+            stencil.edge_drift(unbalanced * scale, g * spacing, offsets, weights, free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)
@@ -406,9 +411,15 @@ def singular_points(process: Any, grid: Grid, region: Region, inside: NDArray[np
     Candidates are pairs of neighbours from which the smallest eigenvalue of D points to zero; its minimum between them is found by
     golden section. Where D vanishes along a whole axis, or the null vector lies in the line and not across it, nothing is barred.
     """
+    points = np.concatenate([at for _, _, at in singular_edges(process, grid, inside)])
+    return np.asarray(points[region.g(points) < 0.0]) if len(points) else points
+
+
+def singular_edges(process: Any, grid: Grid, inside: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64], Array]]:
+    """Per axis: (axis, cells (m,), points (m, d)), D vanishing across a line at the points between the cells and the next ones."""
     d = grid.dim
     low = _smallest(process, grid.points()).reshape(grid.shape)
-    found = [np.empty((0, d))]
+    found = []
     for axis, sides in enumerate(grid.boundary):
         here, there = np.moveaxis(low, axis, 0), np.roll(np.moveaxis(low, axis, 0), -1, 0)
         before, after = np.roll(here, 1, 0), np.roll(there, -1, 0)
@@ -418,9 +429,11 @@ def singular_points(process: Any, grid: Grid, region: Region, inside: NDArray[np
         if sides[0] != "periodic":
             pick[-1] = False
         cells = np.flatnonzero(np.moveaxis(pick, 0, axis).ravel())
+        points, barred = np.empty((0, d)), np.zeros(0, bool)
         if cells.size:
-            found.append(_vanishing(process, grid, region, _centre(grid, cells), np.eye(d)[axis]))
-    return np.concatenate(found)
+            points, barred = _vanishing(process, grid, _centre(grid, cells), np.eye(d)[axis])
+        found.append((axis, cells[barred], points[barred]))
+    return found
 
 
 def _smallest(process: Any, points: Array) -> Array:
@@ -430,8 +443,8 @@ def _smallest(process: Any, points: Array) -> Array:
     return np.where(values[:, 0] > 1e-12 * values[:, -1] if D.shape[1] > 1 else values[:, 0] > 0.0, values[:, 0], 0.0)
 
 
-def _vanishing(process: Any, grid: Grid, region: Region, start: Array, step: Array) -> Array:
-    """Minima of the smallest eigenvalue on segments start + [0, 1] step (in cells) where D vanishes across a line."""
+def _vanishing(process: Any, grid: Grid, start: Array, step: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Minima of the smallest eigenvalue on segments start + [0, 1] step (in cells), and whether D vanishes across a line there."""
 
     def place(t: Array) -> Array:
         return _wrapped(grid, grid._locate(start + t[:, None] * step))
@@ -451,12 +464,11 @@ def _vanishing(process: Any, grid: Grid, region: Region, start: Array, step: Arr
     best = np.argmin(values, axis=0)
     t = np.take_along_axis(tries, best[None], 0)[0]
     points = place(t)
-    bad = (values.min(axis=0) <= _SINGULAR * ends) & (region.g(points) < 0.0)
-    points = points[bad]
-    if grid.dim == 1 or not len(points):
-        return points
+    bad = values.min(axis=0) <= _SINGULAR * ends
+    if grid.dim == 1 or not bad.any():
+        return points, bad
     null = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1][:, :, 0]
     along = np.stack([-null[:, 1], null[:, 0]], axis=1)
     h = 0.5 * min(float(w[0]) for w in grid.widths)
     across, beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, along))
-    return np.asarray(points[across > beside])
+    return points, bad & (across > beside)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _interpolate, _markov
 from ._discretize import exit_generator
+from ._notes import doubtful, mass_notes, unresolved
 from ._refine import Solver
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -95,8 +96,22 @@ class Exits(Solver):
         inside = region.mask(self.grid)
         rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
         if not np.any(kill[inside.ravel()] > 0.0):
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or periodic")
+            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or "
+                             "periodic; make the box reach beyond the region's surface, or a side absorbing")  # fmt: skip
         return inside, rates, kill
+
+    def _unresolved_on_the_way(self, inside: Mask, factor: _markov.Factor, x0: Array | None = None) -> list[str]:
+        """Why the cells do not resolve the noise where paths from x0 (or from everywhere inside) spend their time."""
+        if not np.any(doubtful(self) & inside.ravel()):
+            return []
+        start = inside.ravel().astype(float)
+        if x0 is not None:
+            start = np.zeros(self.grid.size)
+            start[np.ravel_multi_index(self.grid.index(x0), self.grid.shape)] = 1.0
+        with np.errstate(divide="ignore"):
+            logs = np.where(inside.ravel(), factor.solve_transposed(start, log=True), -np.inf)
+        top = float(logs.max())
+        return unresolved(self, np.exp(logs - top)) if math.isfinite(top) else []
 
     def _log_moments(self, region: Region, order: int) -> tuple[Mask, list[Array]]:
         inside, rates, kill = self._killed(region)
@@ -188,7 +203,9 @@ class Exits(Solver):
             within, values = fp._log_moments(region, 2)
             return _interpolated_log(fp.grid, _log_variance(values), within, x0)
 
-        return self._two_grids(log_variance_at, "time^2", f"variance of the exit time from {region!r}", log=True)
+        _, rates, kill = self._killed(region)
+        coarse = self._unresolved_on_the_way(inside, _markov.factor(rates, kill, shape=self.grid.shape), x0)
+        return self._two_grids(log_variance_at, "time^2", f"variance of the exit time from {region!r}", log=True, coarse=coarse)
 
     def exit_time_distribution(
         self, region: Region, start: Any, t: Sequence[float] | Array, *, rtol: float = 1e-8
@@ -285,7 +302,8 @@ class Exits(Solver):
         values = mass.reshape(self.grid.shape) / self.grid.cell_volumes
         info = {"escape rate": rate, "log escape rate": log_rate, "cells inside": int(inside.sum())}
         method = f"{self.method}, quasi-stationary in {region!r}"
-        return Density(values, self.grid, method=method, warnings=self.warnings, solver_info=info)
+        notes = (*self.warnings, *mass_notes(self, mass))
+        return Density(values, self.grid, method=method, warnings=notes, solver_info=info)
 
     def _slowest(self, region: Region) -> tuple[Mask, Array, float]:
         inside, rates, kill = self._killed(region)
@@ -324,7 +342,12 @@ class Exits(Solver):
         >>> FokkerPlanck(process, Grid((-1, 1, 101))).escape_rate(Region.box([-1.0], [1.0])).value   # pi^2/8
         1.234
         """
-        return self._two_grids(lambda fp: fp._slowest(region)[2], "1/time", f"escape rate of {region!r}", log=True)
+        _, mass, log_rate = self._slowest(region)
+
+        def log_rate_of(fp: Any) -> float:
+            return log_rate if fp is self else float(fp._slowest(region)[2])
+
+        return self._two_grids(log_rate_of, "1/time", f"escape rate of {region!r}", log=True, coarse=unresolved(self, mass))
 
 
 def _log_variance(logs: list[Array]) -> Array:

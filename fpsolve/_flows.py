@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
 
+from ._notes import unresolved
 from ._refine import Solver
 from .grid import Grid
 from .results import Assumption, Current, Density, Estimate
@@ -255,13 +256,13 @@ class Flows(Solver):
             current = fp.current(p).values.reshape(fp.grid.size, fp.grid.dim)
             return entropy_rate(fp.process.diffusion(points), current, p.values.ravel(), fp.grid.cell_volumes.ravel())
 
-        value = self._two_grids(rate, "1/time", "entropy production")
+        value = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
         edges = _edge_entropy(self.generator, density.cell_mass.ravel())
         gap = abs(edges - value.value)
         held = gap <= 0.05 * abs(value.value) + 1e-12
         checked = Assumption("the edge sum of the chain agrees within 5 %", "held" if held else "failed", f"edge sum {edges:.6g}")
         error = max(value.discretization_error, gap) if math.isfinite(gap) else value.discretization_error
-        return dataclasses.replace(value, discretization_error=error, assumptions=(checked,))
+        return dataclasses.replace(value, discretization_error=error, assumptions=(*value.assumptions, checked))
 
     def detailed_balance(self) -> Estimate:
         r"""How far the process is from detailed balance: zero if and only if F = D^-1 (b - div D) is a gradient.

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 from . import _markov
-from ._discretize import Stencil
+from ._discretize import Stencil, singular_edges
 from .grid import Grid
 
-__all__ = ["basin_note", "cap_note", "coarse_note", "mass_notes", "slow_exchange", "thickened"]
+__all__ = ["barred_note", "basin_note", "cap_note", "doubtful", "mass_notes", "slow_exchange", "thickened", "unresolved"]
 
 Array = NDArray[np.float64]
 
@@ -76,10 +77,23 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
             if side == "reflecting" and share > _WALL_MASS:
                 out.append(f"the reflecting {name} wall of axis {axis} holds {share:.1%} of the mass in its cells; "
                            "if the wall is not meant, enlarge the box")  # fmt: skip
-    return [*out, *coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+    return [*out, *unresolved(fp, mass)]
 
 
-def coarse_note(fp: Any, mass: Array) -> list[str]:
+def doubtful(fp: Any) -> NDArray[np.bool_]:
+    """Cells (n,) too coarse for the noise, or where cap or walls change D: `unresolved` says nothing unless mass is in them."""
+    return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened)
+
+
+def unresolved(fp: Any, mass: Array) -> list[str]:
+    """Why the cells do not resolve the noise where the mass is; nothing where they do, and where there is no mass."""
+    total = float(mass.sum())
+    if not 0.0 < total < math.inf:
+        return []
+    return [*_coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+
+
+def _coarse_note(fp: Any, mass: Array) -> list[str]:
     """Where the mass is, cells too coarse for the noise."""
     cells = mass.reshape(fp.grid.shape)
     share = float(cells[fp.exponent > _PECLET].sum()) / float(mass.sum())
@@ -101,6 +115,49 @@ def _added_notes(fp: Any, share: Array) -> list[str]:
             out.append(f"in cells holding {held:.1%} of the mass {cause} change D by more than {_ADDED:.0%} "
                        f"of its smallest eigenvalue (see added_diffusion); {remedy}")  # fmt: skip
     return out
+
+
+# ---- lines that no path crosses -------------------------------------------------------------------------------------------
+
+
+def barred_note(process: Any, grid: Grid) -> list[str]:
+    """Say that D vanishes on lines that part the box so that no part is left again: then there are several stationary laws.
+
+    Across a line where D vanishes paths go with the drift only. The cells beside it do not see the line.
+    """
+    edges = singular_edges(process, grid, np.ones(grid.shape, bool))
+    if not any(cells.size for _, cells, _ in edges):
+        return []
+    index = np.arange(grid.size).reshape(grid.shape)
+    rows, cols, cut = [], [], []
+    for axis, cells, points in edges:
+        here, there = index, np.roll(index, -1, axis)
+        barred = np.zeros(grid.size, bool)
+        barred[cells] = True
+        last = np.zeros(grid.shape, bool)
+        if grid.boundary[axis][0] != "periodic":
+            np.moveaxis(last, axis, 0)[-1] = True
+        joined = ~(barred.reshape(grid.shape) | last)
+        rows.append(here[joined])
+        cols.append(there[joined])
+        if cells.size:
+            normal = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1][:, :, 0]
+            speed = np.sum(np.asarray(process.drift(points), float) * normal, axis=1) * np.sign(normal[:, axis])
+            cut.append((here.ravel()[cells], there.ravel()[cells], speed))
+    r, c = np.concatenate(rows), np.concatenate(cols)
+    parts, label = connected_components(sp.csr_matrix((np.ones(r.size), (r, c)), shape=(grid.size, grid.size)), directed=False)
+    left = np.zeros(parts, bool)
+    for a, b, speed in cut:
+        apart = label[a] != label[b]
+        left[label[a[apart & (speed > 0.0)]]] = True
+        left[label[b[apart & (speed < 0.0)]]] = True
+    if int((~left).sum()) < 2:
+        return []
+    points = np.concatenate([at for _, _, at in edges])
+    shown = ", ".join(str([float(f"{v:.6g}") for v in p]) for p in points[:2])
+    return [f"D vanishes at {shown}{', ...' if len(points) > 2 else ''}: Ito paths cannot cross there against the drift, so that "
+            f"{int((~left).sum())} parts of the box have stationary laws of their own, and their shares depend on where the "
+            "cells lie; give the noise a floor, or ask for the quasi-stationary density of one part"]  # fmt: skip
 
 
 # ---- basins ---------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _markov
 from ._discretize import Stencil
-from ._notes import coarse_note
+from ._notes import doubtful, unresolved
 from .errors import FpsolveError
 from .grid import Grid
 from .results import Assumption, Estimate
@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 
 #: How far the order measured on three grids may lie from the expected one to count as confirmed.
 _ORDER_BAND = 0.3
+#: The assumption that fails where the cells are too coarse for the noise, or change it.
+_RESOLVED = "the cells resolve the noise"
 
 
 def _relative(numbers: Sequence[Estimate]) -> tuple[list[float], bool]:
@@ -81,7 +83,9 @@ def step_error(
     return max(whole, abs(second) / (ratio**order * (ratio**order - 1.0))), measured, confirmed
 
 
-def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0, coarse: Sequence[str] = ()) -> Estimate:
+def richardson(
+    numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0, coarse: Sequence[str] = (), resolved: bool = True
+) -> Estimate:
     r"""One number from two or three grids, finest first, each `ratio` times coarser than the one before.
 
     From two grids the value is the finest one and its error the whole change |v1 - v0|: no order is known. With a third grid the
@@ -99,7 +103,9 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0,
     order : float
         Expected order of convergence.
     coarse : sequence of str
-        Why the cells do not resolve the problem, if so. Then no order counts as confirmed, and an assumption fails.
+        Why the cells of the finest grid do not resolve the problem, if so. Then no order is confirmed, and an assumption fails.
+    resolved : bool
+        Whether the cells of the coarser grids resolve it. If not, an order that they show is chance, and does not count either.
 
     Returns
     -------
@@ -117,19 +123,20 @@ def richardson(numbers: Sequence[Estimate], ratio: float, *, order: float = 2.0,
     (1.0, 'held')
     """
     fine = _from_grids(numbers[0], len(numbers))
-    if coarse:
-        unresolved = Assumption("the cells resolve the noise", "failed", "; ".join(coarse))
-        fine = dataclasses.replace(fine, assumptions=(*fine.assumptions, unresolved))
+    if coarse and not any(a.name == _RESOLVED for a in fine.assumptions):
+        fine = dataclasses.replace(fine, assumptions=(*fine.assumptions, Assumption(_RESOLVED, "failed", "; ".join(coarse))))
     v, scaled = _relative(numbers)
     size = abs(fine.value) if scaled else 1.0
     if not all(map(math.isfinite, v)) or not math.isfinite(size) or not ratio > 1.0:
         # beyond doubles only the logarithm is left
         return dataclasses.replace(fine, discretization_error=math.inf)
     first, second = v[1] - v[0], v[2] - v[1] if len(v) > 2 else None
-    error, measured, confirmed = step_error(first, second, ratio, order, resolved=not coarse)
+    error, measured, confirmed = step_error(first, second, ratio, order, resolved=resolved and not coarse)
     if second is None:
         return dataclasses.replace(fine, discretization_error=size * error)
     detail = f"measured {measured:.2f}" if math.isfinite(measured) else "the steps change sign"
+    if not resolved and not coarse:
+        detail += ", on coarser cells that do not resolve the noise"
     checked = Assumption(f"order {order:g} on three grids", "held" if confirmed else "failed", detail)
     kept = (*fine.assumptions, checked)
     if not confirmed:
@@ -215,10 +222,10 @@ class Solver:
             Takes a FokkerPlanck and returns a number or an Estimate, or an array or tuple of these; it is asked on this grid and on
             the grid with half as many cells per axis (and a quarter with `confirm`). Its shape must not depend on the grid.
         confirm : bool
-            Measure the order on three grids. Where it is within 0.3 of `order`, and the cells resolve the noise where the mass of
-            the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of the Estimate says
-            which, and what was measured. Without, the value is that of this grid, and its error the whole change from half as
-            many cells: three times the error where the order is two.
+            Measure the order on three grids. Where it is within 0.3 of `order`, and the cells of all three grids resolve the noise
+            where the mass of the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of
+            the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
+            from half as many cells: three times the error where the order is two.
         order : float
             Expected order of convergence in the cell width.
         unit : str, optional
@@ -260,7 +267,8 @@ class Solver:
             solvers.append(self._half._half)
         answers = [self._estimates(question(solver), unit or "") for solver in solvers]
         ratio, coarse = _ratio(self.grid, solvers[1].grid), self._coarse_note
-        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse))
+        resolved = not any(solver._coarse_note for solver in solvers)
+        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse, resolved=resolved))
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:
@@ -269,11 +277,11 @@ class Solver:
 
     @functools.cached_property
     def _coarse_note(self) -> list[str]:
-        """That cells are too coarse for the noise where the stationary mass is; nothing where there is no such mass."""
-        if np.any(self.kill > 0.0):
+        """Why the cells do not resolve the noise where the stationary mass is; nothing where there is no such mass."""
+        if np.any(self.kill > 0.0) or not doubtful(self).any():
             return []
         try:
-            return coarse_note(self, self._stationary_mass)
+            return unresolved(self, self._stationary_mass)
         except ValueError:
             return []
 
@@ -294,9 +302,11 @@ class Solver:
                             f"got {type(answer).__name__}: {answer!r}")  # fmt: skip
         return Estimate(float(answer), unit=unit, method=self.method, **self._clock)
 
-    def _two_grids(self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False) -> Any:
+    def _two_grids(
+        self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False, coarse: Sequence[str] = ()
+    ) -> Any:
         """Estimate of a number (or of its logarithm), or a tuple of such, with the error from half as many cells; inf where
-        those cannot tell."""
+        those cannot tell. `coarse`: why the cells do not resolve the noise, a failed assumption."""
 
         def wrap(number: Any) -> Any:
             if isinstance(number, tuple):
@@ -306,10 +316,10 @@ class Solver:
 
         fine = wrap(question(self))
         try:
-            coarse, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
+            second, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
-            coarse, ratio = fine, 1.0
-        return _together([fine, coarse], lambda numbers: richardson(numbers, ratio))
+            second, ratio = fine, 1.0
+        return _together([fine, second], lambda numbers: richardson(numbers, ratio, coarse=coarse))
 
 
 def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from . import _generator as gen
 from ._elimination import engine
+from ._notes import unresolved
 from ._refine import Solver
 from ._transient import backward_evolve
 from .errors import FpsolveError
@@ -263,11 +264,13 @@ class Spectral(Solver):
         start = _Start(rho0, self.grid)
 
         def values(fp: Any) -> tuple[float, ...]:
-            series = fp.evolve(start.on(fp.grid), times, rtol=rtol)
+            series = first if fp is self else fp.evolve(start.on(fp.grid), times, rtol=rtol)
             weight = observable.on(fp.grid)
             return tuple(float(np.sum(weight * p.cell_mass)) for p in series)
 
-        out = self._two_grids(values, "", "expectation at t = " + ", ".join(f"{time:g}" for time in times))
+        first = self.evolve(start.on(self.grid), times, rtol=rtol)
+        label = "expectation at t = " + ", ".join(f"{time:g}" for time in times)
+        out = self._two_grids(values, "", label, coarse=unresolved(self, np.maximum(first[-1].cell_mass, 0.0)))
         return out if np.ndim(t) else out[0]
 
     def backward(self, f: Any, t: float, *, rtol: float = 1e-8) -> Field:

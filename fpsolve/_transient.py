@@ -263,7 +263,9 @@ def _nonnegative(p: np.ndarray) -> tuple[np.ndarray, float]:
     if negative == 0.0:
         return p, 0.0
     kept = np.maximum(p, 0.0)
-    return kept * ((kept.sum() - negative) / kept.sum()), negative
+    total = float(kept.sum())
+    # where nearly all mass has left through the walls, what remains is rounding and its sum may be negative: then nothing is left
+    return kept * (max(total - negative, 0.0) / total if total > 0.0 else 0.0), negative
 
 
 def _checked(mass0: np.ndarray, times: np.ndarray, rtol: float, method: str | None, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
-from ._notes import basin_note, cap_note, mass_notes, thickened
+from ._notes import barred_note, basin_note, cap_note, mass_notes, thickened
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
@@ -131,8 +131,9 @@ class FokkerPlanck(Transitions, Spectral):
         Warns
         -----
         In `warnings` of the result: reflecting walls that hold visible mass, cells too coarse for the noise, diffusion added by cap
-        or walls where the mass is, and several basins: the density is accurate at any barrier, but the shares of the basins are
-        established only after the time given.
+        or walls where the mass is, lines on which D vanishes and that leave several parts of the box with stationary laws of their
+        own, and several basins: the density is accurate at any barrier, but the shares of the basins are established only after
+        the time given.
 
         Examples
         --------
@@ -145,7 +146,8 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
                              "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
         mass = self._stationary_mass
-        notes = (*self.warnings, *mass_notes(self, mass), *basin_note(self.generator, mass, self.grid))
+        barred = barred_note(self.process, self.grid)
+        notes = (*self.warnings, *mass_notes(self, mass), *(barred or basin_note(self.generator, mass, self.grid)))
         return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
 
     def evolve(
@@ -239,7 +241,10 @@ class FokkerPlanck(Transitions, Spectral):
         >>> fp.mean_exit_time(Region.ball([0.0], 1.0), at=[0.5]).value
         0.750
         """
-        inside, log_tau = self._log_exit_time(region)
+        x0 = None if at is None else np.atleast_1d(np.asarray(at, float))
+        inside, log_tau, factor = self._log_exit_time(region)
+        if x0 is not None:
+            _check_start(region, x0, inside, self.grid)
         tau = np.where(inside, np.exp(np.minimum(log_tau, 709.7)), 0.0)
         tau = np.where(inside & (log_tau > 709.7), np.inf, tau)
         notes = list(self.warnings)
@@ -249,68 +254,78 @@ class FokkerPlanck(Transitions, Spectral):
         singular = singular_points(self.process, self.grid, region, inside)
         if len(singular):
             notes.append(_singular_text(singular))
-        for text in notes[len(self.warnings) :]:
+        coarse = self._unresolved_on_the_way(inside, factor, x0)
+        for text in (*notes[len(self.warnings) :], *coarse):
             _log.warning(text)
-        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=tuple(notes), mask=inside,
+        field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=(*notes, *coarse), mask=inside,
                       method=f"{self.method}, exit from {region!r}")  # fmt: skip
-        if at is None:
-            return field
-        return self._exit_estimate(region, np.atleast_1d(np.asarray(at, float)), inside, log_tau, notes, singular)
+        return field if x0 is None else self._exit_estimate(region, x0, inside, log_tau, notes, coarse, singular)
 
     def _exit_estimate(
-        self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], singular: Array
-    ) -> Estimate:
-        if not region.contains(x0) or not inside[self.grid.index(x0)]:
-            raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+        self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], coarse: list[str],
+        singular: Array,
+    ) -> Estimate:  # fmt: skip
         fine = _log_at(self.grid, log_tau, inside, x0)
         value = math.exp(fine) if fine < 709.7 else math.inf
         barred = _singular_text(singular) if len(singular) else None
         names = ["D positive definite on the way" if text == barred else "no warning of the solver" for text in notes]
         assumptions = [Assumption(name, "failed", text) for name, text in zip(names, notes, strict=True)]
-        relative, grids = self._relative_error(region, x0, fine, inside) if math.isfinite(value) else (math.inf, "one grid")
+        if coarse:
+            assumptions.append(Assumption("the cells resolve the noise", "failed", "; ".join(coarse)))
+        relative, grids = (
+            self._relative_error(region, x0, fine, inside, not coarse) if math.isfinite(value) else (math.inf, "one grid")
+        )
         if not math.isfinite(relative) and math.isfinite(value):
             detail = "the start has no cell of the region on a coarser or a finer grid"
             assumptions.append(Assumption("error known from a second grid", "failed", detail))
         return Estimate(value, discretization_error=math.inf if len(singular) else value * relative, log_value=fine, unit="time",
                         assumptions=tuple(assumptions), method=f"{self.method}, {grids}", **self._clock)  # fmt: skip
 
-    def _relative_error(self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_]) -> tuple[float, str]:
+    def _relative_error(
+        self, region: Region, x0: Array, fine: float, inside: NDArray[np.bool_], resolved: bool
+    ) -> tuple[float, str]:
         """Relative error of exp(fine) from other grids and which they are: (inf, ...) if there is none.
 
-        Second order is expected, first where the region has upwind differences; see `step_error`.
+        Second order is expected, first where the region has upwind differences; see `step_error`. An order seen on cells that do
+        not resolve the noise, on any of the grids, is chance.
         """
         half = self.grid.coarsen()
         quarter = half.coarsen()
-        coarse = self._log_on(half, region, x0)
+        coarse, of_half = self._log_on(half, region, x0)
         if coarse is None:
             double = self.grid._resized(tuple(2 * n for n in self.grid.shape))
-            finer = self._log_on(double, region, x0)
+            finer, _ = self._log_on(double, region, x0)
             # at first order what is left beyond the finer grid is as much again
             return (math.inf, "one grid") if finer is None else (2.0 * abs(_expm1(finer - fine)), "refined once")
         ratio = min(n / m for n, m in zip(self.grid.shape, half.shape, strict=True))
         if not ratio > 1.0:
             return math.inf, "one grid"
-        coarsest = self._log_on(quarter, region, x0) if quarter != half else None
+        coarsest, of_quarter = self._log_on(quarter, region, x0) if quarter != half else (None, True)
         first = _expm1(coarse - fine)
         second = None if coarsest is None else _expm1(coarsest - fine) - first
         order = 1.0 if np.any(self._stencil.rest[inside.ravel()] != 0.0) else 2.0
-        return step_error(first, second, ratio, order)[0], "two grids" if coarsest is None else "three grids"
+        error, _, _ = step_error(first, second, ratio, order, resolved=resolved and of_half and of_quarter)
+        return error, "two grids" if coarsest is None else "three grids"
 
-    def _log_on(self, grid: Grid, region: Region, x0: Array) -> float | None:
-        """ln tau(x0) on another grid, None where that has no answer."""
+    def _log_on(self, grid: Grid, region: Region, x0: Array) -> tuple[float | None, bool]:
+        """ln tau(x0) on another grid, None where that has no answer, and whether its cells resolve the noise on the way."""
         try:
-            inside, log_tau = FokkerPlanck(self.process, grid, self.scheme, max_offset=self.max_offset)._log_exit_time(region)
+            solver = self._on(grid)
+            inside, log_tau, factor = solver._log_exit_time(region)
         except ValueError:
-            return None
+            return None, True
         value = _log_at(grid, log_tau, inside, x0)
-        return value if inside[grid.index(x0)] and math.isfinite(value) else None
+        if not inside[grid.index(x0)] or not math.isfinite(value):
+            return None, True
+        return value, not solver._unresolved_on_the_way(inside, factor, x0)
 
-    def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array]:
-        """Cells inside and ln tau there (-inf outside), both of grid.shape."""
+    def _log_exit_time(self, region: Region) -> tuple[NDArray[np.bool_], Array, _markov.Factor]:
+        """Cells inside and ln tau there (-inf outside), both of grid.shape, and the factorised rates."""
         inside, rates, kill = self._killed(region)
+        factor = _markov.factor(rates, kill, shape=self.grid.shape)
         with np.errstate(divide="ignore"):
-            log_tau = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=inside.ravel().astype(float), log=True)
-        return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf)
+            log_tau = factor.solve(inside.ravel().astype(float), log=True)
+        return inside, np.where(inside, log_tau.reshape(self.grid.shape), -np.inf), factor
 
     def _phi_at(self, points: Array) -> Array:
         """-log density at points, empty where it is not known."""
@@ -333,6 +348,14 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> 
         raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
     if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
+
+
+def _check_start(region: Region, x0: Array, inside: NDArray[np.bool_], grid: Grid) -> None:
+    if not region.contains(x0):
+        raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+    if not inside[grid.index(x0)]:
+        centre = [float(c[i]) for c, i in zip(grid.centers, grid.index(x0), strict=True)]
+        raise ValueError(f"the start {x0.tolist()} is inside {region!r}, the centre {centre} of its cell is not; use more cells")
 
 
 def _singular_text(points: Array) -> str:

@@ -438,9 +438,7 @@ class Region:
         return cls(FunctionCode(g, int(dim), 1, checked, "region"), checked, name=getattr(g, "__name__", "function"))
 
     @classmethod
-    def from_expression(
-        cls, text: str, *, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None
-    ) -> Region:
+    def from_expression(cls, text: str, variables: str | Sequence[str] = "x", params: Mapping[str, float] | None = None) -> Region:
         """The set where an expression is negative.
 
         Examples

@@ -14,7 +14,8 @@ SIDES = st.sampled_from(["reflecting", "absorbing", "periodic", ("reflecting", "
 def tensor(condition, angle):
     c, s = np.cos(angle), np.sin(angle)
     R = np.array([[c, -s], [s, c]])
-    return R @ np.diag([1.0, 1.0 / condition]) @ R.T
+    D = R @ np.diag([1.0, 1.0 / condition]) @ R.T
+    return 0.5 * (D + D.T)
 
 
 def ou(condition=4.0):

@@ -259,3 +259,58 @@ def test_survival_of_random_fields_falls(seed, log_condition):
     assert np.all(np.diff(start.survival) <= 1e-8)
     assert np.all(start.density >= -1e-6)
     assert start.survival[0] <= 1.0 + 1e-8
+
+
+# ---- what cells do not resolve --------------------------------------------------------------------------------------------
+
+
+def test_exits_say_where_the_cells_do_not_resolve_the_noise():
+    """An irreversible process at condition 1000 on coarse cells: every scalar answer has the failed assumption."""
+    c, s = math.cos(0.5), math.sin(0.5)
+    R = np.array([[c, -s], [s, c]])
+    region, start = Region.ball([0.0, 0.0], 2.0), [0.0, 0.0]
+
+    def answers(condition, n):
+        D = R @ np.diag([1.0, 1 / condition]) @ R.T
+        fp = FokkerPlanck(Process.ornstein_uhlenbeck([[1.0, 0.6], [-0.3, 0.8]], Noise.constant(D)), Grid((-4, 4, n), (-4, 4, n)))
+        inside, far = Region.box([-0.5, -0.5], [0.5, 0.5]), Region.halfspace([-1.0, 0.0], -2.0)
+        scalars = [
+            fp.mean_exit_time(region, at=start), fp.exit_time_variance(region, at=start), fp.escape_rate(region),
+            fp.reactive_rate(inside, far), fp.entropy_production(),
+            fp.expectation(lambda x: x[:, 0] ** 2, 1.0, ("gaussian", [0.0, 0.0], 0.1 * np.eye(2))),
+        ]  # fmt: skip
+        return [a.name for e in scalars for a in e.failed], fp.mean_exit_time(region).warnings, fp.quasi_stationary(region).warnings
+
+    name = "the cells resolve the noise"
+    failed, of_field, of_density = answers(1000.0, 32)
+    assert failed.count(name) == 6
+    assert all("too coarse for the noise" in "; ".join(notes) for notes in (of_field, of_density))
+    failed, of_field, of_density = answers(2.0, 64)  # no false alarm where they do
+    assert name not in failed and of_field == of_density == ()
+
+
+def test_exits_say_where_walls_that_no_path_reaches_change_the_noise():
+    c, s = math.cos(0.3), math.sin(0.3)
+    R = np.array([[c, -s], [s, c]])
+    D = 0.5 * R @ np.diag([1.0, 1e-2]) @ R.T
+    process = Process.from_drift(["0*x", "0*y"], Noise.constant(0.5 * (D + D.T)), variables="x y")
+    inner, found = 0.5 * np.linalg.inv(D), {}
+    text = f"{inner[0, 0]}*x**2 + {2 * inner[0, 1]}*x*y + {inner[1, 1]}*y**2 - 1"
+    for reach in (1.0, 3.0):
+        n = round(40 * reach)
+        fp = FokkerPlanck(process, Grid((-reach, reach, n), (-reach, reach, n)))
+        found[reach] = fp.mean_exit_time(Region.from_expression(text, "x y"), at=[0.025, 0.025])
+    # E T from 0 is 1/2: an affine image of the unit disc and of Brownian motion of variance t; here |M^-1 x|^2 = x.D^-1 x / 2
+    exact = 0.5 * (1 - np.array([0.025, 0.025]) @ inner @ [0.025, 0.025])
+    near, far = found[1.0], found[3.0]
+    assert abs(near.value / exact - 1) > 1e-3 and [a.name for a in near.failed] == ["the cells resolve the noise"]
+    assert "next to reflecting walls" in near.failed[0].detail
+    assert abs(far.value / exact - 1) < 1e-9 and far.failed == ()
+
+
+def test_a_start_in_a_cell_whose_centre_is_outside_is_told_apart_from_a_start_outside():
+    fp = FokkerPlanck(FLAT, Grid((-1, 1, 10)))
+    with pytest.raises(ValueError, match="its exit time is zero"):
+        fp.mean_exit_time(Region.box([-0.5], [0.65]), at=[0.7])
+    with pytest.raises(ValueError, match=r"centre \[0.7.*\] of its cell is not; use more cells"):
+        fp.mean_exit_time(Region.box([-0.5], [0.65]), at=[0.62])

@@ -378,3 +378,44 @@ def test_slow_is_not_several_basins():
     # a second well that holds no visible mass is none of the density's
     tilted = Process(Potential.from_expression("(x**2 - 1)**2 + 0.2*x"), Noise.isotropic(0.02))
     assert basin_notes(tilted, Grid((-2, 2, 400))) == []
+
+
+def test_rounding_of_the_split_does_not_rule_rates_against_a_steep_drift():
+    """Two wells with barriers of 100 D on coarse cells: every stationary mass is the product of ratios of rates along the axes.
+
+    What the balanced part leaves of the drift is rounding here, 1e-15 of the rates; rates against the drift are down to 1e-20.
+    """
+    process = Process.from_drift(["4*x - 4*x**3", "4*y - 4*y**3"], Noise.isotropic(0.01), variables="x y")
+    n, m = 60, 52
+    fp = FokkerPlanck(process, Grid((-1.6, 1.6, n), (-1.5, 1.6, m)))
+    logs = []
+    for size, stride in ((n, m), (m, 1)):
+        cells = stride * np.arange(size)
+        up = np.array([fp.generator[i, i + stride] for i in cells[:-1]])
+        down = np.array([fp.generator[i + stride, i] for i in cells[:-1]])
+        assert (np.minimum(up, down) / np.maximum(up, down)).min() < 1e-17  # where rounding would rule
+        logs.append(np.concatenate([[0.0], np.cumsum(np.log(up / down))]))
+    exact = logs[0][:, None] + logs[1][None, :]
+    found = np.log(fp.stationary().cell_mass)
+    assert found.min() < -400
+    np.testing.assert_allclose(found - found.max(), exact - exact.max(), atol=1e-11)  # logarithms up to 434: rounding 1e-13
+
+
+def test_several_stationary_laws_where_the_noise_vanishes_between_the_wells():
+    """Hessian noise without a floor vanishes at the inflections of a double well: no path crosses them inwards."""
+    well = Potential.from_expression("(x**2 - 1)**2")
+    notes = {}
+    for floor in (0.0, 1.0):
+        process = Process(well, Noise.hessian(well, 0.1, floor=floor))
+        notes[floor] = FokkerPlanck(process, Grid((-2, 2.1, 101))).stationary().warnings
+    assert any("2 parts of the box" in text for text in notes[0.0])
+    assert not any("D vanishes" in text for text in notes[1.0])
+    plane = Potential.from_expression("(x**2 - 1)**2 + y**2 + x*y/4", "x y")
+    rho = FokkerPlanck(Process(plane, Noise.hessian(plane, 0.1)), Grid((-2, 2.1, 61), (-2, 2, 60))).stationary()
+    assert any("2 parts of the box" in text for text in rho.warnings)
+    # one law: all leave the inner disc of a ring-shaped valley, and none comes back; a point that is left to one side
+    ring = Potential.from_expression("(x**2 + y**2 - 1)**2/4", "x y")
+    rho = FokkerPlanck(Process(ring, Noise.hessian(ring, 0.05)), Grid((-1.6, 1.6, 60), (-1.6, 1.6, 60))).stationary()
+    assert not any("D vanishes" in text for text in rho.warnings)
+    one_way = Process.from_drift("-x", Noise.from_expression("0.1*(x - 1)**2"))
+    assert not any("D vanishes" in text for text in FokkerPlanck(one_way, Grid((-3, 3, 101))).stationary().warnings)

@@ -511,3 +511,17 @@ def test_large_grids_within_seconds():
     assert tau.max() > 1e42
     assert np.max(np.abs(A @ tau - 1) / (A.diagonal() * tau)) < 1e-13
     assert isinstance(_markov.factor(Q, leave, shape=(n, n))._core, _elimination.Multifrontal)
+
+
+def test_positive_evolution_when_all_mass_has_left():
+    """Long after everything has been absorbed rounding of either sign is left: masses are zero, and nothing divides by it."""
+    n = 30
+    Q = sp.diags([np.full(n - 1, 900.0), np.full(n - 1, 900.0)], [1, -1]).tocsr()
+    kill = np.zeros(n)
+    kill[[0, -1]] = 1800.0
+    masses, info = _transient.evolve(Q, kill, np.full(n, 1 / n), [1e-2, 1e4, 1e9], method="positive")
+    assert np.all(masses >= 0.0) and np.all(np.isfinite(info["error"]))
+    assert masses[0].sum() > 0.5 and np.all(masses[1:].sum(axis=1) < 1e-9)
+    for p in (np.full(3, -1e-20), np.array([1e-20, -3e-20, 0.0]), np.zeros(3)):  # negative total, nothing positive, nothing
+        moved, negative = _transient._nonnegative(p)
+        assert np.all(moved == 0.0) and negative >= 0.0

@@ -182,3 +182,28 @@ def test_refusals():
         fp.estimate(lambda f: 1.0, confirm=True)
     with pytest.raises(ValueError, match="order must be"):
         fp.estimate(lambda f: 1.0, order=0.0)
+
+
+def test_orders_seen_on_coarser_cells_that_do_not_resolve_the_noise_are_not_believed():
+    """Covariances of random linear processes at conditions up to 100: errors of three grids cover, or an assumption fails."""
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(30):
+        A = rng.normal(size=(2, 2))
+        A = 0.4 * A @ A.T + 0.5 * np.eye(2) + rng.normal() * np.array([[0.0, 1.0], [-1.0, 0.0]])
+        angle, small = rng.uniform(0, np.pi), 10 ** -rng.uniform(0, 2)
+        u, v = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+        D = np.outer(u, u) + small * np.outer(v, v)
+        exact = la.solve_continuous_lyapunov(A, 2 * D)
+        reach = 7.5 * np.sqrt(np.diag(exact))
+        process = Process.ornstein_uhlenbeck(A, Noise.constant(D))
+        for n in (24, 48):
+            fp = FokkerPlanck(process, Grid((-reach[0], reach[0], n), (-reach[1], reach[1], n)))
+            cov = fp.estimate(lambda f: f.stationary().covariance(), confirm=True)
+            for i, j in ((0, 0), (0, 1), (1, 1)):
+                entry = cov[i][j]
+                if any(a.name == "the cells resolve the noise" for a in entry.failed):
+                    continue
+                assert abs(entry.value - exact[i, j]) <= entry.discretization_error + 1e-9, (n, A, D, entry)
+                refused += any("coarser cells" in a.detail for a in entry.assumptions)
+    assert refused > 0
