@@ -231,9 +231,12 @@ def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tup
 
 
 def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]) -> Density:
-    """Counts over all samples and cell volume: the mass that is missing to 1 was outside."""
+    """Counts over all samples and cell volume: the mass that is missing to 1 was outside.
+
+    Over time the counts hold what failed trajectories did before they failed, so all their samples count; else they are left out.
+    """
     counts = np.zeros(grid.shape, np.int64) if records.counts is None else records.counts
-    samples = int(good.sum()) * plan.samples
+    samples = int(records.finished.sum()) * plan.samples
     if plan.start is None:
         plan.count(records.final[good], counts)
         samples = int(good.sum())

@@ -44,6 +44,12 @@ class Walls:
         values = {f"low{i}": float(v) for i, v in enumerate(self.low)} | {f"high{i}": float(v) for i, v in enumerate(self.high)}
         return {name: values[name] for name in wall_names(self.sides)}
 
+    @property
+    def turns(self) -> list[tuple[float, float] | None]:
+        """For each axis the ends of its period, or None."""
+        rows = zip(self.low.tolist(), self.high.tolist(), self.sides, strict=True)
+        return [(lo, hi) if kinds[0] == "periodic" else None for lo, hi, kinds in rows]
+
     def check(self, points: Array) -> None:
         """Starting points (n, d) must be in the box."""
         out = ((points < self.low) | (points > self.high)).any(axis=1)

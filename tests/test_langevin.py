@@ -239,6 +239,19 @@ def test_histogram_on_graded_axes(average):
         np.testing.assert_allclose(got.cell_mass * len(points), counts, atol=1e-9)
 
 
+def test_histogram_over_time_of_paths_that_blow_up_holds_what_they_did_before():
+    """Mass one is all samples of all paths, so it cannot exceed one: the counts are those of the finite states in the box."""
+    process, times = fps.Process.from_drift("x**3 - x", fps.Noise.isotropic(0.15)), np.arange(1, 501) * 0.02
+    common, grid = {"t": 10.0, "dt": 0.01, "n": 100, "seed": 4}, fps.Grid((-1.5, 1.5, 12))
+    with pytest.warns(RuntimeWarning, match="of 100 trajectories became non-finite"):
+        states = fps.simulate(process, [0.0], save=times, **common).states[:, :, 0]
+    with pytest.warns(RuntimeWarning, match="of 100 trajectories became non-finite"):
+        got = fps.simulate(process, [0.0], save="histogram", bins=grid, t_burn=0.0, every=2, **common)
+    assert 20 < got.status["not_finite"] < 80
+    counts = np.histogram(states[np.isfinite(states)], grid.edges[0])[0]
+    np.testing.assert_allclose(got.histogram.cell_mass * states.size, counts, atol=1e-9)
+
+
 @pytest.mark.parametrize("dim", [1, 9])
 def test_graded_histogram_on_a_periodic_axis_wraps(dim):
     process = fps.Process.ornstein_uhlenbeck(1e-9 * np.eye(dim), fps.Noise.isotropic(0.5))
