@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-#: Distinguishes the stream of a starting-point sampler from those of the trajectories.
+#: Distinguishes the stream of a starting-point sampler from those of SGD on sample losses, [seed, trajectory]: hence three words.
 SAMPLER_STREAM = 0x5EED
 
 
@@ -145,7 +145,7 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
         If the shape is neither (dim,) nor (n, dim), or a number is not finite.
     """
     if callable(x0):
-        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM]), n), float)
+        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM, 1]), n), float)
         if points.shape != (n, dim):
             raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
     else:

@@ -428,3 +428,16 @@ def test_ensemble_momentum_and_escape_agree_with_the_definition():
     np.testing.assert_allclose(got, theta, rtol=1e-12)
     out = fps.escape_times(chain, [2.0], fps.Region.halfspace([-1.0], -1.0), n=3, seed=1)
     assert np.all(out.exit_points <= 1.0) and len(set(out.times)) == 1
+
+
+def test_a_sampler_of_starts_shares_no_stream_with_a_trajectory():
+    """The generators of starts and of each trajectory's batches differ; 24301 is the number that marks the sampler."""
+    seen = []
+
+    def sampler(rng, n):
+        seen.append(rng.random(4))
+        return np.zeros((n, 1))
+
+    fps.simulate(fps.SGDChain(Quadratic(), 0.1, 1), sampler, t=1, n=2, seed=5)
+    batches = [np.random.default_rng([5, i]).random(4) for i in (0, 1, 24301)]
+    assert not any(np.array_equal(seen[0], b) for b in batches)
