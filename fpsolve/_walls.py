@@ -80,6 +80,8 @@ def make_walls(walls: Any, dim: int) -> Walls | None:
             continue
         if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
             raise ValueError(f"walls[{i}] must be None or (lo, hi, kind), got {entry!r}")
+        if not all(isinstance(end, (int, float, np.integer, np.floating)) for end in entry[:2]):
+            raise TypeError(f"walls[{i}] must be (lo, hi, kind) with numbers lo < hi, got {entry!r}")
         low[i], high[i] = float(entry[0]), float(entry[1])
         if not low[i] < high[i]:
             raise ValueError(f"walls[{i}] must have lo < hi, got {entry!r}")

@@ -166,3 +166,18 @@ def test_fresh_seeds_are_recorded_and_reproduce_the_run():
     again = fps.simulate(PROCESS, [0.0, 0.0], **OK, seed=first.seed)
     assert np.array_equal(first.final, again.final)
     assert not np.array_equal(first.final, fps.simulate(PROCESS, [0.0, 0.0], **OK).final)
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"save": "moments", "t_burn": math.nan}, "t_burn = nan"), ({"save": "moments", "t_burn": "late"}, "t_burn must be a number"),
+    ({"save": "autocorrelation", "lags": "long"}, "lags must be a time"), ({"save": None}, "save"),
+    ({"save": "autocorrelation", "lags": 0.2, "axes": "x"}, "axes must be coordinates"),
+    ({"save": "autocorrelation", "lags": 0.2, "axes": 0.5}, "axes must be different coordinates"),
+    ({"save": "histogram", "bins": 5, "ranges": "all"}, "ranges must be"), ({"save": "occupation", "regions": 5}, "needs regions"),
+    ({"walls": [("a", 1.0, "periodic"), None]}, r"walls\[0\] must be \(lo, hi, kind\) with numbers"),
+])  # fmt: skip
+def test_what_is_no_number_is_named(change, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        fps.simulate(PROCESS, [0.0, 0.0], **{**OK, **change})
+    with pytest.raises(TypeError, match=r"x0 must be an array of shape \(2,\)"):
+        fps.simulate(PROCESS, "origin", **OK)
