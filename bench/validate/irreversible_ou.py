@@ -84,7 +84,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     left = np.tensordot(LIMIT, np.array([chain(h) for h in STEPS]), axes=1) - equation()
     z = (limit - left - equation()) / error
     checks += [_check(f"dt -> 0: largest |z| of C({s:g}) - exp(-A s) S", float(np.abs(z[k]).max())) for k, s in enumerate(LAGS)]
-    checks += _engine(process, limit - left, error, 64 if quick else 128)
+    checks += _engine(process, limit - left, error, 48 if quick else 96)
     _figure(np.array(values), np.array(errors), out / f"{NAME}.png")
     return checks
 
