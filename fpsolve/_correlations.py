@@ -19,6 +19,16 @@ Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
+def _student(value: float, stderr: float, count: int, further: float = 0.0) -> tuple[float, float] | None:
+    """95 % interval of a mean over `count` independent parts; `further` is the error that more of them would not lessen."""
+    from scipy.special import stdtrit
+
+    if count < 2:
+        return None
+    half = math.hypot(float(stdtrit(count - 1, 0.975)) * stderr, 1.96 * further)
+    return value - half, value + half
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Autocorrelation(_Record):
     r"""Autocovariance function of the state, C(s) = <x(t + s) x(t)^T> - <x> <x>^T, averaged over time and trajectories.
@@ -84,7 +94,8 @@ class Autocorrelation(_Record):
         The trapezoidal sum over the lags; for all multiples of a step it is (1/2 + sum_k rho_k) step, (1 + r)/(1 - r)/2 steps for
         rho_k = r^k. The mean over a time T has the variance 2 tau C(0)/T. The sum ends at the smallest lag W with
         W >= `window` tau(W), found on the whole data; an exponential decay loses exp(-`window`) of tau by it, which is given as the
-        discretization error. Errors are those of a jackknife over groups of trajectories.
+        discretization error. Errors are those of a jackknife over groups of trajectories, and the interval is Student's for their
+        number, which matters for few trajectories.
 
         Parameters
         ----------
@@ -120,6 +131,7 @@ class Autocorrelation(_Record):
             value,
             stderr=math.inf if math.isnan(stderr) else stderr,
             discretization_error=abs(value) * math.exp(-window),
+            interval=_student(value, stderr, g, abs(value) * math.exp(-window)),
             unit=self.unit,
             assumptions=(found,),
             lr=self.lr,
@@ -232,7 +244,8 @@ class Occupation(_Record):
         self._region(region)
         each = self.inside[:, region] / self.samples
         stderr = float(each.std(ddof=1)) / math.sqrt(self.n) if self.n > 1 else math.inf
-        return self._estimate(float(each.mean()), stderr, "", "time fraction")
+        value = float(each.mean())
+        return self._estimate(value, stderr, "", "time fraction", interval=_student(value, stderr, self.n))
 
     def dwell_time(self, region: int) -> Estimate:
         """Mean time from entering the region to leaving it: time inside over number of exits, stays cut off at the end included.
@@ -253,7 +266,8 @@ class Occupation(_Record):
             raise ValueError(f"dwell_time: no exit from region {region} was seen; run longer")
         ratio = float(stayed.sum() / total)
         stderr = self._ratio_error(stayed, left, ratio)
-        return self._estimate(ratio * self.interval, stderr * self.interval, self.unit, "time inside / exits")
+        value, error = ratio * self.interval, stderr * self.interval
+        return self._estimate(value, error, self.unit, "time inside / exits", interval=_student(value, error, self.n))
 
     def _ratio_error(self, top: Array, bottom: Array, ratio: float) -> float:
         if self.n < 2:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from ._kernels.rng import LANES
 from ._paths import Plan, Records, moments_of
-from ._runner import check_count
+from ._runner import check_count, numbers
 from ._watch import autocorrelation, group_size, lane_bytes, occupation
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -44,7 +46,8 @@ def make_plan(
         t_burn = 0.0
     start = None
     if t_burn is not None:
-        start = round(float(t_burn) / clock)
+        burn = float(numbers("t_burn", t_burn, "a number"))
+        start = round(burn / clock) if math.isfinite(burn) else -1
         if not 0 <= start <= steps - every:
             raise ValueError(f"t_burn = {t_burn:g} must be in [0, t - every*dt] = [0, {(steps - every) * clock:g}]")
     grid = None
@@ -68,7 +71,7 @@ def make_plan(
         return Plan(steps, (), start, every, tuple(range(max(r.dim for r in some))), regions=some), None
     if isinstance(save, str):
         return Plan(steps, (), start, every), None
-    times = np.atleast_1d(np.asarray(save, float))
+    times = np.atleast_1d(numbers("save", save, f"one of {', '.join(kinds)} or a sequence of times"))
     stops = np.rint(times / clock)
     if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(stops < 0) or np.any(stops > steps):
         raise ValueError(f"save: times must be a list of numbers in [0, t] = [0, {steps * clock:g}], got {save!r}")
@@ -83,7 +86,7 @@ def _correlation_plan(
     if lags is None:
         raise ValueError("save='autocorrelation' needs lags: the longest one (a number) or all of them (a sequence of times)")
     step, samples = every * clock, (steps - start) // every
-    times = np.asarray(lags, float)
+    times = numbers("lags", lags, "a time > 0 or a list of times >= 0")
     if times.ndim > 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(times < 0.0):
         raise ValueError(f"lags must be a time > 0 or a list of times >= 0, got {lags!r}")
     counts = np.arange(round(float(times) / step) + 1) if times.ndim == 0 else np.unique(np.append(0, np.rint(times / step)))
@@ -92,7 +95,7 @@ def _correlation_plan(
         raise ValueError(
             f"the longest lag must be >= every*dt = {step:g} and below t - t_burn = {samples * step:g}, got {longest * step:g}"
         )
-    chosen = tuple(range(dim)) if axes is None else tuple(int(a) for a in np.atleast_1d(axes))
+    chosen = _axes(axes, dim, dim)
     if not chosen or len(set(chosen)) != len(chosen) or not all(0 <= a < dim for a in chosen):
         raise ValueError(f"axes must be different coordinates in 0..{dim - 1}, got {axes!r}")
     plan = Plan(steps, (), start, every, chosen, lags=tuple(int(k) for k in counts), group=group_size(n))
@@ -105,8 +108,18 @@ def _correlation_plan(
     return plan
 
 
+def _axes(axes: Any, default: int, dim: int) -> tuple[int, ...]:
+    """The chosen coordinates, the first ones by default; whether they exist is for the caller to see."""
+    if axes is None:
+        return tuple(range(default))
+    chosen = numbers("axes", axes, f"coordinates in 0..{dim - 1}").ravel()
+    if not np.array_equal(chosen, np.rint(chosen)):
+        raise ValueError(f"axes must be different coordinates in 0..{dim - 1}, got {axes!r}")
+    return tuple(int(a) for a in chosen)
+
+
 def _regions(regions: Any, dims: tuple[int, int]) -> tuple[Region, ...]:
-    if regions is None or isinstance(regions, Region) or len(regions) == 0:
+    if not isinstance(regions, Sequence) or len(regions) == 0:
         raise ValueError("save='occupation' needs regions: a list of Region, e.g. [Region.ball(a, r), Region.ball(b, r)]")
     for region in regions:
         if not isinstance(region, Region):
@@ -130,12 +143,12 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
     else:
         if ranges is None:
             raise ValueError("a histogram with bins as numbers needs ranges=((lo, hi), ...)")
-        pairs = np.atleast_2d(np.asarray(ranges, float))
-        numbers = [bins] * len(pairs) if isinstance(bins, (int, np.integer)) else list(bins)
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(numbers) != len(pairs):
+        pairs = np.atleast_2d(numbers("ranges", ranges, "((lo, hi), ...)"))
+        cells = [bins] * len(pairs) if isinstance(bins, (int, np.integer)) else list(bins)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(cells) != len(pairs):
             raise ValueError(f"ranges must be one (lo, hi) per axis, as many as bins; got bins={bins!r}, ranges={ranges!r}")
-        grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, numbers, strict=True)))
-    chosen = tuple(range(grid.dim)) if axes is None else tuple(int(a) for a in axes)
+        grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, cells, strict=True)))
+    chosen = _axes(axes, grid.dim, dim)
     if grid.dim > 2 or len(chosen) != grid.dim or len(set(chosen)) != len(chosen) or not all(0 <= a < dim for a in chosen):
         raise ValueError(
             f"a histogram is of one or two different coordinates in 0..{dim - 1}; "
@@ -231,9 +244,12 @@ def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tup
 
 
 def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]) -> Density:
-    """Counts over all samples and cell volume: the mass that is missing to 1 was outside."""
+    """Counts over all samples and cell volume: the mass that is missing to 1 was outside.
+
+    Over time the counts hold what failed trajectories did before they failed, so all their samples count; else they are left out.
+    """
     counts = np.zeros(grid.shape, np.int64) if records.counts is None else records.counts
-    samples = int(good.sum()) * plan.samples
+    samples = int(records.finished.sum()) * plan.samples
     if plan.start is None:
         plan.count(records.final[good], counts)
         samples = int(good.sum())

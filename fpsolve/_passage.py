@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
-from ._components import component_for_jumps
+from ._components import Turns, component_for_jumps
 from ._fused import (
     ACTIVE,
     CENSORED,
@@ -176,11 +176,11 @@ def check_leaving(process: Process | None, points: Array, region: Region, slopes
         )
 
 
-def check_component(points: Array, region: Region) -> None:
+def check_component(points: Array, region: Region, turns: Turns = ()) -> None:
     """With `containing`, every start (of at most 4096) must be in the component of that point, which a path cannot leave unseen.
 
     The straight segment shows it where it is inside; in 1-D there is no other way. In 2-D a flood fill on grids around the points
-    is the second try. Beyond, what cannot be shown is warned of.
+    is the second try, and where an axis has a period (`turns`) the component on it. Beyond, what cannot be shown is warned of.
     """
     if region.containing is None:
         return
@@ -190,6 +190,9 @@ def check_component(points: Array, region: Region) -> None:
     for factor in (0.5, 2.0, 8.0) if region.dim == 2 else ():
         if len(apart):
             apart = apart[~_joined(region, apart, region.containing, factor)]
+    if len(apart) and any(turns) and region.dim <= 2:
+        width = max(b - a for a, b in filter(None, turns))
+        apart = apart[~_inside(component_for_jumps(region, apart, width / 16.0, turns), apart)]
     if not len(apart):
         return
     message = (
@@ -237,7 +240,7 @@ def _joined(region: Region, starts: Array, point: Array, factor: float) -> NDArr
     return np.array([bool(touched[0] & other) for other in touched[1:]])
 
 
-def region_for_jumps(region: Region, points: Array, process: SGDChain | Process, h: float) -> Region:
+def region_for_jumps(region: Region, points: Array, process: SGDChain | Process, h: float, turns: Turns = ()) -> Region:
     """The region that jumps can leave by landing in another component: with `containing`, that component alone."""
     if region.containing is None:
         return region
@@ -249,7 +252,7 @@ def region_for_jumps(region: Region, points: Array, process: SGDChain | Process,
         x, lr = points[:: max(1, len(points) // 64)], process.lr_at(0)
         cov, move = 2.0 * lr * known.diffusion(x), lr * known.drift(x)
         step = float(np.sqrt(np.trace(cov, axis1=1, axis2=2).max())) + float(np.linalg.norm(move, axis=1).max()) or 1.0
-    return component_for_jumps(region, points, step)
+    return component_for_jumps(region, points, step, turns)
 
 
 # ---- the run --------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ __all__ = [
     "aligned",
     "check_count",
     "make_chunks",
+    "numbers",
     "resolve_seed",
     "run_chunks",
     "starting_points",
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-#: Distinguishes the stream of a starting-point sampler from those of the trajectories.
+#: Distinguishes the stream of a starting-point sampler from those of SGD on sample losses, [seed, trajectory]: hence three words.
 SAMPLER_STREAM = 0x5EED
 
 
@@ -129,6 +130,20 @@ def check_count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
+def numbers(name: str, value: Any, what: str = "numbers") -> Array:
+    """`value` as an array of floats; what is none is named.
+
+    Raises
+    ------
+    TypeError
+        If it is not made of numbers.
+    """
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}: {value!r}") from None
+
+
 def thread_count(threads: int | None) -> int:
     """Threads asked for, by default the number of cores this process may use."""
     if threads is not None:
@@ -145,11 +160,11 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
         If the shape is neither (dim,) nor (n, dim), or a number is not finite.
     """
     if callable(x0):
-        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM]), n), float)
+        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM, 1]), n), float)
         if points.shape != (n, dim):
             raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
     else:
-        points = np.asarray(x0, float)
+        points = numbers("x0", x0, f"an array of shape ({dim},) or ({n}, {dim}), or a sampler (rng, n) -> ({n}, {dim})")
         if points.ndim == 0 and dim == 1:
             points = points[None]
         if points.shape == (dim,):

@@ -44,6 +44,12 @@ class Walls:
         values = {f"low{i}": float(v) for i, v in enumerate(self.low)} | {f"high{i}": float(v) for i, v in enumerate(self.high)}
         return {name: values[name] for name in wall_names(self.sides)}
 
+    @property
+    def turns(self) -> list[tuple[float, float] | None]:
+        """For each axis the ends of its period, or None."""
+        rows = zip(self.low.tolist(), self.high.tolist(), self.sides, strict=True)
+        return [(lo, hi) if kinds[0] == "periodic" else None for lo, hi, kinds in rows]
+
     def check(self, points: Array) -> None:
         """Starting points (n, d) must be in the box."""
         out = ((points < self.low) | (points > self.high)).any(axis=1)
@@ -74,6 +80,8 @@ def make_walls(walls: Any, dim: int) -> Walls | None:
             continue
         if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
             raise ValueError(f"walls[{i}] must be None or (lo, hi, kind), got {entry!r}")
+        if not all(isinstance(end, (int, float, np.integer, np.floating)) for end in entry[:2]):
+            raise TypeError(f"walls[{i}] must be (lo, hi, kind) with numbers lo < hi, got {entry!r}")
         low[i], high[i] = float(entry[0]), float(entry[1])
         if not low[i] < high[i]:
             raise ValueError(f"walls[{i}] must have lo < hi, got {entry!r}")

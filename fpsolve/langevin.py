@@ -472,9 +472,10 @@ def _passage(
     check_start(process, points[:, : process.dim])
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
-    check_component(points[:, : region.dim], region)
+    turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
+    check_component(points[:, : region.dim], region, turns)
     if region.containing is not None and (chain is not None or process.noise.stable is not None):
-        region = region_for_jumps(region, points[:, : region.dim], chain or process, model.h)
+        region = region_for_jumps(region, points[:, : region.dim], chain or process, model.h, turns)
         faces, slopes = surface_codes(region.code)
     if bridge:
         check_bridge(process, points, slopes, region)

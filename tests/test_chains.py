@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import linalg
+from path_cases import Quadratic, gaussian_chain, z_test
+from scipy import linalg, stats
 
 import fpsolve as fps
 
@@ -361,3 +362,106 @@ def test_compiled_gradients_are_those_of_the_ensemble():
     distance = np.abs(x[:, None] - (start - lr * np.array(means))[None]).max(axis=2)
     assert distance.min(axis=1).max() < 1e-14
     assert len(np.unique(distance.argmin(axis=1))) == 20
+
+
+# ---- variances and exits in closed form -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.6])
+def test_gaussian_chain_variance(mu):
+    """Heavy ball with gradient variance c/B: var = lr c (1 + mu)/(B h (1 - mu) (2 (1 + mu) - lr h)).
+
+    mu = 0 gives lr c/(B h (2 - lr h)).
+    """
+    h, c, lr, batch, n = 2.0, 3.0, 0.3, 5, 100000
+    got = fps.simulate(gaussian_chain(h, c, lr, batch, mu), [0.0], t=200, n=n, save="moments", seed=1)
+    exact = lr * c / batch * (1 + mu) / (h * (1 - mu) * (2 * (1 + mu) - lr * h))
+    z_test(got.covariance[0, 0], exact, exact * math.sqrt(2 / n))
+    assert got.unit == "iteration" and got.times[-1] == 200 and got.dt is None
+
+
+def test_gaussian_chain_in_many_dimensions_with_momentum():
+    """Matrix kernel with velocities: each direction has the variance of its own chain; max |z| of 12 below 4."""
+    d, lr, mu, n = 12, 0.1, 0.5, 20000
+    H = np.diag(np.linspace(0.5, 4.0, d))
+    chain = fps.SGDChain.gaussian(fps.potentials.quadratic(H), fps.Noise.covariance(np.eye(d), lr=lr, batch=2), lr=lr, momentum=mu)
+    got = fps.simulate(chain, np.zeros(d), t=400, n=n, save="moments", seed=1)
+    lam = np.diag(H)
+    exact = lr / 2 * (1 + mu) / (lam * (1 - mu) * (2 * (1 + mu) - lr * lam))
+    z_test(np.diag(got.covariance), exact, exact * math.sqrt(2 / n))
+
+
+def test_chain_escape_is_tested_after_each_iteration():
+    """With h = 1/lr the chain is independent Gaussian draws: the escape time is geometric."""
+    lr, c = 0.5, 1.0
+    chain = gaussian_chain(2.0, c, lr, 1)
+    out = fps.escape_times(chain, [0.0], fps.Region.ball([0.0], 1.0), n=20000, seed=1)
+    p = 2 * stats.norm.sf(1.0 / (lr * math.sqrt(c)))
+    assert out.unit == "iteration" and out.correction == ""
+    assert np.array_equal(out.times, np.rint(out.times)) and out.times.min() >= 1
+    z_test(out.times.mean(), 1 / p, math.sqrt((1 - p) / p**2 / out.n))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_ensemble_with_replacement(batch):
+    """var = lr c/(B h (2 - lr h)) with c the variance of the sample gradients; errors from the means of blocks of trajectories."""
+    e, lr, n = Quadratic(), 0.2, 400
+    chain = fps.SGDChain(e, lr, batch)
+    x = fps.simulate(chain, e.a.mean(axis=0), t=150, n=n, save=np.arange(50, 151, 20), seed=3).states[..., 0]
+    c = e.h**2 * e.a.var()
+    exact = lr * c / batch / (e.h * (2 - lr * e.h))
+    per_path = ((x - e.a.mean()) ** 2).mean(axis=0)
+    z_test(per_path.mean(), exact, per_path.std() / math.sqrt(n))
+
+
+def test_ensemble_shuffled_epochs():
+    """One epoch from theta: the weights w_k = lr h (1 - lr h)^(K-1-k) of a random permutation give the variance at its end exactly.
+
+    var = s^2 (sum w^2 - (sum w)^2/K) K/(K - 1) with s^2 the population variance of a (batch 1, drawn without replacement).
+    """
+    e, lr, n = Quadratic(size=8), 0.3, 4000
+    got = fps.simulate(fps.SGDChain(e, lr, 1, sampling="shuffle"), [0.0], t=8, n=n, save="moments", seed=3)
+    w = lr * e.h * (1 - lr * e.h) ** np.arange(7, -1, -1)
+    exact = e.a.var() * (np.sum(w**2) - np.sum(w) ** 2 / 8) * 8 / 7
+    x = got.final[:, 0]
+    z_test(x.mean(), np.sum(w) * e.a.mean(), math.sqrt(exact / n))
+    z_test(got.covariance[0, 0], exact, np.std((x - x.mean()) ** 2) / math.sqrt(n))
+
+
+def test_ensemble_drops_the_last_partial_batch_and_uses_each_sample_once():
+    seen = []
+
+    class Recorder(Quadratic):
+        def gradient(self, theta, indices):
+            seen.append(np.array(indices))
+            return super().gradient(theta, indices)
+
+    fps.simulate(fps.SGDChain(Recorder(size=10), 0.1, 3, sampling="shuffle"), [0.0], t=9, n=1, seed=3)
+    for epoch in (seen[0:3], seen[3:6], seen[6:9]):
+        assert len(set(np.concatenate(epoch))) == 9
+
+
+def test_ensemble_momentum_and_escape_agree_with_the_definition():
+    e, lr, mu = Quadratic(), 0.2, 0.5
+    chain = fps.SGDChain(e, lr, e.size, momentum=mu, sampling="shuffle")  # full batch: no noise
+    got = fps.simulate(chain, [2.0], t=5, n=2, seed=1).final
+    theta, v = 2.0, 0.0
+    for _ in range(5):
+        v = mu * v + e.h * (theta - e.a.mean())
+        theta -= lr * v
+    np.testing.assert_allclose(got, theta, rtol=1e-12)
+    out = fps.escape_times(chain, [2.0], fps.Region.halfspace([-1.0], -1.0), n=3, seed=1)
+    assert np.all(out.exit_points <= 1.0) and len(set(out.times)) == 1
+
+
+def test_a_sampler_of_starts_shares_no_stream_with_a_trajectory():
+    """The generators of starts and of each trajectory's batches differ; 24301 is the number that marks the sampler."""
+    seen = []
+
+    def sampler(rng, n):
+        seen.append(rng.random(4))
+        return np.zeros((n, 1))
+
+    fps.simulate(fps.SGDChain(Quadratic(), 0.1, 1), sampler, t=1, n=2, seed=5)
+    batches = [np.random.default_rng([5, i]).random(4) for i in (0, 1, 24301)]
+    assert not any(np.array_equal(seen[0], b) for b in batches)

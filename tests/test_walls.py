@@ -309,3 +309,36 @@ def test_refusals_of_other_kinds():
     linear = fps.Process(fps.potentials.quadratic(np.eye(17)), fps.Noise.isotropic(0.1))
     with pytest.raises(ValueError, match="without walls"):
         fps.simulate(linear, np.zeros(17), t=1.0, dt=0.1, n=10, walls=[(-1.0, 1.0, "reflecting")] * 17)
+
+
+# ---- components across a seam ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["chain", "Levy", "chain in the plane"])
+@pytest.mark.parametrize("start", [0.05, 0.95])
+def test_a_component_goes_on_behind_the_seam(kind, start):
+    """One well around the seam of a circle: with `containing` the region is the same, so the paths are, to the last bit."""
+    text, variables, walls, x0 = "-cos(2*pi*x)/(4*pi**2)", "x", [(0.0, 1.0, "periodic")], [start]
+    if kind == "chain in the plane":
+        text, variables, walls, x0 = text + " + y**2/2", "x y", [*walls, None], [start, 0.0]
+    U = fps.Potential.from_expression(text, variables)
+    levy = fps.Process(U, fps.Noise.levy(1.5, 0.05)) if kind == "Levy" else None
+    process = levy or fps.SGDChain.gaussian(U, fps.Noise.isotropic(0.02), 0.1)
+    regions = [fps.Region.sublevel(U, 0.0, containing=c) for c in (None, [1.01] + [0.0] * (U.dim - 1))]
+    options = {"dt": 0.05} if levy else {}
+    whole, one = (fps.escape_times(process, x0, r, n=300, seed=1, walls=walls, **options) for r in regions)
+    assert np.array_equal(whole.times, one.times) and np.array_equal(whole.exit_points, one.exit_points)
+    assert np.any(np.abs(whole.times) > whole.times.min())
+
+
+def test_another_well_of_the_circle_is_still_another():
+    """Two wells per turn: a start in the other one is refused, and landing there is an exit, which makes the exits earlier."""
+    U = fps.Potential.from_expression("-cos(4*pi*x)/(16*pi**2)")
+    walls, both, one = [(0.0, 1.0, "periodic")], *(fps.Region.sublevel(U, 0.004, containing=c) for c in (None, [0.98]))
+    chain = fps.SGDChain.gaussian(U, fps.Noise.isotropic(0.2), 0.1)
+    with pytest.raises(ValueError, match="cannot be shown to lie in the component"):
+        fps.escape_times(chain, [0.5], one, n=10, seed=1, walls=walls)
+    whole, apart = (fps.escape_times(chain, [0.01], r, n=500, seed=1, walls=walls) for r in (both, one))
+    assert np.all(apart.times <= whole.times) and apart.times.mean() < 0.9 * whole.times.mean()
+    landed = (apart.exit_points[:, 0] > 0.3) & (apart.exit_points[:, 0] < 0.7)  # in or next to the other well
+    assert landed.mean() > 0.1

@@ -3,6 +3,7 @@
 Statistical bounds: |z| < 4.5 with fixed seeds; a test of m numbers raises a false alarm with probability below 7e-6 m.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -351,3 +352,26 @@ def test_questions_without_an_answer():
     for more in ({"component": 1}, {"window": 0.0}):
         with pytest.raises(ValueError, match="integrated_time"):
             one.integrated_time(**more)
+
+
+def test_intervals_of_few_trajectories_cover():
+    """Three trajectories: 95 % intervals of tau (100 runs) and of a fraction (300 triples) cover.
+
+    value +- 1.96 stderr does in 81 %. Each share is asserted within 4 standard deviations.
+    """
+    well = fps.Process(fps.potentials.quadratic([[1.0]]), fps.Noise.isotropic(0.5))
+    common = {"t": 100.0, "dt": 0.1, "t_burn": 5.0, "threads": 1}
+    runs = (fps.simulate(well, [0.0], save="autocorrelation", lags=7.0, every=2, n=3, seed=i, **common) for i in range(100))
+    taus = [r.autocorrelation.integrated_time() for r in runs]
+    right = fps.Region.halfspace([-1.0], 0.0)
+    all_ = fps.simulate(well, [0.0], save="occupation", regions=[right], n=900, seed=1, **common).occupation
+    names = ("inside", "exits", "after", "switches")
+
+    def part(lo, hi):
+        return dataclasses.replace(all_, **{name: getattr(all_, name)[lo:hi] for name in names}).fraction(0)
+
+    shares = [part(i, i + 3) for i in range(0, 900, 3)]
+    for found, exact in ((taus, 0.1 * 1.81 / 0.19), (shares, 0.5)):
+        covered = np.mean([e.interval[0] < exact < e.interval[1] for e in found])
+        assert covered > 0.95 - 4 * math.sqrt(0.95 * 0.05 / len(found)), covered
+    assert part(0, 1).interval is None
