@@ -70,8 +70,8 @@ def narrowed(values: NDArray[np.float64], what: str, tiny: bool = False) -> NDAr
     lost = np.isfinite(values) & (small | ~np.isfinite(out))
     if lost.any():
         raise ValueError(
-            f"{what}: {values[lost][0]!r} does not fit into single precision, whose numbers have sizes from 1.2e-38 to 3.4e38; "
-            "change the units, or use precision='double'"
+            f"{what}: {float(values[lost][0])!r} does not fit into single precision, whose numbers have sizes from 1.2e-38 to "
+            "3.4e38; change the units, or use precision='double'"
         )
     return out
 
@@ -85,16 +85,16 @@ def check_codes(codes: tuple[Code, ...]) -> None:
         For Python functions, tables, derivatives by differences, and constants out of range.
     """
     for code in codes:
+        check_codes(code.parts)
         reason = ""
         if isinstance(code, FunctionCode):
-            reason = "the process calls a Python function, which is compiled as it is; write it as an expression"
+            reason = "the process calls a Python function, which is compiled as it is: write it as an expression"
         elif isinstance(code, TableCode):
             reason = "the process has a tabulated part, whose interpolation needs the digits of double precision"
         elif isinstance(code, JacobianCode):
             reason = "a derivative of the process is taken by differences, in which single precision leaves two digits"
         if reason:
-            raise ValueError(f"precision='single' is refused: {reason}, or use precision='double'")
+            raise ValueError(f"precision='single' is refused: {reason}; use precision='double'")
         if isinstance(code, ExpressionCode):
             numbers = {float(v) for e in code.expressions for v in e.atoms() if v.is_number and v.is_real and v.is_finite}
             narrowed(np.array(sorted(numbers)), "a constant of the process")
-        check_codes(code.parts)
