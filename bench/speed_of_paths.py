@@ -21,6 +21,8 @@ import fpsolve as fps
 
 N, STEPS = 10_240, 2_000
 ONE, TWO, IN_C = "2-D, additive noise", "2-D, additive noise, 2 threads", "2-D, additive noise, C"
+#: Cases that are also run in single precision; the time includes the measurement of the rounding.
+SINGLE = ", single precision"
 FLAGS = ["-O3", "-march=native", "-ffast-math", "-fopenmp-simd"]
 
 
@@ -47,10 +49,10 @@ def cases() -> dict[str, Callable[[], float]]:
     chain = fps.SGDChain.gaussian(fps.potentials.quadratic(np.diag(np.linspace(0.1, 2.0, 50))), noise, 0.05)
     escaping, region = fps.Process(well, flat), fps.Region.halfspace([1.0], 1.0)
 
-    def paths(process, start, dt, threads=1, n=N, steps=STEPS):
+    def paths(process, start, dt, threads=1, n=N, steps=STEPS, **more):
         def run() -> float:
             begin = time.perf_counter()
-            fps.simulate(process, start, t=steps * dt if dt else steps, dt=dt, n=n, seed=1, threads=threads)
+            fps.simulate(process, start, t=steps * dt if dt else steps, dt=dt, n=n, seed=1, threads=threads, **more)
             return n * steps / (time.perf_counter() - begin) / 1e6
 
         return run
@@ -63,10 +65,13 @@ def cases() -> dict[str, Callable[[], float]]:
     return {
         ONE: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3),
         TWO: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3, threads=2, n=4 * N),
+        ONE + SINGLE: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3, precision="single"),
         "2-D, full B(x)": paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3),
+        "2-D, full B(x)" + SINGLE: paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3, precision="single"),
         "2-D, full D(x), B by square roots": paths(fps.Process(valley, tensor), [-1.0, 0.0], 1e-3),
         "1-D escape with bridge, useful steps": exits,
         "2-D BAOAB": paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2),
+        "2-D BAOAB" + SINGLE: paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2, precision="single"),
         "d = 50, dense covariance": paths(chain, np.zeros(50), None, n=4096, steps=400),
     }
 
@@ -82,12 +87,20 @@ def main() -> None:
         for run in runs.values():  # compilation and warm-up
             run()
         rates: dict[str, list[float]] = {name: [] for name in runs}
+        seconds: dict[str, list[float]] = {name: [] for name in runs}  # of the processor: what others do counts less
         for _ in range(rounds):
             for name, run in runs.items():
+                begin = time.process_time()
                 rates[name].append(run())
+                seconds[name].append(time.process_time() - begin)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     rows = [(name, *(f"{v:.4g}" for v in (medians[name], min(values), max(values)))) for name, values in rates.items()]
     notes = [f"two threads / one: {medians[TWO] / medians[ONE]:.2f}"]
+    for name in (name for name in medians if SINGLE in name):
+        pair = [statistics.median(seconds[case]) for case in (name.removesuffix(SINGLE), name)]
+        notes.append(
+            f"{name}: {medians[name] / medians[name.removesuffix(SINGLE)]:.2f} of double, {pair[0] / pair[1]:.2f} in CPU time"
+        )
     if IN_C in medians:
         notes.append(f"one thread / hand-written C: {medians[ONE] / medians[IN_C]:.2f}")
     print(fps.Table("million particle-steps per second", ("case", "median", "least", "most"), rows, notes=tuple(notes)))

@@ -37,7 +37,8 @@ PREAMBLE = """\
 from math import acos, asin, atan, atan2, cos, cosh, exp, fabs, log, nan, sin, sinh, sqrt, tan, tanh
 """
 
-#: Helpers of emitted source, selections instead of branches so that loops over lanes vectorise; {inline} is the decorator.
+#: Helpers of emitted source, selections instead of branches so that loops over lanes vectorise; {inline} is the decorator,
+#: {forgiven} and {wider} are what is forgiven as rounding ("1e-10" and "" in double precision).
 #: NaN goes through fmax and fmin, as in NumPy. A square root of what should be >= 0 forgives rounding and answers NaN to the rest,
 #: so that a tensor that is not positive semi-definite stops the path instead of losing its noise silently.
 HELPERS = """\
@@ -62,12 +63,12 @@ def clamp(a, lo, hi):
 {inline}
 def positive_sqrt(a, scale):
     r = sqrt(a if a > 0.0 else 0.0)
-    return r if a >= -1e-10 * fabs(scale) else nan
+    return r if a >= -{forgiven} * fabs(scale) else nan
 
 {inline}
 def ratio(a, b, tolerance):
     q = a / b if b != 0.0 else 0.0
-    return q if b != 0.0 or fabs(a) <= tolerance else nan
+    return q if b != 0.0 or fabs(a) <= {wider}tolerance else nan
 """
 
 

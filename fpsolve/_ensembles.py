@@ -50,6 +50,11 @@ class Trajectories(_Record):
         Learning rate and batch size of the noise.
     autocorrelation : Autocorrelation, optional
     occupation : Occupation, optional
+    precision : {"double", "single"}
+        Of the arithmetic of the run; the numbers here are float64 in any case.
+    rounding : Estimate, optional
+        Of a run in single precision: the largest effect of rounding on a mean or a variance, in units of the statistical error,
+        with the error of this number itself. Its assumption says whether that is shown to be small.
 
     Raises
     ------
@@ -78,6 +83,8 @@ class Trajectories(_Record):
     batch: float | None = None
     autocorrelation: Autocorrelation | None = None
     occupation: Occupation | None = None
+    precision: str = "double"
+    rounding: Estimate | None = None
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance"):
@@ -124,10 +131,17 @@ class Trajectories(_Record):
         items = [
             _run_text(self.method, self.dt, self.seed),
             "records: " + ", ".join(["final", *kept]),
+            "" if self.precision == "double" else self._rounding_text(),
             "NOT ok: " + ", ".join(f"{v} {k}" for k, v in bad.items()) if bad else "",
             "interrupted: partial" if self.partial else "",
         ]
         return _lines(f"Trajectories: {self.n} in {self.dim}-D{end}", items)
+
+    def _rounding_text(self) -> str:
+        if self.rounding is None:
+            return f"{self.precision} precision, rounding not measured"
+        size = f"{self.rounding.value:.2g} +- {self.rounding.stderr:.1g} statistical errors"
+        return f"{self.precision} precision: rounding is {size}, " + "; ".join(map(str, self.rounding.assumptions))
 
 
 def _run_text(method: str, dt: float | None, seed: int | None) -> str:

@@ -1,9 +1,10 @@
 """Text of the fused step loops: a model's scalar code, a scheme and an observer in one loop over lanes.
 
-A block is one flat float64 buffer of ``LANES`` trajectories in structure-of-arrays layout: the generator's four words, the state
-variables, the normals of the step, then what the observer keeps, each ``LANES`` numbers long at a constant offset. The loop over
-lanes is innermost, with a constant trip count, so that it becomes SIMD code wherever the model is straight-line arithmetic; the
-normals have a loop of their own, which is SIMD code always. What a lane computes depends on its trajectory only.
+A block is one flat buffer (float64; float32 in single precision) of ``LANES`` trajectories in structure-of-arrays layout: the
+generator's four words, the state variables, the normals of the step, then what the observer keeps, each ``LANES`` numbers long at
+a constant offset. The loop over lanes is innermost, with a constant trip count, so that it becomes SIMD code wherever the model is
+straight-line arithmetic; the normals have a loop of their own, which is SIMD code always. What a lane computes depends on its
+trajectory only.
 
 Normals come in pairs. With an odd number m of noises, the 2 m normals of two steps are drawn together at every even step of the
 trajectory, so that a pair never leaves it.
@@ -67,6 +68,7 @@ class Fused:
 
     module: Any
     layout: Layout
+    arithmetic: str = "double"  # or "single", or "twin": double precision with the normals of single
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:
@@ -147,13 +149,15 @@ def _put_back_lines(layout: Layout, step: Step) -> list[str]:
     ]
 
 
-def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = ()) -> Fused:
+def path_kernels(
+    step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (), graded: Sequence[bool] = (), arithmetic: str = "double"
+) -> Fused:
     """Kernels that advance blocks of trajectories: ``advance``, ``advance_moments``, ``advance_record``, ``advance_histogram``.
 
     All take (blocks (nb, row), first step, last step, constants, drift parameters, factor parameters), a schedule's constants as
     rows from the first step on; the observers take
     ``every`` and what they fill. ``axes`` are the coordinates of the histogram, ``wraps`` says which of them are periodic,
-    ``graded`` which have cells of different widths.
+    ``graded`` which have cells of different widths. The text is the same for every ``arithmetic``.
     """
     layout = Layout(step.variables, step.draws, step.shape.stables, step.shape.m > 0)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor})
@@ -189,7 +193,8 @@ def path_kernels(step: Step, axes: Sequence[int] = (), wraps: Sequence[bool] = (
             (),
             _histogram_text(layout, axes, wraps, graded),
         )
-    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"{step.scheme.name}_{step.shape.d}d"), layout)
+    label = f"{step.scheme.name}_{step.shape.d}d" + ("" if arithmetic == "double" else f"_{arithmetic}")
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=label, arithmetic=arithmetic), layout, arithmetic)
 
 
 def _moments_text(layout: Layout) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ._fused import Fused, linear_kernels
 from ._kernels.rng import LANES, seed_blocks
+from ._kernels.rng32 import seed_blocks32
 from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
 from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
@@ -22,6 +23,8 @@ __all__ = ["FusedRun", "LinearRun", "LinearStep", "Plan", "Records", "moments_of
 Array = NDArray[np.float64]
 
 LANE_STEPS_PER_CALL = 1 << 24
+#: Samples that are summed in single precision before the sums go into double precision; a fixed window, so that bits stay the same.
+WINDOW = 64
 #: Linear steps of more variables stay in their own basis: a Schur form costs 25 v^3 operations.
 MAX_TRANSFORMED = 512
 #: Memory for the steps of a schedule that are kept.
@@ -106,7 +109,7 @@ class FusedRun:
     """Trajectories of a nonlinear model (or a small linear one) through the fused kernels."""
 
     fused: Fused
-    arguments: tuple[Array, ...]
+    arguments: tuple[NDArray[Any], ...]
     x0: Array
     dim: int
     seed: int
@@ -139,7 +142,7 @@ class FusedRun:
         if unit.watcher is not None:
             unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
         elif plan.averaged:
-            self._store_moments(unit.rows, lo, hi)
+            self._store_moments(unit, lo, hi)
         records.close(lo, hi, unit.counts)
         control.drop(lo, hi)
 
@@ -165,23 +168,31 @@ class FusedRun:
                 module.advance_record(blocks, now, until, *arguments, plan.start, plan.every, unit.components, out)
                 unit.watcher.take(out[: (until - plan.start) // plan.every - done])
             else:
+                window = WINDOW * plan.every
+                border = plan.start + ((now - plan.start) // window + 1) * window
+                until = min(until, border) if unit.single else until
                 module.advance_moments(blocks, now, until, *arguments, plan.start, plan.every)
+                if unit.single and until == border:
+                    unit.flush()
             control.add(float(n) * (until - now))
             unit.now = until
             control.keep(unit.lo, unit.hi, unit.saved)
         control.keep(unit.lo, unit.hi, unit.saved)
         return unit.now
 
-    def _store_moments(self, rows: Array, lo: int, hi: int) -> None:
+    def _store_moments(self, unit: _Unit, lo: int, hi: int) -> None:
         """Per trajectory: mean = shift + S/N and centred products P/N - S S/N^2; S is small, so nothing cancels."""
         assert self.records.means is not None and self.records.squares is not None
-        shift, total, products, end = self.fused.layout.moments
+        shift, total, _, end = self.fused.layout.moments
         v, n, count = self.fused.layout.variables, hi - lo, self.plan.samples
-        s = _gather(rows[:, total:products], n, v) / count
+        if unit.single:
+            unit.flush()
+        sums = unit.sums if unit.single else unit.rows[:, total:end]
+        s = _gather(sums[:, :v], n, v) / count
         pairs = [(i, j) for i in range(v) for j in range(i + 1)]
-        square = _gather(rows[:, products:end], n, len(pairs)) / count
+        square = _gather(sums[:, v:], n, len(pairs)) / count
         square -= np.stack([s[:, i] * s[:, j] for i, j in pairs], axis=1)
-        self.records.means[lo:hi] = (_gather(rows[:, shift:total], n, v) + s)[:, : self.dim]
+        self.records.means[lo:hi] = (_gather(unit.rows[:, shift:total], n, v) + s)[:, : self.dim]
         self.records.squares[lo:hi] = square[:, : self.dim * (self.dim + 1) // 2]
 
 
@@ -190,13 +201,17 @@ class _Unit:
 
     def __init__(self, run: FusedRun, lo: int, hi: int) -> None:
         layout, self.plan, self.records = run.fused.layout, run.plan, run.records
-        self.lo, self.hi, self.now, self.layout = lo, hi, 0, layout
-        self.blocks = aligned(-(-(hi - lo) // LANES), layout.moments[3] * LANES)
+        self.lo, self.hi, self.now, self.layout, self.arithmetic = lo, hi, 0, layout, run.fused.arithmetic
+        self.single = self.arithmetic == "single"
+        self.blocks = aligned(-(-(hi - lo) // LANES), layout.moments[3] * LANES, np.float32 if self.single else np.float64)
+        self.bits = self.blocks.view(np.uint32 if self.single else np.uint64)
         self.rows = self.blocks.reshape(len(self.blocks), -1, LANES)  # (block, row, lane)
         self.state = self.rows[:, layout.state : layout.state + layout.variables]
         self.counts = np.zeros(self.plan.shape, np.int64)
         self.components = np.array(self.plan.axes, np.int64)
         lanes = len(self.blocks) * LANES
+        _, total, _, end = layout.moments
+        self.sums = np.zeros((len(self.blocks), end - total if self.single and run.plan.averaged else 0, LANES))
         self.watcher: Watcher | None = make_watcher(self.plan, lanes) if self.plan.watched else None
         self.buffer = np.empty((SAMPLES, len(self.plan.axes), lanes)) if self.plan.watched else np.empty((0, 0, 0))
 
@@ -204,22 +219,43 @@ class _Unit:
     def of(cls, run: FusedRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _Unit:
         unit = cls(run, lo, hi)
         if saved is None:
-            seed_blocks(unit.blocks, run.seed, lo)
+            unit.seed(run.seed)
             _scatter(unit.state, run.x0 if len(run.x0) == 1 else run.x0[lo:hi])
             return unit
         unit.now = int(saved["now"])
-        unit.blocks.view(np.uint64)[...] = saved["blocks"]
+        unit.bits[...] = saved["blocks"]
         unit.counts[...] = saved["counts"]
+        if unit.single:
+            unit.sums[...] = saved["sums"]
         if run.records.states is not None:
             run.records.states[:, lo:hi] = saved["states"]
         if unit.watcher is not None:
             unit.watcher.restore(saved["watcher"])
         return unit
 
+    def seed(self, seed: int) -> None:
+        """Give every lane the stream of its trajectory."""
+        if self.arithmetic == "double":
+            seed_blocks(self.blocks, seed, self.lo)
+            return
+        words = self.blocks if self.single else np.zeros(self.blocks.shape, np.float32)
+        seed_blocks32(words, seed, self.lo)
+        if not self.single:  # the words of single precision, each in the lower half of 64 bits
+            self.bits[:, : 4 * LANES] = words[:, : 4 * LANES].view(np.uint32)
+
+    def flush(self) -> None:
+        """The sums of a window in single precision go into double precision."""
+        _, total, _, end = self.layout.moments
+        with np.errstate(invalid="ignore", over="ignore"):  # lanes that became non-finite
+            self.sums += self.rows[:, total:end]
+        self.rows[:, total:end] = 0.0
+
     def saved(self) -> dict[str, Any]:
         """A copy of all that the rest of the run depends on; generator words are bits, not numbers."""
         tree: dict[str, Any] = {"now": self.now, "done": float(self.hi - self.lo) * self.now}
-        tree |= {"blocks": self.blocks.view(np.uint64).copy(), "counts": self.counts.copy()}
+        tree |= {"blocks": self.bits.copy(), "counts": self.counts.copy()}
+        if self.single:
+            tree["sums"] = self.sums.copy()
         if self.records.states is not None:
             tree["states"] = self.records.states[:, self.lo : self.hi].copy()
         if self.watcher is not None:

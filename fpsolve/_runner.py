@@ -200,10 +200,11 @@ def make_chunks(
     return sorted(saver.units) + [(lo, min(lo + size, b)) for a, b in saver.untouched(n) for lo in range(a, b, size)]
 
 
-def aligned(rows: int, columns: int) -> Array:
+def aligned(rows: int, columns: int, dtype: Any = np.float64) -> NDArray[Any]:
     """Zeros (rows, columns) that start at a multiple of 64 bytes: unaligned SIMD loads would straddle cache lines."""
-    raw = np.zeros(rows * columns + 8)
-    offset = -(raw.ctypes.data // 8) % 8
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(rows * columns + 64 // size, dtype)
+    offset = -(raw.ctypes.data // size) % (64 // size)
     return raw[offset : offset + rows * columns].reshape(rows, columns)
 
 

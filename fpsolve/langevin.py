@@ -33,6 +33,7 @@ from ._passage import (
     surface_codes,
 )
 from ._paths import FusedRun, LinearRun, LinearSchedule, LinearStep, Plan, Records
+from ._rounding import check_precision, measure_rounding, single_arguments, warn_of_rounding
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
@@ -41,7 +42,7 @@ from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
 from .process import Process, Underdamped
-from .results import EscapeTimes, Table, Trajectories
+from .results import EscapeTimes, Estimate, Table, Trajectories
 
 __all__ = ["escape_times", "schemes", "simulate"]
 
@@ -88,6 +89,7 @@ def simulate(
     save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None, every: int = 1,
     bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None, axes: Sequence[int] | None = None,
     walls: Grid | Sequence[Any] | None = None, lags: ArrayLike | None = None, regions: Sequence[Region] | None = None,
+    precision: str = "double",
     checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0, threads: int | None = None,
     chunk: int | None = None, progress: bool = False,
 ) -> Trajectories:  # fmt: skip
@@ -138,6 +140,12 @@ def simulate(
         kind "reflecting", "periodic" or a pair for (low side, high side), in which None is no wall. A step that ends beyond a
         reflecting wall is mirrored along the conormal D n, which is the no-flux condition of the Fokker-Planck equation;
         velocities turn around; for a chain and for Levy noise the coordinate is folded. Periodic coordinates are wrapped.
+    precision : {"double", "single"}
+        "single" is for many paths in fewer seconds: states and arithmetic of 32 bits, sums over time still of 64, streams of their
+        own (other paths than in double precision). Each run measures what the rounding does to means and variances, puts it in
+        ``rounding`` and warns unless it is shown to be below half the statistical error. Refused for Levy noise, walls, SGD on
+        sample losses, linear processes above 8 dimensions, and processes with Python functions, tables or derivatives by
+        differences.
     checkpoint : path, optional
         HDF5 file that holds what is done while the run goes on, and in the end the result. The same call goes on where the file
         ends, also with other `threads` and `chunk`, with the same bits as one undisturbed run; a finished file gives its result at
@@ -189,6 +197,7 @@ def simulate(
         raise ValueError(NO_WALLS)
     if model is not None and isinstance(save, str) and save in ("moments", "autocorrelation"):
         _check_variance(model, save)
+    single = check_precision(precision, model)
     clock, dim, labels = _labels(chain, model, seed)
     plan, grid = make_plan(
         save, step_count(t, clock if model is None else model.h, labels["unit"]), clock, labels["unit"], t_burn, every, bins,
@@ -198,7 +207,7 @@ def simulate(
     if saver is not None:
         call = describe_arguments(
             t=t, dt=dt, n=count, method=labels["method"], save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
-            axes=axes, walls=walls, lags=lags, regions=regions, x0=points,
+            axes=axes, walls=walls, lags=lags, regions=regions, precision=precision, x0=points,
         )  # fmt: skip
         found = saver.match({"process": _named(chain, model, plan.steps), **call, "seed": str(seed)})
         if found is not None:
@@ -210,7 +219,9 @@ def simulate(
         partial = _run_ensemble(chain, points, plan, records, seed, progress, saver)
     else:
         assert model is not None
-        partial = _run_model(model, points, plan, records, seed, workers, chunk, progress, saver)
+        partial, rounding = _run_model(model, points, plan, records, seed, workers, chunk, progress, saver, single)
+        labels |= {"precision": precision, "rounding": rounding}
+        warn_of_rounding(rounding, count)
     out = trajectories(records, plan, grid, save, clock, partial, labels, None if model is None else model.process)
     if saver is not None and not partial:
         saver.finish(out)
@@ -249,8 +260,9 @@ def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> st
 
 def _run_model(
     model: Model, points: Array, plan: Plan, records: Records, seed: int, workers: int, chunk: int | None, progress: bool,
-    saver: Checkpoint | None,
-) -> bool:  # fmt: skip
+    saver: Checkpoint | None, single: bool,
+) -> tuple[bool, Estimate | None]:  # fmt: skip
+    """Whether the run was interrupted, and the effect of rounding in single precision."""
     process, n = model.process, len(records.final)
     check_start(process, points[:, : process.dim])
     run: FusedRun | LinearRun
@@ -263,9 +275,10 @@ def _run_model(
     else:
         scheme = model.step(points[:, : process.dim])
         bins = plan.axes if plan.shape else ()
-        fused = path_kernels(scheme, bins, plan.wraps, plan.graded)
+        arguments = single_arguments(model, scheme, points) if single else model.arguments(scheme)
+        fused = path_kernels(scheme, bins, plan.wraps, plan.graded, "single" if single else "double")
         changes = model.scheduled(scheme.constants, plan.steps)
-        run = FusedRun(fused, model.arguments(scheme), points, model.shown, seed, plan, records, changes)
+        run = FusedRun(fused, arguments, points, model.shown, seed, plan, records, changes)
         largest, align = 16384 if not plan.watched else watched_lanes(plan), plan.group
     run.prepare(n)
     done = 0.0
@@ -274,7 +287,13 @@ def _run_model(
         done = saver.progress(plan.steps)
     chunks = make_chunks(n, workers, chunk, largest, align, saver)
     total = float(n) * plan.steps
-    return run_chunks(run.work, chunks, workers, total=total, progress=progress, label="simulate", saver=saver, done=done)
+    partial = run_chunks(run.work, chunks, workers, total=total, progress=progress, label="simulate", saver=saver, done=done)
+    if partial or not single:
+        return partial, None
+    rounding = measure_rounding(model, scheme, fused, points, plan, n, seed)
+    if rounding is None and saver is not None:
+        saver.write({})  # the paths are all there; only this measurement is left
+    return rounding is None, rounding
 
 
 def _linear_schedule(model: Model, limit: int) -> LinearSchedule | None:

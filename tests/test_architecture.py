@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_mapping", "_tree"},
-    {"_dense", "potentials", "_transient"},
+    {"_dense", "_single", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
     {"_walls"},
@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
-    {"_exits", "_flows", "_observe", "_spectral", "_start"},
+    {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"kernel_operator", "report"},
@@ -44,7 +44,7 @@ ENGINES = (
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
-        "_watch", "_schedule",
+        "_watch", "_schedule", "_single", "_rounding",
     },
     {"theory", "_quadrature", "_detailed_balance", "_covariance"},
 )

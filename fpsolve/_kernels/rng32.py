@@ -19,9 +19,9 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from .._jit import inline, kernel
-from .rng import GOLDEN, LANES, U1, splitmix64, stream_key
+from .rng import GOLDEN, LANES, U1, as_bits, as_float, splitmix64, stream_key
 
-__all__ = ["fill_normals32", "seed_blocks32", "stream_normals32", "xoshiro128_outputs"]
+__all__ = ["fill_normals32", "fill_widened", "seed_blocks32", "stream_normals32", "xoshiro128_outputs"]
 
 ONE_BITS = np.uint32(0x3F800000)
 SIGN_BIT = np.uint32(0x80000000)
@@ -123,6 +123,25 @@ def fill_normals32(w, out, count):
         w[LANES + i] = as_float32(s1)
         w[2 * LANES + i] = as_float32(s2)
         w[3 * LANES + i] = as_float32(s3)
+
+
+@inline
+def fill_widened(w, out, count):
+    """The normals of `fill_normals32` in a float64 buffer, whose four words are held by the lower halves of 64-bit patterns."""
+    for i in range(count):
+        s0 = u32(as_bits(w[i]))
+        s1 = u32(as_bits(w[LANES + i]))
+        s2 = u32(as_bits(w[2 * LANES + i]))
+        s3 = u32(as_bits(w[3 * LANES + i]))
+        a, s0, s1, s2, s3 = next_words32(s0, s1, s2, s3)
+        b, s0, s1, s2, s3 = next_words32(s0, s1, s2, s3)
+        first, second = normal_pair32(a, b)
+        w[out + i] = float(first)
+        w[out + LANES + i] = float(second)
+        w[i] = as_float(np.uint64(s0))
+        w[LANES + i] = as_float(np.uint64(s1))
+        w[2 * LANES + i] = as_float(np.uint64(s2))
+        w[3 * LANES + i] = as_float(np.uint64(s3))
 
 
 @kernel
