@@ -6,13 +6,12 @@ With jump probabilities P_ij >= 0 and killing probabilities kill_i >= 0 whose ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsolve._elimination import Multifrontal
+from fpsolve._elimination import Multifrontal, slowest_decay
 from fpsolve._kernels import elimination, wide
 from fpsolve.errors import FpsolveError
 
@@ -122,17 +121,4 @@ class DenseChain(Multifrontal):
         FpsolveError
             If it does not settle: the two slowest decay rates are too close.
         """
-        nu, log_rate = np.full(self.n, 1.0 / self.n), math.inf
-        for _ in range(max_iterations):
-            log_mu = self.log_solve(nu, transposed=True)
-            top = float(log_mu.max())
-            mu = np.exp(log_mu - top)
-            total = float(mu.sum())
-            change, before = float(np.abs(mu / total - nu).sum()), log_rate
-            nu, log_rate = mu / total, -(top + math.log(total))
-            if change < rtol and abs(log_rate - before) < rtol * max(1.0, abs(log_rate)):
-                return nu, log_rate
-        raise FpsolveError(
-            f"inverse iteration did not settle in {max_iterations} steps (last change {change:.1e}): the two slowest decay rates "
-            "are close; restrict the region to one basin"
-        )
+        return slowest_decay(lambda nu: self.log_solve(nu, transposed=True), self.n, rtol, max_iterations)

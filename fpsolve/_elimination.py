@@ -4,6 +4,7 @@ Both hold A = diag(sum_{j != i} Q_ij + kill_i) - Q as rates and killing rates an
 """
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +12,9 @@ import scipy.sparse as sp
 
 from fpsolve import _generator as gen
 from fpsolve._kernels import dissection, elimination, wide
+from fpsolve.errors import FpsolveError
 
-__all__ = ["Multifrontal", "Tridiagonal", "engine"]
+__all__ = ["Multifrontal", "Tridiagonal", "engine", "slowest_decay"]
 
 _log = logging.getLogger(__name__)
 
@@ -183,3 +185,36 @@ def _unit(n: int, at: int) -> np.ndarray:
 def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarray]) -> Tridiagonal | Multifrontal:
     """The engine that fits the graph of the rates."""
     return Tridiagonal(rates, kill) if gen.is_tridiagonal(rates) else Multifrontal(rates, kill, coords())
+
+
+def slowest_decay(solve: Callable[[np.ndarray], np.ndarray], n: int, rtol: float, max_iterations: int) -> tuple[np.ndarray, float]:
+    """Quasi-stationary masses nu (n,) and ln of the decay rate, by inverse iteration mu = A^-T nu, rate = 1/sum(mu).
+
+    `solve` returns ln mu, so that the rate may be below the range of doubles.
+
+    Raises
+    ------
+    FpsolveError
+        If it does not settle: the two slowest decay rates are too close.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nu, log_rate = slowest_decay(lambda nu: np.log(nu) - np.log([2.0, 2.0]), 2, 1e-12, 10)  # A = 2
+    >>> nu, round(float(log_rate - np.log(2.0)), 12)
+    (array([0.5, 0.5]), 0.0)
+    """
+    nu, log_rate, change = np.full(n, 1.0 / n), math.inf, math.inf
+    for _ in range(max_iterations):
+        log_mu = solve(nu)
+        top = float(log_mu.max())
+        mu = np.exp(log_mu - top)
+        total = float(mu.sum())
+        change, before = float(np.abs(mu / total - nu).sum()), log_rate
+        nu, log_rate = mu / total, -(top + math.log(total))
+        if change < rtol and abs(log_rate - before) < rtol * max(1.0, abs(log_rate)):
+            return nu, log_rate
+    raise FpsolveError(
+        f"inverse iteration did not settle in {max_iterations} steps (last change {change:.1e}): the two slowest decay rates are "
+        "close; restrict the region to one basin"
+    )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _interpolate, _markov
 from ._discretize import exit_generator
+from ._elimination import slowest_decay
 from ._notes import doubtful, mass_notes, unresolved
 from ._refine import Solver
 from .errors import FpsolveError
@@ -72,18 +73,12 @@ def slowest_mode(rates: sp.csr_matrix, kill: Array, *, rtol: float = 1e-12, max_
         if "range of doubles" not in str(error):
             raise
     factor = _markov.factor(rates, kill)
-    nu, log_rate = np.full(kill.size, 1.0 / kill.size), math.inf
-    for _ in range(max_iterations):
+
+    def solve(nu: Array) -> Array:
         with np.errstate(divide="ignore"):
-            log_mu = factor.solve_transposed(nu, log=True)
-        top = float(log_mu.max())
-        mu = np.exp(log_mu - top)
-        total = float(mu.sum())
-        change, before = float(np.abs(mu / total - nu).sum()), log_rate
-        nu, log_rate = mu / total, -(top + math.log(total))
-        if change < rtol and abs(log_rate - before) < rtol * max(1.0, abs(log_rate)):
-            return nu, log_rate
-    raise FpsolveError(f"inverse iteration did not settle in {max_iterations} steps; restrict the region to one basin")
+            return np.asarray(factor.solve_transposed(nu, log=True))
+
+    return slowest_decay(solve, kill.size, rtol, max_iterations)
 
 
 class Exits(Solver):
