@@ -106,14 +106,17 @@ def inertial_moments(t, k=1.0, g=0.8, a=0.3, b=0.15, x0=1.0):
 
 @pytest.mark.parametrize(("method", "order"), [("baoab", 2), ("obabo", 2), ("gjf", 1)])
 def test_weak_order_with_inertia_and_varying_noise(method, order):
-    """E x^2 at t = 2, h = 1/2 and 1/4: the error falls by 2^order, within four standard errors and 30 % for the next order."""
+    """E v^2 at t = 2, h = 1/2 and 1/4: the error falls by 2^order, within four standard errors and 20 % for the next order.
+
+    Both together are below 1.4, where the orders one and two are 2 apart.
+    """
     noise = fps.Noise.from_expression("0.3 + 0.15*x**2")
     model = fps.Underdamped(fps.potentials.quadratic([[1.0]]), noise, friction=0.8)
-    exact, n, errors = inertial_moments(2.0)[0], 8_000_000, []
+    exact, n, errors = inertial_moments(2.0)[2], 8_000_000, []
     for h in (0.5, 0.25):
-        x = fps.simulate(model, [1.0], t=2.0, dt=h, n=n, method=method, seed=12).final[:, 0] ** 2
+        x = fps.simulate(model, [1.0], t=2.0, dt=h, n=n, method=method, seed=12).final[:, 1] ** 2
         errors.append((x.mean() - exact, x.std() / math.sqrt(n)))
     (coarse, a), (fine, b) = errors
     assert abs(coarse) > 10 * a, "the coarse error must be seen"
     ratio = coarse / fine
-    assert abs(ratio - 2**order) < 0.3 * 2**order + 4 * abs(ratio) * math.hypot(a / coarse, b / fine), (ratio, coarse, fine, a)
+    assert abs(ratio - 2**order) < 0.2 * 2**order + 4 * abs(ratio) * math.hypot(a / coarse, b / fine), (ratio, coarse, fine, a)
