@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,20 +36,20 @@ class _NoTensor(Code):
     def __init__(self, dim: int) -> None:
         self.dim, self.n_out = dim, dim * dim
 
-    def _refuse(self) -> Any:
+    def _refuse(self) -> NoReturn:
         raise ValueError(
             "Levy noise has no diffusion tensor, its variance is infinite: only paths take it (simulate, escape_times). The "
             "Fokker-Planck engine and theory need Gaussian noise, such as Noise.isotropic"
         )
 
     def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
-        return self._refuse()  # type: ignore[no-any-return]
+        self._refuse()
 
     def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
-        return self._refuse()  # type: ignore[no-any-return]
+        self._refuse()
 
     def jacobian(self) -> Code:
-        return self._refuse()  # type: ignore[no-any-return]
+        self._refuse()
 
 
 class Noise:
