@@ -13,6 +13,7 @@ from . import _interpolate, _markov
 from ._discretize import exit_generator
 from ._exits import Exits
 from ._flows import Flows, cell_currents
+from ._phase_space import PhaseSpace
 from .grid import Grid, Region
 from .results import Current, Estimate, Field
 
@@ -190,10 +191,7 @@ class Transitions(Exits, Flows):
 
     def _hitting(self, a: Region, b: Region) -> tuple[tuple[Mask, Mask, Mask], Array]:
         """Masks, and ln of the probability of hitting b before a, (grid.shape), 0 on b and -inf on a."""
-        for name, region in (("a", a), ("b", b)):
-            if not isinstance(region, Region):
-                raise TypeError(f"{name} must be a Region, got {type(region).__name__}: {region!r}")
-        between = Between(a, b)
+        between = Between(self._region(a, "a"), self._region(b, "b"))
         masks = between.masks(self.grid)
         in_a, in_b, inside = masks
         stand_in: Any = between
@@ -248,8 +246,10 @@ class Transitions(Exits, Flows):
     def _backward_committor(self, a: Region, b: Region, log_pi: Array) -> Array:
         """Probability (grid.shape) that the stationary path was last in a, not in b."""
         one_way = self.grid.dim == 1 and self.grid.boundary[0][0] != "periodic"
-        if self._stencil.use_phi or one_way:
+        if self._stencil.reversible or one_way:
             return np.exp(self._hitting(b, a)[1])
+        if isinstance(self.process, PhaseSpace) and self.process.isothermal(self.grid):
+            return np.exp(self._hitting(b, a)[1])[:, ::-1]  # the reversed path has the opposite velocity
         log_density = log_pi.reshape(self.grid.shape) - np.log(self.grid.cell_volumes)
         back = self._on(self.grid, Reversed(self.process, self.grid, log_density))
         return np.asarray(np.exp(back._hitting(b, a)[1]))

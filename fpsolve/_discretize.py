@@ -41,6 +41,17 @@ _EXCESS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
+class Stream:
+    """Rates of a flow without noise through the faces of the cells, and of leaving; `specular`: thrown back at a wall."""
+
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    rates: Array
+    kill: Array
+    specular: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stencil:
     """What the kernels need to know about every cell; n cells, K offsets per cell, d dimensions.
 
@@ -65,10 +76,17 @@ class Stencil:
     clipped_by_cap: Array
     shifted: Array
     exponent: Array
+    #: In phase space: carries `rest`, which else goes through the faces by `fill_edges`.
+    stream: Stream | None = None
 
     @property
     def use_phi(self) -> bool:
         return self.phi.size > 0
+
+    @property
+    def reversible(self) -> bool:
+        """Whether exp(-phi) is in detailed balance on every edge."""
+        return self.use_phi and self.stream is None
 
     @property
     def upwind(self) -> Array:
@@ -76,7 +94,7 @@ class Stencil:
         return np.asarray(0.5 * np.max(np.abs(self.rest) * self.spacing**2, axis=1) / self.volume)
 
 
-def _finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:
+def finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:
     """Values as a contiguous float array, or an error that names the grid point."""
     array = np.ascontiguousarray(values, float)
     if array.shape != shape:
@@ -99,22 +117,27 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
     check_tensor(diffusion, points)
 
 
+def frame(grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]:
+    """Shape, kinds of the sides, cell widths (n, d) and relative volumes (n,) of a grid as the kernels take them."""
+    sides = np.array([[_SIDES[s] for s in pair] for pair in grid.boundary], np.int64)
+    spacing = np.stack(np.meshgrid(*grid.widths, indexing="ij"), axis=-1).reshape(-1, grid.dim)
+    volume = np.ones(grid.size) if grid.uniform else grid.cell_volumes.ravel() * (grid.size / grid.cell_volumes.sum())
+    return np.array(grid.shape, np.int64), sides, spacing, volume
+
+
 def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, balanced: Array | None = None) -> Stencil:
     """Weights and drift of every cell; with `local` the balanced drift g is `balanced` or the closure, and not improved."""
     points, d, n = grid.points(), grid.dim, grid.size
-    diffusion = _finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
+    diffusion = finite(process.diffusion(points), (n, d, d), points, "the diffusion tensor")
     _check_diffusion(diffusion, points)
-    drift = _finite(process.drift(points), (n, d), points, "the drift")
+    drift = finite(process.drift(points), (n, d), points, "the drift")
     if hasattr(process, "check_derivatives"):  # the time reversal of a process brings its fields ready-made
         process.check_derivatives(points)
-    drift = drift - _finite(process.divergence(points), (n, d), points, "the divergence of D")
+    drift = drift - finite(process.divergence(points), (n, d), points, "the divergence of D")
     log_density = process.log_density(points)
-    phi = np.empty(0) if log_density is None else -_finite(log_density, (n,), points, "the log density")
-    shape = np.array(grid.shape, np.int64)
-    sides = np.array([[_SIDES[s] for s in pair] for pair in grid.boundary], np.int64)
-    spacing = np.stack(np.meshgrid(*grid.widths, indexing="ij"), axis=-1).reshape(-1, d)
+    phi = np.empty(0) if log_density is None else -finite(log_density, (n,), points, "the log density")
+    shape, sides, spacing, volume = frame(grid)
     offsets, weights, clipped, by_cap, shifted = _edges(diffusion, spacing, shape, sides, cap)
-    volume = np.ones(n) if grid.uniform else grid.cell_volumes.ravel() * (n / grid.cell_volumes.sum())
     if not grid.uniform:
         weights *= volume[:, None]
     gradient, free, rest = np.zeros((3, n, d))
@@ -258,13 +281,19 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     kill, exponent = np.zeros(n), np.zeros(n)
     weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
     selling.wall_weights(st.shape, st.sides, st.offsets, weights)
+    rest = st.rest if st.stream is None else np.zeros_like(st.rest)
     m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
-                           st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
+                           st.free_slope, st.midpoint, rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
+    rows, cols, rates = rows[:m], cols[:m], rates[:m]
+    if st.stream is not None:
+        rows, cols, rates = (
+            np.concatenate(pair) for pair in ((rows, st.stream.rows), (cols, st.stream.cols), (rates, st.stream.rates))
+        )
+        kill = kill + st.stream.kill
     exponent = np.maximum(exponent, st.exponent)
-    total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
+    total = np.bincount(rows, weights=rates, minlength=n) + kill
     cells = np.arange(n, dtype=np.int32)
-    triplets = (np.concatenate([rates[:m], -total]),
-                (np.concatenate([rows[:m], cells]), np.concatenate([cols[:m], cells])))  # fmt: skip
+    triplets = (np.concatenate([rates, -total]), (np.concatenate([rows, cells]), np.concatenate([cols, cells])))
     generator = sp.csr_matrix(triplets, shape=(n, n))
     generator.sort_indices()
     return generator, kill, exponent
@@ -297,10 +326,26 @@ def exit_generator(
     keep[cells] = False
     old = generator.tocoo()
     stay = keep[old.row] & (old.row != old.col)
-    triplets = (np.concatenate([old.data[stay], rates[:m]]),
-                (np.concatenate([old.row[stay], rows[:m]]), np.concatenate([old.col[stay], cols[:m]])))  # fmt: skip
+    rows, cols, rates = rows[:m], cols[:m], rates[:m]
+    if st.stream is not None:
+        rows, cols, rates = (
+            np.concatenate(pair) for pair in zip((rows, cols, rates), _thrown_back(st, cells, target), strict=True)
+        )
+    triplets = (
+        np.concatenate([old.data[stay], rates]),
+        (np.concatenate([old.row[stay], rows]), np.concatenate([old.col[stay], cols])),
+    )
     kill[~flat] = 1.0
     return sp.csr_matrix(triplets, shape=generator.shape), kill
+
+
+def _thrown_back(st: Stencil, cells: NDArray[np.int64], target: NDArray[np.int64]) -> tuple[Any, Any, Any]:
+    """Triplets of the specular reflection of cells whose way out along the first axis meets a wall and no exit."""
+    assert st.stream is not None
+    axis = 2 * st.weights.shape[1]
+    ahead = np.where(st.rest[cells, 0] > 0.0, target[:, axis], target[:, axis + 1])
+    back = st.stream.specular & np.isin(st.stream.rows, cells[ahead == _NO_FLUX])
+    return st.stream.rows[back], st.stream.cols[back], st.stream.rates[back]
 
 
 def _near_boundary(st: Stencil, grid: Grid, inside: NDArray[np.bool_]) -> NDArray[np.int64]:

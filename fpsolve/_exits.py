@@ -14,6 +14,7 @@ from . import _interpolate, _markov
 from ._discretize import exit_generator
 from ._elimination import slowest_decay
 from ._notes import doubtful, mass_notes, unresolved
+from ._phase_space import over_velocities
 from ._refine import Solver
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -84,10 +85,16 @@ def slowest_mode(rates: sp.csr_matrix, kill: Array, *, rtol: float = 1e-12, max_
 class Exits(Solver):
     """Questions about leaving a region; a part of `FokkerPlanck`."""
 
+    def _region(self, region: Any, name: str = "region") -> Region:
+        """A region of the grid's dimension; in phase space one of positions holds for any velocity."""
+        if not isinstance(region, Region):
+            raise TypeError(f"{name} must be a Region, got {type(region).__name__}: {region!r}")
+        out: Region = over_velocities(self.process, region)
+        return out
+
     def _killed(self, region: Region) -> tuple[Mask, sp.csr_matrix, Array]:
         """Cells inside (grid.shape), rates among them, exit rates; cells outside are isolated and killed at rate one."""
-        if not isinstance(region, Region):
-            raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
+        region = self._region(region)
         inside = region.mask(self.grid)
         rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
         if not np.any(kill[inside.ravel()] > 0.0):
@@ -192,6 +199,7 @@ class Exits(Solver):
         inside, logs = self._log_moments(region, 2)
         if at is None:
             return self._log_field(inside, _log_variance(logs), "variance of the exit time", "time^2", region)
+        region = self._region(region)
         x0 = _inside_point(region, at, self.grid)
 
         def log_variance_at(fp: Any) -> float:
@@ -240,6 +248,7 @@ class Exits(Solver):
         times = np.atleast_1d(np.asarray(t, float))
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
             raise ValueError(f"t must be an increasing sequence of times >= 0, got {t!r}")
+        region = self._region(region)
         inside, rates, kill = self._killed(region)
         mass, words = self._start(region, start)
         within = np.flatnonzero(inside.ravel())

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
 
+from ._discretize import assemble
 from ._notes import unresolved
 from ._refine import Solver
 from .grid import Grid
@@ -226,7 +227,8 @@ class Flows(Solver):
         Returns
         -------
         Estimate
-            In 1/time, dimensionless entropy (k_B = 1); inf where a current runs along a direction without noise. An assumption
+            In 1/time, dimensionless entropy (k_B = 1); inf where a current runs along a direction without noise (in phase space
+            the current is that of friction and noise alone, the rest being reversible motion). An assumption
             compares with the chain's own sum over edges of (m_i Q_ij - m_j Q_ji) ln(m_i Q_ij / m_j Q_ji); the
             discretisation error is the larger of its distance and the one from a second grid.
 
@@ -253,16 +255,29 @@ class Flows(Solver):
         def rate(fp: Any) -> float:
             p = density if fp is self else fp.stationary() if start is None else fp.evolve(start.at, 0.0)
             points = fp.grid.points()
-            current = fp.current(p).values.reshape(fp.grid.size, fp.grid.dim)
+            current = fp._irreversible_current(p)
             return entropy_rate(fp.process.diffusion(points), current, p.values.ravel(), fp.grid.cell_volumes.ravel())
 
         value = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
-        edges = _edge_entropy(self.generator, density.cell_mass.ravel())
+        edges = _edge_entropy(self._dissipative, density.cell_mass.ravel())
         gap = abs(edges - value.value)
         held = gap <= 0.05 * abs(value.value) + 1e-12
         checked = Assumption("the edge sum of the chain agrees within 5 %", "held" if held else "failed", f"edge sum {edges:.6g}")
         error = max(value.discretization_error, gap) if math.isfinite(gap) else value.discretization_error
         return dataclasses.replace(value, discretization_error=error, assumptions=(*value.assumptions, checked))
+
+    @functools.cached_property
+    def _dissipative(self) -> sp.csr_matrix:
+        """The generator without what is odd under time reversal: all of it, but for the flow of Hamilton's equations."""
+        if self._stencil.stream is None:
+            return self.generator
+        return assemble(dataclasses.replace(self._stencil, stream=None, rest=np.zeros_like(self._stencil.rest)))[0]
+
+    def _irreversible_current(self, rho: Density) -> Array:
+        """The current (n, d) that produces entropy."""
+        if self._stencil.stream is None:
+            return np.asarray(self.current(rho).values.reshape(self.grid.size, self.grid.dim))
+        return cell_currents(self.grid, net_fluxes(self._dissipative, rho.cell_mass.ravel()))
 
     def detailed_balance(self) -> Estimate:
         r"""How far the process is from detailed balance: zero if and only if F = D^-1 (b - div D) is a gradient.
@@ -270,6 +285,10 @@ class Flows(Solver):
         In 2-D the root mean square of curl F over that of the whole derivative of F, both weighted with the stationary
         density (with equal weights where there is none); around periodic axes also the mean circulation of F over the mean of
         |F|, of which the larger counts. Derivatives of the process itself are taken, so the grid only sets where.
+
+        In phase space detailed balance knows the parity of the velocity: it asks for p = exp(-H/T), in which friction and noise
+        balance. There it is the root mean square of the irreversible velocity J_v/p = -(g/m) v - D_vv d/dv ln p over that of
+        (g/m) v.
 
         Returns
         -------
@@ -295,6 +314,8 @@ class Flows(Solver):
         >>> fp.detailed_balance().value                        # curl 2, derivative of size 2
         1.000
         """
+        if self._stencil.stream is not None:
+            return self._balance_with_parity()
         values = [self._imbalance(fraction) for fraction in (0.25, 0.125)]
         affinity, height = cycle_affinity(self.generator)
         held = affinity <= _BALANCED * max(1.0, height)
@@ -302,6 +323,22 @@ class Flows(Solver):
                              f"largest affinity of a cycle {affinity:.3g}")  # fmt: skip
         return Estimate(values[1], discretization_error=abs(values[0] - values[1]), assumptions=(checked,),
                         method=f"{self.method}, curl of D^-1 (b - div D)")  # fmt: skip
+
+    def _balance_with_parity(self) -> Estimate:
+        def ratio(fp: Any) -> float:
+            p = fp.stationary()
+            mass, seen = p.cell_mass.ravel(), p.values.ravel() > 0.0
+            v = fp._irreversible_current(p)[seen, 1] / p.values.ravel()[seen]
+            friction = fp.process.motion.friction / fp.process.motion.mass * fp.grid.points()[seen, 1]
+            return float(np.sqrt(mass[seen] @ v**2 / (mass[seen] @ friction**2)))
+
+        flow = _one_way(self.generator, self._stationary_mass)
+        index = np.arange(self.grid.size).reshape(self.grid.shape)[:, ::-1].ravel()
+        off = float(abs(flow - flow.T.tocsr()[index][:, index]).max() / flow.max())
+        checked = Assumption("pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)) for the generator",
+                             "held" if off <= _BALANCED else "failed", f"largest difference {off:.3g} of the largest flow")  # fmt: skip
+        value = self._two_grids(ratio, "", "irreversible velocity over friction")
+        return dataclasses.replace(value, assumptions=(*value.assumptions, checked))
 
     def _imbalance(self, fraction: float) -> float:
         grid = self.grid

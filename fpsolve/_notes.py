@@ -82,7 +82,7 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
 
 def doubtful(fp: Any) -> NDArray[np.bool_]:
     """Cells (n,) too coarse for the noise, or where cap or walls change D: `unresolved` says nothing unless mass is in them."""
-    return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened)
+    return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened | (fp._stencil.stream is not None))
 
 
 def unresolved(fp: Any, mass: Array) -> list[str]:
@@ -90,7 +90,7 @@ def unresolved(fp: Any, mass: Array) -> list[str]:
     total = float(mass.sum())
     if not 0.0 < total < math.inf:
         return []
-    return [*_coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total)]
+    return [*_coarse_note(fp, mass), *_added_notes(fp, mass.ravel() / total), *_friction_note(fp, mass.ravel() / total)]
 
 
 def _coarse_note(fp: Any, mass: Array) -> list[str]:
@@ -115,6 +115,29 @@ def _added_notes(fp: Any, share: Array) -> list[str]:
             out.append(f"in cells holding {held:.1%} of the mass {cause} change D by more than {_ADDED:.0%} "
                        f"of its smallest eigenvalue (see added_diffusion); {remedy}")  # fmt: skip
     return out
+
+
+def _friction_note(fp: Any, share: Array) -> list[str]:
+    """In phase space: what one-sided differences add to the noise, as part of what friction and noise do.
+
+    Weak friction: the energy fed in per time, D_vv (m v)^2, against the same from the diffusion that the differences add along v and
+    x; strong friction: the diffusion of positions, T/g, against what they add to it.
+    """
+    st = fp._stencil
+    if st.stream is None:
+        return []
+    motion, points = fp.process.motion, fp.grid.points()
+    flow = np.abs(st.rest) / st.volume[:, None] * st.spacing  # (|v|, |U'|/m)
+    push, momentum = motion.mass * flow[:, 1], motion.mass * np.abs(points[:, 1])
+    along_x, along_v = 0.5 * flow[:, 0] * st.spacing[:, 0], 0.5 * flow[:, 1] * st.spacing[:, 1]
+    pairs = [(along_x * push**2 + along_v * momentum**2, fp.process.diffusion(points)[:, 1, 1] * momentum**2),
+             (along_x, fp.process.temperature(points) / motion.friction)]  # fmt: skip
+    sums = [(float(share @ added), float(share @ given)) for added, given in pairs]
+    part = max(added / given if given > 0.0 else math.inf for added, given in sums)
+    if not part > _ADDED:
+        return []
+    return [f"one-sided differences along the flow of Hamilton's equations add {part:.0%} to what friction and noise do (first order in "
+            "the cell width); use more cells, or extrapolate with estimate(..., confirm=True)"]  # fmt: skip
 
 
 # ---- lines that no path crosses -------------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ def step_error(
     Returns
     -------
     error : float
-        Two grids: the whole change |first|, divided by ratio - 1 where that is below one: a bound for an order of one and more.
+        Two grids: the whole change |first|, divided by ratio - 1 where that is below one: a bound for an order of one and more (where
+        no more than p = 1 is expected, by ratio^(p - 0.3) - 1).
         Three grids whose measured order q = log(second/first)/log(ratio) is within 0.3 of p: |first|/(ratio^(p - 0.3) - 1), what is
         left of a geometric series of changes at the lower end of the accepted orders: q itself may agree with p by chance. With q
         below one the same with q, at least 1/2, which is more than the whole change.
@@ -71,7 +72,7 @@ def step_error(
     >>> step_error(0.03, None, 2.0)[0], round(step_error(0.03, 0.12, 2.0)[0], 4), step_error(0.03, 0.06, 2.0)[0]
     (0.03, 0.0133, 0.03)
     """
-    whole = abs(first) / min(ratio - 1.0, 1.0)
+    whole = abs(first) / min(ratio ** min(1.0, order - _ORDER_BAND) - 1.0, 1.0)
     if second is None:
         return whole, math.nan, False
     measured = math.log(second / first) / math.log(ratio) if first * second > 0.0 else math.nan
@@ -190,6 +191,11 @@ class Solver:
         make: Any = type(self)
         return make(self.process if process is None else process, grid, self.scheme, max_offset=self.max_offset)
 
+    @property
+    def _order(self) -> float:
+        """Expected order of convergence."""
+        return 1.0 if self._stencil.stream is not None else 2.0
+
     @functools.cached_property
     def _half(self) -> Any:
         """The solver on half as many cells per axis."""
@@ -212,7 +218,7 @@ class Solver:
         return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
 
     def estimate(
-        self, question: Callable[[Any], Any], *, confirm: bool = False, order: float = 2.0, unit: str | None = None
+        self, question: Callable[[Any], Any], *, confirm: bool = False, order: float | None = None, unit: str | None = None
     ) -> Any:
         """The answer to a question with its discretisation error from a second grid, or from three grids with the order checked.
 
@@ -226,8 +232,8 @@ class Solver:
             where the mass of the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of
             the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
             from half as many cells: three times the error where the order is two.
-        order : float
-            Expected order of convergence in the cell width.
+        order : float, optional
+            Expected order of convergence in the cell width; default 2, and 1 in phase space.
         unit : str, optional
             Of plain numbers; Estimates bring theirs.
 
@@ -258,6 +264,7 @@ class Solver:
         """
         if not callable(question):
             raise TypeError(f"question must be a function of a FokkerPlanck, got {type(question).__name__}: {question!r}")
+        order = self._order if order is None else order
         if not order > 0.0:
             raise ValueError(f"order must be > 0, got {order!r}")
         solvers = [self, self._half]
@@ -319,7 +326,7 @@ class Solver:
             second, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
             second, ratio = fine, 1.0
-        return _together([fine, second], lambda numbers: richardson(numbers, ratio, coarse=coarse))
+        return _together([fine, second], lambda numbers: richardson(numbers, ratio, order=self._order, coarse=coarse))
 
 
 def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:

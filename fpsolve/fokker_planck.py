@@ -19,6 +19,7 @@ from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
 from ._notes import barred_note, basin_note, cap_note, mass_notes, thickened
+from ._phase_space import PhaseSpace, build_phase_stencil, over_velocities, phase_space
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
@@ -37,8 +38,9 @@ class FokkerPlanck(Transitions, Spectral):
 
     Parameters
     ----------
-    process : Process
-        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D.
+    process : Process or Underdamped
+        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D. An Underdamped of one coordinate
+        is solved in its phase space: a grid of positions and velocities, regions of positions at any velocity or of both.
     grid : Grid
         Cells, walls and boundary conditions.
     scheme : {"monotone"}
@@ -72,7 +74,8 @@ class FokkerPlanck(Transitions, Spectral):
 
     Notes
     -----
-    Second order in the cell width where D is positive definite and resolved, first order along directions without noise. Where
+    Second order in the cell width where D is positive definite and resolved, first order along directions without noise (in phase
+    space exact in equilibrium all the same). Where
     `process.log_density` is known, exp(-Phi) at the centres is in detailed balance on every edge.
 
     Examples
@@ -91,9 +94,11 @@ class FokkerPlanck(Transitions, Spectral):
     """
 
     def __init__(self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16) -> None:
+        process = phase_space(process)
         _check_arguments(process, grid, scheme, max_offset)
         self.process, self.grid, self.scheme, self.max_offset = process, grid, scheme, int(max_offset)
-        self._stencil = build_stencil(process, grid, self.max_offset)
+        in_phase_space = isinstance(process, PhaseSpace)
+        self._stencil = build_phase_stencil(process, grid) if in_phase_space else build_stencil(process, grid, self.max_offset)
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
         self.added_diffusion = (self._stencil.clipped + self._stencil.shifted + self._stencil.upwind).reshape(grid.shape)
@@ -105,7 +110,7 @@ class FokkerPlanck(Transitions, Spectral):
     @property
     def method(self) -> str:
         """What is solved, in words."""
-        fitted = "detailed balance" if self._stencil.use_phi else "fitted drift"
+        fitted = "detailed balance" if self._stencil.reversible else "phase space" if self._stencil.stream else "fitted drift"
         return f"Fokker-Planck, {self.scheme} scheme ({fitted})"
 
     def __repr__(self) -> str:
@@ -241,7 +246,7 @@ class FokkerPlanck(Transitions, Spectral):
         >>> fp.mean_exit_time(Region.ball([0.0], 1.0), at=[0.5]).value
         0.750
         """
-        x0 = None if at is None else np.atleast_1d(np.asarray(at, float))
+        x0, region = None if at is None else np.atleast_1d(np.asarray(at, float)), self._region(region)
         inside, log_tau, factor = self._log_exit_time(region)
         if x0 is not None:
             _check_start(region, x0, inside, self.grid)

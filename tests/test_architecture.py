@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
     {"_balance", "_checkpoint", "_kernel_base", "_watch", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd"},
-    {"_model", "_notes", "_passage", "_paths"},
+    {"_model", "_notes", "_passage", "_paths", "_phase_space"},
     {"_refine"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start"},
     {"_committor"},
@@ -38,7 +38,7 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # fmt: off
 ENGINES = (
     {
-        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
+        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_phase_space", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
         "_start",
     },
