@@ -335,8 +335,9 @@ class Flows(Solver):
         flow = _one_way(self.generator, self._stationary_mass)
         index = np.arange(self.grid.size).reshape(self.grid.shape)[:, ::-1].ravel()
         off = float(abs(flow - flow.T.tocsr()[index][:, index]).max() / flow.max())
-        checked = Assumption("pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)) for the generator",
-                             "held" if off <= _BALANCED else "failed", f"largest difference {off:.3g} of the largest flow")  # fmt: skip
+        name = "pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)) for the generator"
+        status: Any = "held" if off <= _BALANCED else "failed"
+        checked = Assumption(name, status, f"largest difference {off:.3g} of the largest flow")
         value = self._two_grids(ratio, "", "irreversible velocity over friction")
         return dataclasses.replace(value, assumptions=(*value.assumptions, checked))
 

@@ -120,8 +120,8 @@ def _added_notes(fp: Any, share: Array) -> list[str]:
 def _friction_note(fp: Any, share: Array) -> list[str]:
     """In phase space: what one-sided differences add to the noise, as part of what friction and noise do.
 
-    Weak friction: the energy fed in per time, D_vv (m v)^2, against the same from the diffusion that the differences add along v and
-    x; strong friction: the diffusion of positions, T/g, against what they add to it.
+    Weak friction: the energy fed in per time, D_vv (m v)^2, against the same from the diffusion that the differences add along
+    v and x; strong friction: the diffusion of positions, T/g, against what they add to it.
     """
     st = fp._stencil
     if st.stream is None:
@@ -136,8 +136,8 @@ def _friction_note(fp: Any, share: Array) -> list[str]:
     part = max(added / given if given > 0.0 else math.inf for added, given in sums)
     if not part > _ADDED:
         return []
-    return [f"one-sided differences along the flow of Hamilton's equations add {part:.0%} to what friction and noise do (first order in "
-            "the cell width); use more cells, or extrapolate with estimate(..., confirm=True)"]  # fmt: skip
+    return [f"one-sided differences along the flow of Hamilton's equations add {part:.0%} to what friction and noise do (first "
+            "order in the cell width); use more cells, or extrapolate with estimate(..., confirm=True)"]  # fmt: skip
 
 
 # ---- lines that no path crosses -------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 r"""Motion with inertia on a grid of positions and velocities (1-D positions): the Klein-Kramers equation as a Markov generator.
 
-.. math:: \partial_t p = -\partial_x (v p) + \partial_v \left(\frac{U' + g v}{m}\, p\right) + \partial_v^2 \left(\frac{g T}{m^2}\, p\right),
-          \qquad T(x) = g D(x).
+.. math:: \partial_t p = -\partial_x (v p) + \partial_v \left(\frac{U' + g v}{m}\, p\right)
+          + \partial_v^2 \left(\frac{g T}{m^2}\, p\right), \qquad T(x) = g D(x).
 
 Friction and noise act along v only, where the Maxwell density exp(-m v^2/2T) balances them: exponentially fitted edges. The rest is
 the flow of Hamilton's equations, for which nonnegative rates are one-sided, first order in the cell width. For constant T the flux
@@ -12,8 +12,8 @@ of the Gibbs density p = exp(-H/T), H = U + m v^2/2, is the rotation of a stream
 
 so that its flux through every face is a difference of two values at corners and its discrete divergence zero. The rate through a
 face is that flux over the Gibbs mass of the cell upwind of it: exp(-H/T) at the centres is stationary to rounding, and in detailed
-balance with the parity of v, pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)). Where T varies the same is done with
-a density in local equilibrium, which leaves only what deviates from it to first order. The constant in psi lets no flux pass
+balance with the parity of v, pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)). Where T varies the same is done
+with a density in local equilibrium, which leaves only what deviates from it to first order. The constant in psi lets no flux pass
 the ends of the velocity axis; it changes the force next to them, where there is no mass.
 """
 
@@ -102,7 +102,7 @@ def phase_space(process: Any) -> Any:
     if not isinstance(process, Underdamped):
         return process
     if process.dim != 1:
-        raise ValueError(f"FokkerPlanck takes an Underdamped of one coordinate, whose phase space (x, v) is a plane; got {process.dim} "
+        raise ValueError(f"FokkerPlanck takes an Underdamped of one coordinate, with a plane of (x, v); got {process.dim} "
                          f"coordinates, {2 * process.dim} dimensions: use simulate and escape_times")  # fmt: skip
     return PhaseSpace(process)
 
@@ -192,7 +192,7 @@ def _stream(process: PhaseSpace, grid: Grid, drift: Array) -> Stream:
     for side, (cell, out) in enumerate(((0, down_v[:, 0]), (-1, up_v[:, -1]))):
         if grid.boundary[1][side] == "absorbing":
             kill[:, cell] += out
-    rows, cols, rates = (np.concatenate([part[k].ravel() for part in parts]) for k in range(3))
+    rows, cols, rates = (np.concatenate([np.ravel(part[k]) for part in parts]) for k in range(3))
     specular = np.concatenate([np.full(part[2].size, part[3]) for part in parts])
     keep = (rates > 0.0) & (rows != cols)  # a row of cells at v = 0 meets no wall
     return Stream(rows[keep], cols[keep], rates[keep], kill.ravel(), specular[keep])
@@ -213,10 +213,10 @@ def _face_flows(process: PhaseSpace, grid: Grid, drift: Array) -> tuple[tuple[Ar
 
 
 def _local_equilibrium(process: PhaseSpace, grid: Grid) -> list[tuple[Array, Array, NDArray[np.bool_]]]:
-    r"""Per axis: rates (up, down) at the faces for which a density in local equilibrium flows as it should, and where they are used.
+    r"""Per axis: rates (up, down) at the faces for which a density in local equilibrium flows as it should, and where used.
 
-    ln p = -int U'/T dx - (3/2) ln T - m v^2/2T balances the pressure rho T; for constant T it is the Gibbs density, and the fluxes are
-    those of the stream function. A rate is the flux through the face over the mass of the cell upwind, by differences of ln p.
+    ln p = -int U'/T dx - (3/2) ln T - m v^2/2T balances the pressure rho T; for constant T it is the Gibbs density, and the fluxes
+    are those of the stream function. A rate is the flux through the face over the mass of the cell upwind, by differences of ln p.
     """
     T, m, U = process.temperature(grid.points()).reshape(grid.shape)[:, 0], process.motion.mass, process.motion.potential
     Tf = process.temperature(np.stack([grid.edges[0], np.zeros(grid.shape[0] + 1)], axis=-1))
@@ -227,7 +227,7 @@ def _local_equilibrium(process: PhaseSpace, grid: Grid) -> list[tuple[Array, Arr
         speed = (Tf / m)[:, None] * -np.diff(np.exp(-0.5 * m * vf**2 / Tf[:, None]), axis=1)
         speed[:, v == 0.0] = 0.0
         rates = []
-        for cells, faces in ((np.arange(hx.size), slice(1, None)), (np.arange(hx.size), slice(None, -1))):
+        for faces in (slice(1, None), slice(None, -1)):
             rise = 2.0 * (edge[faces] - centre) / (Tf[faces] + T) + 1.5 * np.log(Tf[faces] / T)
             mass = hx[:, None] * hv[None, :] * np.exp(rise[:, None] - 0.5 * m * v**2 / T[:, None])
             rates.append(speed[faces] / mass)

@@ -56,8 +56,8 @@ def step_error(
     Returns
     -------
     error : float
-        Two grids: the whole change |first|, divided by ratio - 1 where that is below one: a bound for an order of one and more (where
-        no more than p = 1 is expected, by ratio^(p - 0.3) - 1).
+        Two grids: the whole change |first|, divided by ratio - 1 where that is below one: a bound for an order of one and more
+        (where no more than p = 1 is expected, by ratio^(p - 0.3) - 1).
         Three grids whose measured order q = log(second/first)/log(ratio) is within 0.3 of p: |first|/(ratio^(p - 0.3) - 1), what is
         left of a geometric series of changes at the lower end of the accepted orders: q itself may agree with p by chance. With q
         below one the same with q, at least 1/2, which is more than the whole change.

@@ -19,7 +19,7 @@ from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
 from ._notes import barred_note, basin_note, cap_note, mass_notes, thickened
-from ._phase_space import PhaseSpace, build_phase_stencil, over_velocities, phase_space
+from ._phase_space import PhaseSpace, build_phase_stencil, phase_space
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density

@@ -38,9 +38,9 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # fmt: off
 ENGINES = (
     {
-        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_phase_space", "_refine", "_spectral",
+        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_start",
+        "_phase_space", "_start",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

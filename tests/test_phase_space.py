@@ -1,4 +1,4 @@
-"""Motion with inertia on a grid: exact Gibbs density, parity, first order elsewhere, exits, against closed forms and a spectral method."""
+"""Motion with inertia on a grid: exact Gibbs density, parity, first order elsewhere; closed forms, a spectral method, paths."""
 
 import math
 
@@ -180,7 +180,7 @@ def test_exits_of_positions_and_of_phase_space_agree():
 
 
 def test_exit_time_against_paths():
-    """Out of a parabola at friction 6 against BAOAB paths, extrapolated in the cell width; false alarm 6e-5 beside the 2 % left to it."""
+    """Out of a parabola at friction 6 against BAOAB paths, extrapolated in the width; false alarm 6e-5, with 2 % left to it."""
     process = fps.Underdamped(fps.Potential.from_expression("x**2/2"), fps.Noise.isotropic(T / 6.0), friction=6.0)
     region = fps.Region.halfspace([1.0], 1.5)
     coarse, fine = (
