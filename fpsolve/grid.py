@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import check_memory, numbers
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
 from ._mapping import check, half_nodes, position, text
-from .expressions import parse, split_names
+from .expressions import split_names
 
 __all__ = ["BOUNDARIES", "Grid", "Region"]
 
@@ -452,7 +452,7 @@ class Region:
         """
         names = split_names(variables)
         checked = {k: _finite(v, k) for k, v in (params or {}).items()}
-        return cls(ExpressionCode([parse(text, [*names, *checked])], names, tuple(checked)), checked, name=str(text))
+        return cls(ExpressionCode.from_texts([text], names, tuple(checked)), checked, name=str(text))
 
     def g(self, x: ArrayLike) -> Array:
         """g at points (..., dim) -> (...).
