@@ -300,3 +300,15 @@ def test_points_on_a_curved_surface_where_noise_is_tangential():
     disc = fps.Region.ball([0.0, 0.0], 1.0)
     exits = fps.escape_times(process, [0.0, 1e-3], disc, n=300, dt=0.05, seed=1)
     assert np.abs(disc.g(exits.exit_points)).max() < 1e-12 and np.all(np.isfinite(exits.times))
+
+
+def test_lanes_are_refilled_so_that_the_tail_does_not_idle(monkeypatch):
+    """256 lanes that take the next path at once need at most (all steps + one wait per path)/256 and the longest path (Graham
+    1966); groups of 256 that wait for their last one need six times as many steps."""
+    reached = []
+    monkeypatch.setattr(Control, "reach", lambda self, steps: reached.append(steps))
+    out = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=10_000, dt=0.01, seed=1, threads=1)
+    steps = np.ceil(out.times / 0.01)
+    assert max(reached) <= (steps.sum() + steps.size) / 256 + steps.max() + 1
+    together = sum(group.max() for group in np.array_split(steps, 40))
+    assert together > 2 * max(reached)
