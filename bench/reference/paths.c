@@ -98,9 +98,37 @@ static void start(block *b, int i, uint64_t *state) {
     b->x[i] = -1.0, b->y[i] = 0.0, b->vx[i] = 0.0, b->vy[i] = 0.0;
 }
 
+/* One step of all lanes with the normal z; the number of lanes that met x = 1. */
+#define CROSS(z) \
+    double x = b->x[i], new = x - 4 * h * x * (x * x - 1) + s * z; \
+    double met = exp(fmax(-700.0, fmin(0.0, -scale * (1.0 - x) * (1.0 - new)))) >= unit(third) ? 1.0 : 0.0; \
+    b->x[i] = new, b->event[i] = met, events += met;
+
+static double even_step(block *restrict b, double h) {
+    const double s = sqrt(2 * 0.2 * h), scale = 2 / (2 * 0.2 * h);
+    double events = 0.0;
+#pragma omp simd reduction(+ : events)
+    for (int i = 0; i < LANES; i++) {
+        LOAD NORMALS(z0, z1) WORD(third) STORE
+        b->next[i] = z1;
+        CROSS(z0)
+    }
+    return events;
+}
+
+static double odd_step(block *restrict b, double h) {
+    const double s = sqrt(2 * 0.2 * h), scale = 2 / (2 * 0.2 * h);
+    double events = 0.0;
+#pragma omp simd reduction(+ : events)
+    for (int i = 0; i < LANES; i++) {
+        LOAD WORD(third) STORE
+        CROSS(b->next[i])
+    }
+    return events;
+}
+
 /* Sum of the steps that n trajectories took; a lane takes the next trajectory at an even step, where its normals come in pairs. */
 static double escape(block *restrict b, long n, double h, uint64_t *state) {
-    const double s = sqrt(2 * 0.2 * h), scale = 2 / (2 * 0.2 * h);
     long birth[LANES], started = 0, done = 0, k = 0;
     int free_lanes = LANES;
     double total = 0.0;
@@ -109,22 +137,7 @@ static double escape(block *restrict b, long n, double h, uint64_t *state) {
         if (k % 2 == 0 && free_lanes && started < n)
             for (int i = 0; i < LANES && started < n; i++)
                 if (birth[i] < 0) start(b, i, state), birth[i] = k, started++, free_lanes--;
-        double events = 0.0;
-        const int even = k % 2 == 0;
-#pragma omp simd reduction(+ : events)
-        for (int i = 0; i < LANES; i++) {
-            LOAD
-            double z;
-            if (even) {
-                NORMALS(z0, z1)
-                z = z0, b->next[i] = z1;
-            } else
-                z = b->next[i];
-            WORD(third) STORE
-            double x = b->x[i], new = x - 4 * h * x * (x * x - 1) + s * z;
-            double crossed = new >= 1.0 ? 1.0 : exp(-scale * (1.0 - x) * (1.0 - new)) >= unit(third) ? 1.0 : 0.0;
-            b->x[i] = new, b->event[i] = crossed, events += crossed;
-        }
+        double events = k % 2 == 0 ? even_step(b, h) : odd_step(b, h);
         k++;
         if (events == 0.0) continue;
         for (int i = 0; i < LANES; i++) {
