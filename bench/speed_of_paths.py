@@ -3,7 +3,8 @@
     python bench/speed_of_paths.py [ROUNDS]
 
 Every round runs every case once, in turn, so that what else the machine does hits all of them alike; the table has medians over
-the rounds and their range. The C program (bench/reference/double_well.c) is compiled with gcc or cc where there is one.
+the rounds and their range. The C program (bench/reference/paths.c) is compiled with gcc or cc where there is one. Ratios are of
+processor time, which counts less of what others do; two C processes at once tell what the machine itself gains from a second one.
 """
 
 import shutil
@@ -20,7 +21,15 @@ import numpy as np
 import fpsolve as fps
 
 N, STEPS = 10_240, 2_000
-ONE, TWO, IN_C = "2-D, additive noise", "2-D, additive noise, 2 threads", "2-D, additive noise, C"
+ONE, TWO, TWICE = "2-D, additive noise", "2-D, additive noise, 2 threads", "2-D, additive noise, C, 2 processes"
+TENSOR, EXITS, BAOAB = "2-D, full B(x)", "1-D escape with bridge, useful steps", "2-D BAOAB"
+#: The cases that are written in C too: arguments CASE N STEPS DT SEED.
+IN_C = {
+    ONE: ("additive", N, STEPS, 1e-3, 1),
+    TENSOR: ("tensor", N, STEPS, 1e-3, 1),
+    EXITS: ("escape", 10_000, 0, 0.01, 1),
+    BAOAB: ("baoab", N, STEPS, 1e-2, 1),
+}
 #: Cases that are also run in single precision; the time includes the measurement of the rounding.
 SINGLE = ", single precision"
 FLAGS = ["-O3", "-march=native", "-ffast-math", "-fopenmp-simd"]
@@ -31,8 +40,8 @@ def compiled(folder: Path) -> Path | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    program = folder / "double_well"
-    source = Path(__file__).parent / "reference" / "double_well.c"
+    program = folder / "paths"
+    source = Path(__file__).parent / "reference" / "paths.c"
     subprocess.run([compiler, *FLAGS, str(source), "-o", str(program), "-lm"], check=True)
     return program
 
@@ -66,43 +75,70 @@ def cases() -> dict[str, Callable[[], float]]:
         ONE: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3),
         TWO: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3, threads=2, n=4 * N),
         ONE + SINGLE: paths(fps.Process(valley, flat), [-1.0, 0.0], 1e-3, precision="single"),
-        "2-D, full B(x)": paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3),
-        "2-D, full B(x)" + SINGLE: paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3, precision="single"),
+        TENSOR: paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3),
+        TENSOR + SINGLE: paths(fps.Process(valley, factor), [-1.0, 0.0], 1e-3, precision="single"),
         "2-D, full D(x), B by square roots": paths(fps.Process(valley, tensor), [-1.0, 0.0], 1e-3),
-        "1-D escape with bridge, useful steps": exits,
-        "2-D BAOAB": paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2),
-        "2-D BAOAB" + SINGLE: paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2, precision="single"),
+        EXITS: exits,
+        BAOAB: paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2),
+        BAOAB + SINGLE: paths(fps.Underdamped(valley, flat, friction=1.0), [-1.0, 0.0], 1e-2, precision="single"),
         "d = 50, dense covariance": paths(chain, np.zeros(50), None, n=4096, steps=400),
     }
 
 
+def in_c(program: Path, case: str, processes: int = 1) -> Callable[[], tuple[float, float]]:
+    """A run of the C program that returns (millions of steps per second, seconds of the processor)."""
+    command = [str(program), *map(str, IN_C[case])]  # prints a mean, the speed, and the processor's seconds
+
+    def run() -> tuple[float, float]:
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+        found = [process.communicate()[0].split() for process in started]
+        return sum(float(words[1]) for words in found), sum(float(words[2]) for words in found)
+
+    return run
+
+
+def timed(run: Callable[[], float]) -> Callable[[], tuple[float, float]]:
+    """The same with the processor's seconds of this process."""
+
+    def both() -> tuple[float, float]:
+        begin = time.process_time()
+        return run(), time.process_time() - begin
+
+    return both
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    runs = cases()
     with tempfile.TemporaryDirectory() as folder:
-        program = compiled(Path(folder))
+        program, runs = compiled(Path(folder)), {}
+        for name, case in cases().items():
+            runs[name] = timed(case)
+            if program and name in IN_C:
+                runs[f"{name}, C"] = in_c(program, name)
         if program:
-            command = [str(program), str(N), str(STEPS), "0.001", "1"]  # prints the mean of x, then its speed
-            runs[IN_C] = lambda: float(subprocess.run(command, capture_output=True, check=True).stdout.split()[1])
+            runs[TWICE] = in_c(program, ONE, 2)
         for run in runs.values():  # compilation and warm-up
             run()
-        rates: dict[str, list[float]] = {name: [] for name in runs}
-        seconds: dict[str, list[float]] = {name: [] for name in runs}  # of the processor: what others do counts less
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         for _ in range(rounds):
             for name, run in runs.items():
-                begin = time.process_time()
-                rates[name].append(run())
-                seconds[name].append(time.process_time() - begin)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    rows = [(name, *(f"{v:.4g}" for v in (medians[name], min(values), max(values)))) for name, values in rates.items()]
-    notes = [f"two threads / one: {medians[TWO] / medians[ONE]:.2f}"]
-    for name in (name for name in medians if SINGLE in name):
-        pair = [statistics.median(seconds[case]) for case in (name.removesuffix(SINGLE), name)]
-        notes.append(
-            f"{name}: {medians[name] / medians[name.removesuffix(SINGLE)]:.2f} of double, {pair[0] / pair[1]:.2f} in CPU time"
-        )
-    if IN_C in medians:
-        notes.append(f"one thread / hand-written C: {medians[ONE] / medians[IN_C]:.2f}")
+                found[name].append(run())
+    rates = {name: statistics.median(rate for rate, _ in values) for name, values in found.items()}
+    rows = []
+    for name, values in found.items():
+        wall = [rate for rate, _ in values]
+        rows.append((name, *(f"{v:.4g}" for v in (rates[name], min(wall), max(wall)))))
+    notes = [f"two threads / one: {rates[TWO] / rates[ONE]:.2f}"]
+    for name in found:
+        for mark, words in ((SINGLE, "of double"), (", C", "")):
+            if name.endswith(mark):
+                base = name.removesuffix(mark)
+                pairs = zip(found[base], found[name], strict=True)
+                ratio = statistics.median(one[1] / other[1] for one, other in pairs)
+                notes.append(f"{name}: {ratio:.2f} {words}" if words else f"{base}: {1 / ratio:.2f} of hand-written C")
+    if program:
+        notes.append(f"two C processes / one: {rates[TWICE] / rates[f'{ONE}, C']:.2f}")
+    notes.append("ratios to C and of precisions: medians over the rounds, in processor time")
     print(fps.Table("million particle-steps per second", ("case", "median", "least", "most"), rows, notes=tuple(notes)))
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import io
 from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
@@ -79,6 +78,8 @@ class Checkpoint:
             return None
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"checkpoint must be the name of a file, got {type(path).__name__}: {path!r}")
+        from . import io  # h5py: not for runs without a file
+
         self = cls(io.check_writable(path), float(every), function)
         for left in self.path.parent.glob(f".{self.path.name[:100]}.*.tmp"):
             with contextlib.suppress(OSError):  # another process may have been quicker
@@ -89,6 +90,8 @@ class Checkpoint:
         return self
 
     def _read(self) -> None:
+        from . import io
+
         advice = "it is left as it is: give checkpoint= another name, or delete it"
         try:
             tree = io.load_tree(self.path)
@@ -169,6 +172,8 @@ class Checkpoint:
 
     def finish(self, result: Any) -> None:
         """The result takes the place of the states; `fpsolve.load` gives it back."""
+        from . import io
+
         kind = io._kind_of(result)
         assert kind is not None
         self._save({"checkpoint": {**self._head(True), "kind": kind}, kind: result}, kind)
@@ -177,6 +182,8 @@ class Checkpoint:
         return {"call": self.call, "complete": complete}
 
     def _save(self, tree: dict[str, Any], kind: str) -> None:
+        from . import io
+
         try:
             io.save_tree(self.path, tree, {"kind": kind})
             logger.debug("wrote the checkpoint %s", self.path)
@@ -193,6 +200,7 @@ def _versions() -> dict[str, str]:
     """What decides the bits besides the call."""
     import fpsolve
 
+    from . import io
     from ._codegen import _environment_digest
 
     packages = {name: str(io._version(name)) for name in ("numpy", "numba", "llvmlite")}

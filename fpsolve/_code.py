@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .expressions import to_source
+from ._known import fact, name_of
+from .expressions import parse, to_source
 
 __all__ = [
     "AffineCode",
@@ -170,33 +171,75 @@ def _numpy_function(source: str) -> Callable[..., Any]:
 
 
 class ExpressionCode(Code):
-    """A tuple of sympy expressions."""
+    """A tuple of sympy expressions, or a function that makes them, which is not called where all that is asked is known.
 
-    def __init__(self, expressions: Sequence[Any], variables: Sequence[str], names: Sequence[str]) -> None:
+    `origin` is the name of the derivation (see `_known`); without one nothing is remembered.
+    """
+
+    def __init__(
+        self,
+        expressions: Sequence[Any] | Callable[[], Sequence[Any]],
+        variables: Sequence[str],
+        names: Sequence[str],
+        origin: str | None = None,
+    ) -> None:
+        self._given, self.variables = expressions, tuple(variables)
+        self.origin = None if origin is None else name_of(origin, self.variables, tuple(names))
+        self.n_out, used = fact(self.origin, "shape", self._shape)
+        self.names = tuple(name for name in names if name in used)
+        self.dim = len(self.variables)
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[Any], variables: Sequence[str], names: Sequence[str]) -> ExpressionCode:
+        """Parsed text (or numbers), see :func:`fpsolve.expressions.parse`."""
+        texts, declared = tuple(texts), (*variables, *names)
+        plain = all(isinstance(text, (str, int, float)) for text in texts)
+        return cls(functools.partial(_parsed, texts, declared), variables, names, name_of("parse", texts) if plain else None)
+
+    @functools.cached_property
+    def expressions(self) -> tuple[Any, ...]:
+        """In sympy."""
         import sympy
 
-        self.expressions = tuple(sympy.sympify(e, strict=True) for e in expressions)
-        self.variables = tuple(variables)
-        used = {str(s) for e in self.expressions for s in e.free_symbols}
-        self.names = tuple(name for name in names if name in used)
-        self.dim, self.n_out = len(self.variables), len(self.expressions)
+        given = self._given() if callable(self._given) else self._given
+        return tuple(sympy.sympify(e, strict=True) for e in given)
+
+    def _shape(self) -> tuple[int, list[str]]:
+        return len(self.expressions), sorted({str(s) for e in self.expressions for s in e.free_symbols})
+
+    @functools.cached_property
+    def zeros(self) -> frozenset[int]:
+        """Outputs that are zero whatever x and p are."""
+        return frozenset(fact(self.origin, "zeros", lambda: [i for i, e in enumerate(self.expressions) if e.is_zero]))
 
     @functools.cached_property
     def _source(self) -> str:
-        return to_source("f", self.expressions, self.variables, self.names)
+        return str(fact(self.origin, "source", lambda: to_source("f", self.expressions, self.variables, self.names)))
 
     def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
         return f"{inline}\n{self._source}".replace("def f(", f"def {name}(", 1), {}
 
-    def jacobian(self) -> ExpressionCode:
+    def slopes(self) -> list[Any]:
+        """Derivatives of the expressions by the variables."""
         import sympy
 
         symbols = [sympy.Symbol(v, real=True) for v in self.variables]
-        return ExpressionCode([e.diff(s) for e in self.expressions for s in symbols], self.variables, self.names)
+        return [e.diff(s) for e in self.expressions for s in symbols]
+
+    def jacobian(self) -> ExpressionCode:
+        return ExpressionCode(self.slopes, self.variables, self.names, self.derived("jacobian"))
+
+    def derived(self, *how: Any) -> str | None:
+        """Name of what is derived from these expressions; None where they have none."""
+        return None if self.origin is None else name_of(*how, self.origin)
 
     @property
     def is_constant(self) -> bool:
-        return not any(str(s) in self.variables for e in self.expressions for s in e.free_symbols)
+        return not set(fact(self.origin, "shape", self._shape)[1]) & set(self.variables)
+
+
+def _parsed(texts: Sequence[Any], declared: Sequence[str]) -> list[Any]:
+    return [parse(text, declared) for text in texts]
 
 
 class ConstantCode(Code):

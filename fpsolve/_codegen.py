@@ -19,7 +19,6 @@ import logging
 import os
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ._code import HELPERS, PREAMBLE
+from ._known import cache_folder, write_atomically
 from ._single import single_source, twin_imports
 
 __all__ = ["cache_folder", "load_module", "loaded_modules"]
@@ -51,18 +51,6 @@ _reported: set[str] = set()
 def loaded_modules() -> tuple[Any, ...]:
     """Modules generated so far in this process (tests count their compilations)."""
     return tuple(_modules.values())
-
-
-def cache_folder() -> Path:
-    """Folder of the generated modules: ``$FPSOLVE_CACHE_DIR``, else ``fpsolve`` in the user's cache folder."""
-    chosen = os.environ.get("FPSOLVE_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fpsolve"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fpsolve" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fpsolve"
 
 
 @functools.cache
@@ -140,7 +128,7 @@ def _import_cached(source: str, label: str) -> ModuleType | None:
     path = cache_folder() / f"{name}.py"
     try:
         if not _has_text(path, source):
-            _write_atomically(path, source)
+            write_atomically(path, source)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(f"{path.parent} is read-only")
     except OSError as error:
@@ -166,16 +154,3 @@ def _has_text(path: Path, source: str) -> bool:
         return path.read_text(encoding="utf-8") == source
     except (FileNotFoundError, UnicodeDecodeError):
         return False
-
-
-def _write_atomically(path: Path, source: str) -> None:
-    """Another process never sees half a file; two writers write the same text."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(source)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -112,8 +112,8 @@ class Autocorrelation(_Record):
         ----------
         A. D. Sokal, in Functional Integration (1997) 131, sec. 3.
         """
-        if not 0 <= component < self.axes.size:
-            raise ValueError(f"integrated_time: component must be in 0..{self.axes.size - 1}, got {component}")
+        if isinstance(component, bool) or not isinstance(component, (int, np.integer)) or not 0 <= component < self.axes.size:
+            raise ValueError(f"integrated_time: component must be an integer in 0..{self.axes.size - 1}, got {component!r}")
         if not (math.isfinite(window) and window > 0.0):
             raise ValueError(f"integrated_time: window must be a finite number > 0, got {window}")
         curve = self.values[:, component, component]

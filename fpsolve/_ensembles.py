@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+from fpsolve._checks import numbers
 from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._estimate import Assumption, Estimate, _lines, _plain, _Record, _require, _with_error
 from fpsolve._fields import Density
@@ -322,6 +323,11 @@ class EscapeTimes(_Record):
         good = np.isfinite(self.times)
         return self.times[good], self.censored[good]
 
+    def _watched(self, question: str) -> None:
+        if not math.fsum(self._observed()[0]) > 0.0:
+            why = "the run was interrupted before any path had moved; run it again" if self.partial else "no path was followed"
+            raise ValueError(f"EscapeTimes.{question}: the total observed time is 0, so nothing is known: {why}")
+
     def _departure(self) -> float:
         """Standard score of the departure from exponential waiting times, 0 for them; normal for large numbers of escapes.
 
@@ -366,7 +372,7 @@ class EscapeTimes(_Record):
         Raises
         ------
         ValueError
-            If nothing was observed (total time 0).
+            If nothing was observed (total time 0), as after an early Ctrl-C.
 
         References
         ----------
@@ -382,8 +388,7 @@ class EscapeTimes(_Record):
 
         times, censored = self._observed()
         total, k = math.fsum(times), int(np.sum(~censored))
-        if not total > 0.0:
-            raise ValueError("EscapeTimes.rate: the total observed time is 0, so there is no rate")
+        self._watched("rate")
         low = float(gammaincinv(k, 0.025)) / total if k else 0.0
         high = float(gammaincinv(k + bool(censored.any()), 0.975)) / total
         value = k / total
@@ -409,7 +414,7 @@ class EscapeTimes(_Record):
         Raises
         ------
         ValueError
-            If no escape was seen: then only a lower bound is known, 1 / rate().interval[1].
+            If no escape was seen: then only a lower bound is known, 1 / rate().interval[1]; or if nothing was observed.
 
         Examples
         --------
@@ -417,6 +422,7 @@ class EscapeTimes(_Record):
         Estimate(2.00 +- 0.58 time, 95 % [0.830486, 9.69819], sample mean)
         """
         times, censored = self._observed()
+        self._watched("mean")
         k = int(np.sum(~censored))
         if k == 0:
             raise ValueError(
@@ -513,7 +519,7 @@ class EscapeTimes(_Record):
         if not observed.size:
             raise ValueError("EscapeTimes.survival: no path was observed")
         at, deaths, risk = _risk_table(observed, censored)
-        query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(np.asarray(t, dtype=np.float64))
+        query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(numbers("t", t, "a time or an array of times"))
         if query.ndim != 1 or not np.all(np.isfinite(query)) or np.any(query < 0.0):
             raise ValueError(f"EscapeTimes.survival: t must be finite numbers >= 0, got {t!r}")
         curve, low, high = _kaplan_meier(deaths, risk, observed.size)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from . import _interpolate, _markov
+from ._checks import numbers
 from ._discretize import exit_generator
 from ._elimination import slowest_decay
 from ._notes import doubtful, mass_notes, unresolved
@@ -364,7 +365,7 @@ def _log_variance(logs: list[Array]) -> Array:
 
 
 def _inside_point(region: Region, at: ArrayLike, grid: Grid) -> Array:
-    x0 = np.atleast_1d(np.asarray(at, float))
+    x0 = np.atleast_1d(numbers("at", at, "a point"))
     grid.index(x0)  # refuses a wrong shape and points outside the box
     if not region.contains(x0):
         raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")

@@ -79,11 +79,13 @@ class Density(_Record):
         What the reader should know before trusting it.
     solver_info : mapping of str to number or str
         Residuals, steps, times of the solver.
+    unit : {"time", "iteration"}
+        What `time` counts.
 
     Raises
     ------
     ValueError
-        If `values` does not have the shape of the grid.
+        If `values` does not have the shape of the grid, or there is no such unit.
 
     Examples
     --------
@@ -100,8 +102,10 @@ class Density(_Record):
     method: str = ""
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "time"
 
     def __post_init__(self) -> None:
+        _clock(self.unit, "Density")
         object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Density"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))
@@ -141,7 +145,7 @@ class Density(_Record):
         axis %= dim
         line = type(self.grid)(self.grid.axes[axis], boundary=[self.grid.boundary[axis]])
         mass = self.cell_mass.sum(axis=tuple(k for k in range(dim) if k != axis))
-        return Density(mass / line.cell_volumes, line, time=self.time, method=self.method, warnings=self.warnings)
+        return Density(mass / line.cell_volumes, line, self.time, self.method, self.warnings, unit=self.unit)
 
     def at(self, points: npt.ArrayLike) -> Array:
         """Multilinear interpolation at points (..., d) -> (...), second order; 0 outside the grid, periodic axes wrap.
@@ -161,7 +165,7 @@ class Density(_Record):
         return _to_xarray(self.grid, self.values, "density", {"method": self.method}, "Density.to_xarray")
 
     def __repr__(self) -> str:
-        head = f"Density on {_grid_text(self.grid)}" + ("" if self.time is None else f" at time {self.time:.6g}")
+        head = f"Density on {_grid_text(self.grid)}" + ("" if self.time is None else f" at {self.unit} {self.time:.6g}")
         items = [
             f"method: {self.method}" if self.method else "",
             f"mass {self.mass:.12g}, negative mass {self.negative_mass:.3g}, max {self.values.max():.6g}",
@@ -169,6 +173,11 @@ class Density(_Record):
             _info_text(self.solver_info),
         ]
         return _lines(head, items, self.warnings)
+
+
+def _clock(unit: str, kind: str) -> None:
+    if unit not in ("time", "iteration"):
+        raise ValueError(f"{kind}: unit must be 'time' or 'iteration', got {unit!r}")
 
 
 def _info_text(info: Mapping[str, Any]) -> str:
@@ -198,6 +207,8 @@ class DensitySeries(_Record):
     method : str
     warnings : sequence of str
     solver_info : mapping
+    unit : {"time", "iteration"}
+        What `times` count.
 
     Examples
     --------
@@ -214,8 +225,10 @@ class DensitySeries(_Record):
     method: str = ""
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "time"
 
     def __post_init__(self) -> None:
+        _clock(self.unit, "DensitySeries")
         times = np.asarray(self.times, dtype=np.float64)
         if times.ndim != 1:
             raise ValueError(f"DensitySeries: times must have shape (nt,), got {times.shape}")
@@ -238,6 +251,7 @@ class DensitySeries(_Record):
             method=self.method,
             warnings=self.warnings,
             solver_info=self.solver_info,
+            unit=self.unit,
         )
 
     def __iter__(self) -> Iterator[Density]:
@@ -251,7 +265,8 @@ class DensitySeries(_Record):
 
     def to_xarray(self) -> Any:
         """An xarray.DataArray with dimensions time, x0, x1, ... (needs the package xarray)."""
-        return _to_xarray(self.grid, self.values, "density", {"method": self.method}, "DensitySeries.to_xarray", self.times)
+        attrs = {"method": self.method, "time": self.unit}
+        return _to_xarray(self.grid, self.values, "density", attrs, "DensitySeries.to_xarray", self.times)
 
     def __repr__(self) -> str:
         span = f"{self.times[0]:.6g} ... {self.times[-1]:.6g}" if len(self) else "none"
@@ -259,7 +274,7 @@ class DensitySeries(_Record):
         mass = f"mass {min(masses):.12g} ... {max(masses):.12g}" if masses else ""
         negative = f"largest negative mass {min(p.negative_mass for p in self):.3g}" if masses else ""
         items = [f"method: {self.method}" if self.method else "", mass, negative, _info_text(self.solver_info)]
-        return _lines(f"DensitySeries of {len(self)} times ({span}) on {_grid_text(self.grid)}", items, self.warnings)
+        return _lines(f"DensitySeries of {len(self)} {self.unit}s ({span}) on {_grid_text(self.grid)}", items, self.warnings)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

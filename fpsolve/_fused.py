@@ -345,7 +345,8 @@ def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused
     ``slopes`` is the Jacobian of ``faces``, which may act on all state variables or on the first ``d``. With ``bridge`` a step may
     also cross and come back: given both ends, the path on the way is a Brownian bridge, which meets a plane at distances -g0
     and -g1 with probability exp(-2 g0 g1/s^2), s^2 = 2 n.D n dt (with D and the normal n = grad g taken at the start of the
-    step). Each face gets its own test. One comparison per lane and step with a bound of -log u settles nearly all steps; the
+    step). Each face gets its own test; one without noise across, n.D n = 0, is crossed where the straight line between the ends
+    of the step crosses it. One comparison per lane and step with a bound of -log u settles nearly all steps; the
     exact decision, the time inside the step and the exit point are left to scalar code.
     """
     layout = EscapeLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
@@ -510,7 +511,8 @@ def _variance_lines(shape: Shape, f: int, slopes: str) -> list[str]:
 
 
 def _exit_lines(layout: EscapeLayout, step: Step, dim: int) -> list[str]:
-    """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else).
+    """Exit point: the bridge at the crossing time, moved along D n onto the surface (exact for a plane, Newton else); along n
+    where there is no noise across it.
 
     A crossing beyond a wall, which the path never passes, is none.
     """
@@ -519,6 +521,11 @@ def _exit_lines(layout: EscapeLayout, step: Step, dim: int) -> list[str]:
     spread = [f"z{2 * j}, z{2 * j + 1} = lane_normals(w, i)" for j in range((m + 1) // 2)]
     cross = [f"a{k} = {' + '.join(f'n{i}*c[{i * m + k}]' for i in range(d))}" for k in range(m)]
     along = [f"w{i} = {' + '.join(f'c[{i * m + k}]*a{k}' for k in range(m))}" for i in range(d)]
+    # no noise across: B^T n = 0, so that D n is no direction
+    along += [
+        f"still = {' + '.join(f'a{k}*a{k}' for k in range(m))} == 0.0",
+        *(f"w{i} = n{i} if still else w{i}" for i in range(d)),
+    ]
     noise = [f"e{i} = x{i} + pull*(y{i} - x{i}) + wide*({' + '.join(f'c[{i * m + k}]*z{k}' for k in range(m))})" for i in range(d)]
     project = [
         "for turn in range(30):",

@@ -153,8 +153,7 @@ class KernelSolver:
         return out
 
     def _density(
-        self, system: System, before: Array, after: Array, method: str, info: dict[str, Any], notes: Sequence[str],
-        time: float | None = None,
+        self, system: System, before: Array, after: Array, method: str, info: dict[str, Any], notes: Sequence[str]
     ) -> Density:  # fmt: skip
         """Density at the centres one iteration after `before`, with the masses `after`; cell averages where the surface cuts.
 
@@ -171,5 +170,5 @@ class KernelSolver:
         warnings = list(notes)
         if not 0.99 < ratio < 1.01:
             warnings.append(f"the cells are too wide for the density: its midpoint sum is {ratio:.3g} of its mass; use more cells")
-        return Density((values / ratio).reshape(grid.shape), grid, time=time, method=method, warnings=tuple(warnings),
+        return Density((values / ratio).reshape(grid.shape), grid, method=method, warnings=tuple(warnings), unit="iteration",
                        solver_info={**info, "midpoint sum over mass": ratio})  # fmt: skip

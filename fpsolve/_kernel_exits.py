@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
 from ._kernel_base import MAX_NODES, KernelSolver, level_of
 from ._landing import System, build
 from .grid import Region
@@ -57,7 +58,7 @@ class KernelExits(KernelSolver):
         """
         system = self._left(region)
         if at is not None:
-            return self._exit_estimate(region, system, np.atleast_1d(np.asarray(at, float)))
+            return self._exit_estimate(region, system, np.atleast_1d(numbers("at", at, "a point")))
         logs = system.chain.log_times()
         points = self.grid.points()
         inside = system.level(points) < 0.0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import numbers
 from ._runner import check_count, starting_points
 from ._schedule import ScheduledConstants
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
@@ -20,6 +21,9 @@ from .process import Process, Underdamped
 __all__ = ["MAX_FUSED_DIM", "Model", "affine_step", "check_start", "initial_states", "make_model", "positive", "step_count"]
 
 Array = NDArray[np.float64]
+
+#: Steps beyond which a run is refused; up to here a number of steps is exact in a float64.
+MAX_STEPS = 1 << 53
 
 #: Nonlinear models are unrolled into scalar code up to this dimension.
 MAX_FUSED_DIM = 16
@@ -158,8 +162,12 @@ def make_model(process: Any, dt: float | None, method: str | None, walls: Any = 
 def step_count(t: Any, h: float, unit: str) -> int:
     """Number of steps in t, which must be a whole number of them."""
     if unit == "iteration":
-        return check_count("t (iterations)", t)
+        if (count := check_count("t (iterations)", t)) > MAX_STEPS:
+            raise ValueError(f"t = {count} iterations, which no run ends: at most {MAX_STEPS}")
+        return count
     total = positive("t", t)
+    if total / h > MAX_STEPS:
+        raise ValueError(f"t = {total:g} is {total / h:.3g} steps of dt = {h:g}, which no run ends: shorten t or lengthen dt")
     steps = round(total / h)
     if steps < 1 or abs(steps * h - total) > 1e-6 * total:
         other = total / max(1, math.ceil(total / h))
@@ -170,7 +178,11 @@ def step_count(t: Any, h: float, unit: str) -> int:
 def initial_states(x0: Any, n: int, model: Model, seed: int) -> Array:
     """Starting states: velocities are zero unless x0 has them; hidden variables start as the velocities."""
     dim, shown, full = model.process.dim, model.shown, model.variables
-    shape = np.shape(x0(np.random.default_rng(seed), 1)) if callable(x0) and shown > dim else () if callable(x0) else np.shape(x0)
+    shape: tuple[int, ...] = ()
+    if not callable(x0):
+        shape = numbers("x0", x0, f"an array of shape ({dim},) or ({n}, {dim}), or a sampler (rng, n) -> ({n}, {dim})").shape
+    elif shown > dim:
+        shape = np.shape(x0(np.random.default_rng(seed), 1))
     given = shown if shown > dim and shape and shape[-1] == shown else dim
     points = starting_points(x0, n, given, seed)
     if model.walls is not None:

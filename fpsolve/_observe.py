@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import numbers
 from ._kernels.rng import LANES
 from ._paths import Plan, Records, moments_of
-from ._runner import check_count, numbers
+from ._runner import check_count
 from ._watch import autocorrelation, group_size, lane_bytes, occupation
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -144,7 +145,9 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
         if ranges is None:
             raise ValueError("a histogram with bins as numbers needs ranges=((lo, hi), ...)")
         pairs = np.atleast_2d(numbers("ranges", ranges, "((lo, hi), ...)"))
-        cells = [bins] * len(pairs) if isinstance(bins, (int, np.integer)) else list(bins)
+        cells = [bins] * len(pairs)
+        if not isinstance(bins, (int, np.integer)):
+            cells = numbers("bins", bins, "a Grid, a number of cells or several").ravel().tolist()
         if pairs.ndim != 2 or pairs.shape[1] != 2 or len(cells) != len(pairs):
             raise ValueError(f"ranges must be one (lo, hi) per axis, as many as bins; got bins={bins!r}, ranges={ranges!r}")
         grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, cells, strict=True)))

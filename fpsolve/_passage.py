@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from ._fused import (
     Fused,
 )
 from ._kernels.rng import LANES
+from ._known import fact, name_of
 from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
 from ._schemes import zero_outputs
@@ -59,9 +61,9 @@ LANE_STEPS_PER_CALL = 1 << 25
 class _PieceCode(ExpressionCode):
     """Expressions in x0... and p0... whose parameter values are those of another code."""
 
-    def __init__(self, expressions: Any, parent: Code) -> None:
+    def __init__(self, expressions: Any, parent: Code, origin: str | None) -> None:
         variables = [f"x{i}" for i in range(parent.dim)]
-        super().__init__(expressions, variables, [f"p{i}" for i in range(parent.n_params)])
+        super().__init__(expressions, variables, [f"p{i}" for i in range(parent.n_params)], origin)
         self.parent = parent
 
     def pack(self, params: Mapping[str, float]) -> Array:
@@ -69,8 +71,23 @@ class _PieceCode(ExpressionCode):
         return np.array([values[int(name[1:])] for name in self.names])
 
     def jacobian(self) -> ExpressionCode:
-        plain = super().jacobian()
-        return _PieceCode(plain.expressions, self.parent)
+        return _PieceCode(self.slopes, self.parent, self.derived("jacobian"))
+
+
+def _pieces_of_text(formula: str, names: Sequence[str]) -> list[Any]:
+    """The smooth pieces of scalar source made by a Region."""
+    text = re.sub(r"\b([xp])\[(\d+)\]", r"\1\2", formula).replace("fmax(", "max(").replace("fabs(", "abs(")
+    return _pieces(parse(text, names))
+
+
+def _pieces_of_code(code: ExpressionCode) -> list[Any]:
+    return _pieces(code.expressions[0])
+
+
+def _pieces(expression: Any) -> list[Any]:
+    import sympy
+
+    return sorted(expression.args if isinstance(expression, sympy.Max) else (expression,), key=str)
 
 
 def surface_codes(code: Code) -> tuple[Code, Code]:
@@ -79,20 +96,13 @@ def surface_codes(code: Code) -> tuple[Code, Code]:
     A box is the maximum of its faces, each of which is a plane with a test of its own; where g is one expression it is one face.
     Derivatives are symbolic where the region or its landscape has them, else central differences.
     """
-    import sympy
-
     formula = getattr(code, "formula", None)
     if formula is not None:
-        text = re.sub(r"\b([xp])\[(\d+)\]", r"\1\2", formula).replace("fmax(", "max(").replace("fabs(", "abs(")
         names = [f"x{i}" for i in range(code.dim)] + [f"p{i}" for i in range(code.n_params)]
-        expression = parse(text, names)
-        pieces = expression.args if isinstance(expression, sympy.Max) else (expression,)
-        faces: ExpressionCode = _PieceCode(sorted(pieces, key=str), code)
+        faces: ExpressionCode = _PieceCode(functools.partial(_pieces_of_text, formula, names), code, name_of("pieces", formula))
         return faces, faces.jacobian()
     if isinstance(code, ExpressionCode):
-        expression = code.expressions[0]
-        pieces = expression.args if isinstance(expression, sympy.Max) else (expression,)
-        faces = ExpressionCode(sorted(pieces, key=str), code.variables, code.names)
+        faces = ExpressionCode(functools.partial(_pieces_of_code, code), code.variables, code.names, code.derived("pieces"))
         return faces, faces.jacobian()
     if isinstance(code, DerivedCode) and code.outputs == ("c0[0] - c1[0]",) and not code.lines:
         return code, code.children[0].jacobian()  # U(x) - level
@@ -110,7 +120,7 @@ def exit_sides(region: Region, points: Array) -> tuple[NDArray[np.int64], tuple[
         names, order = [region.name], [0]
     else:
         assert isinstance(faces, ExpressionCode)
-        sides = [_side(e, faces.names, faces.pack(region.params)) for e in faces.expressions]
+        sides = _sides(faces, faces.pack(region.params))
         order = sorted((i for i, side in enumerate(sides) if side is not None), key=lambda i: sides[i] or ())
         names = [str(sides[i][-1]) for i in order]  # type: ignore[index]
     found = np.full(len(points), -1, np.int64)
@@ -118,6 +128,29 @@ def exit_sides(region: Region, points: Array) -> tuple[NDArray[np.int64], tuple[
     if there.any():
         found[there] = np.argmax(faces.evaluate(points[there], region.params)[:, order], axis=1)
     return found, tuple(names)
+
+
+def _sides(faces: ExpressionCode, values: Array) -> list[tuple[Any, ...] | None]:
+    """Sort keys of the sides with their names at the end; None for a face at infinity."""
+    value = dict(zip(faces.names, values.tolist(), strict=True))
+    sides: list[tuple[Any, ...] | None] = []
+    for i, plane in enumerate(fact(faces.origin, "planes", lambda: [_plane(e, faces.variables) for e in faces.expressions])):
+        if plane is None:
+            sides.append(_side(faces.expressions[i], faces.names, values))
+            continue
+        variable, slope, factor, rest = plane
+        at = -slope * factor * value.get(rest, 1.0)
+        sides.append(None if abs(at) >= 1e300 else (0, variable, slope, at, f"{variable} = {at:g}"))
+    return sides
+
+
+def _plane(expression: Any, variables: Sequence[str]) -> list[Any] | None:
+    """[variable, slope, factor, parameter] of slope*variable + factor*parameter with slope 1 or -1, else None."""
+    here = [s for s in expression.free_symbols if str(s) in variables]
+    if len(here) != 1 or (slope := expression.diff(here[0])) not in (1, -1):
+        return None
+    factor, rest = (expression - slope * here[0]).as_coeff_Mul()
+    return [str(here[0]), int(slope), float(factor), str(rest)] if rest.is_Symbol or rest == 1 else None
 
 
 def _side(expression: Any, names: Sequence[str], values: Array) -> tuple[Any, ...] | None:

@@ -130,8 +130,13 @@ def plot_density(
         ax.contour(*grid.centers, one.values.T, levels=levels, colors="white", linewidths=0.8)
     _plane(ax, grid, names)
     if one.time is not None:
-        ax.set_title(f"$t$ = {one.time:.4g}")
+        ax.set_title(_moment(one))
     return ax
+
+
+def _moment(one: Density) -> str:
+    """When it is: t = 2, or iteration 2."""
+    return f"{'$t$ =' if one.unit == 'time' else one.unit} {one.time:.4g}"
 
 
 def _lines(ax: "Axes", grid: "Grid", many: Sequence[Density], kwargs: Mapping[str, Any]) -> None:
@@ -143,7 +148,7 @@ def _lines(ax: "Axes", grid: "Grid", many: Sequence[Density], kwargs: Mapping[st
     for k, one in enumerate(many):
         style: dict[str, Any] = {"color": shades[k]} if len(many) > 1 else {}
         if one.time is not None and k in named:
-            style["label"] = f"$t$ = {one.time:.4g}"
+            style["label"] = _moment(one)
         ax.plot(grid.centers[0], one.values, **{**style, **kwargs})
     if len(many) > 1:
         ax.legend()

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import numbers
 from ._kernels.rng import LANES
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "aligned",
     "check_count",
     "make_chunks",
-    "numbers",
     "resolve_seed",
     "run_chunks",
     "starting_points",
@@ -130,20 +130,6 @@ def check_count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
-def numbers(name: str, value: Any, what: str = "numbers") -> Array:
-    """`value` as an array of floats; what is none is named.
-
-    Raises
-    ------
-    TypeError
-        If it is not made of numbers.
-    """
-    try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {what}, got {type(value).__name__}: {value!r}") from None
-
-
 def thread_count(threads: int | None) -> int:
     """Threads asked for, by default the number of cores this process may use."""
     if threads is not None:
@@ -160,7 +146,8 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
         If the shape is neither (dim,) nor (n, dim), or a number is not finite.
     """
     if callable(x0):
-        points = np.asarray(x0(np.random.default_rng([seed, SAMPLER_STREAM, 1]), n), float)
+        given = x0(np.random.default_rng([seed, SAMPLER_STREAM, 1]), n)
+        points = numbers("what the sampler x0(rng, n) returns", given, f"an array of shape ({n}, {dim})")
         if points.shape != (n, dim):
             raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
     else:

@@ -157,7 +157,7 @@ def zero_outputs(code: Code) -> set[int]:
     if isinstance(code, ConstantCode):
         return {i for i, v in enumerate(code.values) if v == 0.0}
     if isinstance(code, ExpressionCode):
-        return {i for i, e in enumerate(code.expressions) if e.is_zero}
+        return set(code.zeros)
     if isinstance(code, DerivedCode):
         return {i for i, o in enumerate(code.outputs) if o == "0.0"}
     return set()

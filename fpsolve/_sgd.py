@@ -89,7 +89,7 @@ class Group:
 
     def __init__(self, chain: SGDChain, theta: Array, seed: int, lo: int) -> None:
         self.chain, self.theta, self.k = chain, np.array(theta, float), 0
-        self.rngs = [np.random.default_rng([seed, lo + i]) for i in range(len(theta))]
+        self.rngs = [np.random.default_rng(_entropy(seed, lo + i)) for i in range(len(theta))]
         self.state = {"v": np.zeros_like(self.theta), "m": np.zeros_like(self.theta), "p": np.ones_like(self.theta)}
         self.draws, self.used = np.zeros((len(theta), 0, 1)), 0  # (n, iterations, batch[, dim])
         self.order, self.cursor = np.zeros((len(theta), 0), np.int64), 0  # epochs of a scheduled batch size
@@ -174,6 +174,16 @@ class Group:
         if shape != expected:
             raise ValueError(f"ensemble.{name} returned shape {shape}; it must be {expected}")
         return gradient
+
+
+def _entropy(seed: int, index: int) -> list[int]:
+    """Words that seed the generator of a trajectory, different for all pairs of seed and index and from those of a sampler of x0.
+
+    NumPy cuts a number into words of 32 bits and fills up with zeros, so the upper half of a seed must have a place of its own,
+    and a mark: [seed, index] alone would give trajectory 0 of seed 2**32 + 5 the numbers of trajectory 1 of seed 5.
+    """
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    return [low, index, high, 2] if high else [low, index]
 
 
 def _words(rng: np.random.Generator) -> list[int]:

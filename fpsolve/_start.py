@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from ._checks import numbers
 from .grid import Grid
 from .results import Density
 
@@ -38,7 +39,7 @@ def initial_density(rho0: Any, grid: Grid) -> tuple[Array, list[str]]:
                              f"got shape {values.shape}")  # fmt: skip
         values = values.reshape(grid.shape)
     else:
-        values = np.asarray(rho0, float)
+        values = numbers("rho0", rho0, "a Density, an array, ('gaussian', mean, covariance), or a callable")
         if values.shape != grid.shape:
             raise ValueError(f"rho0 must have the shape {grid.shape} of the grid, got {values.shape}")
     bad = ~(np.isfinite(values) & (values >= 0.0))
@@ -56,7 +57,7 @@ def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
     if len(spec) != 3 or spec[0] != "gaussian":
         raise ValueError(f"rho0 must be a Density, an array, a callable or ('gaussian', mean, cov), got {spec!r}")
     d = grid.dim
-    mean, cov = np.atleast_1d(np.asarray(spec[1], float)), np.atleast_2d(np.asarray(spec[2], float))
+    mean, cov = np.atleast_1d(numbers("mean", spec[1])), np.atleast_2d(numbers("covariance", spec[2]))
     if mean.shape != (d,) or cov.shape != (d, d):
         raise ValueError(f"a Gaussian in {d}-D needs a mean of shape ({d},) and a covariance ({d}, {d}), "
                          f"got {mean.shape}, {cov.shape}")  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
 from .noise import Noise
 from .potentials import Potential
 from .process import Process
@@ -105,7 +106,8 @@ class SGDChain:
         self.kind, self.dim, self.momentum, self.nesterov = kind, dim, float(momentum), bool(nesterov)
         self._lr = lr if callable(lr) else None
         if self._lr is None and np.ndim(lr) == 1:
-            table = [_learning_rate(value, k) for k, value in enumerate(np.asarray(lr, float).tolist())]
+            rates = numbers("lr", lr, "a number, a function or an array of numbers").tolist()
+            table = [_learning_rate(value, k) for k, value in enumerate(rates)]
             self._lr = _table("lr", table)
         self.lr: float | None = _learning_rate(lr, None) if self._lr is None else None
         self.ensemble, self.landscape, self.sigma, self._process, self.at = None, None, 0.0, None, (1.0, 1.0)
@@ -130,14 +132,14 @@ class SGDChain:
         return int(batch)
 
     def _set_optimizer(self, optimizer: str, betas: Sequence[float] | None, eps: float | None) -> None:
-        if optimizer not in DEFAULTS:
+        if not isinstance(optimizer, str) or optimizer not in DEFAULTS:
             raise ValueError(f"optimizer must be one of {', '.join(map(repr, DEFAULTS))}, got {optimizer!r}")
         if optimizer == "sgd" and (betas is not None or eps is not None):
             raise ValueError("betas and eps belong to optimizer='adam' or 'adai'; the momentum of SGD is momentum=")
         if optimizer != "sgd" and self.momentum:
             raise ValueError(f"momentum={self.momentum:g} belongs to optimizer='sgd'; {optimizer} has its own: betas=")
         default, small = DEFAULTS[optimizer]
-        pair = default if betas is None else tuple(betas)
+        pair = default if betas is None else tuple(betas) if isinstance(betas, Iterable) else ()
         if len(pair) != 2:
             raise ValueError(f"betas must be two numbers, got {betas!r}")
         _in_range("betas[0]", pair[0], 0.0, np.inf if optimizer == "adai" else 1.0)
@@ -189,6 +191,9 @@ class SGDChain:
         >>> bool(abs(paths.covariance[0, 0] / exact - 1) < 0.04)
         True
         """
+        _landscape(U)
+        if not isinstance(noise, Noise):
+            raise TypeError(f"noise must be a Noise (e.g. Noise.covariance(C, lr, batch)), got {type(noise).__name__}: {noise!r}")
         chain = cls.__new__(cls)._set("gaussian", U.dim, lr, momentum, nesterov)
         if batch is not None:
             chain._set_batch(batch)
@@ -226,6 +231,7 @@ class SGDChain:
         >>> SGDChain.random_shift(Potential.from_expression("x**2"), sigma=0.5, lr=0.1)
         SGDChain(shift, dim=1, lr=0.1, momentum=0, batch=1, sigma=0.5)
         """
+        _landscape(U)
         chain = cls.__new__(cls)._set("shift", U.dim, lr, momentum, nesterov)
         chain.landscape, chain.sigma = U, _in_range("sigma", sigma, 0.0, np.inf)
         chain._set_batch(batch)
@@ -316,6 +322,11 @@ class SGDChain:
             marks += f", batch={size}"
         rate = "scheduled" if self.lr is None else f"{self.lr:g}"
         return f"SGDChain({self.kind}, dim={self.dim}, lr={rate}{marks})"
+
+
+def _landscape(U: Any) -> None:
+    if not isinstance(U, Potential):
+        raise TypeError(f"the landscape must be a Potential, got {type(U).__name__}: {U!r}")
 
 
 def _in_range(name: str, value: Any, low: float, high: float) -> float:

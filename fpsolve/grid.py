@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import check_memory, numbers
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
 from ._mapping import check, half_nodes, position, text
-from .expressions import parse, split_names
+from .expressions import split_names
 
 __all__ = ["BOUNDARIES", "Grid", "Region"]
 
@@ -81,6 +82,9 @@ class Grid:
             raise ValueError("a Grid needs at least one axis (lo, hi, n), e.g. Grid((-2, 2, 200))")
         self._axes = tuple(_check_axis(axis, k) for k, axis in enumerate(axes))
         self._boundary = _check_boundary(boundary, len(axes))
+        cells = [int(axis[2]) for axis in self._axes]
+        count = 3 * sum(cells) + math.prod(cells)
+        check_memory(count, f"the numbers on a grid of {' x '.join(map(str, cells))} cells", "use fewer cells")
         parts = [_cells(axis) for axis in self._axes]
         self._edges, self._centers, self._widths = (tuple(_frozen(p[k]) for p in parts) for k in range(3))
         for k, (widths, sides) in enumerate(zip(self._widths, self._boundary, strict=True)):
@@ -371,7 +375,7 @@ class Region:
         >>> Region.box([-1.0], [1.0]).g([[0.0], [3.0]]).tolist()
         [-1.0, 2.0]
         """
-        low, high = (np.atleast_1d(np.asarray(v, float)) for v in (lo, hi))
+        low, high = (np.atleast_1d(numbers("a corner of the box", v, "a list of numbers")) for v in (lo, hi))
         if low.shape != high.shape or low.ndim != 1 or not np.all(low < high):
             raise ValueError(f"box needs lo < hi on every axis, got lo = {low.tolist()}, hi = {high.tolist()}")
         d = low.size
@@ -448,7 +452,7 @@ class Region:
         """
         names = split_names(variables)
         checked = {k: _finite(v, k) for k, v in (params or {}).items()}
-        return cls(ExpressionCode([parse(text, [*names, *checked])], names, tuple(checked)), checked, name=str(text))
+        return cls(ExpressionCode.from_texts([text], names, tuple(checked)), checked, name=str(text))
 
     def g(self, x: ArrayLike) -> Array:
         """g at points (..., dim) -> (...).
@@ -545,7 +549,7 @@ def _finite(value: Any, what: str) -> float:
 
 
 def _point(value: ArrayLike, dim: int | None, what: str) -> Array:
-    point = np.atleast_1d(np.asarray(value, float))
+    point = np.atleast_1d(numbers(what, value, "a list of numbers"))
     if point.ndim != 1 or (dim is not None and point.size != dim) or not np.all(np.isfinite(point)):
         raise ValueError(f"{what} must be {dim if dim is not None else 'a list of'} finite numbers, got {value!r}")
     return point

@@ -169,8 +169,8 @@ class TransitionKernel(KernelExits, KernelModes):
             out.append(density.values)
             notes = [*notes, *density.warnings]
         notes = [*dict.fromkeys(notes), *self._notes(system, mass)]
-        method, clock = f"{self.method}, evolve, times in iterations", np.asarray(times, float)
-        series = DensitySeries(clock, np.stack(out), self.grid, method, tuple(notes), {"nodes": mass.size})
+        method, clock = f"{self.method}, evolve", np.asarray(times, float)
+        series = DensitySeries(clock, np.stack(out), self.grid, method, tuple(notes), {"nodes": mass.size}, "iteration")
         return series if np.ndim(t) else series[0]
 
 

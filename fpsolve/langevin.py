@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
+from ._checks import check_memory
 from ._fused import UNFINISHED, escape_kernels, path_kernels
-from ._model import Model, affine_step, check_start, initial_states, make_model, positive, step_count
+from ._model import MAX_STEPS, Model, affine_step, check_start, initial_states, make_model, positive, step_count
 from ._observe import cure_for, make_plan, trajectories
 from ._passage import (
     Passage,
@@ -203,6 +204,9 @@ def simulate(
         save, step_count(t, clock if model is None else model.h, labels["unit"]), clock, labels["unit"], t_burn, every, bins,
         ranges, axes, dim, lags, regions, count, None if model is None else model.process.dim,
     )  # fmt: skip
+    rows, width = 2 + len(plan.stops), 2 * dim if plan.start is None else 2 * dim + dim * (dim + 1) // 2
+    cure = "run fewer trajectories, or keep fewer times or a statistic (save=)"
+    check_memory(count * (rows * dim + width), f"{count} trajectories of {dim} numbers at {rows - 1} times", cure)
     points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
     if saver is not None:
         call = describe_arguments(
@@ -423,7 +427,9 @@ def escape_times(
     labels |= {"correction": "bridge" if bridge else "", "t_max": t_max}
     discrete, limit = isinstance(process, SGDChain), None
     if t_max is not None:
-        limit = step_count(t_max, 1.0, "iteration") if discrete else math.ceil(positive("t_max", t_max) / clock * (1 - 1e-12))
+        whole = check_count("t_max (iterations)", t_max) if discrete else positive("t_max", t_max) / clock * (1 - 1e-12)
+        limit = math.ceil(min(whole, MAX_STEPS))
+    check_memory(count * (3 + 2 * dim), f"the times and exit points of {count} trajectories", "run fewer trajectories")
     points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
     if saver is not None:
         call = describe_arguments(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
-from .expressions import parse, split_names
+from ._known import fact
+from .expressions import split_names
 from .potentials import Potential, check_params, update_params
 
 __all__ = ["Noise", "Stable"]
@@ -160,14 +161,8 @@ class Noise:
         array([[0.5]])
         """
         names, checked = _declare(variables, params)
-        rows = _matrix_of_expressions("D", D, names, checked, len(names))
-        if len(rows) != len(names):
-            raise ValueError(f"D has {len(rows)} rows for {len(names)} variables ({' '.join(names)})")
-        for i, row in enumerate(rows):
-            for j in range(i):
-                if (row[j] - rows[j][i]).equals(0) is False:
-                    raise ValueError(f"D must be symmetric: D[{i}][{j}] = {row[j]} but D[{j}][{i}] = {rows[j][i]}")
-        code = ExpressionCode([e for row in rows for e in row], names, tuple(checked))
+        code = ExpressionCode.from_texts(_entries("D", D, len(names)), names, tuple(checked))
+        fact(code.origin, "symmetric", lambda: _symmetric(code))
         return cls("expression", len(names), code, params=checked)
 
     @classmethod
@@ -219,9 +214,9 @@ class Noise:
             factor: Code = FunctionCode(B, dim, dim * m, checked, "B")
         elif variables is not None:
             names, checked = _declare(variables, params)
-            rows = _matrix_of_expressions("B", B, names, checked, len(names))
-            dim, m = len(names), len(rows[0])
-            factor = ExpressionCode([e for row in rows for e in row], names, tuple(checked))
+            entries = _entries("B", B, len(names))
+            dim, m = len(names), len(entries) // len(names)
+            factor = ExpressionCode.from_texts(entries, names, tuple(checked))
         else:
             matrix = np.atleast_2d(np.asarray(B, float))
             if matrix.ndim != 2 or not np.all(np.isfinite(matrix)):
@@ -465,16 +460,26 @@ def _declare(variables: str | Sequence[str], params: Mapping[str, float] | None)
     return names, checked
 
 
-def _matrix_of_expressions(
-    name: str, matrix: Any, variables: Sequence[str], params: Mapping[str, float], dim: int
-) -> list[list[Any]]:
+def _entries(name: str, matrix: Any, dim: int) -> list[Any]:
+    """The entries of a matrix of expressions, row by row."""
     if isinstance(matrix, (str, int, float)):
         matrix = [[matrix]]
     rows = [[row] if isinstance(row, (str, int, float)) else list(row) for row in matrix]
     if len({len(row) for row in rows}) != 1 or len(rows) != dim or (name == "D" and len(rows[0]) != dim):
         columns = dim if name == "D" else "m"
         raise ValueError(f"{name} must have {dim} rows of {columns} entries, got rows of {[len(row) for row in rows]}")
-    return [[parse(entry, [*variables, *params]) for entry in row] for row in rows]
+    return [entry for row in rows for entry in row]
+
+
+def _symmetric(D: ExpressionCode) -> bool:
+    """True; ValueError for a tensor that is not symmetric."""
+    d, entries = D.dim, D.expressions
+    for i in range(d):
+        for j in range(i):
+            one, other = entries[i * d + j], entries[j * d + i]
+            if (one - other).equals(0) is False:
+                raise ValueError(f"D must be symmetric: D[{i}][{j}] = {one} but D[{j}][{i}] = {other}")
+    return True
 
 
 def _check_table(table: Array, nodes: Sequence[Array]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
-from .expressions import parse, split_names
+from .expressions import split_names
 
 __all__ = [
     "CriticalPoint",
@@ -149,8 +149,7 @@ class Potential:
         names, checked = split_names(variables), check_params(params)
         if shared := set(names) & set(checked):
             raise ValueError(f"{sorted(shared)} are both variables and parameters; rename one")
-        expression = parse(text, [*names, *checked])
-        return cls.from_codes(ExpressionCode([expression], names, tuple(checked)), checked, str(text))
+        return cls.from_codes(ExpressionCode.from_texts([text], names, tuple(checked)), checked, str(text))
 
     def _points(self, x: ArrayLike) -> Array:
         return check_points(x, self.dim)
@@ -308,8 +307,8 @@ def degenerate_valley(lam: str = "1 + 4*x**2", floor: str = "0", params: Mapping
            [0., 2.]])
     """
     checked = check_params(params)
-    for text in (lam, floor):
-        parse(text, ["x", *checked])  # on their own first: an unbalanced parenthesis must not pair up with ours
+    for text in (lam, floor):  # on their own first: an unbalanced parenthesis must not pair up with ours
+        ExpressionCode.from_texts([text], ["x"], tuple(checked))
     return Potential.from_expression(f"({lam})*y**2/2 + ({floor})", "x y", checked)
 
 

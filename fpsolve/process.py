@@ -5,6 +5,7 @@ The Ito equation is dX = b(X) dt + B(X) dW with B B^T = 2 D, and the density obe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
-from .expressions import parse, split_names
+from ._known import name_of
+from .expressions import split_names
 from .noise import Noise, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
 
@@ -127,7 +129,7 @@ class Process:
             texts = [drift] if isinstance(drift, (str, int, float)) else list(drift)
             if len(texts) != len(names):
                 raise ValueError(f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)})")
-            force = ExpressionCode([parse(t, [*names, *checked]) for t in texts], names, tuple(checked))
+            force = ExpressionCode.from_texts(texts, names, tuple(checked))
         return cls.__new__(cls)._set(1.0, force, checked, noise, interpretation)
 
     @classmethod
@@ -412,10 +414,16 @@ def _sum(terms: Sequence[tuple[float, Code]]) -> Code:
         codes = [code for _, code in terms if isinstance(code, ExpressionCode)]
         if len({code.variables for code in codes}) == 1:
             signs = [int(sign) if sign == int(sign) else sign for sign, _ in terms]
-            sums = [sum(s * code.expressions[i] for s, code in zip(signs, codes, strict=True)) for i in range(codes[0].n_out)]
-            return ExpressionCode(sums, codes[0].variables, tuple(dict.fromkeys(n for c in codes for n in c.names)))
+            origins = [code.origin for code in codes]
+            origin = None if None in origins else name_of("sum", signs, origins)
+            names = tuple(dict.fromkeys(n for c in codes for n in c.names))
+            return ExpressionCode(functools.partial(_added, signs, codes), codes[0].variables, names, origin)
     sign, code = terms[0]
     return code if len(terms) == 1 and sign == 1.0 else DerivedCode.combine(terms)
+
+
+def _added(signs: Sequence[float], codes: Sequence[ExpressionCode]) -> list[Any]:
+    return [sum(s * code.expressions[i] for s, code in zip(signs, codes, strict=True)) for i in range(codes[0].n_out)]
 
 
 def _product(D: Code, g: Code) -> Code:
@@ -424,12 +432,16 @@ def _product(D: Code, g: Code) -> Code:
     return DerivedCode([D, g], d, [" + ".join(f"c0[{i * d + j}]*c1[{j}]" for j in range(d)) for i in range(d)])
 
 
+def _row_sums(D: ExpressionCode) -> list[Any]:
+    d, slopes = D.dim, D.slopes()
+    return [sum(slopes[(i * d + k) * d + k] for k in range(d)) for i in range(d)]
+
+
 def divergence(D: Code) -> Code:
     """sum_j d D_ij/d x_j."""
     d = D.dim
     if isinstance(D, ExpressionCode):
-        j = D.jacobian()
-        return ExpressionCode([sum(j.expressions[(i * d + k) * d + k] for k in range(d)) for i in range(d)], D.variables, D.names)
+        return ExpressionCode(functools.partial(_row_sums, D), D.variables, D.names, D.derived("divergence"))
     return DerivedCode([D.jacobian()], d, [" + ".join(f"c0[{(i * d + k) * d + k}]" for k in range(d)) for i in range(d)])
 
 

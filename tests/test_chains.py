@@ -465,3 +465,19 @@ def test_a_sampler_of_starts_shares_no_stream_with_a_trajectory():
     fps.simulate(fps.SGDChain(Quadratic(), 0.1, 1), sampler, t=1, n=2, seed=5)
     batches = [np.random.default_rng([5, i]).random(4) for i in (0, 1, 24301)]
     assert not any(np.array_equal(seen[0], b) for b in batches)
+
+
+def test_all_bits_of_a_seed_enter_the_batches():
+    """Seeds that share their lower or upper half share no stream: NumPy alone takes [2**32 + 5, 0] and [5, 1] for the same."""
+    from fpsolve._sgd import _entropy
+
+    def batches(seed, index):
+        return tuple(np.random.SeedSequence(_entropy(seed, index)).generate_state(4).tolist())
+
+    seeds = [5, 6, 5 + 2**32, 5 + 2**33, 5 + 2**62, 2**32, 2**63 - 1]
+    assert len({batches(seed, i) for seed in seeds for i in range(50)}) == 50 * len(seeds)
+    chain = fps.SGDChain(wells(), 0.1, 2)
+    few, many = (fps.simulate(chain, [0.3], t=20, n=n, seed=seed).final[:, 0] for n, seed in ((1, 2**32 + 5), (2, 5)))
+    assert few[0] not in many
+    first = np.random.default_rng([5, 1]).integers(0, 1000, 8)  # small seeds keep the streams they always had
+    assert np.array_equal(first, np.random.default_rng(_entropy(5, 1)).integers(0, 1000, 8))

@@ -274,7 +274,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fpsolve._checkpoint.io.save_tree", full)
+    monkeypatch.setattr("fpsolve.io.save_tree", full)
     with pytest.warns(RuntimeWarning, match="could not be written .*No space left"):
         out = fps.simulate(double_well(), [-1.0], t=1.0, dt=0.01, n=50, seed=1, checkpoint=tmp_path / "run.h5")
     assert out == fps.simulate(double_well(), [-1.0], t=1.0, dt=0.01, n=50, seed=1)

@@ -111,7 +111,7 @@ def test_failed_write_leaves_nothing(monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        _codegen._write_atomically(tmp_path / "a.py", "x = 1\n")
+        _codegen.write_atomically(tmp_path / "a.py", "x = 1\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -276,3 +276,39 @@ def test_a_run_without_escapes_warns_once(caplog):
         assert note(control) == "time 2e+04"
     note(control)  # not again
     langevin._patience(False, 0.01, "time")(control)  # not with t_max
+
+
+def test_a_face_without_noise_is_crossed_on_a_straight_line():
+    """Drift along x, noise along y: whoever has not met y = -1 or 1 by then leaves through x = 1 at time 1, at any step.
+
+    False alarm: 4 standard errors of the fraction, 6e-5; the times and points are exact.
+    """
+    process = fps.Process.from_drift(["1 + 0*x", "0*y"], fps.Noise.constant([[0.0, 0.0], [0.0, 0.5]]), "x y")
+    exits = fps.escape_times(process, [0.0, 0.0], fps.Region.box([-5.0, -1.0], [1.0, 1.0]), n=20000, dt=0.03, seed=1)
+    ahead = exits.sides == exits.side_names.index("x0 = 1")
+    k = np.arange(50)
+    inside = np.sum(4 / np.pi * (-1.0) ** k / (2 * k + 1) * np.exp(-0.5 * ((2 * k + 1) * np.pi / 2) ** 2))  # P(T > 1)
+    share = exits.exit_probabilities()["x0 = 1"]
+    assert abs(share.value - inside) < 4 * share.stderr
+    assert np.allclose(exits.times[ahead], 1.0, rtol=0, atol=1e-12) and np.allclose(exits.exit_points[ahead, 0], 1.0, atol=1e-12)
+    assert np.all(exits.times <= 1.0 + 1e-12) and np.all(exits.sides >= 0)
+
+
+def test_points_on_a_curved_surface_where_noise_is_tangential():
+    """At the foot of a circle the noise is along the surface only: exits lie on it all the same."""
+    process = fps.Process.from_drift(["1 + 0*x", "0*y"], fps.Noise.constant([[0.0, 0.0], [0.0, 0.01]]), "x y")
+    disc = fps.Region.ball([0.0, 0.0], 1.0)
+    exits = fps.escape_times(process, [0.0, 1e-3], disc, n=300, dt=0.05, seed=1)
+    assert np.abs(disc.g(exits.exit_points)).max() < 1e-12 and np.all(np.isfinite(exits.times))
+
+
+def test_lanes_are_refilled_so_that_the_tail_does_not_idle(monkeypatch):
+    """256 lanes that take the next path at once need at most (all steps + one wait per path)/256 and the longest path (Graham
+    1966); groups of 256 that wait for their last one need six times as many steps."""
+    reached = []
+    monkeypatch.setattr(Control, "reach", lambda self, steps: reached.append(steps))
+    out = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=10_000, dt=0.01, seed=1, threads=1)
+    steps = np.ceil(out.times / 0.01)
+    assert max(reached) <= (steps.sum() + steps.size) / 256 + steps.max() + 1
+    together = sum(group.max() for group in np.array_split(steps, 40))
+    assert together > 2 * max(reached)

@@ -466,3 +466,18 @@ def test_answers_save_and_load(tmp_path) -> None:
         fps.save(tmp_path / f"{k}.h5", answer)
         assert fps.load(tmp_path / f"{k}.h5") == answer
     assert "SGDChain(gaussian" in repr(kernel) and "160 nodes" in repr(kernel)
+
+
+def test_densities_of_a_chain_count_iterations(tmp_path):
+    chain = fps.SGDChain.gaussian(fps.Potential.from_expression("x**2/2"), fps.Noise.isotropic(0.5), lr=0.5)
+    kernel = fps.TransitionKernel(chain, fps.Grid((-6, 6, 60)))
+    series = kernel.evolve(("gaussian", [1.0], [[0.25]]), [1, 3])
+    assert series.unit == series[1].unit == series[1].marginal(0).unit == "iteration"
+    assert "2 iterations (1 ... 3)" in repr(series) and "at iteration 3" in repr(series[1])
+    assert [t.get_text() for t in series.plot().get_legend().get_texts()] == ["iteration 1", "iteration 3"]
+    fps.save(tmp_path / "p.h5", series[1])
+    assert fps.load(tmp_path / "p.h5").unit == "iteration"
+    same = fps.FokkerPlanck(chain.process, kernel.grid).evolve(("gaussian", [1.0], [[0.25]]), [1.0, 3.0])
+    assert "2 times (1 ... 3)" in repr(same) and "at time 3" in repr(same[1])
+    with pytest.raises(ValueError, match="unit must be"):
+        fps.Density(series[1].values, kernel.grid, unit="years")

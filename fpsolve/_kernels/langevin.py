@@ -59,11 +59,15 @@ def bridge_fraction(start, end, variance, normal, uniform):
     start**2/variance; sampled after Michael, Schucany & Haas (1976) from a standard normal and a uniform number, written with
     the reciprocal of the mean so that end = 0 (a Levy variable) needs no case of its own.
 
+    Without noise, ``variance`` = 0, it is the crossing of the straight line between the ends.
+
     The two roots of the defining quadratic are v and mean**2/v; v is the smaller one, picked with probability
     mean/(mean + v).
     """
     shape = start * start / variance
     inverse_mean = end / start
+    if not shape < 1e300:  # no noise across, or hardly any: a straight line
+        return 1.0 / (1.0 + inverse_mean)
     y = normal * normal
     # v = 2 shape / (2 shape/mean + y + sqrt(y (4 shape/mean + y))) has no cancellation and is finite for 1/mean = 0
     a = shape * inverse_mean
