@@ -32,6 +32,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Up to this dimension a user's Python function gets x as a tuple, beyond as an array: code for long tuples takes for ever to compile.
+MAX_TUPLE = 16
+
 #: First lines of every generated module: the names that emitted source may use.
 PREAMBLE = """\
 from math import acos, asin, atan, atan2, cos, cosh, exp, fabs, log, nan, sin, sinh, sqrt, tan, tanh
@@ -388,8 +391,35 @@ class DerivedCode(Code):
     def combine(cls, terms: Sequence[tuple[float, Code]]) -> Code:
         """The sum of scaled codes with equally many outputs."""
         n_out = terms[0][1].n_out
+        if n_out > 64 or terms[0][1].dim > MAX_TUPLE:
+            return CombinedCode(terms)
         outputs = [" + ".join(f"{a!r}*c{k}[{i}]" for k, (a, _) in enumerate(terms)) for i in range(n_out)]
         return cls([code for _, code in terms], n_out, outputs)
+
+
+class CombinedCode(Code):
+    """The sum of scaled codes with equally many outputs, in many dimensions."""
+
+    def __init__(self, terms: Sequence[tuple[float, Code]]) -> None:
+        self.terms, codes = tuple(terms), [code for _, code in terms]
+        self.dim, self.n_out = codes[0].dim, codes[0].n_out
+        self.names = tuple(dict.fromkeys(name for code in codes for name in code.names))
+        self.cacheable = all(code.cacheable for code in codes)
+        self.noise_level, self.length = max(code.noise_level for code in codes), min(code.length for code in codes)
+
+    @property
+    def parts(self) -> tuple[Code, ...]:
+        return tuple(code for _, code in self.terms)
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.concatenate([code.pack(params) for _, code in self.terms])
+
+    @property
+    def n_params(self) -> int:
+        return sum(code.n_params for _, code in self.terms)
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        return np.asarray(sum(a * code.evaluate(x, params) for a, code in self.terms))
 
 
 class JacobianCode(Code):
@@ -485,7 +515,8 @@ class FunctionCode(Code):
         error: Exception | None = None
         for at in (0.37, -0.61, 1.3):
             try:
-                shape = np.shape(self.fn((at,) * self.dim, tuple(float(v) for v in params.values())))
+                x = (at,) * self.dim if self.dim <= MAX_TUPLE else np.full(self.dim, at)
+                shape = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
             except Exception as caught:  # a user's code may raise anything; it is reported below
                 error = caught
                 continue
@@ -523,7 +554,8 @@ def _compile_user(fn: Callable[..., Any], dim: int, n_params: int, what: str) ->
     from ._jit import inline_uncached
 
     dispatcher = inline_uncached(fn)
-    signature = (numba.types.UniTuple(numba.float64, dim), numba.types.UniTuple(numba.float64, n_params))
+    x = numba.types.UniTuple(numba.float64, dim) if dim <= MAX_TUPLE else numba.float64[::1]
+    signature = (x, numba.types.UniTuple(numba.float64, n_params))
     try:
         dispatcher.compile(signature)
     except Exception as error:  # Numba's errors have no common base class
@@ -554,15 +586,20 @@ def _loop_over_points(code: FunctionCode) -> Any:
 def _compiled_loop(dispatcher: Any, dim: int, n_out: int, n_params: int, layout: tuple[int, ...]) -> Any:
     from ._jit import kernel_uncached
 
-    x = "".join(f"points[k, {i}], " for i in range(dim))
+    x = f"({''.join(f'points[k, {i}], ' for i in range(dim))})" if dim <= MAX_TUPLE else "points[k]"
     p = "".join(f"packed[{i}], " for i in range(n_params))
     if layout == ():
         stores = ["out[k, 0] = r"]
+    elif n_out > 64:
+        at, value = ("i", "r[i]") if len(layout) == 1 else (f"i*{layout[1]} + j", "r[i][j]")
+        inner = [f"out[k, {at}] = {value}"]
+        inner = inner if len(layout) == 1 else [f"for j in range({layout[1]}):", f"    {inner[0]}"]
+        stores = [f"for i in range({layout[0]}):", *("    " + line for line in inner)]
     elif len(layout) == 1:
         stores = [f"out[k, {i}] = r[{i}]" for i in range(n_out)]
     else:
         stores = [f"out[k, {i * layout[1] + j}] = r[{i}][{j}]" for i in range(layout[0]) for j in range(layout[1])]
-    body = "".join(f"        {line}\n" for line in [f"r = user(({x}), ({p}))", *stores])
+    body = "".join(f"        {line}\n" for line in [f"r = user({x}, ({p}))", *stores])
     namespace = {"user": dispatcher}
     exec(f"def loop(points, packed, out):\n    for k in range(points.shape[0]):\n{body}", namespace)
     return kernel_uncached(namespace["loop"])

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
+from ._tensors import DiagonalCode, LineFactorCode, LineTableCode, LowRankCode
 from .expressions import parse, split_names
-from .noise import Noise, check_tensor
+from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
 
 __all__ = ["Process", "Underdamped"]
@@ -96,9 +97,9 @@ class Process:
         terms = [(sign, force)]
         if phi is not None:
             terms = [(-1.0, _product(self.diffusion_code, force)), (1.0, divergence(self.diffusion_code))]
-        elif self.noise.matrix is None and interpretation == "klimontovich":
+        elif not self.noise.is_constant and interpretation == "klimontovich":
             terms.append((1.0, divergence(self.diffusion_code)))
-        elif self.noise.matrix is None and interpretation == "stratonovich":
+        elif not self.noise.is_constant and interpretation == "stratonovich":
             terms.append((1.0, _stratonovich_drift(self.factor_code)))
         self._force = (sign, force)
         self.drift_code = _sum(terms)
@@ -237,7 +238,7 @@ class Process:
     @property
     def stratonovich_code(self) -> Code:
         """The drift of the same process written with a Stratonovich noise: b - (1/2) sum_jk B_jk d_j B_.k."""
-        if self.noise.matrix is not None:
+        if self.noise.is_constant:
             return self.drift_code
         if self.interpretation == "stratonovich" and self._phi is None:
             return _sum([self._force])
@@ -251,6 +252,8 @@ class Process:
     @property
     def isotropic_diffusion(self) -> float | None:
         """The number D where the tensor is D times the identity everywhere, else None."""
+        if isinstance(tensor := self.noise.diffusion_code, LowRankCode):
+            return tensor.uniform
         m = self.noise.matrix
         if m is None or not np.array_equal(m, m[0, 0] * np.eye(self.dim)):
             return None
@@ -259,10 +262,17 @@ class Process:
     @property
     def linear(self) -> tuple[Array, Array, Array] | None:
         """(A, center, D) where the drift is -A (x - center) and D is constant, else None."""
-        sign, force = self._force
-        if not isinstance(force, AffineCode) or self.noise.matrix is None or self._phi is not None:
+        matrix = self.noise.matrix if self.is_linear else None
+        if matrix is None:
             return None
-        return -sign * force.matrix, force.center, self.noise.matrix
+        sign, force = self._force
+        assert isinstance(force, AffineCode)
+        return -sign * force.matrix, force.center, matrix
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the drift is -A (x - center) with a matrix A and D is constant; forms no matrix."""
+        return isinstance(self._force[1], AffineCode) and self.noise.is_constant and self._phi is None
 
     def drift(self, x: ArrayLike) -> Array:
         """Ito drift b at points (..., dim), corrections included."""
@@ -279,7 +289,7 @@ class Process:
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""
         points = check_points(x, self.dim)
-        if self.noise.matrix is not None:
+        if self.noise.is_constant:
             return np.zeros(points.shape)
         return divergence(self.diffusion_code).evaluate(points, self.params)
 
@@ -304,7 +314,10 @@ class Process:
         varying tensor needs a differentiable root, so there D must be positive definite.
         """
         points = check_points(x, self.dim).reshape(-1, self.dim)
-        if self.noise.stable is None:
+        tensor = self.noise.diffusion_code
+        if isinstance(tensor, DiagonalCode):
+            check_diagonal(tensor.diagonal(points, self.params), points)
+        elif self.noise.stable is None and not isinstance(tensor, (LowRankCode, LineTableCode)):  # those are checked when made
             check_tensor(self.diffusion(points), points)
         self.check_derivatives(points)
         drift = self.drift(points)
@@ -322,7 +335,7 @@ class Process:
         depends on its step because the function varies over less than it.
         """
         points = check_points(x, self.dim).reshape(-1, self.dim)
-        if self.interpretation == "stratonovich" and self.noise.factor_code is None and self.noise.matrix is None:
+        if self.interpretation == "stratonovich" and self.noise.factor_code is None and not self.noise.is_constant:
             D = self.diffusion(points)
             lowest = np.linalg.eigvalsh(D)[:, 0]
             if np.any(bad := lowest <= 1e-12 * np.abs(D).max()):
@@ -343,9 +356,9 @@ class Process:
         """The same process with other parameter values; nothing is compiled anew."""
         process = type(self).__new__(type(self))
         process.__dict__.update(self.__dict__, params=update_params(self.params, values))
-        if self.noise.matrix is not None and self.noise.params and set(values) & set(self.noise.params):
+        if self.noise.is_constant and self.noise.params and set(values) & set(self.noise.params):
             raise ValueError("a constant noise tensor was computed from these parameters; make the noise anew")
-        if self.noise.matrix is None and self.noise.params:
+        if not self.noise.is_constant and self.noise.params:
             process.noise = self.noise.with_params(**_select(process.params, self.noise.params))
         if self.potential is not None:
             process.potential = self.potential.with_params(**_select(process.params, self.potential.params))
@@ -373,7 +386,7 @@ def _modified_codes(process: Process, h: float, noise_correction: bool) -> tuple
     drift = DerivedCode(parts, d, outputs)
     if not noise_correction:
         return drift, D
-    varying = process.noise.matrix is None
+    varying = not process.noise.is_constant
     tensor = []
     for i, j in ((i, j) for i in range(d) for j in range(d)):
         terms = [f"c1[{i * d + k}]*c2[{k * d + j}] + c2[{i * d + k}]*c1[{j * d + k}]" for k in range(d)]
@@ -427,6 +440,8 @@ def _product(D: Code, g: Code) -> Code:
 def divergence(D: Code) -> Code:
     """sum_j d D_ij/d x_j."""
     d = D.dim
+    if isinstance(D, (DiagonalCode, LineTableCode)) and not (isinstance(D, DiagonalCode) and d <= 16):
+        return D.divergence()
     if isinstance(D, ExpressionCode):
         j = D.jacobian()
         return ExpressionCode([sum(j.expressions[(i * d + k) * d + k] for k in range(d)) for i in range(d)], D.variables, D.names)
@@ -447,6 +462,8 @@ def cholesky_factor(noise: Noise) -> Code:
     d = noise.dim
     if noise.matrix is not None:
         return ConstantCode(root_of(2.0 * noise.matrix), d)
+    if d > 8 and isinstance(noise.diffusion_code, LineTableCode):
+        return LineFactorCode(noise.diffusion_code)
     if d > 8:
         raise ValueError(
             f"a varying diffusion tensor in {d}-D needs a factor: use Noise.from_factor (tensors are factored up to 8-D)"

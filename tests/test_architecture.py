@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_mapping", "_tree"},
-    {"_dense", "_single", "potentials", "_transient"},
+    {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
     {"_walls"},
