@@ -32,7 +32,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-#: Up to this dimension a user's Python function gets x as a tuple, beyond as an array: code for long tuples takes for ever to compile.
+#: Up to this dimension a user's Python function gets x as a tuple, beyond as an array: long tuples take for ever to compile.
 MAX_TUPLE = 16
 
 #: First lines of every generated module: the names that emitted source may use.
@@ -343,6 +343,7 @@ class DerivedCode(Code):
     def __init__(self, children: Sequence[Code], n_out: int, outputs: Sequence[str], lines: Sequence[str] = ()) -> None:
         self.children, self.n_out, self.dim = tuple(children), n_out, children[0].dim
         self.outputs, self.lines = tuple(outputs), tuple(lines)
+        self.slope_code: Code | None = None  # the derivative, where it is known better than by differences
         self.names = tuple(dict.fromkeys(name for child in children for name in child.names))
         self.cacheable = all(child.cacheable for child in children)
         self.array_params = any(child.array_params for child in children)

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import AffineCode, Code, CombinedCode, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from ._code import (
+    AffineCode,
+    Code,
+    CombinedCode,
+    ConstantCode,
+    DerivedCode,
+    ExpressionCode,
+    FunctionCode,
+    JacobianCode,
+    QuadraticCode,
+)
 from ._tensors import LineSlopeCode
 from .expressions import statements
 
@@ -63,9 +73,6 @@ def rows_of(code: Code, name: str, params: Mapping[str, float]) -> Rows:
     for kind, make in _MAKERS.items():
         if isinstance(code, kind):
             return make(code, name, params)
-    if hasattr(code, "rows"):  # regions
-        body, values = code.rows()
-        return Rows(_function(name, body), values)
     raise ValueError(
         f"{type(code).__name__} has no form for many dimensions: write the function as an expression, a matrix, or a Python "
         "function that loops over x"
@@ -196,7 +203,7 @@ def _joined(parts: list[Rows], text: str, scratch: int) -> Rows:
 
 def _derived(code: DerivedCode, name: str, params: Mapping[str, float]) -> Rows:
     """Arithmetic on the outputs of other codes without intermediate lines; U(x) - level is the common case."""
-    if code.lines or code.n_out > 4096:
+    if code.lines or sum(child.n_out for child in code.children) > 4096:
         raise ValueError(f"a tensor of {code.n_out} entries that is computed from another one has no form for many dimensions")
     parts = [rows_of(child, f"{name}_{k}", params) for k, child in enumerate(code.children)]
     first, at, body, total = [], 0, [], sum(child.n_out for child in code.children)
@@ -210,7 +217,8 @@ def _derived(code: DerivedCode, name: str, params: Mapping[str, float]) -> Rows:
         return f"t[{64 * (first[int(match[1])] + int(match[2]))} + i]"
 
     for k, output in enumerate(code.outputs):
-        body += ["for i in range(64):", f"    out[{64 * k} + i] = {re.sub(r'c(\d+)\[(\d+)\]', row, output)}"]
+        text = re.sub(r"c(\d+)\[(\d+)\]", row, output)
+        body += ["for i in range(64):", f"    out[{64 * k} + i] = {text}"]
     return _joined(parts, _function(name, body), total)
 
 

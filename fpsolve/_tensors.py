@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ._code import Code, ConstantCode, ExpressionCode, TableCode
 
-__all__ = ["DiagonalCode", "LineFactorCode", "LineTableCode", "LowRankCode", "LowRankFactorCode", "check_dense"]
+__all__ = ["MAX_EMITTED", "DiagonalCode", "LineFactorCode", "LineTableCode", "LowRankCode", "LowRankFactorCode", "check_dense"]
 
 Array = NDArray[np.float64]
 
@@ -124,6 +124,11 @@ class DiagonalCode(Code):
         outputs = "".join((entry.format(i) if i == j else "0.0") + ", " for i in range(d) for j in range(d))
         body = f"{inline}\ndef {name}(x, p):\n    c = {name}_0(x, p)\n    return ({outputs})\n"
         return f"{source}\n{body}", namespace
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether its derivatives are known in symbols."""
+        return isinstance(self.child, ExpressionCode)
 
     def diagonal(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
         """The diagonal (..., d) of D."""
@@ -349,10 +354,12 @@ def _direction(along: Any, d: int) -> Array:
     if isinstance(along, (int, np.integer)) and not isinstance(along, bool):
         if not 0 <= along < d:
             raise ValueError(f"along must be a coordinate in 0..{d - 1} or a direction ({d},), got {along}")
-        return np.asarray(np.eye(1, d, along)[0])
+        return np.asarray(np.eye(1, d, int(along))[0])
     u = np.asarray(along, float)
     if u.shape != (d,) or not np.all(np.isfinite(u)) or not u.any():
-        raise ValueError(f"along must be a coordinate in 0..{d - 1} or a direction of {d} finite numbers, not all zero; got {along!r}")
+        raise ValueError(
+            f"along must be a coordinate in 0..{d - 1} or a direction of {d} finite numbers, not all zero; got {along!r}"
+        )
     return u
 
 

@@ -291,7 +291,9 @@ def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], p
     return "\n".join(lines) + "\n"
 
 
-def statements(expressions: Sequence[Any], variables: Sequence[str], params: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def statements(
+    expressions: Sequence[Any], variables: Sequence[str], params: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
     """The text of `to_source` in pieces: temporaries (t0, text), ... in their order, and the outputs, in x0, ... and p0, ..."""
     return _statements(expressions, variables, params)[1:]
 

@@ -385,9 +385,7 @@ class Noise:
         return cls(name, d, _half_square(factor), factor_code=factor, params=U.params, lr=lr)
 
     @classmethod
-    def covariance(
-        cls, C: Any, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None, along: Any = None
-    ) -> Noise:
+    def covariance(cls, C: Any, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None, along: Any = None) -> Noise:
         r"""Measured SGD noise: per-sample gradient covariance C at learning rate and batch size, :math:`D = lr\,C/(2\,batch)`.
 
         Parameters

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
-from ._tensors import DiagonalCode, LineFactorCode, LineTableCode, LowRankCode
+from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode
 from .expressions import parse, split_names
 from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
@@ -440,7 +440,7 @@ def _product(D: Code, g: Code) -> Code:
 def divergence(D: Code) -> Code:
     """sum_j d D_ij/d x_j."""
     d = D.dim
-    if isinstance(D, (DiagonalCode, LineTableCode)) and not (isinstance(D, DiagonalCode) and d <= 16):
+    if isinstance(D, LineTableCode) or (isinstance(D, DiagonalCode) and (D.is_symbolic or d > MAX_EMITTED)):
         return D.divergence()
     if isinstance(D, ExpressionCode):
         j = D.jacobian()
