@@ -86,6 +86,8 @@ def surface_codes(code: Code) -> tuple[Code, Code]:
     """
     import sympy
 
+    if code.dim > MAX_SYMBOLIC and str(getattr(code, "kind", "")):
+        return code, code.jacobian()  # a ball, a half-space or a box: as text it would be long
     formula = getattr(code, "formula", None)
     if formula is not None:
         text = re.sub(r"\b([xp])\[(\d+)\]", r"\1\2", formula).replace("fmax(", "max(").replace("fabs(", "abs(")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
-from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode
+from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode
 from .expressions import parse, split_names
 from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
@@ -88,6 +88,12 @@ class Process:
         assert self.noise.diffusion_code is not None
         self.diffusion_code = self.noise.diffusion_code
         given = self.noise.factor_code
+        wide = self.dim > MAX_EMITTED or isinstance(self.noise.diffusion_code, LineTableCode)
+        if interpretation == "stratonovich" and wide and not self.noise.is_constant:
+            raise ValueError(
+                "Stratonovich noise that depends on x needs the derivatives of a factor, which tables have not at their knots and "
+                f"which are not taken above {MAX_EMITTED} dimensions; give the Ito drift with interpretation='ito'"
+            )
         if given is not None:
             self.factor_code = given
         elif interpretation == "stratonovich":
@@ -285,6 +291,17 @@ class Process:
     def factor(self, x: ArrayLike) -> Array:
         """The factor B of the paths engine, B B^T = 2 D: shape (..., dim, noise_dim)."""
         return self._tensor(self.factor_code, x, self.noise_dim)
+
+    def kick(self, x: Array, normals: Array) -> Array:
+        """B(x) z at points (n, dim) for normals (n, noise_dim); no matrix is formed where the noise has parts."""
+        factor = self.factor_code
+        if isinstance(factor, LowRankFactorCode):
+            r = factor.rank
+            part = np.sqrt(2.0) * normals[:, :r] @ factor.tensor.F.T
+            return np.asarray(part + factor.diagonal * normals[:, r:] if factor.diagonal.size else part)
+        if isinstance(factor, DiagonalCode):
+            return np.asarray(np.sqrt(2.0 * factor.diagonal(x, self.params)) * normals)
+        return np.einsum("nij,nj->ni", self.factor(x), normals)
 
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""
