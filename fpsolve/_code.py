@@ -195,11 +195,22 @@ class ExpressionCode(Code):
         import sympy
 
         symbols = [sympy.Symbol(v, real=True) for v in self.variables]
-        return ExpressionCode([e.diff(s) for e in self.expressions for s in symbols], self.variables, self.names)
+        return ExpressionCode([d for e in self.expressions for d in _derivatives(e, symbols)], self.variables, self.names)
 
     @property
     def is_constant(self) -> bool:
         return not any(str(s) in self.variables for e in self.expressions for s in e.free_symbols)
+
+
+def _derivatives(expression: Any, symbols: Sequence[Any]) -> list[Any]:
+    """d/ds for each symbol s; of a sum only the terms that hold s are looked at, so that d symbols do not cost d^2 terms."""
+    import sympy
+
+    holding: dict[Any, list[Any]] = {s: [] for s in symbols}
+    for term in sympy.Add.make_args(expression):
+        for s in term.free_symbols & holding.keys():
+            holding[s].append(term)
+    return [sympy.Add(*(term.diff(s) for term in holding[s])) for s in symbols]
 
 
 class ConstantCode(Code):

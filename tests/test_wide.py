@@ -365,8 +365,8 @@ def test_checkpoints_go_on_to_the_same_bits(tmp_path, monkeypatch):
     resumed = fps.simulate(process, np.zeros(18), **kwargs, checkpoint=tmp_path / "run.h5")
     assert np.array_equal(resumed.final, whole.final)
     assert np.array_equal(resumed.covariance, whole.covariance)
+    other = fps.Process(wells(18), noises(18)["low rank"])
     with pytest.raises(ValueError, match="another call"):
-        other = fps.Process(wells(18), noises(18)["low rank"])
         fps.simulate(other, np.zeros(18), **kwargs, checkpoint=tmp_path / "run.h5")
 
 
@@ -391,7 +391,7 @@ def test_noise_refuses(make, message):
         make()
 
 
-def test_what_many_dimensions_do_not_take_is_refused():
+def test_what_many_dimensions_do_not_take_is_refused(monkeypatch):
     U, F = wells(18), low_rank(18)
     diagonal = fps.Noise.diagonal(still, dim=18)
     run = {"x0": np.zeros(18), "t": 0.1, "dt": 0.01, "n": 10}
@@ -410,13 +410,11 @@ def test_what_many_dimensions_do_not_take_is_refused():
         fps.Process(U, fps.Noise.covariance(table(18), lr=2.0, axes=[LINE], along=1), "stratonovich")
     with pytest.raises(ValueError, match="Stratonovich"):
         fps.Process(U, diagonal, "stratonovich")
+    flat = fps.Process(fps.potentials.quadratic(np.eye(18)), fps.Noise.low_rank(np.eye(18)[:, :1]))
     with pytest.raises(ValueError, match="no noise across the surface"):
-        flat = fps.Process(fps.potentials.quadratic(np.eye(18)), fps.Noise.low_rank(np.eye(18)[:, :1]))
         fps.escape_times(flat, np.zeros(18), fps.Region.halfspace(np.eye(18)[1], 1.0), n=10, dt=0.01)
     with pytest.raises(ValueError, match="must be finite and >= 0"):
         fps.simulate(fps.Process(U, fps.Noise.diagonal(cubic, dim=18)), **{**run, "x0": -np.ones(18)})
+    monkeypatch.setattr("fpsolve._blocks.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="leave t_burn out"):
-        big = fps.Process(fps.potentials.quadratic(np.eye(18)), fps.Noise.low_rank(*F))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fpsolve._blocks.MAX_BYTES", 1000)
-            fps.simulate(big, **run, save="moments", t_burn=0.0)
+        fps.simulate(process, **run, save="moments", t_burn=0.0)
