@@ -54,7 +54,10 @@ def test_paths_are_those_of_numpy_with_the_dense_factor(kind):
     np.testing.assert_allclose(B @ np.swapaxes(B, 1, 2), 2 * process.diffusion(points), atol=1e-13)
 
 
-@pytest.mark.parametrize("method", ["tamed", "heun", "sra15", "baoab", "obabo", "gjf", "heavy ball", "nesterov"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tamed", "sra15", "obabo", "gjf", "nesterov")]
+
+
+@pytest.mark.parametrize("method", ["heun", "baoab", "heavy ball", *SLOW])
 def test_schemes_are_those_of_the_fused_kernels(method):
     """The programs of vectors against the scalar lines, path by path, with an odd number of noises and a schedule."""
     U = fps.Potential.from_expression("(x**2-1)**2 + k*y**2/2 + sin(x*y*z)", "x y z", {"k": 1.3})
@@ -264,7 +267,7 @@ def still(x, p):
 
 def test_brownian_exits_from_ball_and_slab():
     """Ball of radius 1 in 20-D: mean exit time 1/(2 d D); slab -1 < x_0 < 2: mean 2, left side 2/3. Without the bridge late."""
-    flat = fps.Process.from_drift(still, fps.Noise.isotropic(0.5), dim=20)
+    flat = fps.Process.from_drift(["0"] * 20, fps.Noise.isotropic(0.5), variables=[f"q{i}" for i in range(20)])
     ball = fps.escape_times(flat, np.zeros(20), fps.Region.ball(np.zeros(20), 1.0), n=4000, dt=0.0005, seed=2)
     z_test(ball.mean().value, 1 / 20, ball.mean().stderr)
     np.testing.assert_allclose(np.linalg.norm(ball.exit_points, axis=1), 1.0, atol=1e-12)
@@ -333,7 +336,8 @@ def cubic(x, p):
 
 
 def test_paths_that_blow_up_are_counted():
-    process = fps.Process.from_drift(cubic, fps.Noise.isotropic(0.05), dim=20)
+    names = [f"q{i}" for i in range(20)]
+    process = fps.Process.from_drift([f"{q}**3" for q in names], fps.Noise.isotropic(0.05), variables=names)
     with pytest.warns(RuntimeWarning, match="became non-finite"):
         out = fps.simulate(process, np.zeros(20), t=3.0, dt=0.05, n=200, seed=1)
     assert 0 < out.status["not_finite"] < 200
