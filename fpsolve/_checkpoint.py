@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
-from ._code import Code, ExpressionCode, FunctionCode
+from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
 from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
@@ -268,7 +268,12 @@ def _long(code: Code, params: Mapping[str, float]) -> list[Any]:
     parts: list[Any] = [type(code).__name__]
     if isinstance(code, FunctionCode):
         parts += _functions({"f": code.dispatcher})
-    numbers = [value for _, value in sorted(vars(code).items()) if isinstance(value, np.ndarray)]
+    if isinstance(code, CombinedCode):
+        parts.append([scale for scale, _ in code.terms])
+    if isinstance(code, DerivedCode):
+        parts.append((code.outputs, code.lines))
+    formed = "values" if code.parts or hasattr(code, "F") else ""  # a matrix that was formed from the parts on request
+    numbers = [value for name, value in sorted(vars(code).items()) if isinstance(value, np.ndarray) and name != formed]
     parts += [np.ascontiguousarray(value) for value in numbers]
     parts += [part for child in code.parts for part in _long(child, params)]
     if not parts[1:] or isinstance(code, (ExpressionCode, FunctionCode)):

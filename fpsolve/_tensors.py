@@ -87,6 +87,10 @@ class LowRankFactorCode(ConstantCode):
         self.noise_dim = self.rank + self.diagonal.size
         self.n_out = self.dim * self.noise_dim
 
+    @property
+    def parts(self) -> tuple[Code, ...]:
+        return (self.tensor,)
+
     @functools.cached_property
     def values(self) -> Array:  # type: ignore[override]
         check_dense(1, self.dim, self.noise_dim)
@@ -276,6 +280,10 @@ class LineFactorCode(_LineCode):
         self.has_diagonal = bool(tensor.diagonal.any()) or not self.rank
         self.noise_dim = 2 * self.rank + (self.dim if self.has_diagonal else 0)
         self.n_out = self.dim * self.noise_dim
+
+    @property
+    def parts(self) -> tuple[Code, ...]:
+        return (self.tensor,)
 
     def pack(self, params: Mapping[str, float]) -> Array:
         return self.tensor.pack(params)

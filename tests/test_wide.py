@@ -347,6 +347,26 @@ def test_paths_that_blow_up_are_counted():
     assert exits.n_failed > 0
 
 
+def test_checkpoints_tell_processes_apart():
+    """By every part: F, the floor, a knot of a table, the sign of a drift; a matrix formed on request changes nothing."""
+    from fpsolve._checkpoint import describe_process
+
+    F, s = low_rank(18)
+    other, tables = F.copy(), table(18)
+    other[3, 1] += 1e-9
+    moved = tables[0].copy()
+    moved[2, 5, 0] += 1e-9
+    U = wells(18)
+    lines = [fps.Noise.covariance((A, tables[1]), lr=2.0, axes=[LINE], along=1) for A in (tables[0], moved)]
+    formed = fps.Process(U, fps.Noise.low_rank(F, s))
+    processes = [formed, *(fps.Process(U, noise) for noise in (fps.Noise.low_rank(other, s), fps.Noise.low_rank(F, 2 * s), *lines))]
+    processes += [fps.Process(fps.potentials.quadratic(a * np.eye(18)), fps.Noise.low_rank(F, s)) for a in (1.0, -1.0)]
+    names = [describe_process(process) for process in processes]
+    assert len(set(names)) == len(names)
+    formed.factor(np.zeros(18)), formed.diffusion(np.zeros(18))
+    assert describe_process(formed) == names[0]
+
+
 def test_checkpoints_go_on_to_the_same_bits(tmp_path, monkeypatch):
     from fpsolve import _blocks, _runner
 
