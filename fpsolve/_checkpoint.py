@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
 from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
@@ -256,9 +257,10 @@ def describe_process(process: Process) -> str:
 
     The source of a linear process of many dimensions would be long; its matrices stand for it.
     """
-    if process.dim > 16 and process.linear is not None:
-        matrices = [np.ascontiguousarray(part) for part in process.linear if isinstance(part, np.ndarray)]
-        return f"{process.dim}-D #{_digest(*matrices, np.ascontiguousarray(process.factor(process.linear[1])))}"
+    if process.dim > 16:
+        return (
+            f"{process.dim}-D #{_digest(*_long(process.drift_code, process.params), *_long(process.factor_code, process.params))}"
+        )
     parts: list[Any] = [repr(process.noise.stable)] if process.noise.stable is not None else []
     for code in (process.drift_code, process.factor_code):
         source, functions = code.emit("f")
@@ -267,6 +269,26 @@ def describe_process(process: Process) -> str:
     with np.errstate(all="ignore"):
         parts += [code.evaluate(points, process.params) for code in (process.drift_code, process.factor_code)]
     return f"{process.dim}-D #{_digest(*parts)}"
+
+
+def _long(code: Code, params: Mapping[str, float]) -> list[Any]:
+    """A code of many dimensions: what it is made of, and what it gives at some points where its values are not too many."""
+    parts: list[Any] = [type(code).__name__]
+    if isinstance(code, FunctionCode):
+        parts += _functions({"f": code.dispatcher})
+    if isinstance(code, CombinedCode):
+        parts.append([scale for scale, _ in code.terms])
+    if isinstance(code, DerivedCode):
+        parts.append((code.outputs, code.lines))
+    formed = "values" if code.parts or hasattr(code, "F") else ""  # a matrix that was formed from the parts on request
+    numbers = [value for name, value in sorted(vars(code).items()) if isinstance(value, np.ndarray) and name != formed]
+    parts += [np.ascontiguousarray(value) for value in numbers]
+    parts += [part for child in code.parts for part in _long(child, params)]
+    if not parts[1:] or isinstance(code, (ExpressionCode, FunctionCode)):
+        parts += [np.array([params[name] for name in code.names])]
+        with np.errstate(all="ignore"):
+            parts += [code.evaluate(_somewhere(code.dim, 4), params)]
+    return parts
 
 
 def describe_schedule(chain: SGDChain, limit: int | None) -> str:

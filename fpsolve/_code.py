@@ -33,6 +33,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Up to this dimension a user's Python function gets x as a tuple, beyond as an array: long tuples take for ever to compile.
+MAX_TUPLE = 16
+
 #: First lines of every generated module: the names that emitted source may use.
 PREAMBLE = """\
 from math import acos, asin, atan, atan2, cos, cosh, exp, fabs, log, nan, sin, sinh, sqrt, tan, tanh
@@ -224,7 +227,7 @@ class ExpressionCode(Code):
         import sympy
 
         symbols = [sympy.Symbol(v, real=True) for v in self.variables]
-        return [e.diff(s) for e in self.expressions for s in symbols]
+        return [d for e in self.expressions for d in _derivatives(e, symbols)]
 
     def jacobian(self) -> ExpressionCode:
         return ExpressionCode(self.slopes, self.variables, self.names, self.derived("jacobian"))
@@ -240,6 +243,17 @@ class ExpressionCode(Code):
 
 def _parsed(texts: Sequence[Any], declared: Sequence[str]) -> list[Any]:
     return [parse(text, declared) for text in texts]
+
+
+def _derivatives(expression: Any, symbols: Sequence[Any]) -> list[Any]:
+    """d/ds for each symbol s; of a sum only the terms that hold s are looked at, so that d symbols do not cost d^2 terms."""
+    import sympy
+
+    holding: dict[Any, list[Any]] = {s: [] for s in symbols}
+    for term in sympy.Add.make_args(expression):
+        for s in term.free_symbols & holding.keys():
+            holding[s].append(term)
+    return [sympy.Add(*(term.diff(s) for term in holding[s])) for s in symbols]
 
 
 class ConstantCode(Code):
@@ -383,6 +397,7 @@ class DerivedCode(Code):
     def __init__(self, children: Sequence[Code], n_out: int, outputs: Sequence[str], lines: Sequence[str] = ()) -> None:
         self.children, self.n_out, self.dim = tuple(children), n_out, children[0].dim
         self.outputs, self.lines = tuple(outputs), tuple(lines)
+        self.slope_code: Code | None = None  # the derivative, where it is known better than by differences
         self.names = tuple(dict.fromkeys(name for child in children for name in child.names))
         self.cacheable = all(child.cacheable for child in children)
         self.array_params = any(child.array_params for child in children)
@@ -431,8 +446,35 @@ class DerivedCode(Code):
     def combine(cls, terms: Sequence[tuple[float, Code]]) -> Code:
         """The sum of scaled codes with equally many outputs."""
         n_out = terms[0][1].n_out
+        if n_out > 64 or terms[0][1].dim > MAX_TUPLE:
+            return CombinedCode(terms)
         outputs = [" + ".join(f"{a!r}*c{k}[{i}]" for k, (a, _) in enumerate(terms)) for i in range(n_out)]
         return cls([code for _, code in terms], n_out, outputs)
+
+
+class CombinedCode(Code):
+    """The sum of scaled codes with equally many outputs, in many dimensions."""
+
+    def __init__(self, terms: Sequence[tuple[float, Code]]) -> None:
+        self.terms, codes = tuple(terms), [code for _, code in terms]
+        self.dim, self.n_out = codes[0].dim, codes[0].n_out
+        self.names = tuple(dict.fromkeys(name for code in codes for name in code.names))
+        self.cacheable = all(code.cacheable for code in codes)
+        self.noise_level, self.length = max(code.noise_level for code in codes), min(code.length for code in codes)
+
+    @property
+    def parts(self) -> tuple[Code, ...]:
+        return tuple(code for _, code in self.terms)
+
+    def pack(self, params: Mapping[str, float]) -> Array:
+        return np.concatenate([code.pack(params) for _, code in self.terms])
+
+    @property
+    def n_params(self) -> int:
+        return sum(code.n_params for _, code in self.terms)
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        return np.asarray(sum(a * code.evaluate(x, params) for a, code in self.terms))
 
 
 class JacobianCode(Code):
@@ -528,7 +570,8 @@ class FunctionCode(Code):
         error: Exception | None = None
         for at in (0.37, -0.61, 1.3):
             try:
-                shape = np.shape(self.fn((at,) * self.dim, tuple(float(v) for v in params.values())))
+                x = (at,) * self.dim if self.dim <= MAX_TUPLE else np.full(self.dim, at)
+                shape = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
             except Exception as caught:  # a user's code may raise anything; it is reported below
                 error = caught
                 continue
@@ -566,7 +609,8 @@ def _compile_user(fn: Callable[..., Any], dim: int, n_params: int, what: str) ->
     from ._jit import inline_uncached
 
     dispatcher = inline_uncached(fn)
-    signature = (numba.types.UniTuple(numba.float64, dim), numba.types.UniTuple(numba.float64, n_params))
+    x = numba.types.UniTuple(numba.float64, dim) if dim <= MAX_TUPLE else numba.float64[::1]
+    signature = (x, numba.types.UniTuple(numba.float64, n_params))
     try:
         dispatcher.compile(signature)
     except Exception as error:  # Numba's errors have no common base class
@@ -597,15 +641,20 @@ def _loop_over_points(code: FunctionCode) -> Any:
 def _compiled_loop(dispatcher: Any, dim: int, n_out: int, n_params: int, layout: tuple[int, ...]) -> Any:
     from ._jit import kernel_uncached
 
-    x = "".join(f"points[k, {i}], " for i in range(dim))
+    x = f"({''.join(f'points[k, {i}], ' for i in range(dim))})" if dim <= MAX_TUPLE else "points[k]"
     p = "".join(f"packed[{i}], " for i in range(n_params))
     if layout == ():
         stores = ["out[k, 0] = r"]
+    elif n_out > 64:
+        at, value = ("i", "r[i]") if len(layout) == 1 else (f"i*{layout[1]} + j", "r[i][j]")
+        inner = [f"out[k, {at}] = {value}"]
+        inner = inner if len(layout) == 1 else [f"for j in range({layout[1]}):", f"    {inner[0]}"]
+        stores = [f"for i in range({layout[0]}):", *("    " + line for line in inner)]
     elif len(layout) == 1:
         stores = [f"out[k, {i}] = r[{i}]" for i in range(n_out)]
     else:
         stores = [f"out[k, {i * layout[1] + j}] = r[{i}][{j}]" for i in range(layout[0]) for j in range(layout[1])]
-    body = "".join(f"        {line}\n" for line in [f"r = user(({x}), ({p}))", *stores])
+    body = "".join(f"        {line}\n" for line in [f"r = user({x}, ({p}))", *stores])
     namespace = {"user": dispatcher}
     exec(f"def loop(points, packed, out):\n    for k in range(points.shape[0]):\n{body}", namespace)
     return kernel_uncached(namespace["loop"])

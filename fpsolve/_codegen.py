@@ -64,7 +64,10 @@ def _environment_digest() -> str:
 
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    files = [here / name for name in ("_jit.py", "_codegen.py", "_fused.py", "_code.py", "_single.py", "expressions.py")]
+    files = [
+        here / name
+        for name in ("_jit.py", "_codegen.py", "_fused.py", "_code.py", "_single.py", "_rows.py", "_wide.py", "expressions.py")
+    ]
     for path in files + sorted((here / "_kernels").glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     machine = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), platform.machine())

@@ -292,8 +292,8 @@ def advance_linear(w, panels, first, last, matrix, m, spans):
                 v[out + i] = 0.0
             for r in range(0, rows, 4):
                 j = r // 4
-                accumulate(v, out + r*64, 0, matrix, r, spans[j, 0], spans[j, 1])
-                accumulate(v, out + r*64, 0, matrix, r, spans[j, 2], spans[j, 3])
+                accumulate(v[out + r*64:], v, matrix, r, spans[j, 0], spans[j, 1])
+                accumulate(v[out + r*64:], v, matrix, r, spans[j, 2], spans[j, 3])
             for i in range(rows*64):
                 v[i] = v[out + i]
 """

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import numbers
+from ._linear import MAX_TRANSFORMED
 from ._runner import check_count, starting_points
 from ._schedule import ScheduledConstants
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
+from ._tensors import LineFactorCode, LowRankFactorCode
 from ._walls import Walls, make_walls
 from .chains import SGDChain
 from .process import Process, Underdamped
@@ -52,8 +54,18 @@ class Model:
 
     @property
     def is_matrix(self) -> bool:
-        affine = self.process.linear is not None and self.scheme.affine is not None and self.walls is None
-        return affine and self.process.dim > MAX_UNROLLED_LINEAR
+        process = self.process
+        if not (process.is_linear and self.scheme.affine is not None and self.walls is None):
+            return False
+        factor, d = process.factor_code, process.dim
+        parts = isinstance(factor, LowRankFactorCode) and d > (MAX_FUSED_DIM if factor.rank else MAX_TRANSFORMED)
+        return d > MAX_UNROLLED_LINEAR and not parts
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the model has too many dimensions to be written out as scalar code, and is no linear step."""
+        d = self.process.dim
+        return not self.is_matrix and (d > MAX_FUSED_DIM or isinstance(self.process.factor_code, LineFactorCode))
 
     @property
     def variables(self) -> int:
@@ -68,12 +80,6 @@ class Model:
     def step(self, points: Array) -> Step:
         """The scheme with the model's codes, after a look at the noise around the starting points (n, d)."""
         process, scheme, dim = self.process, self.scheme, self.process.dim
-        if dim > MAX_FUSED_DIM:
-            raise ValueError(
-                f"nonlinear models are simulated up to {MAX_FUSED_DIM} dimensions, this one has {dim}; "
-                "linear processes (quadratic landscape, constant noise) have no limit in simulate, without walls and with any "
-                "method but 'tamed'"
-            )
         sides = () if self.walls is None else self.walls.sides
         constants = scheme.constants(self.h, self.settings) | ({} if self.walls is None else self.walls.constants)
         if (law := process.noise.stable) is not None:

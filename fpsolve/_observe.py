@@ -211,7 +211,7 @@ def cure_for(unit: str, process: Process | None, last: Array | None = None) -> s
     cure = "halve dt" if unit == "time" else "lower the learning rate"
     if process is not None and process.noise.stable is not None:
         return f"{cure}; or, where the drift grows faster than x, on which jumps blow Euler up at any dt, use method='tamed'"
-    if process is None or process.noise.matrix is not None:
+    if process is None or process.noise.is_constant:
         return cure
     text = (
         f"{cure}; or the diffusion tensor D(x) became non-finite or negative on the way, where the noise is NaN: look at "

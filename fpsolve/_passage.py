@@ -42,6 +42,7 @@ from .grid import Region
 from .process import Process
 
 __all__ = [
+    "Outcome",
     "Passage",
     "check_bridge",
     "check_component",
@@ -56,6 +57,10 @@ Array = NDArray[np.float64]
 
 #: Kernel calls aim at this many lane steps (some tenths of a second), so that Ctrl-C and progress are prompt.
 LANE_STEPS_PER_CALL = 1 << 25
+
+
+#: Surfaces are handled in symbols up to this dimension.
+MAX_SYMBOLIC = 16
 
 
 class _PieceCode(ExpressionCode):
@@ -96,6 +101,8 @@ def surface_codes(code: Code) -> tuple[Code, Code]:
     A box is the maximum of its faces, each of which is a plane with a test of its own; where g is one expression it is one face.
     Derivatives are symbolic where the region or its landscape has them, else central differences.
     """
+    if code.dim > MAX_SYMBOLIC and str(getattr(code, "kind", "")):
+        return code, code.jacobian()  # a ball, a half-space or a box: as text it would be long
     formula = getattr(code, "formula", None)
     if formula is not None:
         names = [f"x{i}" for i in range(code.dim)] + [f"p{i}" for i in range(code.n_params)]
@@ -115,6 +122,8 @@ def exit_sides(region: Region, points: Array) -> tuple[NDArray[np.int64], tuple[
     The sides are the smooth pieces of the surface; of a box the finite faces in the order of the axes, low side first. A point
     beyond two faces (a chain, or a step without bridge, may end there) counts for the one it is further beyond.
     """
+    if region.dim > MAX_SYMBOLIC and str(getattr(region.code, "kind", "")):
+        return _sides_of(region, points)
     faces = surface_codes(region.code)[0]
     if faces.n_out == 1:
         names, order = [region.name], [0]
@@ -151,6 +160,20 @@ def _plane(expression: Any, variables: Sequence[str]) -> list[Any] | None:
         return None
     factor, rest = (expression - slope * here[0]).as_coeff_Mul()
     return [str(here[0]), int(slope), float(factor), str(rest)] if rest.is_Symbol or rest == 1 else None
+
+
+def _sides_of(region: Region, points: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The same for a ball, a half-space or a box of many dimensions."""
+    found, there = np.full(len(points), -1, np.int64), np.isfinite(points).all(axis=1)
+    if region.code.kind != "box":  # type: ignore[attr-defined]
+        found[there] = 0
+        return found, (region.name,)
+    low, high = np.split(region.code.values, 2)  # type: ignore[attr-defined]
+    sides = [(k, sign, at) for k in range(region.dim) for sign, at in ((-1.0, low[k]), (1.0, high[k])) if abs(at) < 1e300]
+    if there.any():
+        beyond = np.stack([sign * (points[there, k] - at) for k, sign, at in sides], axis=1)
+        found[there] = np.argmax(beyond, axis=1)
+    return found, tuple(f"x{k} = {at:g}" for k, _, at in sides)
 
 
 def _side(expression: Any, names: Sequence[str], values: Array) -> tuple[Any, ...] | None:
@@ -198,7 +221,11 @@ def check_leaving(process: Process | None, points: Array, region: Region, slopes
     bounds = getattr(region.code, "values", np.zeros(0))
     if len(zero_outputs(slopes)) == slopes.n_out or (bounds.size and np.all(np.abs(bounds) >= 1e300)):
         raise ValueError(f"{region!r} can never be left: its g is negative everywhere; give a region with a surface")
-    if process is None or process.noise.stable is not None or (process.noise.matrix is not None and process.noise.matrix.any()):
+    if (
+        process is None
+        or process.noise.stable is not None
+        or (process.noise.is_constant and process.diffusion(points[0, : process.dim]).any())
+    ):
         return
     x = points[:, : process.dim]
     still = ~process.drift(x).any(axis=-1) & ~process.diffusion(x).any(axis=(-2, -1))
@@ -291,8 +318,33 @@ def region_for_jumps(region: Region, points: Array, process: SGDChain | Process,
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 
+class Outcome:
+    """Results by trajectory."""
+
+    times: Array
+    status: NDArray[np.int8]
+    points: Array
+    finished: NDArray[np.bool_]  # whole units of work only
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that a checkpoint keeps of the trajectories that are finished."""
+        return {"times": self.times, "status": self.status, "points": self.points, "finished": self.finished}
+
+    def collect(self, t_max: float | None) -> tuple[Array, NDArray[np.bool_], Array, int]:
+        """(times, censored, exit points, number failed) of the trajectories that were started."""
+        started = self.status != UNFINISHED
+        times, status, points = self.times[started], self.status[started], self.points[started]
+        if t_max is not None:  # the last step may reach beyond the watch
+            late = (status == ESCAPED) & (times > t_max)
+            status[late] = CENSORED
+            times[status == CENSORED] = np.minimum(times[status == CENSORED], t_max)
+        times[status == FAILED] = np.nan
+        points[status != ESCAPED] = np.nan
+        return times, status == CENSORED, points, int(np.sum(status == FAILED))
+
+
 @dataclass
-class Passage:
+class Passage(Outcome):
     """One escape run: the kernel, its constant arguments, and the results by trajectory."""
 
     fused: Fused
@@ -304,7 +356,7 @@ class Passage:
     times: Array
     status: NDArray[np.int8]
     points: Array
-    finished: NDArray[np.bool_]  # whole units of work only
+    finished: NDArray[np.bool_]
     schedule: ScheduledConstants | None = None
 
     def work(self, lo: int, hi: int, control: Control) -> None:
@@ -351,19 +403,3 @@ class Passage:
             if index[lane] >= 0:
                 self.status[index[lane]] = CENSORED
                 self.times[index[lane]] = (meta[STEP] - birth[lane]) * self.clock
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that a checkpoint keeps of the trajectories that are finished."""
-        return {"times": self.times, "status": self.status, "points": self.points, "finished": self.finished}
-
-    def collect(self, t_max: float | None) -> tuple[Array, NDArray[np.bool_], Array, int]:
-        """(times, censored, exit points, number failed) of the trajectories that were started."""
-        started = self.status != UNFINISHED
-        times, status, points = self.times[started], self.status[started], self.points[started]
-        if t_max is not None:  # the last step may reach beyond the watch
-            late = (status == ESCAPED) & (times > t_max)
-            status[late] = CENSORED
-            times[status == CENSORED] = np.minimum(times[status == CENSORED], t_max)
-        times[status == FAILED] = np.nan
-        points[status != ESCAPED] = np.nan
-        return times, status == CENSORED, points, int(np.sum(status == FAILED))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fused import Fused, linear_kernels
+from ._fused import Fused
 from ._kernels.rng import LANES, seed_blocks
 from ._kernels.rng32 import seed_blocks32
 from ._runner import Control, aligned
@@ -18,17 +17,13 @@ from ._schedule import ScheduledConstants
 from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
 from .grid import Region
 
-__all__ = ["FusedRun", "LinearRun", "LinearStep", "Plan", "Records", "moments_of"]
+__all__ = ["FusedRun", "Plan", "Records", "gather", "moments_of", "scatter"]
 
 Array = NDArray[np.float64]
 
 LANE_STEPS_PER_CALL = 1 << 24
 #: Samples that are summed in single precision before the sums go into double precision; a fixed window, so that bits stay the same.
 WINDOW = 64
-#: Linear steps of more variables stay in their own basis: a Schur form costs 25 v^3 operations.
-MAX_TRANSFORMED = 512
-#: Memory for the steps of a schedule that are kept.
-STEP_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -137,8 +132,8 @@ class FusedRun:
                 unit.begin()
             if mark in plan.stops:
                 assert records.states is not None
-                records.states[plan.stops.index(mark), lo:hi] = _gather(unit.state, hi - lo, self.dim)
-        final = records.final[lo:hi] = _gather(unit.state, hi - lo, self.dim)
+                records.states[plan.stops.index(mark), lo:hi] = gather(unit.state, hi - lo, self.dim)
+        final = records.final[lo:hi] = gather(unit.state, hi - lo, self.dim)
         if unit.watcher is not None:
             unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
         elif plan.averaged:
@@ -188,11 +183,11 @@ class FusedRun:
         if unit.single:
             unit.flush()
         sums = unit.sums if unit.single else unit.rows[:, total:end]
-        s = _gather(sums[:, :v], n, v) / count
+        s = gather(sums[:, :v], n, v) / count
         pairs = [(i, j) for i in range(v) for j in range(i + 1)]
-        square = _gather(sums[:, v:], n, len(pairs)) / count
+        square = gather(sums[:, v:], n, len(pairs)) / count
         square -= np.stack([s[:, i] * s[:, j] for i, j in pairs], axis=1)
-        self.records.means[lo:hi] = (_gather(unit.rows[:, shift:total], n, v) + s)[:, : self.dim]
+        self.records.means[lo:hi] = (gather(unit.rows[:, shift:total], n, v) + s)[:, : self.dim]
         self.records.squares[lo:hi] = square[:, : self.dim * (self.dim + 1) // 2]
 
 
@@ -220,7 +215,7 @@ class _Unit:
         unit = cls(run, lo, hi)
         if saved is None:
             unit.seed(run.seed)
-            _scatter(unit.state, run.x0 if len(run.x0) == 1 else run.x0[lo:hi])
+            scatter(unit.state, run.x0 if len(run.x0) == 1 else run.x0[lo:hi])
             return unit
         unit.now = int(saved["now"])
         unit.bits[...] = saved["blocks"]
@@ -271,7 +266,7 @@ class _Unit:
             self.rows[:, shift : shift + self.layout.variables] = np.where(np.isfinite(self.state), self.state, 0.0)
 
 
-def _scatter(state: Array, points: Array) -> None:
+def scatter(state: Array, points: Array) -> None:
     """Put points (1 or n, v) into lanes (nb, v, LANES); spare lanes repeat the last point."""
     nb, v, lanes = state.shape
     full = np.repeat(points[-1:], nb * lanes, axis=0)
@@ -279,231 +274,9 @@ def _scatter(state: Array, points: Array) -> None:
     state[:] = full.reshape(nb, lanes, v).transpose(0, 2, 1)
 
 
-def _gather(state: Array, n: int, dim: int) -> Array:
+def gather(state: Array, n: int, dim: int) -> Array:
     """Lanes (nb, rows, LANES) as points (n, dim)."""
     return state[:, :dim].transpose(0, 2, 1).reshape(-1, dim)[:n]
-
-
-@dataclass(frozen=True)
-class LinearStep:
-    """y' = M y + N z in an orthonormal basis, y = Q w, in which few entries are left: w' = T w + R z.
-
-    A symmetric M becomes diagonal, any other M triangular (real Schur form); N becomes a triangular R with the same R R^T where
-    that has fewer entries than Q^T N. So a step takes half or a quarter of the multiply-adds of the dense product, and the
-    transformation is orthogonal: nothing is ill-conditioned.
-    """
-
-    matrix: Array  # (T | R), zero padded to multiples of four
-    spans: NDArray[np.int64]  # for each four rows: first and last column of what is not zero in T, and in R
-    basis: Array  # Q (v, v)
-    noises: int
-
-    @classmethod
-    def of(cls, step: Array, noise: Array) -> LinearStep:
-        basis = np.eye(len(step))
-        if len(step) <= MAX_TRANSFORMED:
-            step, noise, basis = _sparsest(step, noise)
-        return cls.packed(step, noise, basis)
-
-    @classmethod
-    def packed(cls, step: Array, noise: Array, basis: Array) -> LinearStep:
-        v, m = noise.shape
-        rows, columns = -(-v // 4) * 4, -(-m // 4) * 4
-        matrix = np.zeros((rows, rows + columns))
-        matrix[:v, :v], matrix[:v, rows : rows + m] = step, noise
-        return cls(matrix, np.hstack([_spans(matrix[:, :rows]), rows + _spans(matrix[:, rows:])]), basis, m)
-
-
-def _sparsest(step: Array, noise: Array) -> tuple[Array, Array, Array]:
-    """(T, R, Q) of a step y' = M y + N z."""
-    from scipy import linalg
-
-    T, Q = step, np.eye(len(step))
-    if np.array_equal(step, step.T):
-        values, Q = np.linalg.eigh(step) if np.any(step - np.diag(np.diag(step))) else (np.diag(step), Q)
-        T = np.diag(values)
-    elif np.any(np.tril(step, -1)):
-        T, Q = linalg.schur(step, output="real")
-    R = Q.T @ noise
-    triangular = linalg.rq(R, mode="economic")[0] if R.shape[1] <= len(R) else linalg.rq(R)[0]
-    triangular[np.abs(triangular) < 1e-15 * np.abs(triangular).max()] = 0.0  # rounding, where R R^T is diagonal
-    return (T, R, Q) if np.count_nonzero(R) <= np.count_nonzero(triangular) else (T, triangular, Q)
-
-
-def _spans(matrix: Array) -> NDArray[np.int64]:
-    """(rows/4, 2): first and last column, in multiples of four, of the nonzero entries of each four rows."""
-    used = np.any(matrix.reshape(len(matrix) // 4, 4, -1, 4) != 0.0, axis=(1, 3))
-    first, last = np.argmax(used, axis=1), used.shape[1] - np.argmax(used[:, ::-1], axis=1)
-    return np.asarray(4 * np.stack([first, np.where(used.any(axis=1), last, first)], axis=1), np.int64)
-
-
-class LinearSchedule:
-    """Steps whose constants change with the iteration, in one basis for all: that in which A of the drift -A x is triangular.
-
-    ``affine(A, B, constants)`` gives M and N of the scheme.
-    """
-
-    def __init__(self, affine: Callable[..., tuple[Array, Array]], A: Array, B: Array, schedule: ScheduledConstants) -> None:
-        copies = len(affine(A, B, dict(zip(schedule.names, schedule.template, strict=True)))[0]) // len(A)
-        basis = np.eye(len(A))
-        self.A, self.B = A, B
-        if copies * len(A) <= MAX_TRANSFORMED:
-            self.A, self.B, basis = _sparsest(A, B)
-        self.affine, self.schedule, self.basis = affine, schedule, np.asarray(np.kron(np.eye(copies), basis), float)
-        self._steps: dict[tuple[float, ...], LinearStep] = {}
-
-    def at(self, k: int) -> tuple[LinearStep, int]:
-        """The step of iteration k, and the number of iterations from k on that are known to have the same."""
-        rows = self.schedule.rows(k)
-        values = tuple(rows[0].tolist())
-        step = self._steps.get(values)
-        if step is None:
-            M, N = self.affine(self.A, self.B, dict(zip(self.schedule.names, values, strict=True)))
-            step = LinearStep.packed(M, N, self.basis)
-            if len(self._steps) * step.matrix.nbytes < STEP_BYTES:  # every block of trajectories comes by
-                self._steps[values] = step
-        if len(rows) == 1 or np.any(rows[1] != rows[0]):
-            return step, 1
-        other = np.any(rows != rows[0], axis=1)
-        return step, int(np.argmax(other)) if other.any() else len(rows)
-
-
-@dataclass
-class LinearRun:
-    """Trajectories of y' = M y + N z, y = x - center, through the matrix kernel; blocks of 256 trajectories.
-
-    Chunks are whole blocks, and second moments are kept per block: the order of every sum is fixed by the trajectory index.
-    """
-
-    step: LinearStep
-    center: Array
-    x0: Array
-    dim: int
-    seed: int
-    plan: Plan
-    records: Records
-    schedule: LinearSchedule | None = None
-
-    def prepare(self, n: int) -> None:
-        if self.plan.averaged:
-            blocks = -(-n // LANES)
-            self.records.means = np.full((n, self.dim), np.nan)
-            self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
-
-    def _read(self, state: Array, n: int) -> Array:
-        """Positions x - center (n, d) of the lanes; the product has one shape whatever n is, hence one order of its sums."""
-        return np.asarray(_gather(state, LANES, state.shape[1]) @ self.step.basis[: self.dim].T)[:n]
-
-    def work(self, lo: int, hi: int, control: Control) -> None:
-        for start in range(lo, hi, LANES):
-            if control.stopped or not self._block(start, min(start + LANES, hi), control):
-                return
-
-    def _block(self, lo: int, hi: int, control: Control) -> bool:
-        plan, records, advance, step, change = self.plan, self.records, linear_kernels().advance_linear, self.step, -1
-        unit = _LinearUnit.of(self, lo, hi, control.resume(lo, hi))
-        stride = max(2, LANE_STEPS_PER_CALL // (len(self.step.matrix) * LANES))
-        n = hi - lo
-        if unit.now == 0:
-            self._look(unit, n)
-        while unit.now < plan.steps:
-            if control.stopped:
-                control.keep(lo, hi, unit.saved)
-                return False
-            until = self._next(unit.now, stride)
-            if self.schedule is not None:
-                if unit.now >= change:
-                    step, same = self.schedule.at(unit.now)
-                    change = unit.now + same
-                until = min(until, change)
-            advance(unit.words[0], unit.panels, unit.now, until, step.matrix, step.noises, step.spans)
-            control.add(float(n) * (until - unit.now))
-            unit.now = until
-            self._look(unit, n)
-            control.keep(lo, hi, unit.saved)
-        final = records.final[lo:hi] = self._read(unit.state, n) + self.center[: self.dim]
-        if unit.watcher is not None:
-            unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
-        elif plan.averaged:
-            assert records.means is not None and records.squares is not None
-            mean = unit.total / plan.samples
-            records.means[lo:hi] = self.center[: self.dim] + unit.shift + mean
-            records.squares[lo // LANES] = unit.square / plan.samples - mean.T @ mean
-        records.close(lo, hi, unit.counts)
-        control.drop(lo, hi)
-        return True
-
-    def _look(self, unit: _LinearUnit, n: int) -> None:
-        """Do what the plan asks for at this step."""
-        plan, now, center = self.plan, unit.now, self.center[: self.dim]
-        if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
-            y = self._read(unit.state, n)
-            if plan.shape:
-                plan.count(y + center, unit.counts)
-            elif unit.watcher is not None:
-                unit.watcher.take((y + center)[:, list(plan.axes)].T[None])
-            else:
-                u = y - unit.shift
-                unit.total += u
-                unit.square += u.T @ u
-        if now == plan.start and unit.watcher is not None:
-            unit.watcher.begin((self._read(unit.state, n) + center)[:, list(plan.axes)].T)
-        elif now == plan.start and not plan.shape:
-            unit.shift[...] = self._read(unit.state, n)
-        if now in plan.stops:
-            assert self.records.states is not None
-            self.records.states[plan.stops.index(now), unit.lo : unit.hi] = self._read(unit.state, n) + center
-
-    def _next(self, now: int, stride: int) -> int:
-        """The next step at which something is to be done."""
-        plan = self.plan
-        marks = [m for m in (*plan.stops, plan.steps, plan.start) if m is not None and m > now]
-        if plan.start is not None and now >= plan.start:
-            marks.append(now + plan.every - (now - plan.start) % plan.every)
-        return min(*marks, now + stride)
-
-
-class _LinearUnit:
-    """A block of the matrix kernel under way."""
-
-    def __init__(self, run: LinearRun, lo: int, hi: int) -> None:
-        m, v, rows = run.step.noises, len(run.step.basis), len(run.step.matrix)
-        height = 2 * rows + max(run.step.matrix.shape[1] - rows, m * (1 + m % 2))
-        self.lo, self.hi, self.now, self.records = lo, hi, 0, run.records
-        self.words, self.panels = aligned(1, 6 * LANES), aligned(4, height * 64)
-        self.state = self.panels.reshape(4, height, 64)[:, :v]  # (panel, variable, lane)
-        self.shift, self.total = np.zeros((hi - lo, run.dim)), np.zeros((hi - lo, run.dim))
-        self.square, self.counts = np.zeros((run.dim, run.dim)), np.zeros(run.plan.shape, np.int64)
-        self.watcher: Watcher | None = make_watcher(run.plan, hi - lo) if run.plan.watched else None
-
-    @classmethod
-    def of(cls, run: LinearRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _LinearUnit:
-        unit = cls(run, lo, hi)
-        if saved is None:
-            seed_blocks(unit.words, run.seed, lo)
-            points = run.x0 if len(run.x0) == 1 else run.x0[lo:hi]
-            _scatter(unit.state, (points - run.center) @ run.step.basis)
-            return unit
-        unit.now = int(saved["now"])
-        unit.words.view(np.uint64)[...] = saved["words"]
-        for name in ("panels", "shift", "total", "square", "counts"):
-            getattr(unit, name)[...] = saved[name]
-        if run.records.states is not None:
-            run.records.states[:, lo:hi] = saved["states"]
-        if unit.watcher is not None:
-            unit.watcher.restore(saved["watcher"])
-        return unit
-
-    def saved(self) -> dict[str, Any]:
-        """A copy of all that the rest of the run depends on."""
-        tree: dict[str, Any] = {"now": self.now, "done": float(self.hi - self.lo) * self.now}
-        tree["words"] = self.words.view(np.uint64).copy()
-        tree |= {name: getattr(self, name).copy() for name in ("panels", "shift", "total", "square", "counts")}
-        if self.records.states is not None:
-            tree["states"] = self.records.states[:, self.lo : self.hi].copy()
-        if self.watcher is not None:
-            tree["watcher"] = self.watcher.state()
-        return tree
 
 
 def moments_of(points: Array) -> tuple[Array, Array]:

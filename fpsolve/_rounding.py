@@ -60,6 +60,8 @@ def check_precision(precision: object, model: Model | None) -> bool:
         reason = "the constants of a schedule are kept in double precision"
     elif model.is_matrix:
         reason = "linear processes above 8 dimensions run as a matrix product in double precision"
+    elif model.is_wide:
+        reason = "models of more than 16 dimensions run in double precision"
     if reason:
         raise ValueError(f"precision='single' is refused: {reason}; use precision='double'")
     assert model is not None

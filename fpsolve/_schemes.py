@@ -177,7 +177,7 @@ def factor_with_slopes(factor: Code) -> Code:
 def noise_class(process: Process, points: Array) -> str:
     """The narrowest of CLASSES that the factor is of; where it is no expression, by its values around the points (n, d)."""
     factor, d, m = process.factor_code, process.dim, process.noise_dim
-    if process.noise.matrix is not None or (isinstance(factor, ExpressionCode) and factor.is_constant):
+    if process.noise.is_constant or (isinstance(factor, ExpressionCode) and factor.is_constant):
         return "additive"
     if m == 1:
         return "scalar"

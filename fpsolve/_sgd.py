@@ -155,7 +155,7 @@ class Group:
         chain = self.chain
         if chain.reference is not None:
             lr, ratio = chain.rates(self.k, self.k + 1)
-            noise = np.einsum("nij,nj->ni", chain.reference.factor(self.theta), draws[:, 0])
+            noise = chain.reference.kick(self.theta, draws[:, 0])
             return np.asarray(ratio[0] / np.sqrt(lr[0]) * noise - chain.reference.drift(self.theta))
         if chain.kind == "shift":
             assert chain.landscape is not None

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["FUNCTIONS", "parse", "split_names"]
+__all__ = ["FUNCTIONS", "parse", "split_names", "statements"]
 
 #: Functions that an expression may call, with their number of arguments (None: two or more).
 FUNCTIONS: dict[str, int | None] = {
@@ -187,12 +187,26 @@ class _Walker:
         if symbol is None:
             hint = " (write powers as **)" if isinstance(node.op, ast.BitXor) else ""
             raise self.refuse(f"the operator {type(node.op).__name__}{hint}")
+        if symbol in "+-":
+            return self.sum(node, depth)
         left, right = self.walk(node.left, depth + 1), self.walk(node.right, depth + 1)
         if symbol == "**":
             return self.power(left, right)
         if symbol == "/" and right.is_zero:
             raise self.refuse("a division by zero")
-        return {"+": left + right, "-": left - right, "*": left * right}[symbol] if symbol != "/" else left / right
+        return left * right if symbol == "*" else left / right
+
+    def sum(self, node: ast.BinOp, depth: int) -> Any:
+        """a + b - c ...: a sum of many terms is a deep tree, but no deep expression."""
+        import sympy
+
+        terms: list[Any] = []
+        rest: ast.AST = node
+        while isinstance(rest, ast.BinOp) and isinstance(rest.op, (ast.Add, ast.Sub)):
+            term = self.walk(rest.right, depth + 1)
+            terms.append(-term if isinstance(rest.op, ast.Sub) else term)
+            rest = rest.left
+        return sympy.Add(self.walk(rest, depth + 1), *reversed(terms))
 
     def power(self, base: Any, exponent: Any) -> Any:
         """Constant powers are taken in floating point: exact integers could grow without bound."""
@@ -268,6 +282,25 @@ def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], p
         return (p0 + x0*x0,)
     <BLANKLINE>
     """
+    used, temporaries, values = _statements(expressions, variables, params)
+    lines = [f"def {name}(x, p):"]
+    for letter, count in (("x", len(variables)), ("p", len(params))):
+        lines += [f"    {letter}{i} = {letter}[{i}]" for i in range(count) if f"{letter}{i}" in used]
+    lines += [f"    {symbol} = {value}" for symbol, value in temporaries]
+    lines.append(f"    return ({', '.join(values)}{',' if len(values) == 1 else ''})")
+    return "\n".join(lines) + "\n"
+
+
+def statements(
+    expressions: Sequence[Any], variables: Sequence[str], params: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The text of `to_source` in pieces: temporaries (t0, text), ... in their order, and the outputs, in x0, ... and p0, ..."""
+    return _statements(expressions, variables, params)[1:]
+
+
+def _statements(
+    expressions: Sequence[Any], variables: Sequence[str], params: Sequence[str]
+) -> tuple[set[str], list[tuple[str, str]], list[str]]:
     import sympy
 
     rename = {sympy.Symbol(v, real=True): sympy.Symbol(f"x{i}") for i, v in enumerate(variables)}
@@ -277,15 +310,9 @@ def to_source(name: str, expressions: Sequence[Any], variables: Sequence[str], p
         sympy.sympify(e, strict=True).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0)).xreplace(rename) for e in expressions
     ]
     temporaries, outputs = sympy.cse(plain, symbols=(sympy.Symbol(f"t{i}") for i in range(10**6)), order="none")
-    used = set().union(*(e.free_symbols for e in plain)) if plain else set()
+    used = {str(s) for e in plain for s in e.free_symbols}
     printer = _printer()
-    lines = [f"def {name}(x, p):"]
-    for letter, count in (("x", len(variables)), ("p", len(params))):
-        lines += [f"    {letter}{i} = {letter}[{i}]" for i in range(count) if sympy.Symbol(f"{letter}{i}") in used]
-    lines += [f"    {symbol} = {printer.doprint(value)}" for symbol, value in temporaries]
-    values = [printer.doprint(value) for value in outputs]
-    lines.append(f"    return ({', '.join(values)}{',' if len(values) == 1 else ''})")
-    return "\n".join(lines) + "\n"
+    return used, [(str(s), printer.doprint(value)) for s, value in temporaries], [printer.doprint(value) for value in outputs]
 
 
 def _printer() -> Any:

@@ -21,6 +21,8 @@ __all__ = ["BOUNDARIES", "Grid", "Region"]
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+#: Regions are written out as source, with all their numbers, up to this dimension.
+MAX_WRITTEN = 16
 #: What may stand at a side of the box.
 BOUNDARIES = ("reflecting", "absorbing", "periodic")
 
@@ -297,12 +299,17 @@ def _check_sides(entry: Any, k: int) -> tuple[str, str]:
 
 
 class _FormulaCode(Code):
-    """Scalar source in x[i] and p[i] with its own parameter values, so that another radius compiles nothing."""
+    """Scalar source in x[i] and p[i] with its own parameter values, so that another radius compiles nothing.
+
+    `kind` is "ball" (values: center, radius), "halfspace" (normal, offset), "box" (low, high) or "". In many dimensions the kind
+    stands for the source, which would be long.
+    """
 
     n_out = 1
 
-    def __init__(self, formula: str, dim: int, values: Sequence[float]) -> None:
-        self.formula, self.dim, self.values = formula, dim, np.array(values, float)
+    def __init__(self, formula: Callable[[], str], dim: int, values: Sequence[float], kind: str = "") -> None:
+        self.dim, self.values, self.kind = dim, np.array(values, float), kind
+        self.formula = formula() if dim <= MAX_WRITTEN or not kind else f"{kind} in {dim}-D"
 
     @property
     def n_params(self) -> int:
@@ -313,6 +320,18 @@ class _FormulaCode(Code):
 
     def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
         return f"{inline}\ndef {name}(x, p):\n    return ({self.formula},)\n", {}
+
+    def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
+        if self.dim <= MAX_WRITTEN or not self.kind:
+            return super().evaluate(x, params)
+        x, values, d = np.asarray(x, float), self.values, self.dim
+        if self.kind == "ball":
+            g = np.linalg.norm(x - values[:d], axis=-1) - values[d]
+        elif self.kind == "halfspace":
+            g = x @ values[:d] - values[d]
+        else:
+            g = np.maximum(values[:d] - x, x - values[d:]).max(axis=-1)
+        return np.asarray(g[..., None])
 
 
 class Region:
@@ -364,7 +383,7 @@ class Region:
         d = center.size
         squares = " + ".join(f"(x[{i}] - p[{i}])*(x[{i}] - p[{i}])" for i in range(d))
         formula = f"sqrt({squares}) - p[{d}]" if d > 1 else "fabs(x[0] - p[0]) - p[1]"
-        return cls(_FormulaCode(formula, d, [*center, radius]), name=f"ball({center.tolist()}, {radius:g})")
+        return cls(_FormulaCode(lambda: formula, d, [*center, radius], "ball"), name=f"ball({_brief(center)}, {radius:g})")
 
     @classmethod
     def box(cls, lo: ArrayLike, hi: ArrayLike) -> Region:
@@ -381,9 +400,9 @@ class Region:
         d = low.size
         # an open side is 1e300 away: infinities would make NaN in gradients of g
         faces = [f for i in range(d) for f in (f"p[{i}] - x[{i}]", f"x[{i}] - p[{d + i}]")]
-        formula = functools.reduce(lambda a, b: f"fmax({a}, {b})", faces)
-        return cls(_FormulaCode(formula, d, [*np.clip(low, -1e300, 1e300), *np.clip(high, -1e300, 1e300)]),
-                   name=f"box({low.tolist()}, {high.tolist()})")  # fmt: skip
+        bounds = [*np.clip(low, -1e300, 1e300), *np.clip(high, -1e300, 1e300)]
+        code = _FormulaCode(lambda: functools.reduce(lambda a, b: f"fmax({a}, {b})", faces), d, bounds, "box")
+        return cls(code, name=f"box({_brief(low)}, {_brief(high)})")  # fmt: skip
 
     @classmethod
     def halfspace(cls, n: ArrayLike, c: float) -> Region:
@@ -400,8 +419,8 @@ class Region:
             raise ValueError(f"the normal of a half-space must not be zero, got {normal.tolist()}")
         d = normal.size
         formula = " + ".join(f"p[{i}]*x[{i}]" for i in range(d)) + f" - p[{d}]"
-        code = _FormulaCode(formula, d, [*(normal / length), offset / length])
-        return cls(code, name=f"halfspace({normal.tolist()}, {offset:g})")
+        code = _FormulaCode(lambda: formula, d, [*(normal / length), offset / length], "halfspace")
+        return cls(code, name=f"halfspace({_brief(normal)}, {offset:g})")
 
     @classmethod
     def sublevel(cls, U: Any, e: float, containing: ArrayLike | None = None) -> Region:
@@ -421,6 +440,7 @@ class Region:
             raise TypeError(f"sublevel needs a Potential, got {type(U).__name__}; for a function use Region.from_function")
         level = _finite(e, "level")
         code = DerivedCode([U.value_code, ConstantCode([level], U.dim)], 1, ["c0[0] - c1[0]"])
+        code.slope_code = U.grad_code
         return cls(code, U.params, name=f"sublevel({level:g})", containing=containing)
 
     @classmethod
@@ -540,6 +560,13 @@ def _coordinates_used(g: Callable[..., Any], params: Mapping[str, float]) -> int
             pass
         return dim
     raise ValueError(f"region {getattr(g, '__name__', repr(g))!r}: the number of coordinates is not 1, 2 or 3; pass dim=")
+
+
+def _brief(numbers: Array) -> str:
+    """A list of numbers, short where there are many."""
+    if numbers.size <= MAX_WRITTEN:
+        return str(numbers.tolist())
+    return f"[{', '.join(f'{v:g}' for v in numbers[:3])}, ... {numbers.size} numbers]"
 
 
 def _finite(value: Any, what: str) -> float:

@@ -18,10 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._blocks import LinearRun, WideRun
 from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
 from ._checks import check_memory
 from ._fused import UNFINISHED, escape_kernels, path_kernels
-from ._model import MAX_STEPS, Model, affine_step, check_start, initial_states, make_model, positive, step_count
+from ._linear import LinearSchedule, LinearStep
+from ._model import (
+    MAX_FUSED_DIM,
+    MAX_STEPS,
+    Model,
+    affine_step,
+    check_start,
+    initial_states,
+    make_model,
+    positive,
+    step_count,
+)
 from ._observe import cure_for, make_plan, trajectories
 from ._passage import (
     Passage,
@@ -33,12 +45,13 @@ from ._passage import (
     region_for_jumps,
     surface_codes,
 )
-from ._paths import FusedRun, LinearRun, LinearSchedule, LinearStep, Plan, Records
+from ._paths import FusedRun, Plan, Records
 from ._rounding import check_precision, measure_rounding, single_arguments, warn_of_rounding
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
 from ._watch import watched_lanes
+from ._wide_run import WidePassage, wide_passage, wide_run
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
@@ -269,13 +282,15 @@ def _run_model(
     """Whether the run was interrupted, and the effect of rounding in single precision."""
     process, n = model.process, len(records.final)
     check_start(process, points[:, : process.dim])
-    run: FusedRun | LinearRun
+    run: FusedRun | LinearRun | WideRun
     if model.is_matrix:
         step, noise, center = affine_step(model)
         changing = _linear_schedule(model, plan.steps)
         first = LinearStep.of(step, noise) if changing is None else changing.at(0)[0]
         run = LinearRun(first, center, points, model.shown, seed, plan, records, changing)
         largest, align = 4096, 256
+    elif model.is_wide:
+        run, largest, align = wide_run(model, points, plan, records, seed), 4096, 256
     else:
         scheme = model.step(points[:, : process.dim])
         bins = plan.axes if plan.shape else ()
@@ -488,13 +503,15 @@ def _check_correction(process: Any, region: Any, correction: Any) -> bool:
 def _passage(
     model: Model, points: Array, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float,
     chain: SGDChain | None,
-) -> Passage:  # fmt: skip
+) -> Passage | WidePassage:  # fmt: skip
     """Check start and region, and set the kernel up."""
     process = model.process
     if region.dim not in (process.dim, 2 * process.dim if model.scheme.copies > 1 else process.dim):
         raise ValueError(f"the region is {region.dim}-D, the process {process.dim}-D")
     check_inside(points[:, : region.dim], region, region.dim)
     check_start(process, points[:, : process.dim])
+    if process.dim > MAX_FUSED_DIM or model.is_wide:
+        return wide_passage(model, points, region, n, limit, seed, bridge, clock, chain)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]

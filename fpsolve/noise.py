@@ -11,6 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
 from ._known import fact
+from ._tensors import (
+    DiagonalCode,
+    LineTableCode,
+    LowRankCode,
+    LowRankFactorCode,
+    check_knots,
+    is_pair,
+    line_parts,
+    low_rank_parts,
+)
 from .expressions import split_names
 from .potentials import Potential, check_params, update_params
 
@@ -18,6 +28,8 @@ __all__ = ["Noise", "Stable"]
 
 Array = NDArray[np.float64]
 
+#: Isotropic noise is a dense matrix up to this dimension.
+MAX_DENSE = 16
 #: A tensor is accepted as symmetric and positive semi-definite up to this fraction of its largest entry.
 TOLERANCE = 1e-10
 
@@ -56,9 +68,9 @@ class _NoTensor(Code):
 class Noise:
     r"""A diffusion tensor D(x), symmetric and positive semi-definite, or a factor B(x) with :math:`D = B B^T/2`.
 
-    Made by one of the constructors :meth:`isotropic`, :meth:`constant`, :meth:`from_expression`, :meth:`from_function`,
-    :meth:`from_factor`, :meth:`hessian`, :meth:`shifted_minima` and :meth:`covariance`. :meth:`levy` has no tensor: its
-    increments are alpha-stable.
+    Made by one of the constructors :meth:`isotropic`, :meth:`constant`, :meth:`low_rank`, :meth:`diagonal`,
+    :meth:`from_expression`, :meth:`from_function`, :meth:`from_factor`, :meth:`hessian`, :meth:`shifted_minima` and
+    :meth:`covariance`. :meth:`levy` has no tensor: its increments are alpha-stable.
 
     Attributes
     ----------
@@ -69,7 +81,7 @@ class Noise:
     factor_code : Code or None
         B row by row where a factor was given, with `noise_dim` columns.
     matrix : array or None
-        The tensor, where it is constant.
+        The tensor, where it is constant; of low-rank noise formed when it is asked for.
     lr, batch : float or None
         Learning rate and batch size that entered, so that a mismatch with a chain is noticed.
     stable : Stable or None
@@ -98,8 +110,20 @@ class Noise:
         stable: Stable | None = None,
     ) -> None:
         self.name, self.dim, self.params, self.stable = name, dim, dict(params or {}), stable
-        self.diffusion_code, self.factor_code, self.matrix, self.scalar = diffusion_code, factor_code, matrix, scalar
+        self.diffusion_code, self.factor_code, self._matrix, self.scalar = diffusion_code, factor_code, matrix, scalar
         self.lr, self.batch = lr, batch
+
+    @property
+    def matrix(self) -> Array | None:
+        """The tensor (d, d), where it is constant and the dimension is known."""
+        if isinstance(self.diffusion_code, LowRankCode):
+            return self.diffusion_code.values.reshape(self.diffusion_code.dim, -1)
+        return self._matrix
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the tensor is the same everywhere; forms no matrix."""
+        return self._matrix is not None or isinstance(self.diffusion_code, LowRankCode)
 
     @property
     def noise_dim(self) -> int | None:
@@ -140,6 +164,69 @@ class Noise:
         check_tensor(matrix[None], None)
         matrix = 0.5 * (matrix + matrix.T)
         return cls("constant", len(matrix), ConstantCode(matrix, len(matrix)), matrix=matrix)
+
+    @classmethod
+    def low_rank(cls, F: ArrayLike, diagonal: ArrayLike = 0.0) -> Noise:
+        r"""A constant tensor :math:`D = F F^T + \operatorname{diag}(s)` with F (d, r) and s >= 0 (d,) or a number.
+
+        In thousands of dimensions: paths never form the d x d matrix, a step costs O(d r) per particle. D may be singular.
+
+        Raises
+        ------
+        ValueError
+            If F is no finite (d, r) matrix, or the diagonal does not fit, is not finite, or has a negative entry (named).
+
+        Examples
+        --------
+        >>> Noise.low_rank([[1.0], [2.0]], 0.5).diffusion([0.0, 0.0])
+        array([[1.5, 2. ],
+               [2. , 4.5]])
+        """
+        factors, s = low_rank_parts("Noise.low_rank", F, diagonal)
+        tensor = LowRankCode(factors, s)
+        return cls("low rank", tensor.dim, tensor, factor_code=LowRankFactorCode(tensor))
+
+    @classmethod
+    def diagonal(
+        cls, D: Sequence[str | float] | ArrayLike | Callable[..., Any], variables: str | Sequence[str] | None = None,
+        params: Mapping[str, float] | None = None, *, dim: int | None = None,
+    ) -> Noise:  # fmt: skip
+        """Independent noises: the d numbers D_1(x), ..., D_d(x) on the diagonal, all >= 0.
+
+        Parameters
+        ----------
+        D : numbers, expressions, or callable ``D(x, p) -> d numbers``
+        variables : str or sequence of str
+            Needed for expressions, as many as there are.
+        dim : int
+            Needed for a callable. Above 16 dimensions x is an array there, and a loop over it compiles in no time.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are negative or not finite, or there are not as many expressions as variables.
+
+        Examples
+        --------
+        >>> Noise.diagonal(["0.1", "0.1 + x**2"], variables="x y").diffusion([2.0, 0.0])
+        array([[0.1, 0. ],
+               [0. , 4.1]])
+        """
+        checked = check_params(params)
+        if callable(D):
+            if dim is None:
+                raise ValueError("Noise.diagonal of a function needs dim=")
+            child: Code = FunctionCode(D, dim, dim, checked, "D")
+        elif variables is not None:
+            names, checked = _declare(variables, params)
+            if len(D) != len(names):  # type: ignore[arg-type]
+                raise ValueError(f"the diagonal has {len(D)} entries for {len(names)} variables")  # type: ignore[arg-type]
+            child = ExpressionCode.from_texts(list(D), names, tuple(checked))  # type: ignore[arg-type]
+        else:
+            noise = cls.low_rank(np.zeros((np.size(D), 0)), np.atleast_1d(np.asarray(D, float)))
+            noise.name = "diagonal"
+            return noise
+        return cls("diagonal", child.dim, DiagonalCode(child), params=checked, factor_code=DiagonalCode(child, root=True))
 
     @classmethod
     def from_expression(
@@ -293,35 +380,58 @@ class Noise:
         return cls(name, d, _half_square(factor), factor_code=factor, params=U.params, lr=lr)
 
     @classmethod
-    def covariance(cls, C: ArrayLike, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None) -> Noise:
+    def covariance(cls, C: Any, lr: float, batch: int = 1, *, axes: Sequence[ArrayLike] | None = None, along: Any = None) -> Noise:
         r"""Measured SGD noise: per-sample gradient covariance C at learning rate and batch size, :math:`D = lr\,C/(2\,batch)`.
 
         Parameters
         ----------
-        C : array (d, d), or (n1, ..., nd, d, d) with `axes`
-            Per-sample covariance, constant or tabulated at the nodes of a regular grid (1-D and 2-D; multilinear between the
-            nodes, constant beyond). Batches drawn without replacement from N samples: multiply by (N - B)/(N - 1) first.
+        C : array (d, d), or pair (F, diagonal), or a table of them with `axes`
+            Per-sample covariance. A pair F (d, r), diagonal (d,) or a number stands for F F^T + diag(diagonal): measured
+            covariances have some large directions and a floor. A table is (n1, ..., nd, d, d) at the nodes of a regular grid (1-D
+            and 2-D; multilinear between the nodes, constant beyond); with `along` it is (n, d, d), or a pair F (n, d, r), diagonal
+            (n, d), in any dimension. Batches drawn without replacement from N samples: multiply by (N - B)/(N - 1) first.
         lr, batch : float, int
         axes : sequence of 1-D arrays
-            Equally spaced node coordinates, one array per axis.
+            Equally spaced node coordinates, one array per axis; with `along` one array.
+        along : int or array (d,), optional
+            The table is one along a line: at the values of this coordinate, or of s = u.x for a direction u; D depends on s only.
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not fit, and covariances that are not positive semi-definite (the eigenvalue is named).
 
         Examples
         --------
         >>> Noise.covariance([[4.0]], lr=0.1, batch=20).diffusion([0.0])
         array([[0.01]])
+        >>> valley = Noise.covariance(([[[1.0], [0.0]], [[2.0], [0.0]]], 0.5), lr=2.0, axes=[[0.0, 1.0]], along=1)
+        >>> valley.diffusion([0.0, 0.5])                        # x_1 half way: F F^T + 0.5 between (1, 0) and (2, 0)
+        array([[3. , 0. ],
+               [0. , 0.5]])
         """
         lr = _number("lr", lr, positive=True)
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
             raise ValueError(f"batch must be a positive integer, got {batch!r}")
         scale = lr / (2.0 * batch)
+        if along is not None and axes is None:
+            raise ValueError("along= belongs to a table: give the knots as axes=[knots]")
         if axes is None:
-            noise = cls.constant(scale * _square("C", C))
+            if is_pair(C, 2):
+                F, s = low_rank_parts("C", *C)
+                noise = cls.low_rank(np.sqrt(scale) * F, scale * s)
+            else:
+                noise = cls.constant(scale * _square("C", C))
             noise.name, noise.lr, noise.batch = f"covariance, lr={lr:g}, batch={batch}", lr, int(batch)
             return noise
+        name = f"tabulated covariance, lr={lr:g}, batch={batch}"
+        if along is not None:
+            F, s, knots, direction = line_parts(C, axes, along)
+            tensor = LineTableCode(np.sqrt(scale) * F, scale * s, knots, direction)
+            return cls(name, tensor.dim, tensor, lr=lr, batch=int(batch))
         nodes = [np.asarray(a, float) for a in axes]
         table = scale * np.asarray(C, float)
         _check_table(table, nodes)
-        name = f"tabulated covariance, lr={lr:g}, batch={batch}"
         return cls(name, len(nodes), TableCode(table, nodes), lr=lr, batch=int(batch))
 
     @classmethod
@@ -373,6 +483,11 @@ class Noise:
         if self.stable is not None:
             return Noise(self.name, dim, _NoTensor(dim), factor_code=ConstantCode([], dim), stable=self.stable)
         if self.scalar is not None:
+            if dim > MAX_DENSE:
+                tensor = LowRankCode(np.zeros((dim, 0)), np.full(dim, self.scalar))
+                noise = Noise(self.name, dim, tensor, factor_code=LowRankFactorCode(tensor), scalar=self.scalar)
+                noise.lr, noise.batch = self.lr, self.batch
+                return noise
             matrix = self.scalar * np.eye(dim)
             return Noise(self.name, dim, ConstantCode(matrix, dim), matrix=matrix, scalar=self.scalar, lr=self.lr, batch=self.batch)
         if self.dim != dim:
@@ -383,7 +498,7 @@ class Noise:
         """The same noise with other parameter values; nothing is compiled anew."""
         noise = Noise.__new__(Noise)
         noise.__dict__.update(self.__dict__, params=update_params(self.params, values))
-        if noise.matrix is None:
+        if not noise.is_constant:
             return noise
         raise ValueError("constant noise has no parameters that can be changed; make a new one")
 
@@ -400,7 +515,7 @@ class Noise:
             law = self.stable
             return f"Noise({self.name}, alpha={law.alpha:g}, scale={law.scale:g}{', isotropic' if law.isotropic else ''})"
         marks = f", D={self.scalar:g}" if self.scalar is not None else f", dim={self.dim}"
-        if self.scalar is None and self.matrix is not None and self.dim is not None and self.dim <= 3:
+        if self.scalar is None and self.dim is not None and self.dim <= 3 and self.matrix is not None:
             marks += f", D={self.matrix.tolist()}"
         return f"Noise({self.name}{marks}{''.join(f', {k}={v:g}' for k, v in self.params.items())})"
 
@@ -437,6 +552,15 @@ def check_tensor(D: Array, x: Array | None) -> None:
             f"the diffusion tensor is not positive semi-definite{place(i)}: "
             f"eigenvalue {lowest[i]:.6g} of {D[i].tolist()}; all must be >= 0"
         )
+
+
+def check_diagonal(values: Array, x: Array) -> None:
+    """Refuse diagonals (n, d) that are not finite or have a negative entry; name the point."""
+    bad = ~(np.isfinite(values) & (values >= 0.0))
+    if bad.any():
+        i, j = (int(k) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
+        at = np.array2string(np.asarray(x[i]), precision=6, threshold=20)
+        raise ValueError(f"the diffusion tensor is not usable at x = {at}: D_{j} = {values[i, j]:.6g}, must be finite and >= 0")
 
 
 def _number(name: str, value: float, positive: bool = False) -> float:
@@ -487,8 +611,7 @@ def _check_table(table: Array, nodes: Sequence[Array]) -> None:
     if d not in (1, 2):
         raise ValueError(f"a table of covariances needs 1 or 2 axes, got {d}")
     for k, a in enumerate(nodes):
-        if a.ndim != 1 or len(a) < 2 or np.any(np.diff(a) <= 0) or not np.allclose(np.diff(a), a[1] - a[0], rtol=1e-9):
-            raise ValueError(f"axes[{k}] must hold at least two equally spaced increasing numbers")
+        check_knots(a, k)
     expected = (*(len(a) for a in nodes), d, d)
     if table.shape != expected:
         raise ValueError(f"tabulated C must have shape {expected} for these axes, got {table.shape}")

@@ -103,19 +103,26 @@ class Potential:
         checked = check_params(params)
         value_code = FunctionCode(value, int(dim), 1, checked, "value", length)
         grad_code = FunctionCode(grad, int(dim), int(dim), checked, "grad", length) if grad is not None else value_code.jacobian()
-        hess_code = FunctionCode(hess, int(dim), int(dim) ** 2, checked, "hess") if hess is not None else grad_code.jacobian()
+        hess_code = FunctionCode(hess, int(dim), int(dim) ** 2, checked, "hess") if hess is not None else None
         self._set(value_code, grad_code, hess_code, checked, getattr(value, "__name__", "value"))
 
-    def _set(self, value: Code, grad: Code, hess: Code, params: Mapping[str, float], name: str) -> Potential:
-        self.value_code, self.grad_code, self.hess_code = value, grad, hess
+    def _set(self, value: Code, grad: Code, hess: Code | None, params: Mapping[str, float], name: str) -> Potential:
+        self.value_code, self.grad_code, self._hess_code = value, grad, hess
         self.dim, self.params, self.name = value.dim, dict(params), name
         return self
+
+    @property
+    def hess_code(self) -> Code:
+        """The Hessian row by row; of an expression it is derived when it is first asked for: d^2 derivatives."""
+        if self._hess_code is None:
+            self._hess_code = self.grad_code.jacobian()
+        return self._hess_code
 
     @classmethod
     def from_codes(cls, value: Code, params: Mapping[str, float], name: str) -> Potential:
         """A potential from the code of its value alone; the code knows its derivatives."""
         grad = value.jacobian()
-        return cls.__new__(cls)._set(value, grad, grad.jacobian(), params, name)
+        return cls.__new__(cls)._set(value, grad, None, params, name)
 
     @classmethod
     def from_expression(
@@ -178,7 +185,7 @@ class Potential:
             For a name that is not a parameter.
         """
         params = update_params(self.params, values)
-        return type(self).__new__(type(self))._set(self.value_code, self.grad_code, self.hess_code, params, self.name)
+        return type(self).__new__(type(self))._set(self.value_code, self.grad_code, self._hess_code, params, self.name)
 
     def critical_points(self, box: Sequence[Sequence[float]], *, starts: int = 2000, tol: float = 1e-10) -> list[CriticalPoint]:
         """Minima, saddles and maxima inside a box, by Newton's method from many starts.

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
 from ._known import name_of
+from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode
 from .expressions import split_names
-from .noise import Noise, check_tensor
+from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
 
 __all__ = ["Process", "Underdamped"]
@@ -89,6 +90,12 @@ class Process:
         assert self.noise.diffusion_code is not None
         self.diffusion_code = self.noise.diffusion_code
         given = self.noise.factor_code
+        wide = self.dim > MAX_EMITTED or isinstance(self.noise.diffusion_code, LineTableCode)
+        if interpretation == "stratonovich" and wide and not self.noise.is_constant:
+            raise ValueError(
+                "Stratonovich noise that depends on x needs the derivatives of a factor, which tables have not at their knots and "
+                f"which are not taken above {MAX_EMITTED} dimensions; give the Ito drift with interpretation='ito'"
+            )
         if given is not None:
             self.factor_code = given
         elif interpretation == "stratonovich":
@@ -98,9 +105,9 @@ class Process:
         terms = [(sign, force)]
         if phi is not None:
             terms = [(-1.0, _product(self.diffusion_code, force)), (1.0, divergence(self.diffusion_code))]
-        elif self.noise.matrix is None and interpretation == "klimontovich":
+        elif not self.noise.is_constant and interpretation == "klimontovich":
             terms.append((1.0, divergence(self.diffusion_code)))
-        elif self.noise.matrix is None and interpretation == "stratonovich":
+        elif not self.noise.is_constant and interpretation == "stratonovich":
             terms.append((1.0, _stratonovich_drift(self.factor_code)))
         self._force = (sign, force)
         self.drift_code = _sum(terms)
@@ -239,7 +246,7 @@ class Process:
     @property
     def stratonovich_code(self) -> Code:
         """The drift of the same process written with a Stratonovich noise: b - (1/2) sum_jk B_jk d_j B_.k."""
-        if self.noise.matrix is not None:
+        if self.noise.is_constant:
             return self.drift_code
         if self.interpretation == "stratonovich" and self._phi is None:
             return _sum([self._force])
@@ -253,6 +260,8 @@ class Process:
     @property
     def isotropic_diffusion(self) -> float | None:
         """The number D where the tensor is D times the identity everywhere, else None."""
+        if isinstance(tensor := self.noise.diffusion_code, LowRankCode):
+            return tensor.uniform
         m = self.noise.matrix
         if m is None or not np.array_equal(m, m[0, 0] * np.eye(self.dim)):
             return None
@@ -261,10 +270,17 @@ class Process:
     @property
     def linear(self) -> tuple[Array, Array, Array] | None:
         """(A, center, D) where the drift is -A (x - center) and D is constant, else None."""
-        sign, force = self._force
-        if not isinstance(force, AffineCode) or self.noise.matrix is None or self._phi is not None:
+        matrix = self.noise.matrix if self.is_linear else None
+        if matrix is None:
             return None
-        return -sign * force.matrix, force.center, self.noise.matrix
+        sign, force = self._force
+        assert isinstance(force, AffineCode)
+        return -sign * force.matrix, force.center, matrix
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the drift is -A (x - center) with a matrix A and D is constant; forms no matrix."""
+        return isinstance(self._force[1], AffineCode) and self.noise.is_constant and self._phi is None
 
     def drift(self, x: ArrayLike) -> Array:
         """Ito drift b at points (..., dim), corrections included."""
@@ -278,10 +294,21 @@ class Process:
         """The factor B of the paths engine, B B^T = 2 D: shape (..., dim, noise_dim)."""
         return self._tensor(self.factor_code, x, self.noise_dim)
 
+    def kick(self, x: Array, normals: Array) -> Array:
+        """B(x) z at points (n, dim) for normals (n, noise_dim); no matrix is formed where the noise has parts."""
+        factor = self.factor_code
+        if isinstance(factor, LowRankFactorCode):
+            r = factor.rank
+            part = np.sqrt(2.0) * normals[:, :r] @ factor.tensor.F.T
+            return np.asarray(part + factor.diagonal * normals[:, r:] if factor.diagonal.size else part)
+        if isinstance(factor, DiagonalCode):
+            return np.asarray(np.sqrt(2.0 * factor.diagonal(x, self.params)) * normals)
+        return np.einsum("nij,nj->ni", self.factor(x), normals)
+
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""
         points = check_points(x, self.dim)
-        if self.noise.matrix is not None:
+        if self.noise.is_constant:
             return np.zeros(points.shape)
         return divergence(self.diffusion_code).evaluate(points, self.params)
 
@@ -306,7 +333,10 @@ class Process:
         varying tensor needs a differentiable root, so there D must be positive definite.
         """
         points = check_points(x, self.dim).reshape(-1, self.dim)
-        if self.noise.stable is None:
+        tensor = self.noise.diffusion_code
+        if isinstance(tensor, DiagonalCode):
+            check_diagonal(tensor.diagonal(points, self.params), points)
+        elif self.noise.stable is None and not isinstance(tensor, (LowRankCode, LineTableCode)):  # those are checked when made
             check_tensor(self.diffusion(points), points)
         self.check_derivatives(points)
         drift = self.drift(points)
@@ -324,7 +354,7 @@ class Process:
         depends on its step because the function varies over less than it.
         """
         points = check_points(x, self.dim).reshape(-1, self.dim)
-        if self.interpretation == "stratonovich" and self.noise.factor_code is None and self.noise.matrix is None:
+        if self.interpretation == "stratonovich" and self.noise.factor_code is None and not self.noise.is_constant:
             D = self.diffusion(points)
             lowest = np.linalg.eigvalsh(D)[:, 0]
             if np.any(bad := lowest <= 1e-12 * np.abs(D).max()):
@@ -345,9 +375,9 @@ class Process:
         """The same process with other parameter values; nothing is compiled anew."""
         process = type(self).__new__(type(self))
         process.__dict__.update(self.__dict__, params=update_params(self.params, values))
-        if self.noise.matrix is not None and self.noise.params and set(values) & set(self.noise.params):
+        if self.noise.is_constant and self.noise.params and set(values) & set(self.noise.params):
             raise ValueError("a constant noise tensor was computed from these parameters; make the noise anew")
-        if self.noise.matrix is None and self.noise.params:
+        if not self.noise.is_constant and self.noise.params:
             process.noise = self.noise.with_params(**_select(process.params, self.noise.params))
         if self.potential is not None:
             process.potential = self.potential.with_params(**_select(process.params, self.potential.params))
@@ -375,7 +405,7 @@ def _modified_codes(process: Process, h: float, noise_correction: bool) -> tuple
     drift = DerivedCode(parts, d, outputs)
     if not noise_correction:
         return drift, D
-    varying = process.noise.matrix is None
+    varying = not process.noise.is_constant
     tensor = []
     for i, j in ((i, j) for i in range(d) for j in range(d)):
         terms = [f"c1[{i * d + k}]*c2[{k * d + j}] + c2[{i * d + k}]*c1[{j * d + k}]" for k in range(d)]
@@ -440,6 +470,8 @@ def _row_sums(D: ExpressionCode) -> list[Any]:
 def divergence(D: Code) -> Code:
     """sum_j d D_ij/d x_j."""
     d = D.dim
+    if isinstance(D, LineTableCode) or (isinstance(D, DiagonalCode) and (D.is_symbolic or d > MAX_EMITTED)):
+        return D.divergence()
     if isinstance(D, ExpressionCode):
         return ExpressionCode(functools.partial(_row_sums, D), D.variables, D.names, D.derived("divergence"))
     return DerivedCode([D.jacobian()], d, [" + ".join(f"c0[{(i * d + k) * d + k}]" for k in range(d)) for i in range(d)])
@@ -459,6 +491,8 @@ def cholesky_factor(noise: Noise) -> Code:
     d = noise.dim
     if noise.matrix is not None:
         return ConstantCode(root_of(2.0 * noise.matrix), d)
+    if d > 8 and isinstance(noise.diffusion_code, LineTableCode):
+        return LineFactorCode(noise.diffusion_code)
     if d > 8:
         raise ValueError(
             f"a varying diffusion tensor in {d}-D needs a factor: use Noise.from_factor (tensors are factored up to 8-D)"

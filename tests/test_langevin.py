@@ -320,7 +320,7 @@ def test_sampler_and_individual_starts():
 @pytest.mark.parametrize("kind", ["symmetric", "normal", "general", "heavy ball", "singular noise", "more noises than states"])
 def test_the_basis_of_the_matrix_kernel_keeps_the_law(kind):
     """w = Q^T y: Q is orthogonal, Q T Q^T = M and Q R R^T Q^T = N N^T to rounding, and nothing lies outside the spans."""
-    from fpsolve._paths import LinearStep
+    from fpsolve._linear import LinearStep
 
     rng = np.random.default_rng(3)
     v, m = 21, {"singular noise": 6, "more noises than states": 30}.get(kind, 21)

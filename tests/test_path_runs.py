@@ -95,13 +95,6 @@ def test_a_tensor_that_turns_negative_is_named():
         fps.escape_times(process, [0.0], fps.Region.box([-50.0], [50.0]), n=20, dt=0.01, seed=1)
 
 
-def test_nonlinear_models_in_many_dimensions_are_refused_with_the_limit():
-    names = " ".join(f"x{i}" for i in range(17))
-    U = fps.Potential.from_expression(" + ".join(f"x{i}**4" for i in range(17)), variables=names)
-    with pytest.raises(ValueError, match="16 dimensions"):
-        fps.simulate(fps.Process(U, fps.Noise.isotropic(0.1)), np.zeros(17), t=1.0, dt=0.1, n=2)
-
-
 def test_ctrl_c_returns_what_is_done():
     """Chunks done before the signal are complete, the rest is marked; for escape the paths under way are censored."""
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.linalg
 
 import fpsolve as fps
-from fpsolve import _model, _paths
+from fpsolve import _linear, _model
 from fpsolve._kernels.rng import stream_normals
 from fpsolve._schemes import noise_class
 
@@ -122,7 +122,7 @@ def test_affine_steps_are_those_of_the_kernels(method):
     process = fps.Process.ornstein_uhlenbeck(np.diag(np.linspace(0.5, 2, 9)), fps.Noise.isotropic(0.3), center=np.arange(9.0))
     kwargs = {"t": 0.9, "dt": 0.1, "n": 70, "seed": 2, "save": [0.3, 0.9], "method": method}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_paths, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
+        patch.setattr(_linear, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
         matrix = fps.simulate(process, np.ones(9), **kwargs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_model, "MAX_UNROLLED_LINEAR", 100)

@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 import fpsolve as fps
-from fpsolve import _model, _paths
+from fpsolve import _linear, _model
 
 T = 0.5
 
@@ -98,7 +98,7 @@ def test_matrix_and_fused_kernels_agree_path_by_path(method):
     kwargs = {"t": 0.9, "dt": 0.1, "n": 70, "seed": 2, "save": [0.3, 0.9], "method": method}
     start = np.append(np.ones(9), np.arange(9.0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_paths, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
+        patch.setattr(_linear, "MAX_TRANSFORMED", 0)  # in the sparsest basis the law is the same, the paths are others
         matrix = fps.simulate(model, start, **kwargs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_model, "MAX_UNROLLED_LINEAR", 100)

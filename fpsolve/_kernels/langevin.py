@@ -79,19 +79,18 @@ def bridge_fraction(start, end, variance, normal, uniform):
 
 
 @inline
-def accumulate(w, target, source, matrix, row, first, last):
-    """Add matrix[row : row + 4, first:last] times the rows at ``source`` to the four rows at ``target``; rows hold 64 lanes.
+def accumulate(y, x, matrix, row, first, last):
+    """Add matrix[row : row + 4, first:last] times the rows x to the four rows y; rows hold 64 lanes.
 
     Sixteen multiply-adds per twelve loads and stores of SIMD vectors; ``first`` and ``last`` are multiples of 4 (zero padded),
     and the rows are taken as slices so that every index is plainly nonnegative, without which nothing would be vectorised.
     """
-    y = w[target:]
     for k in range(first, last, 4):
         a00, a01, a02, a03 = matrix[row, k], matrix[row, k + 1], matrix[row, k + 2], matrix[row, k + 3]
         a10, a11, a12, a13 = matrix[row + 1, k], matrix[row + 1, k + 1], matrix[row + 1, k + 2], matrix[row + 1, k + 3]
         a20, a21, a22, a23 = matrix[row + 2, k], matrix[row + 2, k + 1], matrix[row + 2, k + 2], matrix[row + 2, k + 3]
         a30, a31, a32, a33 = matrix[row + 3, k], matrix[row + 3, k + 1], matrix[row + 3, k + 2], matrix[row + 3, k + 3]
-        z = w[source + 64 * k :]
+        z = x[64 * k :]
         for i in range(64):
             z0, z1, z2, z3 = z[i], z[64 + i], z[128 + i], z[192 + i]
             y[i] += a00 * z0 + a01 * z1 + a02 * z2 + a03 * z3
