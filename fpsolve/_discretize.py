@@ -36,6 +36,8 @@ _STRAY = 1e-12
 _NOTHING = 1e-14
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
+#: Part of D_11 D_22 below which det D is rounding.
+_DEFINITE = 1e-8
 #: Share of the unbalanced drift by which a better g may leave more of it without an edge before it is not used at all.
 _EXCESS = 0.05
 
@@ -163,11 +165,37 @@ def _edges(
     clipped, by_cap, shifted = np.zeros((3, n))
     selling.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
     if d == 2:
+        _join(diffusion, spacing, shape, sides, cap, offsets, weights, clipped)
         offsets, weights = _smoothed(shape, sides, cap, offsets, weights, clipped)
         short = clipped > by_cap
         if short.any():
             selling.shifted(shape, sides, spacing, offsets, weights, short, shifted)
     return offsets, weights, clipped, by_cap, shifted
+
+
+def _join(
+    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[np.int64],
+    weights: Array, clipped: Array,
+) -> None:  # fmt: skip
+    """Shorten, in place, offsets of cells with definite D that no edges join to the largest set of cells: as little as joins them.
+
+    Edges that leave through absorbing walls join nothing: in corners between two of them, and where walls are closer than the
+    offsets are long, cells may have no others. Along directions without noise nothing is joined.
+    """
+    label = np.empty(len(weights), np.int64)
+    a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
+    limit = cap
+    while limit >= 1:
+        selling.components(shape, sides, offsets, weights, label)
+        if not label.any():  # one set
+            return
+        lost = label != np.argmax(np.bincount(label))
+        cells = np.flatnonzero(lost & (a * c - b * b > _DEFINITE * a * c))
+        if not cells.size:
+            return
+        limit //= 2
+        if limit:
+            selling.shorten(cells, limit, diffusion, spacing, shape, sides, offsets, weights, clipped)
 
 
 def _smoothed(

@@ -20,6 +20,8 @@ __all__ = ["bernoulli", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "
 
 #: Part of D below which an edge has less than a full say in how far the drift of its cell is scaled back.
 SMALL_PART = 0.05
+#: Part of phi(g) by which a rate may miss zero before `edge_rates` mends it: corrections then change continuously with the fields.
+SLACK = 0.01
 
 
 @inline
@@ -42,7 +44,7 @@ def edge_rates(weight, z, g, extra):
     """
     size = abs(z)
     small = bernoulli(size)
-    if z != g:
+    if z != g or extra != 0.0:
         # phi(g) - |z|/2 without cancellation where g is close to z
         central = bernoulli(abs(g)) + 0.5 * (abs(g) - size) + extra
         small = max(central, small * min(1.0, max(0.01, 0.25 * (size - 2.0))))
@@ -204,14 +206,19 @@ def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slop
     if w_i == 0.0 or w_j == 0.0:
         return w, g + f, g, 0.0
     limit = 0.5 * (abs(g_i) + abs(g_j))
-    g -= min(limit, max(-limit, _bend(i, j, x0, x1, gradient_slope) / 12.0))
-    extra = min(0.5, max(-0.5, f * g / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
+    fitted = g - min(limit, max(-limit, _bend(i, j, x0, x1, gradient_slope) / 12.0))
+    extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
     change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, free_slope) / 6.0
-    z = g + f - min(limit, max(-limit, change))
-    if 0.5 * abs(z) > bernoulli(abs(g)) + 0.5 * abs(g) + extra:
-        return w, g + f, g, 0.0  # no room for the correction: the plain rates are positive
-    return w, z, g, extra
+    z = fitted + f - min(limit, max(-limit, change))
+    room = bernoulli(abs(fitted)) + 0.5 * (abs(fitted) - abs(z)) + extra
+    if room < 0.0:
+        # the smaller rate would be negative, while the plain rates are not: as much of the corrections as fits
+        plain = bernoulli(abs(g)) + 0.5 * abs(g)
+        some = max(0.0, plain - 0.5 * abs(g + f)) + SLACK * plain
+        part = some / (some - room)
+        return w, g + f + part * (z - g - f), g + part * (fitted - g), part * extra
+    return w, z, fitted, extra
 
 
 @inline
