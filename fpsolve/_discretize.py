@@ -66,6 +66,7 @@ class Stencil:
     clipped: Array
     clipped_by_cap: Array
     shifted: Array
+    say: Array
     exponent: Array
 
     @property
@@ -150,9 +151,10 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
         stencil.slopes(gradient, shape, sides, slope)
         stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
-    exponent = _drift_exponent(diffusion, drift, spacing, offsets, weights)
+    exponent, say = np.empty(n), np.empty(weights.shape)
+    stencil.drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exponent)
     return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, share, slope, free_slope, midpoint, rest, phi,
-                   clipped, by_cap, shifted, exponent)  # fmt: skip
+                   clipped, by_cap, shifted, say, exponent)  # fmt: skip
 
 
 def _edges(
@@ -235,25 +237,6 @@ def _apply(matrix: Array, vector: Array) -> Array:
     return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
 
 
-def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:
-    """Largest |e . D^-1 a| of the edges of every cell (n,): inf where the drift leaves the range of a singular D."""
-    n, d = drift.shape
-    if d == 1:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(drift[:, 0]) * spacing[:, 0] / diffusion[:, 0, 0]
-        return np.where(drift[:, 0] == 0.0, 0.0, ratio)
-    a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
-    det = a * c - b * b
-    regular = det > 1e-14 * a * c
-    solved = np.stack([c * drift[:, 0] - b * drift[:, 1], a * drift[:, 1] - b * drift[:, 0]], axis=1)
-    solved = solved / np.where(regular, det, 1.0)[:, None] * spacing
-    out = np.zeros(n)
-    for k in range(weights.shape[1]):
-        out = np.maximum(out, np.where(weights[:, k] > 0.0, np.abs(np.sum(offsets[:, k] * solved, axis=1)), 0.0))
-    out[~regular] = np.where(np.any(drift[~regular] != 0.0, axis=1), np.inf, 0.0)
-    return out
-
-
 def _differences(values: Array, grid: Grid) -> Array:
     """Gradient (n, d) per cell of cell values by central differences, one-sided at walls."""
     out = np.empty((grid.size, grid.dim))
@@ -287,7 +270,7 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
     selling.wall_weights(st.shape, st.sides, st.offsets, weights)
     m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
-                           st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
+                           st.free_slope, st.midpoint, st.rest, st.phi, st.say, rows, cols, rates, kill, exponent)  # fmt: skip
     exponent = np.maximum(exponent, st.exponent)
     total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
     cells = np.arange(n, dtype=np.int32)

@@ -216,13 +216,27 @@ def test_rates_are_continuous_where_corrections_have_no_room():
         rows, cols, rates = np.empty(6 * n, np.int32), np.empty(6 * n, np.int32), np.empty(6 * n)
         m = stencil.fill_edges(np.array([2, steps + 1]), np.zeros((2, 2), np.int64), np.ones(n), np.tile([1, 0], (n, 1, 1)),
                                np.ones((n, 1)), gradient, free, share, now[2], now[3], np.empty(0), np.zeros((n, 2)), np.empty(0),
-                               rows, cols, rates, np.zeros(n), np.zeros(n))  # fmt: skip
+                               np.ones((n, 1)), rows, cols, rates, np.zeros(n), np.zeros(n))  # fmt: skip
         assert m == n
         assert np.all(rates[:m] >= 0.0)
         return np.abs(np.diff(rates[:m].reshape(-1, 2), axis=0)).max()
 
     for seed in range(100):
         assert largest(40_000, seed) < 0.75 * largest(20_000, seed), seed
+
+
+def test_the_exponent_does_not_jump_where_an_edge_appears():
+    """A mixed term of 1e-9 brings an edge across the cells with a weight as small; it counts for as little."""
+    grid = Grid((-1, 1, 20), (-1, 1, 20))
+
+    def exponent(mixed):
+        D = np.array([[1.0, mixed], [mixed, 1.0]])
+        process = Stand(2, lambda p: np.ones(p.shape) * [40.0, 30.0], lambda p: np.broadcast_to(D, (*p.shape[:-1], 2, 2)))
+        return FokkerPlanck(process, grid).exponent
+
+    np.testing.assert_allclose(exponent(1e-9), exponent(0.0), rtol=1e-6)
+    # e . D^-1 a h of the edge along the diagonal, where it carries a good part of D
+    assert exponent(0.3).max() > 1.2 * exponent(0.0).max()
 
 
 def test_no_isolated_cell_at_walls_with_wide_offsets():

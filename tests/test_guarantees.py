@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg as la
 import scipy.sparse as sp
+import sympy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate
@@ -500,15 +501,20 @@ def test_order_with_turning_axes(interpretation):
 # ---- exit through a line that no grid line follows ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("condition", [1.0, 4.0, 10.0])
-def test_order_of_the_exit_through_a_tilted_line(condition):
+@pytest.mark.parametrize(
+    ("condition", "angle", "sizes", "last"),
+    [(1.0, 2.0, (48, 96, 192), 2e-3), (4.0, 2.0, (48, 96, 192), 2e-3), (10.0, 2.0, (48, 96, 192), 2e-3),
+     pytest.param(30.0, 2.0, (384, 768), 1e-4, marks=pytest.mark.slow),
+     pytest.param(30.0, 0.7 + 0.5 * math.pi, (384, 768), 3e-4, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_order_of_the_exit_through_a_tilted_line(condition, angle, sizes, last):
     """Drift v, any constant D: tau = (c - n.x)/(n.v) far from the walls; the largest error over the cells near the line.
 
     That solution is linear, which cut edges could reproduce exactly, so the drift grows with the distance s = c - n.x to the line:
     n.b = v (1 + s), D_nn tau'' - v (1 + s) tau' = -1 with tau = 0 at s = 0 and tau' bounded for large s, by quadrature.
     """
     normal, c, v = np.array([math.cos(0.7), math.sin(0.7)]), 0.37, 2.0
-    D = 0.3 * tensor(condition, 2.0)
+    D = 0.3 * tensor(condition, angle)
     along = 0.4 * np.array([-normal[1], normal[0]])
     Dn = float(normal @ D @ normal)
 
@@ -526,7 +532,7 @@ def test_order_of_the_exit_through_a_tilted_line(condition):
     slopes = np.array([slope(s) for s in nodes])
     exact = np.concatenate([[0.0], integrate.cumulative_simpson(slopes, x=nodes)])
     errors = []
-    for n in (48, 96, 192):
+    for n in sizes:
         fp = FokkerPlanck(process, Grid((-2.4, 2.4, n), (-2.4, 2.4, n)))
         x = fp.grid.points()
         s, t = c - x @ normal, x @ np.array([-normal[1], normal[0]])
@@ -534,7 +540,53 @@ def test_order_of_the_exit_through_a_tilted_line(condition):
         tau = fp.mean_exit_time(Region.halfspace(normal, c)).values.ravel()
         errors.append(np.abs(tau[near] - np.interp(s[near], nodes, exact)).max() / exact[-1])
     assert orders(errors).mean() >= 1.9 and np.all(orders(errors) >= 1.7), errors
-    assert errors[-1] < 2e-3, errors
+    assert errors[-1] < last, errors
+
+
+# ---- corners where a reflecting and an absorbing wall meet --------------------------------------------------------------
+
+
+def smooth_solution(D):
+    """u = a(y) c(x) + b(y) d(x) on [-1, 1]^2 without flux through x = -1, zero on the other sides; and -D : hess u."""
+    x, y = sympy.symbols("x y")
+    a = (1 - y**2) ** 2
+    u = a * (1 - x) * (3 + x) / 4 - D[0, 1] / D[0, 0] * sympy.diff(a, y) * (1 + x) * (1 - x) / 2
+    source = -(D[0, 0] * sympy.diff(u, x, 2) + 2 * D[0, 1] * sympy.diff(u, x, y) + D[1, 1] * sympy.diff(u, y, 2))
+    return (sympy.lambdify((x, y), f) for f in (u, source))
+
+
+MIXED = [("reflecting", "absorbing"), "absorbing"]
+
+
+@pytest.mark.parametrize(("condition", "angle"), [(1.0, 0.0), (4.0, 0.5), (30.0, 1.2)])
+def test_order_in_corners_of_reflecting_and_absorbing_walls(condition, angle):
+    """Of a smooth solution, where the offsets take one step across the reflecting wall."""
+    D = tensor(condition, angle)
+    u, source = smooth_solution(D)
+    errors = [manufactured(D, n, MIXED, lambda x: u(*x.T), lambda x: source(*x.T)) for n in (48, 96, 192)]
+    assert orders(errors)[-1] >= 1.9, errors
+    assert np.all(orders(errors) >= 1.85), errors
+
+
+def test_singular_solutions_in_such_corners_converge_as_they_must():
+    """Mean exit time with D of condition 4: in the coordinates where D is isotropic one corner has the angle w > pi/2.
+
+    There tau is r^alpha, alpha = pi/(2 w) = 0.74, and no uniform grid does better than h^(2 alpha) = h^1.48 at a distance; measured
+    1.29 and 1.36, while the smooth solution above has 1.96 on the same grids.
+    """
+    D, values = tensor(4.0, 0.5), []
+    inverse = la.inv(D)
+    alpha = math.pi / 2 / math.acos(-inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1]))
+    alpha = min(alpha, math.pi / 2 / (math.pi - math.pi / 2 / alpha))
+    process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    for n in (24, 48, 96, 192):
+        fp = FokkerPlanck(process, Grid((-1, 1, n), (-1, 1, n), boundary=MIXED))
+        tau = spsolve(-fp.generator.tocsc(), np.ones(n * n)).reshape(n, n)
+        values.append(tau[n // 2 - 1 : n // 2 + 1, n // 2 - 1 : n // 2 + 1].mean())
+    measured = orders(np.abs(np.diff(values)))
+    assert abs(alpha - 0.74) < 0.005
+    assert np.all(np.diff(measured) > 0.0), measured
+    assert abs(measured[-1] - 2 * alpha) < 0.2, measured
 
 
 # ---- any barrier in the plane -------------------------------------------------------------------------------------------
