@@ -164,8 +164,11 @@ class FokkerPlanck(Transitions, Spectral):
             Times >= 0.
         rtol : float
             Error of the time integration relative to the mass.
-        method : None or "positive"
-            "positive": nonnegative to rounding; the default may be negative within rtol, reported by `negative_mass`.
+        method : None, "positive", "chebyshev", "rational" or "uniformisation"
+            None: the cheapest, may be negative within rtol, reported by `negative_mass`. "positive": nonnegative to rounding.
+            "chebyshev": explicit, products with the generator only, all times from one sweep. "rational": implicit, one
+            factorisation whatever the time. "uniformisation": a sum of nonnegative terms, as many as the chain jumps. What was
+            used, and the error of it at every time, is in `solver_info`.
 
         Returns
         -------
@@ -190,8 +193,8 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
         if not (isinstance(rtol, (int, float)) and 0.0 < rtol < 1.0):
             raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
-        if method not in (None, "positive"):
-            raise ValueError(f"method must be None or 'positive', got {method!r}")
+        if method not in _markov.METHODS:
+            raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
         values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
         masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)

@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
-    {"_cells", "_code", "_elimination", "_mapping", "_tree"},
+    {"_cells", "_code", "_elimination", "_explicit", "_mapping", "_tree"},
     {"_dense", "_single", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
