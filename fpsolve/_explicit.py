@@ -47,7 +47,7 @@ def products(rho_t: float, rtol: float) -> float:
     Examples
     --------
     >>> round(products(4000.0, 1e-3))
-    193
+    190
     """
     level = math.log(4.0 / rtol)
     return math.sqrt(rho_t * level) + level

@@ -171,6 +171,7 @@ class Solver:
     exponent: Array
     warnings: tuple[str, ...]
     _stencil: Stencil
+    _posed: Any
 
     if TYPE_CHECKING:
 
@@ -188,7 +189,7 @@ class Solver:
     def _on(self, grid: Grid, process: Any = None) -> Any:
         """The same solver on another grid, or for another process."""
         make: Any = type(self)
-        return make(self.process if process is None else process, grid, self.scheme, max_offset=self.max_offset)
+        return make(self._posed if process is None else process, grid, self.scheme, max_offset=self.max_offset)
 
     @functools.cached_property
     def _half(self) -> Any:

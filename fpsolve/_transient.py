@@ -27,7 +27,7 @@ from fpsolve import _generator as gen
 from fpsolve._elimination import engine
 from fpsolve.errors import FpsolveError
 
-__all__ = ["METHODS", "backward_evolve", "evolve", "exponential_series"]
+__all__ = ["METHODS", "backward_evolve", "evolve", "exponential_series", "propagate"]
 
 _log = logging.getLogger(__name__)
 
@@ -352,6 +352,20 @@ def evolve(
     n = rates.shape[0]
     loss = gen.clean_kill(kill, n)
     p, t = _checked(mass0, times, rtol, method, n)
+    return propagate(rates, loss, p, t, rtol, method, shape)
+
+
+def propagate(
+    rates: sp.csr_matrix,
+    loss: np.ndarray,
+    p: np.ndarray,
+    t: np.ndarray,
+    rtol: float,
+    method: str | None,
+    shape: tuple[int, ...] | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """`evolve` with checked arguments; the masses may have small negative parts."""
+    n = rates.shape[0]
     spans = np.diff(t, prepend=0.0)
     out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]

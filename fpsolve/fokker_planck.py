@@ -18,10 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
+from ._generator import clean_rates
+from ._magnus import evolve_driven
 from ._notes import barred_note, basin_note, cap_note, mass_notes, thickened
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
+from .driven import Driven
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
@@ -37,8 +40,10 @@ class FokkerPlanck(Transitions, Spectral):
 
     Parameters
     ----------
-    process : Process
-        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D.
+    process : Process or Driven
+        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D. With a :class:`Driven` process
+        `evolve` follows its coefficients in time; everything else is for those frozen at time 0 (for other times:
+        ``FokkerPlanck(driven.at(t), grid)``).
     grid : Grid
         Cells, walls and boundary conditions.
     scheme : {"monotone"}
@@ -91,6 +96,9 @@ class FokkerPlanck(Transitions, Spectral):
     """
 
     def __init__(self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16) -> None:
+        self._posed = process
+        self.driven = process if isinstance(process, Driven) else None
+        process = process.at(0.0) if isinstance(process, Driven) else process
         _check_arguments(process, grid, scheme, max_offset)
         self.process, self.grid, self.scheme, self.max_offset = process, grid, scheme, int(max_offset)
         self._stencil = build_stencil(process, grid, self.max_offset)
@@ -197,11 +205,20 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
         values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
-        masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+        if self.driven is not None:
+            masses, info = evolve_driven(self._frozen, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+        else:
+            masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
         label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"
         notes = (*self.warnings, *start_notes, *mass_notes(self, masses[-1]))
         series = DensitySeries(times, np.stack([self._values(m) for m in masses]), self.grid, label, notes, info)
         return series if np.ndim(t) else series[0]
+
+    def _frozen(self, t: float) -> tuple[Any, Array]:
+        """Rates and killing rates of a driven process at time t."""
+        assert self.driven is not None
+        generator, kill, _ = assemble(build_stencil(self.driven.at(t), self.grid, self.max_offset))
+        return clean_rates(generator), kill
 
     def _values(self, mass: Array) -> Array:
         return np.asarray(mass.reshape(self.grid.shape) / self.grid.cell_volumes)
