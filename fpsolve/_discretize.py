@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import selling, stencil
+from ._kernels import selling, stencil, triplets
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -36,6 +36,8 @@ _STRAY = 1e-12
 _NOTHING = 1e-14
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
+#: Part of D_11 D_22 below which det D is rounding.
+_DEFINITE = 1e-8
 #: Share of the unbalanced drift by which a better g may leave more of it without an edge before it is not used at all.
 _EXCESS = 0.05
 
@@ -64,6 +66,7 @@ class Stencil:
     clipped: Array
     clipped_by_cap: Array
     shifted: Array
+    say: Array
     exponent: Array
 
     @property
@@ -81,8 +84,8 @@ def _finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Ar
     array = np.ascontiguousarray(values, float)
     if array.shape != shape:
         raise ValueError(f"{what} has shape {array.shape} at points of shape {points.shape}, expected {shape}")
-    bad = ~np.isfinite(array.reshape(len(points), -1)).all(axis=1)
-    if bad.any():
+    if not np.isfinite(array).all():
+        bad = ~np.isfinite(array.reshape(len(points), -1)).all(axis=1)
         i = int(np.argmax(bad))
         raise ValueError(f"{what} is not finite at the grid point x = {points[i].tolist()}: {array[i].tolist()}; "
                          f"{int(bad.sum())} of {len(points)} points are affected, move the box or change the function")  # fmt: skip
@@ -148,9 +151,10 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
         stencil.slopes(gradient, shape, sides, slope)
         stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
-    exponent = _drift_exponent(diffusion, drift, spacing, offsets, weights)
+    exponent, say = np.empty(n), np.empty(weights.shape)
+    stencil.drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exponent)
     return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, share, slope, free_slope, midpoint, rest, phi,
-                   clipped, by_cap, shifted, exponent)  # fmt: skip
+                   clipped, by_cap, shifted, say, exponent)  # fmt: skip
 
 
 def _edges(
@@ -163,11 +167,37 @@ def _edges(
     clipped, by_cap, shifted = np.zeros((3, n))
     selling.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
     if d == 2:
+        _join(diffusion, spacing, shape, sides, cap, offsets, weights, clipped)
         offsets, weights = _smoothed(shape, sides, cap, offsets, weights, clipped)
         short = clipped > by_cap
         if short.any():
             selling.shifted(shape, sides, spacing, offsets, weights, short, shifted)
     return offsets, weights, clipped, by_cap, shifted
+
+
+def _join(
+    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[np.int64],
+    weights: Array, clipped: Array,
+) -> None:  # fmt: skip
+    """Shorten, in place, offsets of cells with definite D that no edges join to the largest set of cells: as little as joins them.
+
+    Edges that leave through absorbing walls join nothing: in corners between two of them, and where walls are closer than the
+    offsets are long, cells may have no others. Along directions without noise nothing is joined.
+    """
+    label = np.empty(len(weights), np.int64)
+    a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
+    limit = cap
+    while limit >= 1:
+        selling.components(shape, sides, offsets, weights, label)
+        if not label.any():  # one set
+            return
+        lost = label != np.argmax(np.bincount(label))
+        cells = np.flatnonzero(lost & (a * c - b * b > _DEFINITE * a * c))
+        if not cells.size:
+            return
+        limit //= 2
+        if limit:
+            selling.shorten(cells, limit, diffusion, spacing, shape, sides, offsets, weights, clipped)
 
 
 def _smoothed(
@@ -204,26 +234,12 @@ def _stationary_gradient(process: Any, grid: Grid, cap: int) -> Array | None:
 
 def _apply(matrix: Array, vector: Array) -> Array:
     """Matrix times vector in every cell."""
+    if vector.shape[1] == 2:
+        out = np.empty(vector.shape)
+        for i in range(2):
+            out[:, i] = matrix[:, i, 0] * vector[:, 0] + matrix[:, i, 1] * vector[:, 1]
+        return out
     return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
-
-
-def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDArray[np.int64], weights: Array) -> Array:
-    """Largest |e . D^-1 a| of the edges of every cell (n,): inf where the drift leaves the range of a singular D."""
-    n, d = drift.shape
-    if d == 1:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(drift[:, 0]) * spacing[:, 0] / diffusion[:, 0, 0]
-        return np.where(drift[:, 0] == 0.0, 0.0, ratio)
-    a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
-    det = a * c - b * b
-    regular = det > 1e-14 * a * c
-    solved = np.stack([c * drift[:, 0] - b * drift[:, 1], a * drift[:, 1] - b * drift[:, 0]], axis=1)
-    solved = solved / np.where(regular, det, 1.0)[:, None] * spacing
-    out = np.zeros(n)
-    for k in range(weights.shape[1]):
-        out = np.maximum(out, np.where(weights[:, k] > 0.0, np.abs(np.sum(offsets[:, k] * solved, axis=1)), 0.0))
-    out[~regular] = np.where(np.any(drift[~regular] != 0.0, axis=1), np.inf, 0.0)
-    return out
 
 
 def _differences(values: Array, grid: Grid) -> Array:
@@ -259,14 +275,11 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     weights = st.weights.copy()  # not kept: a wall that is the exit of a region reflects nothing
     selling.wall_weights(st.shape, st.sides, st.offsets, weights)
     m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
-                           st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
+                           st.free_slope, st.midpoint, st.rest, st.phi, st.say, rows, cols, rates, kill, exponent)  # fmt: skip
     exponent = np.maximum(exponent, st.exponent)
-    total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
-    cells = np.arange(n, dtype=np.int32)
-    triplets = (np.concatenate([rates[:m], -total]),
-                (np.concatenate([rows[:m], cells]), np.concatenate([cols[:m], cells])))  # fmt: skip
-    generator = sp.csr_matrix(triplets, shape=(n, n))
-    generator.sort_indices()
+    indptr, indices, data = triplets.generator(rows[:m], cols[:m], rates[:m], kill)
+    generator = sp.csr_matrix((data, indices, indptr), shape=(n, n))
+    generator.has_canonical_format = True
     return generator, kill, exponent
 
 
@@ -297,10 +310,10 @@ def exit_generator(
     keep[cells] = False
     old = generator.tocoo()
     stay = keep[old.row] & (old.row != old.col)
-    triplets = (np.concatenate([old.data[stay], rates[:m]]),
-                (np.concatenate([old.row[stay], rows[:m]]), np.concatenate([old.col[stay], cols[:m]])))  # fmt: skip
+    entries = (np.concatenate([old.data[stay], rates[:m]]),
+               (np.concatenate([old.row[stay], rows[:m]]), np.concatenate([old.col[stay], cols[:m]])))  # fmt: skip
     kill[~flat] = 1.0
-    return sp.csr_matrix(triplets, shape=generator.shape), kill
+    return sp.csr_matrix(entries, shape=generator.shape), kill
 
 
 def _near_boundary(st: Stencil, grid: Grid, inside: NDArray[np.bool_]) -> NDArray[np.int64]:

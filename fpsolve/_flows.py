@@ -97,14 +97,19 @@ def entropy_rate(diffusion: Array, current: Array, density: Array, volumes: Arra
 
 
 def _edge_entropy(generator: sp.csr_matrix, mass: Array) -> float:
-    """sum over edges of (m_i Q_ij - m_j Q_ji) ln(m_i Q_ij / (m_j Q_ji)), every term >= 0; inf on one-way edges with mass."""
-    flow = _one_way(generator, mass).tocoo()
-    back = np.asarray(_one_way(generator, mass).T.tocsr()[flow.row, flow.col]).ravel()
+    """sum over edges of (F_ij - F_ji) ln(F_ij / F_ji), F_ij = m_i Q_ij, every term >= 0.
+
+    Where the noise cannot carry the drift edges are one-way, and their terms, infinite for the chain, mean nothing for the process:
+    they count with the bound 2 (F_ij - F_ji)^2 / (F_ij + F_ji) from below.
+    """
+    one_way = _one_way(generator, mass)
+    flow = one_way.tocoo()
+    back = np.asarray(one_way.T.tocsr()[flow.row, flow.col]).ravel()
     seen = flow.data > 0.0
-    if np.any(back[seen] == 0.0):
-        return math.inf
     forth, back = flow.data[seen], back[seen]
-    return float(0.5 * np.sum((forth - back) * np.log(forth / back)))
+    alone = back == 0.0
+    both = (forth - back) * np.log(forth / np.where(alone, 1.0, back))
+    return float(np.sum(np.where(alone, 2.0 * forth, 0.5 * both)))
 
 
 def cycle_affinity(generator: sp.csr_matrix) -> tuple[float, float]:
@@ -227,8 +232,8 @@ class Flows(Solver):
         -------
         Estimate
             In 1/time, dimensionless entropy (k_B = 1); inf where a current runs along a direction without noise. An assumption
-            compares with the chain's own sum over edges of (m_i Q_ij - m_j Q_ji) ln(m_i Q_ij / m_j Q_ji); the
-            discretisation error is the larger of its distance and the one from a second grid.
+            compares with the chain's own sum over edges of (m_i Q_ij - m_j Q_ji) ln(m_i Q_ij / m_j Q_ji), in which one-way edges
+            count with a bound from below; the discretisation error is the larger of its distance and the one from a second grid.
 
         Raises
         ------
@@ -261,7 +266,7 @@ class Flows(Solver):
         gap = abs(edges - value.value)
         held = gap <= 0.05 * abs(value.value) + 1e-12
         checked = Assumption("the edge sum of the chain agrees within 5 %", "held" if held else "failed", f"edge sum {edges:.6g}")
-        error = max(value.discretization_error, gap) if math.isfinite(gap) else value.discretization_error
+        error = max(value.discretization_error, gap) if math.isfinite(gap) else math.inf
         return dataclasses.replace(value, discretization_error=error, assumptions=(*value.assumptions, checked))
 
     def detailed_balance(self) -> Estimate:

@@ -14,7 +14,18 @@ from . import _markov
 from ._discretize import Stencil, singular_edges
 from .grid import Grid
 
-__all__ = ["barred_note", "basin_note", "cap_note", "doubtful", "mass_notes", "slow_exchange", "thickened", "unresolved"]
+__all__ = [
+    "barred_note",
+    "basin_note",
+    "cap_note",
+    "doubtful",
+    "fits",
+    "mass_notes",
+    "slow_exchange",
+    "thickened",
+    "thin_note",
+    "unresolved",
+]
 
 Array = NDArray[np.float64]
 
@@ -24,6 +35,9 @@ _WALL_MASS = 1e-3
 _PECLET, _PECLET_MASS = 4.0, 0.01
 #: Share of the smallest eigenvalue of D that may be added to it, and the mass in cells beyond it that earns a warning.
 _ADDED, _ADDED_MASS = 0.1, 1e-3
+#: Cells per axis, odd, of the block that must fit into a region for the grid to resolve it, by dimension: in 2-D the region may lie
+#: across the axes. And of that without which an order seen on a grid does not count.
+_BLOCK, _ORDER_BLOCK = {1: 7, 2: 3}, 5
 #: Factor between successive times of reaching the fullest cell that separates basins, and the mass beyond it that counts.
 _GAP, _BASIN_MASS = 1e6, 1e-3
 #: Logarithm of the longest time found from masses in doubles.
@@ -83,6 +97,36 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
 def doubtful(fp: Any) -> NDArray[np.bool_]:
     """Cells (n,) too coarse for the noise, or where cap or walls change D: `unresolved` says nothing unless mass is in them."""
     return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened)
+
+
+def fits(grid: Grid, inside: NDArray[np.bool_], cell: tuple[int, ...], block: int = _ORDER_BLOCK) -> bool:
+    """Whether a block of so many cells per axis (odd) lies in the part of a region around a cell.
+
+    Beyond reflecting walls the region goes on, like on the other side of a periodic axis.
+    """
+    from scipy import ndimage
+
+    half = block // 2
+    own, modes = inside, ["wrap" if sides[0] == "periodic" else "edge" for sides in grid.boundary]
+    if "wrap" not in modes:
+        label = ndimage.label(inside)[0]
+        own = label == label[cell]
+    for axis, sides in enumerate(grid.boundary):
+        width = [(half, half) if k == axis else (0, 0) for k in range(grid.dim)]
+        ends = np.moveaxis(padded := np.pad(own, width, mode=modes[axis]), axis, 0)  # type: ignore[call-overload]
+        ends[:half] &= sides[0] != "absorbing"
+        ends[-half:] &= sides[1] != "absorbing"
+        lowest = ndimage.minimum_filter1d(padded.astype(np.uint8), block, axis=axis).astype(bool)
+        own = np.moveaxis(np.moveaxis(lowest, axis, 0)[half:-half], 0, axis)
+    return bool(own.any())
+
+
+def thin_note(grid: Grid, inside: NDArray[np.bool_], cell: tuple[int, ...]) -> list[str]:
+    """Say that a region is only a few cells thick: coarser grids see little of it, and the error found with them is chance."""
+    block = _BLOCK[grid.dim]
+    if fits(grid, inside, cell, block):
+        return []
+    return [f"no block of {block} cells per axis fits into the region; use more cells"]
 
 
 def unresolved(fp: Any, mass: Array) -> list[str]:

@@ -179,6 +179,66 @@ def test_generator_is_a_connected_markov_generator(seed, log_condition, first, s
     assert np.any(fp.kill > 0) == any("absorbing" in pair for pair in grid.boundary)
 
 
+def nonlinear_drift(D, noise=0.0):
+    """A current over exp(-x^4/4 - y^2/2 - xy/4), each component off by at most `noise` of itself, at random."""
+    rng = np.random.default_rng(5)
+
+    def drift(p):
+        x, y = p[..., 0], p[..., 1]
+        force = np.stack([x**3 + y / 4, y + x / 4], -1)
+        turn = (0.5 + 0.3 * np.sin(2 * x))[..., None] * np.stack([-force[..., 1], force[..., 0]], -1)
+        out = turn - force @ D - np.stack([0 * x, 0.6 * np.cos(2 * x)], -1)
+        return out * (1.0 + noise * rng.uniform(-1.0, 1.0, out.shape))
+
+    return Stand(2, drift, lambda p: np.broadcast_to(D, (*p.shape[:-1], 2, 2)))
+
+
+@pytest.mark.parametrize("condition", [20.0, 100.0])
+def test_rounding_of_the_drift_decides_nothing(condition):
+    """Corrections without room for nonnegative rates fade: 1e-14 of the drift makes no visible change of a rate."""
+    D, grid = tensor(condition, 0.5), Grid((-3, 3, 48), (-6, 6, 48))
+    plain, moved = (FokkerPlanck(nonlinear_drift(D, noise), grid).generator for noise in (0.0, 1e-14))
+    assert abs(plain - moved).max() <= 1e-8 * abs(plain).max()
+
+
+def test_rates_are_continuous_where_corrections_have_no_room():
+    """Rates of single edges while the exponents of their ends change: the largest step halves with the step of the change."""
+
+    def largest(steps, seed):
+        # two rows of cells, one edge per column: cells 0 ... steps and those opposite
+        start, end = np.random.default_rng(seed).normal(size=(2, 2, 4, 2, 2)) * 4.0
+        now = start[:, None] + np.linspace(0.0, 1.0, steps + 1)[None, :, None, None, None] * (end - start)[:, None]
+        now = np.ascontiguousarray(now.reshape(-1, 4, 2, 2).swapaxes(0, 1))
+        n = 2 * (steps + 1)
+        gradient, free = now[0, :, 0].copy(), now[1, :, 0].copy()
+        room = gradient[:, :1] / np.tanh(gradient[:, :1] / 2) - np.sign(free[:, :1]) * gradient[:, :1]
+        share = np.minimum(1.0, room / np.abs(free[:, :1]))  # as `edge_drift` limits them
+        rows, cols, rates = np.empty(6 * n, np.int32), np.empty(6 * n, np.int32), np.empty(6 * n)
+        m = stencil.fill_edges(np.array([2, steps + 1]), np.zeros((2, 2), np.int64), np.ones(n), np.tile([1, 0], (n, 1, 1)),
+                               np.ones((n, 1)), gradient, free, share, now[2], now[3], np.empty(0), np.zeros((n, 2)), np.empty(0),
+                               np.ones((n, 1)), rows, cols, rates, np.zeros(n), np.zeros(n))  # fmt: skip
+        assert m == n
+        assert np.all(rates[:m] >= 0.0)
+        return np.abs(np.diff(rates[:m].reshape(-1, 2), axis=0)).max()
+
+    for seed in range(100):
+        assert largest(40_000, seed) < 0.75 * largest(20_000, seed), seed
+
+
+def test_the_exponent_does_not_jump_where_an_edge_appears():
+    """A mixed term of 1e-9 brings an edge across the cells with a weight as small; it counts for as little."""
+    grid = Grid((-1, 1, 20), (-1, 1, 20))
+
+    def exponent(mixed):
+        D = np.array([[1.0, mixed], [mixed, 1.0]])
+        process = Stand(2, lambda p: np.ones(p.shape) * [40.0, 30.0], lambda p: np.broadcast_to(D, (*p.shape[:-1], 2, 2)))
+        return FokkerPlanck(process, grid).exponent
+
+    np.testing.assert_allclose(exponent(1e-9), exponent(0.0), rtol=1e-6)
+    # e . D^-1 a h of the edge along the diagonal, where it carries a good part of D
+    assert exponent(0.3).max() > 1.2 * exponent(0.0).max()
+
+
 def test_no_isolated_cell_at_walls_with_wide_offsets():
     fp = FokkerPlanck(ou(1000.0), Grid((-5, 5, 40), (-5, 5, 40)))
     assert np.abs(fp._stencil.offsets).max() > 4  # else the test shows nothing

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import scipy.linalg as la
 import scipy.sparse as sp
+import sympy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import spsolve
 
 from fokker_planck_cases import SIDES, A, Stand, gaussian, l1, orders, random_field, tensor
 from fpsolve.fokker_planck import FokkerPlanck
@@ -52,14 +54,104 @@ def test_markov_generator_at_any_condition_angle_and_shape(log_condition, angle,
     assert np.all(fp.kill >= 0.0)
     rows = np.asarray(off.sum(axis=1)).ravel() + fp.kill + fp.generator.diagonal()
     assert np.all(np.abs(rows) <= 3e-13 * np.abs(fp.generator.diagonal()))
-    off.eliminate_zeros()
-    assert np.all((off.sum(axis=1).ravel() > 0.0) | (fp.kill > 0.0))  # no cell is cut off
-    # Between two absorbing walls closer than the offsets are long, all edges that lean lead out: paths of neighbouring rows end
-    # there before they meet, and the cells are joined by their losses only.
-    longest = np.abs(fp._stencil.offsets).max(axis=(0, 1))
-    narrow = any("absorbing" in sides and k <= 2 * e for sides, k, e in zip(fp.grid.boundary, fp.grid.shape, longest, strict=True))
-    if not narrow:
-        assert connected_components(off, connection="strong")[0] == 1
+    assert_connected(fp, off)
+
+
+def assert_connected(fp, off):
+    """One class of cells that reach each other; a rate may vanish only where exp(-exponent of the edge) is below all doubles."""
+    edges = off.tocoo()
+    exponent = fp.exponent.ravel()
+    gone = edges.data == 0.0
+    assert np.all(np.minimum(exponent[edges.row], exponent[edges.col])[gone] > 700.0)
+    there = sp.csr_matrix((np.ones(edges.nnz), (edges.row, edges.col)), shape=off.shape)
+    assert connected_components(there, connection="strong")[0] == 1
+    # and none is cut off from all others by rates that vanish
+    assert np.all((np.asarray(off.sum(axis=1)).ravel() > 0.0) | (fp.kill > 0.0))
+
+
+def rough_field(seed, kind, log_condition):
+    """Random D(x) of condition numbers up to 10^log_condition: one tensor, 7 x 7 blocks of them, or another one in every cell."""
+    rng = np.random.default_rng(seed)
+    k = {"one": 1, "blocks": 7, "cells": 997}[kind]
+    angle, weak = rng.uniform(0.0, np.pi, (k, k)), 10.0 ** -(log_condition * rng.uniform(0.0, 1.0, (k, k)) ** (kind != "one"))
+    size, waves = 10.0 ** rng.uniform(-2, 2), rng.normal(size=(2, 2))
+
+    def diffusion(x):
+        at = tuple(np.moveaxis(np.floor((x + 100.0) * k / 2.0).astype(int) % k, -1, 0))
+        u = np.stack([np.cos(angle[at]), np.sin(angle[at])], -1)
+        out = (1.0 - weak[at])[..., None, None] * u[..., :, None] * u[..., None, :] + weak[at][..., None, None] * np.eye(2)
+        return 0.5 * (out + np.swapaxes(out, -1, -2))
+
+    return Stand(2, lambda x: size * np.stack([np.sin(x @ waves[0]), np.cos(x @ waves[1])], -1), diffusion)
+
+
+ALL_SIDES = ["reflecting", "absorbing", "periodic", ("reflecting", "absorbing"), ("absorbing", "reflecting")]
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(0, 10**6), st.sampled_from(["one", "blocks", "cells"]), st.floats(0.0, 4.0), st.integers(2, 24), st.integers(2, 24),
+    st.sampled_from(ALL_SIDES), st.sampled_from(ALL_SIDES),
+)  # fmt: skip
+def test_the_graph_is_connected_for_rough_tensors_between_any_walls(seed, kind, log_condition, n, m, first, second):
+    """Discontinuous tensors; corners of absorbing walls, and walls closer than the offsets are long, included."""
+    fp = FokkerPlanck(rough_field(seed, kind, log_condition), Grid((-1.0, 1.0, n), (-1.0, 1.0, m), boundary=[first, second]))
+    off = off_diagonal(fp)
+    assert np.all(off.data >= 0.0)
+    assert np.all(fp.kill >= 0.0)
+    assert_connected(fp, off)
+
+
+@pytest.mark.parametrize(
+    ("condition", "angle", "shape", "height", "first", "second"),
+    [(118.3, 2.3325, (9, 4), 15.29, "absorbing", "absorbing"), (781.8, 1.13, (40, 20), 2.993, "absorbing", "absorbing"),
+     (140.2, 0.5682, (13, 11), 0.8837, ("absorbing", "reflecting"), "absorbing"),
+     (794.8, 0.7808, (31, 35), 2.0, ("absorbing", "reflecting"), ("reflecting", "absorbing"))],
+)  # fmt: skip
+def test_cells_whose_edges_all_leave_are_joined(condition, angle, shape, height, first, second):
+    """In corners of absorbing walls; edges are shortened in these cells only, and what that adds to D is reported there."""
+    D = tensor(condition, angle)
+    process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    fp = FokkerPlanck(process, Grid((-1.0, 1.0, shape[0]), (0.0, height, shape[1]), boundary=[first, second]))
+    assert_connected(fp, off_diagonal(fp))
+    if shape == (40, 20):  # neither cap nor reflecting walls shorten anything else
+        short = np.any(fp._stencil.offsets[:, :3] != np.median(fp._stencil.offsets[:, :3], axis=0), axis=(1, 2))
+        assert 0 < np.count_nonzero(short) < 0.05 * short.size
+        np.testing.assert_array_equal(fp._stencil.clipped > 0.0, short)
+        assert np.all(fp.added_diffusion.ravel()[short] > 0.0)
+
+
+@pytest.mark.slow
+def test_the_graph_is_connected_for_2000_rough_and_smooth_tensors():
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        kind, log_condition = ["one", "blocks", "cells", "smooth"][seed % 4], rng.uniform(0.0, 4.0)
+        field = random_field(seed, log_condition) if kind == "smooth" else rough_field(seed, kind, log_condition)
+        sides = [ALL_SIDES[k] for k in rng.integers(0, len(ALL_SIDES), 2)]
+        n, m = rng.integers(2, 41, 2).tolist()
+        fp = FokkerPlanck(field, Grid((-1.0, 1.0, n), (-1.0, -1.0 + 2.0 * 10.0 ** rng.uniform(-1, 1), m), boundary=sides))
+        assert_connected(fp, off_diagonal(fp))
+
+
+def manufactured(D, n, boundary, solution, source):
+    """Largest error of Q u = -source on [-1, 1]^2."""
+    process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    fp = FokkerPlanck(process, Grid((-1, 1, n), (-1, 1, n), boundary=boundary))
+    x = fp.grid.points()
+    return float(np.abs(spsolve(-fp.generator.tocsc(), source(x)) - solution(x)).max())
+
+
+@pytest.mark.parametrize("condition", [10.0, 30.0])
+def test_order_between_absorbing_walls(condition):
+    """cos cos between four absorbing walls: cells shortened in the corners, to be joined, cost no order."""
+    D, k = tensor(condition, 0.5), 0.5 * np.pi
+
+    def source(x):
+        c, s = np.cos(k * x), np.sin(k * x)
+        return k * k * ((D[0, 0] + D[1, 1]) * c[:, 0] * c[:, 1] - 2 * D[0, 1] * s[:, 0] * s[:, 1])
+
+    errors = [manufactured(D, n, "absorbing", lambda x: np.cos(k * x).prod(axis=1), source) for n in (24, 48, 96, 192)]
+    assert np.all(orders(errors)[1:] >= 1.9), errors
 
 
 def moment_errors(generator, grid, drift, diffusion):
@@ -409,15 +501,20 @@ def test_order_with_turning_axes(interpretation):
 # ---- exit through a line that no grid line follows ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("condition", [1.0, 4.0, 10.0])
-def test_order_of_the_exit_through_a_tilted_line(condition):
+@pytest.mark.parametrize(
+    ("condition", "angle", "sizes", "last"),
+    [(1.0, 2.0, (48, 96, 192), 2e-3), (4.0, 2.0, (48, 96, 192), 2e-3), (10.0, 2.0, (48, 96, 192), 2e-3),
+     pytest.param(30.0, 2.0, (384, 768), 1e-4, marks=pytest.mark.slow),
+     pytest.param(30.0, 0.7 + 0.5 * math.pi, (384, 768), 3e-4, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_order_of_the_exit_through_a_tilted_line(condition, angle, sizes, last):
     """Drift v, any constant D: tau = (c - n.x)/(n.v) far from the walls; the largest error over the cells near the line.
 
     That solution is linear, which cut edges could reproduce exactly, so the drift grows with the distance s = c - n.x to the line:
     n.b = v (1 + s), D_nn tau'' - v (1 + s) tau' = -1 with tau = 0 at s = 0 and tau' bounded for large s, by quadrature.
     """
     normal, c, v = np.array([math.cos(0.7), math.sin(0.7)]), 0.37, 2.0
-    D = 0.3 * tensor(condition, 2.0)
+    D = 0.3 * tensor(condition, angle)
     along = 0.4 * np.array([-normal[1], normal[0]])
     Dn = float(normal @ D @ normal)
 
@@ -435,7 +532,7 @@ def test_order_of_the_exit_through_a_tilted_line(condition):
     slopes = np.array([slope(s) for s in nodes])
     exact = np.concatenate([[0.0], integrate.cumulative_simpson(slopes, x=nodes)])
     errors = []
-    for n in (48, 96, 192):
+    for n in sizes:
         fp = FokkerPlanck(process, Grid((-2.4, 2.4, n), (-2.4, 2.4, n)))
         x = fp.grid.points()
         s, t = c - x @ normal, x @ np.array([-normal[1], normal[0]])
@@ -443,7 +540,53 @@ def test_order_of_the_exit_through_a_tilted_line(condition):
         tau = fp.mean_exit_time(Region.halfspace(normal, c)).values.ravel()
         errors.append(np.abs(tau[near] - np.interp(s[near], nodes, exact)).max() / exact[-1])
     assert orders(errors).mean() >= 1.9 and np.all(orders(errors) >= 1.7), errors
-    assert errors[-1] < 2e-3, errors
+    assert errors[-1] < last, errors
+
+
+# ---- corners where a reflecting and an absorbing wall meet --------------------------------------------------------------
+
+
+def smooth_solution(D):
+    """u = a(y) c(x) + b(y) d(x) on [-1, 1]^2 without flux through x = -1, zero on the other sides; and -D : hess u."""
+    x, y = sympy.symbols("x y")
+    a = (1 - y**2) ** 2
+    u = a * (1 - x) * (3 + x) / 4 - D[0, 1] / D[0, 0] * sympy.diff(a, y) * (1 + x) * (1 - x) / 2
+    source = -(D[0, 0] * sympy.diff(u, x, 2) + 2 * D[0, 1] * sympy.diff(u, x, y) + D[1, 1] * sympy.diff(u, y, 2))
+    return (sympy.lambdify((x, y), f) for f in (u, source))
+
+
+MIXED = [("reflecting", "absorbing"), "absorbing"]
+
+
+@pytest.mark.parametrize(("condition", "angle"), [(1.0, 0.0), (4.0, 0.5), (30.0, 1.2)])
+def test_order_in_corners_of_reflecting_and_absorbing_walls(condition, angle):
+    """Of a smooth solution, where the offsets take one step across the reflecting wall."""
+    D = tensor(condition, angle)
+    u, source = smooth_solution(D)
+    errors = [manufactured(D, n, MIXED, lambda x: u(*x.T), lambda x: source(*x.T)) for n in (48, 96, 192)]
+    assert orders(errors)[-1] >= 1.9, errors
+    assert np.all(orders(errors) >= 1.85), errors
+
+
+def test_singular_solutions_in_such_corners_converge_as_they_must():
+    """Mean exit time with D of condition 4: in the coordinates where D is isotropic one corner has the angle w > pi/2.
+
+    There tau is r^alpha, alpha = pi/(2 w) = 0.74, and no uniform grid does better than h^(2 alpha) = h^1.48 at a distance; measured
+    1.29 and 1.36, while the smooth solution above has 1.96 on the same grids.
+    """
+    D, values = tensor(4.0, 0.5), []
+    inverse = la.inv(D)
+    alpha = math.pi / 2 / math.acos(-inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1]))
+    alpha = min(alpha, math.pi / 2 / (math.pi - math.pi / 2 / alpha))
+    process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
+    for n in (24, 48, 96, 192):
+        fp = FokkerPlanck(process, Grid((-1, 1, n), (-1, 1, n), boundary=MIXED))
+        tau = spsolve(-fp.generator.tocsc(), np.ones(n * n)).reshape(n, n)
+        values.append(tau[n // 2 - 1 : n // 2 + 1, n // 2 - 1 : n // 2 + 1].mean())
+    measured = orders(np.abs(np.diff(values)))
+    assert abs(alpha - 0.74) < 0.005
+    assert np.all(np.diff(measured) > 0.0), measured
+    assert abs(measured[-1] - 2 * alpha) < 0.2, measured
 
 
 # ---- any barrier in the plane -------------------------------------------------------------------------------------------

@@ -256,3 +256,48 @@ def test_gaussian_outside_the_box():
     quadrant = gaussian_mass(np.zeros(2), np.array([[1.0, 0.6], [0.6, 1.0]]), Grid((0, 30, 8), (0, 30, 8)))
     np.testing.assert_allclose(quadrant, 0.25 + np.arcsin(0.6) / (2 * np.pi), rtol=1e-10)
     assert gaussian_mass(np.array([50.0, 0.0]), np.eye(2), Grid((-3, 3, 8), (-3, 3, 8))) == 0.0
+
+
+def thin_exit(seed, cells):
+    """Exit from (lo, hi), some cells wide, with constant drift v: (w q - (x - lo))/v, q the probability of leaving at hi."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(24, 64))
+    h = 4.0 / n
+    width = rng.uniform(*cells) * h
+    lo = rng.uniform(-1.0, 1.0 - width)
+    D = 10.0 ** rng.uniform(-1, 1)
+    v = rng.uniform(-2.5, 2.5) * D / h
+    s = width * rng.uniform(0.3, 0.7)
+    exact = (width * np.expm1(-v * s / D) / np.expm1(-v * width / D) - s) / v
+    fp = FokkerPlanck(Process.from_drift(f"{v!r} + 0*x", Noise.isotropic(D)), Grid((-2.0, 2.0, n)))
+    return fp, Region.box([lo], [lo + width]), [lo + s], exact
+
+
+def test_regions_a_few_cells_thick_are_flagged():
+    """Errors up to half of the value were stated as less, without a word; from seven cells on nothing is off by more than 6 %.
+
+    Of these few may miss their stated error, on surfaces that cut the cells of each grid differently (the 5 % were chosen when
+    2 % had been seen)."""
+    answers = []
+    for seed in range(300):
+        fp, region, at, exact = thin_exit(seed, (1.2, 10.0))
+        try:
+            answers.append((fp.mean_exit_time(region, at=at), exact))
+        except ValueError:  # the centre of the cell of the start is not inside
+            continue
+    plain = [(tau, exact) for tau, exact in answers if "the cells resolve the region" not in [a.name for a in tau.failed]]
+    assert len(answers) > 200
+    assert len(plain) > 40
+    assert max(abs(tau.value / exact - 1.0) for tau, exact in answers) > 0.3
+    assert max(abs(tau.value / exact - 1.0) for tau, exact in plain) < 0.06
+    short = [tau for tau, exact in plain if abs(tau.value - exact) > tau.discretization_error]
+    assert len(short) <= 0.05 * len(plain)
+
+
+@pytest.mark.parametrize(("boundary", "thin"), [("reflecting", False), ("periodic", False), ("absorbing", True)])
+def test_a_region_goes_on_beyond_reflecting_and_periodic_sides(boundary, thin):
+    """Two rows of cells, left through a line across them."""
+    process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(0.5), variables="x y")
+    fp = FokkerPlanck(process, Grid((-2.0, 2.0, 80), (0.0, 0.1, 2), boundary=["reflecting", boundary]))
+    tau = fp.mean_exit_time(Region.halfspace([1.0, 0.0], 1.0), at=[0.0, 0.05])
+    assert ("the cells resolve the region" in [a.name for a in tau.failed]) == thin

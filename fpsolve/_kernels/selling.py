@@ -18,10 +18,12 @@ __all__ = [
     "ABSORBING",
     "PERIODIC",
     "REFLECTING",
+    "components",
     "decompose",
     "locate",
     "partner_of",
     "shifted",
+    "shorten",
     "smooth_switches",
     "stray",
     "wall_weights",
@@ -149,8 +151,48 @@ def decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, 
         clipped[i] = clipped_free[i]
         if cap0 < cap or cap1 < cap:
             clipped[i] = _selling_2d(a, b, c, h0, h1, cap0, cap1, offsets[i], weights[i])
-        if not _stays_inside(i, shape, sides, offsets, weights):  # a corner between absorbing sides
-            clipped[i] = _selling_2d(a, b, c, h0, h1, 1, 1, offsets[i], weights[i])
+
+
+@inline
+def _root(i, parent):
+    """Representative of the set of i; paths are halved on the way."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@kernel
+def components(shape, sides, offsets, weights, label):
+    """Sets of cells that edges join: label (n,), the lowest cell of each set. Union and find."""
+    n, d = label.size, offsets.shape[2]
+    for i in range(n):
+        label[i] = i
+    for i in range(n):
+        for k in range(weights.shape[1]):
+            if weights[i, k] <= 0.0:
+                continue
+            e0 = offsets[i, k, 0]
+            e1 = offsets[i, k, 1] if d == 2 else 0
+            for sign in range(-1, 2, 2):
+                j = locate(i, sign * e0, sign * e1, shape, sides)[0]
+                if j >= 0:
+                    a, b = _root(i, label), _root(j, label)
+                    label[max(a, b)] = min(a, b)
+    for i in range(n):
+        label[i] = _root(i, label)
+
+
+@kernel
+def shorten(cells, limit, diffusion, spacing, shape, sides, offsets, weights, clipped):
+    """Offsets of at most `limit` in some cells of a 2-D grid, see `decompose`."""
+    n1 = shape[1]
+    for i in cells:
+        h0, h1 = spacing[i, 0], spacing[i, 1]
+        room0 = _room(i // n1, shape[0], sides[0, 0], sides[0, 1], limit)
+        room1 = _room(i % n1, n1, sides[1, 0], sides[1, 1], limit)
+        a, b, c = diffusion[i, 0, 0] / (h0 * h0), diffusion[i, 0, 1] / (h0 * h1), diffusion[i, 1, 1] / (h1 * h1)
+        clipped[i] = _selling_2d(a, b, c, h0, h1, room0, room1, offsets[i], weights[i])
 
 
 @kernel
@@ -302,13 +344,3 @@ def wall_weights(shape, sides, offsets, weights):
                 if step > 0:
                     extra += 0.5 * step * weights[i, k] * (offsets[i, k, 1 - axis] - offsets[i, k, axis] * nt / nn) ** 2
             weights[i, along] += extra
-
-
-@inline
-def _stays_inside(i, shape, sides, offsets, weights):
-    """Whether at least one edge of cell i leads to another cell."""
-    for k in range(weights.shape[1]):
-        e0, e1 = offsets[i, k, 0], offsets[i, k, 1]
-        if weights[i, k] > 0.0 and (locate(i, e0, e1, shape, sides)[0] >= 0 or locate(i, -e0, -e1, shape, sides)[0] >= 0):
-            return True
-    return False

@@ -16,10 +16,12 @@ import math
 from .._jit import inline, kernel
 from .selling import ABSORBING, PERIODIC, locate, partner_of
 
-__all__ = ["bernoulli", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "slopes"]
+__all__ = ["bernoulli", "drift_exponent", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "slopes"]
 
-#: Part of D below which an edge has less than a full say in how far the drift of its cell is scaled back.
+#: Part of D below which an edge has less than a full say in how far the drift of its cell is scaled back, and in its exponent.
 SMALL_PART = 0.05
+#: Part of phi(g) by which a rate may miss zero before `edge_rates` mends it: corrections then change continuously with the fields.
+SLACK = 0.01
 
 
 @inline
@@ -42,7 +44,7 @@ def edge_rates(weight, z, g, extra):
     """
     size = abs(z)
     small = bernoulli(size)
-    if z != g:
+    if z != g or extra != 0.0:
         # phi(g) - |z|/2 without cancellation where g is close to z
         central = bernoulli(abs(g)) + 0.5 * (abs(g) - size) + extra
         small = max(central, small * min(1.0, max(0.01, 0.25 * (size - 2.0))))
@@ -178,6 +180,34 @@ def _bend(i, j, x0, x1, slope):
     return a
 
 
+@kernel
+def drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exponent):
+    """Largest |e . D^-1 a| of the edges of every cell (n,): inf where the drift leaves the range of a singular D.
+
+    say (n, K): at most one, what an edge counts for. An edge that is a small part w e . D^-1 e of D (the parts of a cell add up to
+    d) counts for less, so that nothing jumps where an edge appears.
+    """
+    n, d = drift.shape
+    for i in range(n):
+        h0, a, b0 = spacing[i, 0], diffusion[i, 0, 0], drift[i, 0]
+        b, c, h1, b1 = 0.0, 1.0, 1.0, 0.0
+        if d == 2:
+            b, c, h1, b1 = diffusion[i, 0, 1], diffusion[i, 1, 1], spacing[i, 1], drift[i, 1]
+        det = a * c - b * b
+        regular = det > 1e-14 * a * c
+        exponent[i] = 0.0 if regular or (b0 == 0.0 and b1 == 0.0) else math.inf
+        for k in range(weights.shape[1]):
+            say[i, k] = 1.0
+            if not regular or weights[i, k] <= 0.0:
+                continue
+            x0 = h0 * offsets[i, k, 0]
+            x1 = h1 * offsets[i, k, 1] if d == 2 else 0.0
+            part = weights[i, k] / volume[i] * (c * x0 * x0 - 2.0 * b * x0 * x1 + a * x1 * x1) / det
+            say[i, k] = min(1.0, part / SMALL_PART)
+            size = abs((c * x0 - b * x1) * b0 + (a * x1 - b * x0) * b1) / det
+            exponent[i] = max(exponent[i], say[i, k] * size)
+
+
 @inline
 def _dot(i, x0, x1, gradient):
     """Component of a cell's gradient along the physical offset (x0, x1)."""
@@ -204,14 +234,19 @@ def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slop
     if w_i == 0.0 or w_j == 0.0:
         return w, g + f, g, 0.0
     limit = 0.5 * (abs(g_i) + abs(g_j))
-    g -= min(limit, max(-limit, _bend(i, j, x0, x1, gradient_slope) / 12.0))
-    extra = min(0.5, max(-0.5, f * g / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
+    fitted = g - min(limit, max(-limit, _bend(i, j, x0, x1, gradient_slope) / 12.0))
+    extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
     change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, free_slope) / 6.0
-    z = g + f - min(limit, max(-limit, change))
-    if 0.5 * abs(z) > bernoulli(abs(g)) + 0.5 * abs(g) + extra:
-        return w, g + f, g, 0.0  # no room for the correction: the plain rates are positive
-    return w, z, g, extra
+    z = fitted + f - min(limit, max(-limit, change))
+    room = bernoulli(abs(fitted)) + 0.5 * (abs(fitted) - abs(z)) + extra
+    if room < 0.0:
+        # the smaller rate would be negative, while the plain rates are not: as much of the corrections as fits
+        plain = bernoulli(abs(g)) + 0.5 * abs(g)
+        some = max(0.0, plain - 0.5 * abs(g + f)) + SLACK * plain
+        part = some / (some - room)
+        return w, g + f + part * (z - g - f), g + part * (fitted - g), part * extra
+    return w, z, fitted, extra
 
 
 @inline
@@ -250,6 +285,7 @@ def fill_edges(
     midpoint,
     rest,
     phi,
+    say,
     rows,
     cols,
     rates,
@@ -262,7 +298,8 @@ def fill_edges(
     that exp(-phi) is in detailed balance on every edge; without (n = 0) see `_fitted_edge`; in 1-D everything is balanced and
     the exponent is an integral by Simpson's rule with midpoint (n,), D^-1 a at the face above each cell, NaN where unknown.
     volume (n,): V, by which weights and rest are already multiplied.
-    kill (n,): rates through absorbing walls, on the edge shortened to the wall. exponent (n,): largest |z| of a cell's edges.
+    kill (n,): rates through absorbing walls, on the edge shortened to the wall. exponent (n,): largest |z| of a cell's edges, each
+    times its say (n, K), see `drift_exponent`.
     """
     n, d = rest.shape
     m = 0
@@ -307,8 +344,8 @@ def fill_edges(
                 rows[m], cols[m], rates[m] = i, j, forward / volume[i]
                 rows[m + 1], cols[m + 1], rates[m + 1] = j, i, backward / volume[j]
                 m += 2
-                exponent[i] = max(exponent[i], abs(z))
-                exponent[j] = max(exponent[j], abs(z))
+                exponent[i] = max(exponent[i], abs(z) * say[i, k])
+                exponent[j] = max(exponent[j], abs(z) * (say[j, partner] if partner >= 0 else say[i, k]))
         m = _upwind(i, m, shape, sides, volume, rest, rows, cols, rates, kill)
     return m
 
