@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fpsolve import results as results
     from fpsolve import theory as theory
     from fpsolve.chains import SGDChain as SGDChain
+    from fpsolve.driven import Driven as Driven
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
     from fpsolve.grid import Grid as Grid
@@ -66,6 +67,7 @@ _HOME = {
     "Noise": "noise",
     "Process": "process",
     "SGDChain": "chains",
+    "Driven": "driven",
     "Ensemble": "samples",
     "Underdamped": "process",
     "Grid": "grid",
@@ -101,6 +103,7 @@ __all__ = [
     "Current",
     "Density",
     "DensitySeries",
+    "Driven",
     "Ensemble",
     "EscapeTimes",
     "Estimate",

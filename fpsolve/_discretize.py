@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import selling, stencil
+from ._kernels import selling, stencil, triplets
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -46,8 +46,8 @@ _EXCESS = 0.05
 class Stream:
     """Rates of a flow without noise through the faces of the cells, and of leaving; `specular`: thrown back at a wall."""
 
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    cols: NDArray[np.int32]
     rates: Array
     kill: Array
     specular: NDArray[np.bool_]
@@ -102,8 +102,8 @@ def finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Arr
     array = np.ascontiguousarray(values, float)
     if array.shape != shape:
         raise ValueError(f"{what} has shape {array.shape} at points of shape {points.shape}, expected {shape}")
-    bad = ~np.isfinite(array.reshape(len(points), -1)).all(axis=1)
-    if bad.any():
+    if not np.isfinite(array).all():
+        bad = ~np.isfinite(array.reshape(len(points), -1)).all(axis=1)
         i = int(np.argmax(bad))
         raise ValueError(f"{what} is not finite at the grid point x = {points[i].tolist()}: {array[i].tolist()}; "
                          f"{int(bad.sum())} of {len(points)} points are affected, move the box or change the function")  # fmt: skip
@@ -257,6 +257,11 @@ def _stationary_gradient(process: Any, grid: Grid, cap: int) -> Array | None:
 
 def _apply(matrix: Array, vector: Array) -> Array:
     """Matrix times vector in every cell."""
+    if vector.shape[1] == 2:
+        out = np.empty(vector.shape)
+        for i in range(2):
+            out[:, i] = matrix[:, i, 0] * vector[:, 0] + matrix[:, i, 1] * vector[:, 1]
+        return out
     return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
 
 
@@ -301,11 +306,9 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
         rows, cols, rates = (np.concatenate(pair) for pair in zip((rows, cols, rates), flow, strict=True))
         kill = kill + st.stream.kill
     exponent = np.maximum(exponent, st.exponent)
-    total = np.bincount(rows, weights=rates, minlength=n) + kill
-    cells = np.arange(n, dtype=np.int32)
-    triplets = (np.concatenate([rates, -total]), (np.concatenate([rows, cells]), np.concatenate([cols, cells])))
-    generator = sp.csr_matrix(triplets, shape=(n, n))
-    generator.sort_indices()
+    indptr, indices, data = triplets.generator(rows, cols, rates, kill)
+    generator = sp.csr_matrix((data, indices, indptr), shape=(n, n))
+    generator.has_canonical_format = True
     return generator, kill, exponent
 
 
@@ -338,15 +341,12 @@ def exit_generator(
     stay = keep[old.row] & (old.row != old.col)
     rows, cols, rates = rows[:m], cols[:m], rates[:m]
     if st.stream is not None:
-        rows, cols, rates = (
-            np.concatenate(pair) for pair in zip((rows, cols, rates), _thrown_back(st, cells, target), strict=True)
-        )
-    triplets = (
-        np.concatenate([old.data[stay], rates]),
-        (np.concatenate([old.row[stay], rows]), np.concatenate([old.col[stay], cols])),
-    )
+        back = _thrown_back(st, cells, target)
+        rows, cols, rates = (np.concatenate(pair) for pair in zip((rows, cols, rates), back, strict=True))
+    entries = (np.concatenate([old.data[stay], rates]),
+               (np.concatenate([old.row[stay], rows]), np.concatenate([old.col[stay], cols])))  # fmt: skip
     kill[~flat] = 1.0
-    return sp.csr_matrix(triplets, shape=generator.shape), kill
+    return sp.csr_matrix(entries, shape=generator.shape), kill
 
 
 def _thrown_back(st: Stencil, cells: NDArray[np.int64], target: NDArray[np.int64]) -> tuple[Any, Any, Any]:

@@ -40,16 +40,16 @@ class Tridiagonal:
         self.d = wide.wide_tridiagonal_factor(self.down, self.up, kill)
         _let_last_rest(self.d, self.last)
         self._plain_d = wide.wide_value(*self.d)
+        self._plain = bool(np.all(self._plain_d > 0) and np.all(np.isfinite(self._plain_d)))
 
     def plain_solve(self, rhs: np.ndarray, transposed: bool) -> np.ndarray | None:
         """Solution for a right-hand side of any sign in doubles, or None where they do not suffice."""
-        d = self._plain_d
-        if not (np.all(d > 0) and np.all(np.isfinite(d))):
+        if not self._plain:
             return None
         out = rhs.copy()
         solve = elimination.tridiagonal_solve_transposed if transposed else elimination.tridiagonal_solve
-        solve(self.down, self.up, d, out)
-        return out if np.all(np.isfinite(out)) else None
+        solve(self.down, self.up, self._plain_d, out)
+        return out if math.isfinite(float(out.sum())) else None
 
     def forward_backward(self, rhs: _Wide) -> _Wide:
         wide.wide_tridiagonal_solve(self.down, self.up, *self.d, *rhs)

@@ -31,10 +31,15 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
         raise TypeError(f"Q must be a scipy.sparse matrix of rates, got {type(Q).__name__}; wrap it in scipy.sparse.csr_matrix")
     if Q.ndim != 2 or Q.shape[0] != Q.shape[1] or Q.shape[0] == 0:
         raise ValueError(f"Q must be square with at least one state, got shape {Q.shape}")
-    coo = sp.coo_matrix(Q)
-    off = coo.row != coo.col
-    rates = sp.csr_matrix((coo.data[off].astype(float), (coo.row[off], coo.col[off])), shape=Q.shape)
-    rates.sum_duplicates()
+    full = sp.csr_matrix(Q, dtype=float)
+    if not full.has_canonical_format:
+        full = full.copy()
+        full.sum_duplicates()
+    off = full.indices != np.repeat(np.arange(Q.shape[0], dtype=full.indices.dtype), np.diff(full.indptr))
+    off &= full.data != 0.0
+    indptr = np.concatenate([[0], np.cumsum(off)])[full.indptr].astype(full.indptr.dtype)
+    rates = sp.csr_matrix((full.data[off], full.indices[off], indptr), shape=Q.shape)
+    rates.has_canonical_format = True
     bad = np.flatnonzero(~((rates.data >= 0) & np.isfinite(rates.data)))
     if bad.size:
         row = int(np.searchsorted(rates.indptr, bad[0], side="right")) - 1
@@ -42,7 +47,6 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
             f"rates off the diagonal must be finite and >= 0, got Q[{row}, {rates.indices[bad[0]]}] = {rates.data[bad[0]]!r}; "
             "use a monotone scheme (nonnegative rates)"
         )
-    rates.eliminate_zeros()
     return rates
 
 

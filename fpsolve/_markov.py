@@ -14,13 +14,13 @@ import scipy.sparse as sp
 from fpsolve import _generator as gen
 from fpsolve._elimination import Multifrontal, Tridiagonal, engine
 from fpsolve._kernels import wide
-from fpsolve._transient import evolve
+from fpsolve._transient import METHODS, evolve
 from fpsolve.errors import FpsolveError
 
 #: Results above this are as good in doubles as in wide numbers.
 _TINY = 1e-250
 
-__all__ = ["Factor", "evolve", "factor", "hitting_time", "quasi_stationary", "stationary"]
+__all__ = ["METHODS", "Factor", "evolve", "factor", "hitting_time", "quasi_stationary", "stationary"]
 
 
 class Factor:

@@ -155,8 +155,8 @@ def build_phase_stencil(process: PhaseSpace, grid: Grid) -> Stencil:
     offsets[:, 0, 1] = 1
     zeros, flat, none = np.zeros(n), np.zeros((n, 2)), np.empty((0, 2, 2))
     return Stencil(shape, sides, h, volume, offsets, (volume * D / h[:, 1] ** 2)[:, None], flat, flat, np.ones((n, 1)), none, none,
-                   np.empty(0), drift / h * volume[:, None], -process.log_density(points), zeros, zeros, zeros, np.ones((n, 1)), zeros,
-                   stream=_stream(process, grid, drift))  # fmt: skip
+                   np.empty(0), drift / h * volume[:, None], -process.log_density(points), zeros, zeros, zeros,
+                   np.ones((n, 1)), zeros, stream=_stream(process, grid, drift))  # fmt: skip
 
 
 def _check_grid(grid: Grid) -> None:
@@ -172,7 +172,7 @@ def _check_grid(grid: Grid) -> None:
 
 def _stream(process: PhaseSpace, grid: Grid, drift: Array) -> Stream:
     """Rates of the flow x' = v, m v' = -U' (and of friction without noise) through all faces, one-sided."""
-    index = np.arange(grid.size).reshape(grid.shape)
+    index = np.arange(grid.size, dtype=np.int32).reshape(grid.shape)
     (up_x, down_x), (up_v, down_v) = _face_flows(process, grid, drift.reshape(*grid.shape, 2))
     kill = np.zeros(grid.shape)
     parts = [

@@ -172,6 +172,7 @@ class Solver:
     exponent: Array
     warnings: tuple[str, ...]
     _stencil: Stencil
+    _posed: Any
 
     if TYPE_CHECKING:
 
@@ -189,7 +190,7 @@ class Solver:
     def _on(self, grid: Grid, process: Any = None) -> Any:
         """The same solver on another grid, or for another process."""
         make: Any = type(self)
-        return make(self.process if process is None else process, grid, self.scheme, max_offset=self.max_offset)
+        return make(self._posed if process is None else process, grid, self.scheme, max_offset=self.max_offset)
 
     @property
     def _order(self) -> float:

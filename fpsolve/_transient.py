@@ -14,6 +14,7 @@ axis: then two step sizes are compared instead); where it stays above the tolera
 """
 
 import logging
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -21,14 +22,20 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.fft import dct
 
+from fpsolve import _explicit
 from fpsolve import _generator as gen
 from fpsolve._elimination import engine
 from fpsolve.errors import FpsolveError
 
-__all__ = ["backward_evolve", "evolve", "exponential_series"]
+__all__ = ["METHODS", "backward_evolve", "evolve", "exponential_series", "propagate"]
 
 _log = logging.getLogger(__name__)
 
+#: What `evolve` takes; None chooses by cost.
+METHODS = (None, "positive", "chebyshev", "rational", "uniformisation")
+#: Costs in seconds of the machine where they were measured; their ratios count. Per state a solve of nearest-neighbour chains and
+#: of others, per state^(3/2) and coupling an elimination, and of the calls of one solve and of one product.
+_LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 25e-9, 180e-9, 1.2e-9, 15e-6, 8e-6
 #: Uniformisation is taken for method="positive" up to this many multiplications (jumps x couplings) and jumps (each loses up to
 #: 1e-16 of the mass) ...
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
@@ -126,6 +133,8 @@ def _series_step(resolvent: _Resolvent, p: np.ndarray, s: float, tolerance: floa
     total, used = c[0] * p, c[0]
     norms = [float(np.abs(p).sum())]
     error, growth = np.inf, 1.0
+    size = np.abs(c)
+    tails = np.append(np.cumsum(size[::-1])[::-1], 0.0)
     for j in range(1, min(c.size, _MAX_DEGREE)):
         if j > 1:
             older, old = old, 2 * (2 * resolvent(old) - old) - older
@@ -136,12 +145,13 @@ def _series_step(resolvent: _Resolvent, p: np.ndarray, s: float, tolerance: floa
         total += c[j] * old
         used += c[j]
         growth = max(1.0, (max(norms[-2:]) / max(norms[-6:-4])) ** 0.25) if j >= 5 else 1.0
-        rest = np.abs(c[j + 1 :])
-        # twice: the tail is itself an estimate
-        error = 2.0 * float(max(norms[-4:]) * np.sum(rest * growth ** np.arange(1, rest.size + 1)))
+        tail = tails[j + 1]
+        if growth > 1.0:
+            tail = np.sum(size[j + 1 :] * growth ** np.arange(1, c.size - j))
+        error = 2.0 * max(norms[-4:]) * float(tail)  # twice: the tail is itself an estimate
         if j >= 5 and error < tolerance:
             break
-        if not np.isfinite(error) or norms[-1] > 1e12 * norms[0]:
+        if not math.isfinite(error) or norms[-1] > 1e12 * norms[0]:
             return total, np.inf, False
     # f(1) = 1 exactly: the mass is conserved; the correction is smaller than the tail.
     rounding = 4e-16 * len(norms) * max(norms)
@@ -281,8 +291,8 @@ def _checked(mass0: np.ndarray, times: np.ndarray, rtol: float, method: str | No
         raise ValueError(f"times must be a non-empty, non-decreasing list of finite numbers >= 0, got {times!r}")
     if not 1e-11 <= rtol < 1:
         raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
-    if method not in (None, "positive"):
-        raise ValueError(f"method must be None or 'positive', got {method!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     return p, t
 
 
@@ -305,7 +315,8 @@ def evolve(
     mass0 : (n,) masses at time zero, >= 0
     times : (nt,) non-decreasing, >= 0
     rtol : tolerated L1 error relative to the initial mass, summed over all times
-    method : None: rational approximation (or uniformisation where few jumps do), conservative, negative part at most of the
+    method : None: the cheapest of "chebyshev" (`_explicit`: products with G only, all times from one sweep), "rational" (one
+        factorisation per interval) and, where few jumps do, "uniformisation"; conservative, negative part at most of the
         size of the error and reported. "positive": uniformisation p(t) = sum_k Poisson(k; lambda t) p(0) (1 + G / lambda)^k
         where that is affordable, else the rational approximation followed in every interval by a move to nonnegative
         masses of equal total, whose size enters the error estimate. Nonnegative in both cases.
@@ -341,13 +352,73 @@ def evolve(
     n = rates.shape[0]
     loss = gen.clean_kill(kill, n)
     p, t = _checked(mass0, times, rtol, method, n)
+    return propagate(rates, loss, p, t, rtol, method, shape)
+
+
+def propagate(
+    rates: sp.csr_matrix,
+    loss: np.ndarray,
+    p: np.ndarray,
+    t: np.ndarray,
+    rtol: float,
+    method: str | None,
+    shape: tuple[int, ...] | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """`evolve` with checked arguments; the masses may have small negative parts."""
+    n = rates.shape[0]
     spans = np.diff(t, prepend=0.0)
     out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
-    if jumps <= _FEW_JUMPS or (method == "positive" and affordable):
+    few = method in (None, "positive") and jumps <= _FEW_JUMPS
+    if few or method == "uniformisation" or (method == "positive" and affordable):
         return _evolve_uniform(rates, loss, p, spans, out_rate, rtol)
+    if method in (None, "chebyshev"):
+        most = np.inf if method else _most_products(rates, 2.0 * jumps, spans, rtol)
+        found = _evolve_chebyshev(rates, loss, p, t, rtol, most) if most > 0 else None
+        if found is not None:
+            return found
     return _evolve_rational(rates, loss, p, spans, rtol, method, shape)
+
+
+def _most_products(rates: sp.csr_matrix, rho_t: float, spans: np.ndarray, rtol: float) -> float:
+    """Products with the generator that cost as much as the rational approximation; zero where the series needs more."""
+    n, needed = rates.shape[0], _explicit.products(rho_t, rtol)
+    product = _PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * n)
+    kinds, intervals = np.unique(spans[spans > 0].round(12)).size, np.count_nonzero(spans)
+    # the cheapest count first: the graph is looked at only where it matters
+    if gen.is_tridiagonal(rates):
+        rational = 30 * intervals * (_CALL + _LINE * n)
+    else:
+        rational = 2 * kinds * _ELIMINATE * (rates.nnz / n) * n**1.5 + 30 * intervals * (_CALL + _SOLVE * n)
+    return 1.5 * rational / product if needed * product < rational else 0.0
+
+
+def _evolve_chebyshev(
+    rates: sp.csr_matrix, kill: np.ndarray, p: np.ndarray, times: np.ndarray, rtol: float, most: float
+) -> tuple[np.ndarray, dict[str, Any]] | None:
+    total = float(p.sum())
+    series = _explicit.Chebyshev(rates, kill)
+    found = series.series(p, times, max(rtol, _ROUNDING) * total, most)
+    if found is None:
+        return None
+    out, errors = found
+    drift = 0.0
+    if not kill.any():  # rounding in the sum of large terms of both signs is put back, and reported
+        sums = out.sum(axis=1)
+        drift = float(np.abs(sums - total).max() / total)
+        if drift <= max(errors[-1] / total, _MASS_ROUNDING):
+            out *= (total / sums)[:, None]
+    info = {
+        "method": "chebyshev", "steps": series.steps, "error": errors / total, "negative": _negative_part(out) / total,
+        "mass_drift": drift, "factorisations": 0, "solves": 0, "products": series.products,
+    }  # fmt: skip
+    return out, info
+
+
+def _negative_part(masses: np.ndarray) -> float:
+    """The largest sum of the negative masses."""
+    return max(float(-np.minimum(p, 0.0).sum()) for p in masses)
 
 
 def _evolve_uniform(
@@ -389,7 +460,7 @@ def _evolve_rational(
     total = float(p.sum())
     # The move to nonnegative masses can double the error.
     share = max(rtol / max(1, int(np.count_nonzero(spans))) / (3.0 if method == "positive" else 1.0), _ROUNDING) * total
-    # In 1-D eight more solves cost next to nothing.
+    # In 1-D eight more solves cost next to nothing, and few terms do not show that the series may be trusted.
     wanted = min(share, 1e-10 * total) if gen.is_tridiagonal(rates) else share
     out, errors = np.empty((spans.size, p.size)), np.zeros(spans.size)
     steps, most, drift, negative = 1, 1, 0.0, 0.0
@@ -409,7 +480,7 @@ def _evolve_rational(
                 p, moved = _nonnegative(p)
                 errors[k] += 2 * moved
         out[k] = p
-    name = "rational" if method is None else "rational, moved to nonnegative masses"
+    name = "rational" if method != "positive" else "rational, moved to nonnegative masses"
     info = {
         "method": name, "steps": most, "error": np.cumsum(errors) / total, "negative": negative, "mass_drift": drift,
         "factorisations": resolvent.factorisations, "solves": resolvent.solves,

@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
+from ._generator import clean_rates
+from ._magnus import evolve_driven
 from ._notes import barred_note, basin_note, cap_note, fits, mass_notes, thickened, thin_note
 from ._phase_space import PhaseSpace, build_phase_stencil, phase_space
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
+from .driven import Driven
 from .grid import Grid, Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
@@ -38,9 +41,11 @@ class FokkerPlanck(Transitions, Spectral):
 
     Parameters
     ----------
-    process : Process or Underdamped
+    process : Process, Underdamped or Driven
         Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D. An Underdamped of one coordinate
-        is solved in its phase space: a grid of positions and velocities, regions of positions at any velocity or of both.
+        is solved in its phase space: a grid of positions and velocities, regions of positions at any velocity or of both. With a
+        :class:`Driven` process `evolve` follows its coefficients in time; everything else is for those frozen at time 0 (for other
+        times: ``FokkerPlanck(driven.at(t), grid)``).
     grid : Grid
         Cells, walls and boundary conditions.
     scheme : {"monotone"}
@@ -94,7 +99,9 @@ class FokkerPlanck(Transitions, Spectral):
     """
 
     def __init__(self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16) -> None:
-        process = phase_space(process)
+        self._posed = process
+        self.driven = process if isinstance(process, Driven) else None
+        process = phase_space(process.at(0.0) if isinstance(process, Driven) else process)
         _check_arguments(process, grid, scheme, max_offset)
         self.process, self.grid, self.scheme, self.max_offset = process, grid, scheme, int(max_offset)
         in_phase_space = isinstance(process, PhaseSpace)
@@ -169,8 +176,11 @@ class FokkerPlanck(Transitions, Spectral):
             Times >= 0.
         rtol : float
             Error of the time integration relative to the mass.
-        method : None or "positive"
-            "positive": nonnegative to rounding; the default may be negative within rtol, reported by `negative_mass`.
+        method : None, "positive", "chebyshev", "rational" or "uniformisation"
+            None: the cheapest, may be negative within rtol, reported by `negative_mass`. "positive": nonnegative to rounding.
+            "chebyshev": explicit, products with the generator only, all times from one sweep. "rational": implicit, one
+            factorisation whatever the time. "uniformisation": a sum of nonnegative terms, as many as the chain jumps. What was
+            used, and the error of it at every time, is in `solver_info`.
 
         Returns
         -------
@@ -195,15 +205,24 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
         if not (isinstance(rtol, (int, float)) and 0.0 < rtol < 1.0):
             raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
-        if method not in (None, "positive"):
-            raise ValueError(f"method must be None or 'positive', got {method!r}")
+        if method not in _markov.METHODS:
+            raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
         values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
-        masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+        if self.driven is not None:
+            masses, info = evolve_driven(self._frozen, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+        else:
+            masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
         label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"
         notes = (*self.warnings, *start_notes, *mass_notes(self, masses[-1]))
         series = DensitySeries(times, np.stack([self._values(m) for m in masses]), self.grid, label, notes, info)
         return series if np.ndim(t) else series[0]
+
+    def _frozen(self, t: float) -> tuple[Any, Array]:
+        """Rates and killing rates of a driven process at time t."""
+        assert self.driven is not None
+        generator, kill, _ = assemble(build_stencil(self.driven.at(t), self.grid, self.max_offset))
+        return clean_rates(generator), kill
 
     def _values(self, mass: Array) -> Array:
         return np.asarray(mass.reshape(self.grid.shape) / self.grid.cell_volumes)

@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
-    {"_cells", "_code", "_elimination", "_mapping", "_tree"},
+    {"_cells", "_code", "_elimination", "_explicit", "_mapping", "_tree"},
     {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
         "_detailed_balance",
         "_covariance",
     },
-    {"_balance", "_checkpoint", "_kernel_base", "_watch", "_wide_noise", "plotting"},
+    {"_balance", "_checkpoint", "_kernel_base", "_magnus", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_linear"},
     {"_model", "_notes", "_passage", "_paths", "_phase_space"},
@@ -53,7 +53,7 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_phase_space", "_start",
+        "_magnus", "_phase_space", "_start",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

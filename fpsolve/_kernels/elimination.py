@@ -248,8 +248,9 @@ def tridiagonal_solve(down, up, d, y):
 def tridiagonal_solve_transposed(down, up, d, z):
     """In place mu: z_i += (up_{i-1} / d_{i-1}) z_{i-1}, then mu_i = (z_i + down_{i+1} mu_{i+1}) / d_i."""
     n = z.size
-    for i in range(1, n):
-        z[i] += (up[i - 1] / d[i - 1]) * z[i - 1]
-    z[n - 1] /= d[n - 1]
+    last = 0.0
+    for i in range(n):  # z_i / d_i: the division waits for no other one
+        part = 1.0 / d[i]
+        z[i] = last = z[i] * part + (up[i - 1] * part * last if i > 0 else 0.0)
     for i in range(n - 2, -1, -1):
-        z[i] = (z[i] + down[i + 1] * z[i + 1]) / d[i]
+        z[i] = last = z[i] + (down[i + 1] / d[i]) * last

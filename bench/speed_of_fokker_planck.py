@@ -1,0 +1,322 @@
+"""Seconds of the Fokker-Planck engine beside SciPy and Numba done right, in alternating runs.
+
+    python bench/speed_of_fokker_planck.py [ROUNDS] [--small]
+
+Every round runs every case once, in turn, so that what else the machine does hits all of them alike; the table has medians over
+the rounds. Both columns include the assembly and exclude compilation. Errors are L1, relative to the mass, against a solution by
+central differences on twice and four times as many cells, extrapolated (in 1-D 16 and 32 thousand cells). ``--small`` leaves the
+512^2 rows out.
+
+The other side is written here: central nine-point differences (not nonnegative, but of second order) with splu and Crank-Nicolson
+or with a Runge-Kutta-Chebyshev step in Numba, and in 1-D a rational approximation of the exponential (CRAM of order 14).
+"""
+
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import solve_banded
+from scipy.sparse.linalg import splu
+
+import fpsolve as fps
+
+# ---- the problems -----------------------------------------------------------------------------------------------------------
+
+BOX, CENTRE, WIDTH = 2.0, (0.5, 0.8), 0.2
+WELL_D, WELL_BOX, WELL_START, WELL_WIDTH, WELL_TIME = 0.1, 2.5, 0.3, 0.05, 10.0
+DRIFT = ["-(1 + 3*exp(-2*y**2))*x", "6*y*exp(-2*y**2)*x**2"]
+CROSS = "0.3*sqrt(0.05*(1 + 3*exp(-2*y**2))*(0.02 + 0.01*x**2))"
+TENSOR = [["0.05*(1 + 3*exp(-2*y**2))", CROSS], [CROSS, "0.02 + 0.01*x**2"]]
+#: Condition 20 at an angle that turns by more than a right angle across the box: offsets change from cell to cell.
+TURNING = [["0.11 + 0.09*cos(x + y)", "0.09*sin(x + y)"], ["0.09*sin(x + y)", "0.11 - 0.09*cos(x + y)"]]
+
+
+def valley(n: int, tensor: Any = TENSOR) -> fps.FokkerPlanck:
+    process = fps.Process.from_drift(DRIFT, fps.Noise.from_expression(tensor, "x y"), variables="x y")
+    return fps.FokkerPlanck(process, fps.Grid((-BOX, BOX, n), (-BOX, BOX, n)))
+
+
+def well(n: int) -> fps.FokkerPlanck:
+    process = fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(WELL_D))
+    return fps.FokkerPlanck(process, fps.Grid((-WELL_BOX, WELL_BOX, n)))
+
+
+# ---- SciPy and Numba done right ---------------------------------------------------------------------------------------------
+
+
+def fields(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Drift and diffusion tensor of the valley."""
+    stiff = 1 + 3 * np.exp(-2 * y * y)
+    a, c = 0.05 * stiff + 0 * x, 0.02 + 0.01 * x * x + 0 * y
+    return -stiff * x, 6 * y * np.exp(-2 * y * y) * x * x, a, 0.3 * np.sqrt(a * c), c
+
+
+def central_planes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nine planes (9, n, n) of dp/dt = -div J by central differences at the faces, and the offsets (9,) in C order.
+
+    J = b p - d_n(D_nn p) - d_t(D_nt p) at a face, from the two cells beside it and their neighbours along it.
+    """
+    h = 2 * BOX / n
+    x, faces = -BOX + h * (np.arange(n) + 0.5), -BOX + h * np.arange(1, n)
+    _, _, a, b, c = fields(x[:, None], x[None, :])
+    out = np.zeros((3, 3, n, n))  # [di + 1, dj + 1]: what the cell (i + di, j + dj) gives to (i, j)
+    for axis in range(2):
+        drift = fields(*((faces[:, None], x[None, :]) if axis == 0 else (x[:, None], faces[None, :])))[axis]
+        normal, planes = np.moveaxis((a, c)[axis], axis, 0), np.moveaxis(out, (axis, 2 + axis), (0, 2))
+        drift, cross = np.moveaxis(drift, axis, 0), np.moveaxis(b, axis, 0)
+        cells = slice(0, -1), slice(1, None)  # below and above each face
+        for source, side in enumerate(cells):
+            straight = (0.5 * drift + (1 - 2 * source) * normal[side] / h) / h
+            for row, target in enumerate(cells):
+                sign, d = 2 * row - 1, 1 + source - row
+                planes[d, 1, target] += sign * straight
+                for step in (-1, 1):
+                    rate = -sign * step * cross[side] / (4 * h * h)
+                    inner, wall = (slice(1, None), 0) if step < 0 else (slice(0, -1), n - 1)
+                    moved = slice(0, -1) if step < 0 else slice(1, None)
+                    planes[d, 1 + step, target, inner] += rate[:, moved]
+                    planes[d, 1, target, wall] += rate[:, wall]
+    return out.reshape(9, n, n), np.array([di * n + dj for di in (-1, 0, 1) for dj in (-1, 0, 1)])
+
+
+def central_matrix(n: int) -> sp.csc_matrix:
+    planes, offsets = central_planes(n)
+    size = n * n
+    diagonals = []
+    for plane, k in zip(planes.reshape(9, size), offsets, strict=True):
+        diagonals.append(plane[-k:] if k < 0 else plane[: size - k])
+    return sp.diags(diagonals, offsets, shape=(size, size), format="csc")
+
+
+def start(n: int) -> np.ndarray:
+    x = -BOX + 2 * BOX / n * (np.arange(n) + 0.5)
+    p = np.exp(-((x[:, None] - CENTRE[0]) ** 2 + (x[None, :] - CENTRE[1]) ** 2) / (2 * WIDTH**2))
+    return p / (p.sum() * (2 * BOX / n) ** 2)
+
+
+FAST = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+
+
+def crank_nicolson(n: int, steps: int) -> np.ndarray:
+    G = central_matrix(n)
+    one = sp.identity(n * n, format="csc")
+    lu, explicit = splu((one - 0.5 / steps * G).tocsc(), **FAST), (one + 0.5 / steps * G).tocsr()
+    p = start(n).ravel()
+    for _ in range(steps):
+        p = lu.solve(explicit @ p)
+    return p.reshape(n, n)
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def apply(planes, offsets, p, out):
+    size, width = out.size, 1024
+    pad = (p.size - size) // 2
+    for j0 in range(0, size, width):
+        j1 = min(j0 + width, size)
+        o = out[j0:j1]
+        o[:] = 0.0
+        for k in range(offsets.size):
+            c, q = planes[k, j0:j1], p[pad + j0 + offsets[k] : pad + j1 + offsets[k]]
+            for j in range(j1 - j0):
+                o[j] += c[j] * q[j]
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def combine(a, b, c, d, e, y0, y1, y2, f0, f1, out):
+    for j in range(out.size):
+        out[j] = a * y0[j] + b * y1[j] + c * y2[j] + d * f1[j] + e * f0[j]
+
+
+def chebyshev(n: int, steps: int) -> np.ndarray:
+    """Runge-Kutta-Chebyshev of second order (Sommeijer, Shampine, Verwer 1997), damping 2/13 enlarged by one stage in five."""
+    planes, offsets = central_planes(n)
+    planes = planes.reshape(9, -1)
+    size, pad, h = n * n, n + 1, 1.0 / steps
+    radius = float(np.abs(planes).sum(axis=0).max())
+    s = math.ceil(1.2 * (math.sqrt(1.0 + 1.54 * h * radius) + 1))
+    damping = 2.0 / 3.0
+    w0 = 1 + damping / s**2
+    theta = math.acosh(w0)
+    T = [math.cosh(k * theta) for k in range(s + 1)]
+    d1 = [k * math.sinh(k * theta) / math.sinh(theta) for k in range(s + 1)]
+    d2 = [(k * k * T[k] - w0 * d1[k]) / (w0 * w0 - 1) if k > 1 else 0.0 for k in range(s + 1)]
+    w1 = d1[s] / d2[s]
+    b = [0.0, 0.0] + [d2[k] / d1[k] ** 2 for k in range(2, s + 1)]
+    b[0] = b[1] = b[2]
+    y = np.zeros(size + 2 * pad)
+    y[pad : pad + size] = start(n).ravel()
+    f0, f1 = np.empty(size), np.empty(size)
+    inner = slice(pad, pad + size)
+    first, second, third = y.copy(), np.zeros_like(y), np.zeros_like(y)
+    for _ in range(steps):
+        apply(planes, offsets, y, f0)
+        first[:], second[:] = y, y
+        second[inner] += b[1] * w1 * h * f0
+        for k in range(2, s + 1):
+            mu, nu, mu1 = 2 * b[k] * w0 / b[k - 1], -b[k] / b[k - 2], 2 * b[k] * w1 / b[k - 1]
+            gamma = -(1 - b[k - 1] * T[k - 1]) * mu1
+            apply(planes, offsets, second, f1)
+            combine(1 - mu - nu, mu, nu, mu1 * h, gamma * h, y[inner], second[inner], first[inner], f0, f1, third[inner])
+            first, second, third = second, third, first
+        y, second = second, y
+    return y[inner].reshape(n, n).copy()
+
+
+def pinned(n: int) -> np.ndarray:
+    """Stationary density by splu with the equation of one cell in the middle left out."""
+    G = central_matrix(n).tocsc()
+    size = n * n
+    keep = np.delete(np.arange(size), size // 2 + n // 2)
+    inner, column = G[keep][:, keep].tocsc(), G[keep][:, [size // 2 + n // 2]].toarray()[:, 0]
+    p = np.insert(splu(inner, **FAST).solve(-column), size // 2 + n // 2, 1.0)
+    return (p / (p.sum() * (2 * BOX / n) ** 2)).reshape(n, n)
+
+
+#: Poles and residues of the best rational approximation of order 14 of exp on the negative axis (Pusa, Nucl. Sci. Eng. 169,
+#: 155 (2011)), one of each conjugate pair.
+THETA = np.array([
+    -8.8977731864688888199 + 16.630982619902085304j, -3.7032750494234480603 + 13.656371871483268171j,
+    -0.2087586382501301251 + 10.991260561901260913j, 3.9933697105785685194 + 6.0048316422350373178j,
+    5.0893450605806245066 + 3.5888240290270065102j, 5.6231425727459771248 + 1.1940690463439669766j,
+    2.2697838292311127097 + 8.4617379730402214019j])  # fmt: skip
+ALPHA = np.array([
+    -7.1542880635890672853e-5 + 1.4361043349541300111e-4j, 9.4390253107361688779e-3 - 1.7184791958483017511e-2j,
+    -3.7636003878226968717e-1 + 3.3518347029450104214e-1j, -2.3498232091082701191e1 - 5.8083591297142074004j,
+    4.6933274488831293047e1 + 4.5643649768827760791e1j, -2.7875161940145646468e1 - 1.0214733999056451434e2j,
+    4.8071120988325088907 - 1.3209793837428723881j])  # fmt: skip
+ALPHA0 = 1.8321743782540412751e-14
+
+
+def one_shot(n: int) -> np.ndarray:
+    """Scharfetter-Gummel rates of the double well, CRAM of order 14: seven complex tridiagonal systems."""
+    h = 2 * WELL_BOX / n
+    x = -WELL_BOX + h * (np.arange(n) + 0.5)
+    z = np.diff((x * x - 1) ** 2) / WELL_D
+    up, down = (WELL_D / h**2) * z / np.expm1(z), (WELL_D / h**2) * z / -np.expm1(-z)
+    diagonal = -(np.append(up, 0) + np.append(0, down)) * WELL_TIME
+    p = np.exp(-((x - WELL_START) ** 2) / (2 * WELL_WIDTH**2))
+    p /= p.sum() * h
+    out = ALPHA0 * p
+    bands = np.zeros((3, n), complex)
+    bands[0, 1:], bands[2, :-1] = down * WELL_TIME, up * WELL_TIME
+    for pole, residue in zip(THETA, ALPHA, strict=True):
+        bands[1] = diagonal - pole
+        out += 2 * (residue * solve_banded((1, 1), bands, p, check_finite=False)).real
+    return out
+
+
+# ---- references -------------------------------------------------------------------------------------------------------------
+
+
+def on_coarser(p: np.ndarray) -> np.ndarray:
+    """Point values at the centres of cells twice as wide, by cubic interpolation along every axis."""
+    for axis in range(p.ndim):
+        q = np.moveaxis(p, axis, 0)
+        q = np.concatenate([q[:1], q, q[-1:]])
+        q = (9 * (q[1:-2:2] + q[2:-1:2]) - q[0:-3:2] - q[3::2]) / 16
+        p = np.moveaxis(q, 0, axis)
+    return p
+
+
+def extrapolated(solve: Callable[[int], np.ndarray], n: int) -> np.ndarray:
+    """Richardson from n and 2 n cells, at the centres of n cells."""
+    return (4 * on_coarser(solve(2 * n)) - solve(n)) / 3
+
+
+def l1(p: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(p - exact).sum() / np.abs(exact).sum())
+
+
+# ---- the table --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """One row: what it is, the two ways, the solution, the target in seconds."""
+
+    name: str
+    ours: Callable[[], Any]
+    others: dict[str, Callable[[], Any]]
+    target: float
+    exact: np.ndarray | None = None
+
+
+def in_the_plane(n: int, exact: np.ndarray, target: float) -> Case:
+    gaussian = ("gaussian", list(CENTRE), WIDTH**2 * np.eye(2))
+    others = {"splu Crank-Nicolson, 40 steps": lambda: crank_nicolson(n, 40), "RKC2, 100 steps": lambda: chebyshev(n, 100)}
+    return Case(f"2-D full tensor {n}^2 to t = 1", lambda: valley(n).evolve(gaussian, 1.0, rtol=1e-3), others, target, exact)
+
+
+def cases(small: bool) -> list[Case]:
+    line = extrapolated(one_shot, 16000)
+    while line.size > 1000:
+        line = on_coarser(line)
+    gaussian = ("gaussian", [WELL_START], [[WELL_WIDTH**2]])
+    rows = [Case("1-D double well, 1000 cells to t = 10", lambda: well(1000).evolve(gaussian, WELL_TIME, rtol=1e-3),
+                 {"CRAM-14": lambda: one_shot(1000)}, 2e-3, line)]  # fmt: skip
+    plane = extrapolated(lambda n: chebyshev(n, 400), 256 if small else 512)
+    stationary = extrapolated(pinned, 128 if small else 256)
+    at_256 = plane if small else on_coarser(plane)
+    rows.append(in_the_plane(256, at_256, 0.3))
+    if not small:
+        rows.append(in_the_plane(512, plane, 2.5))
+        rows.append(Case("stationary 512^2, full tensor", lambda: valley(512).stationary(), {"splu": lambda: pinned(512)}, 2.5))
+        rows.append(Case("assembly 512^2, full tensor", lambda: valley(512), {"nine points": lambda: central_matrix(512)}, 0.3))
+        rows.append(Case("assembly 512^2, turning tensor", lambda: valley(512, TURNING), {}, 0.3))
+    rows.append(Case(f"stationary {128 if small else 256}^2", lambda: valley(len(stationary)).stationary(),
+                     {"splu": lambda: pinned(len(stationary))}, math.nan, stationary))  # fmt: skip
+    return rows
+
+
+def first_density() -> float:
+    """Seconds of a fresh process with warm caches: import, an expression, its stationary density."""
+    code = ('import fpsolve as f; p = f.Process(f.Potential.from_expression("x**4/4 - x**2/2 + 0.1*x"), f.Noise.isotropic(0.1)); '
+            "f.FokkerPlanck(p, f.Grid((-3, 3, 400))).stationary()")  # fmt: skip
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    rounds = numbers[0] if numbers else 3
+    rows = cases("--small" in sys.argv)
+    ways = [(case, name, run) for case in rows for name, run in (("fpsolve", case.ours), *case.others.items())]
+    errors, seconds = {}, {}
+    for case, name, run in ways:  # compilation, warm-up, errors
+        answer = run()
+        values = answer if isinstance(answer, np.ndarray) else getattr(answer, "values", None)
+        errors[case.name, name] = None if case.exact is None else l1(values, case.exact)
+        info = getattr(answer, "solver_info", {})
+        if "method" in info:
+            print(f"{case.name}: {info}", file=sys.stderr)
+    for _ in range(rounds):
+        for case, name, run in ways:
+            repeat = 20 if "1-D" in case.name else 1
+            begin = time.perf_counter()
+            for _ in range(repeat):
+                run()
+            seconds.setdefault((case.name, name), []).append((time.perf_counter() - begin) / repeat)
+    medians = {key: statistics.median(values) for key, values in seconds.items()}
+    lines = []
+    for case, name, _ in ways:
+        ratio = None if name == "fpsolve" else medians[case.name, "fpsolve"] / medians[case.name, name]
+        target = case.target if name == "fpsolve" and case.target == case.target else None
+        lines.append((case.name, name, 1e3 * medians[case.name, name], errors[case.name, name], ratio, target and 1e3 * target))
+    first_density()
+    fresh = statistics.median(first_density() for _ in range(rounds))
+    lines.append(("first stationary density, fresh process", "fpsolve", 1e3 * fresh, None, None, 2000.0))
+    columns = ("case", "way", "ms", "L1 error", "fpsolve / this", "target ms")
+    print(fps.Table("Fokker-Planck: assembly included, compilation excluded", columns, lines))
+
+
+if __name__ == "__main__":
+    main()

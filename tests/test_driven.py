@@ -1,0 +1,143 @@
+"""Coefficients that depend on time: moments in closed form, order in time, schedules of SGD, and what is refused."""
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import fpsolve as fps
+from fpsolve import _magnus, _markov
+
+
+def trap(D=0.25):
+    return fps.Process(fps.Potential.from_expression("k*(x - c)**2/2", params={"k": 1.0, "c": 0.0}), fps.Noise.isotropic(D))
+
+
+def moving():
+    """A trap that moves and breathes, with noise that changes: Gaussian at all times."""
+    return fps.Driven(
+        trap(), params=lambda t: {"c": np.sin(2 * t), "k": 1 + 0.5 * np.cos(3 * t)}, noise=lambda t: 1 + 0.5 * np.sin(t)
+    )
+
+
+def moments(t):
+    """Mean and variance of `moving` from N(1, 0.1), from their equations."""
+
+    def slope(t, y):
+        k, c, D = 1 + 0.5 * np.cos(3 * t), np.sin(2 * t), 0.25 * (1 + 0.5 * np.sin(t))
+        return [-k * (y[0] - c), -2 * k * y[1] + 2 * D]
+
+    return solve_ivp(slope, (0, t), [1.0, 0.1], rtol=1e-11, atol=1e-12).y[:, -1]
+
+
+@pytest.mark.parametrize("method", [None, "chebyshev", "positive"])
+def test_moments_of_a_moving_trap(method):
+    """Both moments to second order in the cell width, at times inside the steps too; mass to 1e-12."""
+    errors = []
+    for n in (100, 200):
+        fp = fps.FokkerPlanck(moving(), fps.Grid((-4, 4, n)))
+        series = fp.evolve(("gaussian", [1.0], [[0.1]]), [0.0, 0.77, 1.5], rtol=1e-4, method=method)
+        assert all(abs(p.mass - 1.0) < 1e-12 for p in series)
+        found = [np.append(p.mean(), p.covariance()) for p in series[1:]]
+        errors.append(max(np.abs(a - moments(t)).max() for a, t in zip(found, (0.77, 1.5), strict=True)))
+        if method == "positive":
+            assert series.values.min() >= 0.0
+    assert errors[1] < 1e-3 and 1.7 < np.log2(errors[0] / errors[1]) < 2.4, errors
+    assert series.solver_info["method"].startswith("exponential midpoint")
+
+
+def test_second_order_in_time_and_the_error_is_covered():
+    """Equal steps of the exponential midpoint rule against a solution with a hundredth of the tolerance on the same grid."""
+    fp = fps.FokkerPlanck(moving(), fps.Grid((-4, 4, 80)))
+    start = np.exp(-((fp.grid.centers[0] - 1.0) ** 2) / 0.2)
+    start /= start.sum()
+    exact, _ = _magnus.evolve_driven(fp._frozen, start, np.array([1.0]), rtol=1e-6, method=None, shape=(80,))
+    errors = []
+    for steps in (4, 8, 16):
+        p = start
+        for k in range(steps):
+            rates, kill = fp._frozen((k + 0.5) / steps)
+            p = _markov.evolve(rates, kill, p, [1.0 / steps], rtol=1e-10, method="uniformisation")[0][0]
+        errors.append(np.abs(p - exact[0]).sum())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 2.0) < 0.15), orders
+    for rtol in (1e-2, 1e-3):
+        p, info = _magnus.evolve_driven(fp._frozen, start, np.array([0.4, 1.0]), rtol=rtol, method=None, shape=(80,))
+        assert np.abs(p[1] - exact[0]).sum() < info["error"][1] <= rtol
+
+
+def test_a_common_factor_of_drift_and_noise_is_a_change_of_time():
+    """Generator r(t) G: the density is that of G at the integral of r, in a plane with a current and state-dependent noise."""
+
+    def drift(s):
+        return [f"{s}*(-x - 2*y)", f"{s}*(2*x - y)"]
+
+    tensor = [["0.4 + 0.1*x**2", "0.1"], ["0.1", "0.3"]]
+    base = fps.Process.from_drift(drift("1"), fps.Noise.from_expression(tensor, "x y"), variables="x y")
+    scaled = fps.Process.from_drift(drift("r"), fps.Noise.from_expression(tensor, "x y"), variables="x y", params={"r": 1.0})
+    driven = fps.Driven(scaled, params=lambda t: {"r": 1 + t}, noise=lambda t: 1 + t)
+    grid, start = fps.Grid((-3, 3, 24), (-3, 3, 24)), ("gaussian", [1.0, 0.0], 0.2 * np.eye(2))
+    p = fps.FokkerPlanck(driven, grid).evolve(start, 0.6, rtol=1e-4)
+    other = fps.FokkerPlanck(base, grid).evolve(start, 0.6 + 0.18, rtol=1e-8)
+    assert np.abs(p.cell_mass - other.cell_mass).sum() < 1e-4
+
+
+def test_a_schedule_of_sgd_against_its_own_chain():
+    """lr falls to a third, the batch doubles: variances of the diffusion and of the chain that simulate runs, by its recursion."""
+    h, C, lr0 = 1.0, 2.0, 0.02
+    lr, batch = (lambda k: lr0 / (1 + 0.01 * k)), (lambda k: 2 if k < 50 else 4)
+    chain = fps.SGDChain.gaussian(
+        fps.Potential.from_expression("x**2/2"), fps.Noise.covariance([[C]], lr=lr0, batch=2), lr=lr, batch=batch
+    )
+    driven = fps.Driven.from_chain(chain, 200)
+    grid = fps.Grid((-1.5, 1.5, 300))
+    p = fps.FokkerPlanck(driven, grid).evolve(("gaussian", [0.5], [[0.01]]), driven.end, rtol=1e-3)
+    mean, variance = 0.5, 0.01
+    for k in range(200):
+        mean, variance = (1 - lr(k) * h) * mean, (1 - lr(k) * h) ** 2 * variance + lr(k) ** 2 * C / batch(k)
+    # the diffusion differs from the chain by a relative lr h/2 per relaxation time: 1 % and 2 % here
+    assert p.mean()[0] == pytest.approx(mean, rel=0.04)
+    assert p.covariance()[0, 0] == pytest.approx(variance, rel=0.04)
+    assert driven.at(0.0).diffusion([0.0])[0, 0] == pytest.approx(lr0 * C / (2 * 2), rel=1e-12)
+    with pytest.raises(ValueError, match="200 iterations"):
+        driven.at(2 * driven.end)
+
+
+def test_readings_other_than_ito_scale_with_the_noise():
+    """Stratonovich, Klimontovich and reversible processes at twice the noise (roots are differentiated numerically)."""
+    noise, twice = fps.Noise.from_expression("0.1 + 0.05*x**2"), fps.Noise.from_expression("0.2 + 0.1*x**2")
+    U, x = fps.Potential.from_expression("x**4/4"), np.linspace(-2, 2, 9)[:, None]
+    for reading in ("ito", "stratonovich", "klimontovich"):
+        a, b = fps.Driven(fps.Process(U, noise, reading), noise=lambda t: 2.0).at(1.0), fps.Process(U, twice, reading)
+        for name in ("drift", "diffusion", "divergence", "factor"):
+            assert np.allclose(getattr(a, name)(x), getattr(b, name)(x), rtol=1e-8, atol=1e-9), (reading, name)
+    a, b = fps.Driven(fps.Process.reversible(U, noise), noise=lambda t: 2.0).at(1.0), fps.Process.reversible(U, twice)
+    assert np.allclose(a.drift(x), b.drift(x)) and np.allclose(a.log_density(x), b.log_density(x))
+    flat = fps.Driven(trap(0.25), noise=lambda t: 3.0).at(0.0)
+    assert flat.isotropic_diffusion == 0.75 and np.allclose(flat.log_density(x), -(x[:, 0] ** 2) / 2 / 0.75)
+
+
+def test_everything_else_is_for_the_frozen_process():
+    """Stationary density at time 0 and, with at(), at another time; the solver on another grid is driven too."""
+    fp = fps.FokkerPlanck(moving(), fps.Grid((-4, 4, 128)))
+    assert fp.stationary().mean()[0] == pytest.approx(0.0, abs=1e-10)
+    later = fps.FokkerPlanck(moving().at(0.5), fps.Grid((-4, 4, 128)))
+    assert later.stationary().mean()[0] == pytest.approx(np.sin(1.0), abs=1e-4)
+    assert fp.refine().driven is fp.driven
+
+
+def test_refusals():
+    process = trap()
+    for wrong, error, match in (
+        (lambda: fps.Driven("x"), TypeError, "needs a Process"),
+        (lambda: fps.Driven(process), ValueError, "nothing changes"),
+        (lambda: fps.Driven(process, params={"k": 1.0}), TypeError, "function of the time"),
+        (lambda: fps.Driven(process, params=lambda t: {"q": t}), ValueError, "unknown parameters"),
+        (lambda: fps.Driven(process, params=lambda t: 1.0), TypeError, "mapping"),
+        (lambda: fps.Driven(process, noise=lambda t: -1.0), ValueError, ">= 0"),
+        (lambda: fps.Driven.from_chain(process, 10), TypeError, "SGDChain.gaussian"),
+    ):
+        with pytest.raises(error, match=match):
+            wrong()
+    jumping = fps.Driven(process, noise=lambda t: 1.0 if t < 0.5 else np.nan)
+    with pytest.raises(ValueError, match="t = 0"):
+        fps.FokkerPlanck(jumping, fps.Grid((-4, 4, 50))).evolve(("gaussian", [0.0], [[0.1]]), 1.0)
