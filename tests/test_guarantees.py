@@ -54,19 +54,14 @@ def test_markov_generator_at_any_condition_angle_and_shape(log_condition, angle,
     assert np.all(fp.kill >= 0.0)
     rows = np.asarray(off.sum(axis=1)).ravel() + fp.kill + fp.generator.diagonal()
     assert np.all(np.abs(rows) <= 3e-13 * np.abs(fp.generator.diagonal()))
-    assert_connected(fp, off)
+    assert_connected(off)
 
 
-def assert_connected(fp, off):
-    """One class of cells that reach each other; a rate may vanish only where exp(-exponent of the edge) is below all doubles."""
-    edges = off.tocoo()
-    exponent = fp.exponent.ravel()
-    gone = edges.data == 0.0
-    assert np.all(np.minimum(exponent[edges.row], exponent[edges.col])[gone] > 700.0)
-    there = sp.csr_matrix((np.ones(edges.nnz), (edges.row, edges.col)), shape=off.shape)
+def assert_connected(off):
+    """One class of cells that reach each other."""
+    there = off.copy()
+    there.eliminate_zeros()
     assert connected_components(there, connection="strong")[0] == 1
-    # and none is cut off from all others by rates that vanish
-    assert np.all((np.asarray(off.sum(axis=1)).ravel() > 0.0) | (fp.kill > 0.0))
 
 
 def rough_field(seed, kind, log_condition):
@@ -99,7 +94,7 @@ def test_the_graph_is_connected_for_rough_tensors_between_any_walls(seed, kind, 
     off = off_diagonal(fp)
     assert np.all(off.data >= 0.0)
     assert np.all(fp.kill >= 0.0)
-    assert_connected(fp, off)
+    assert_connected(off)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +108,7 @@ def test_cells_whose_edges_all_leave_are_joined(condition, angle, shape, height,
     D = tensor(condition, angle)
     process = Stand(2, lambda x: np.zeros(x.shape), lambda x: np.broadcast_to(D, (*x.shape[:-1], 2, 2)))
     fp = FokkerPlanck(process, Grid((-1.0, 1.0, shape[0]), (0.0, height, shape[1]), boundary=[first, second]))
-    assert_connected(fp, off_diagonal(fp))
+    assert_connected(off_diagonal(fp))
     if shape == (40, 20):  # neither cap nor reflecting walls shorten anything else
         short = np.any(fp._stencil.offsets[:, :3] != np.median(fp._stencil.offsets[:, :3], axis=0), axis=(1, 2))
         assert 0 < np.count_nonzero(short) < 0.05 * short.size
@@ -130,8 +125,7 @@ def test_the_graph_is_connected_for_2000_rough_and_smooth_tensors():
         sides = [ALL_SIDES[k] for k in rng.integers(0, len(ALL_SIDES), 2)]
         n, m = rng.integers(2, 41, 2).tolist()
         fp = FokkerPlanck(field, Grid((-1.0, 1.0, n), (-1.0, -1.0 + 2.0 * 10.0 ** rng.uniform(-1, 1), m), boundary=sides))
-        if seed != 1311:  # two rows of cells: known to fall apart, see the page
-            assert_connected(fp, off_diagonal(fp))
+        assert_connected(off_diagonal(fp))
 
 
 def manufactured(D, n, boundary, solution, source):

@@ -18,6 +18,8 @@ from .selling import ABSORBING, PERIODIC, locate, partner_of
 
 __all__ = ["bernoulli", "drift_exponent", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "slopes"]
 
+#: Exponent of an edge beyond which its smaller rate stays as it is, some 1e-297 of its weight.
+STEEPEST = 690.0
 #: Part of D below which an edge has less than a full say in how far the drift of its cell is scaled back, and in its exponent.
 SMALL_PART = 0.05
 #: Part of phi(g) by which a rate may miss zero before `edge_rates` mends it: corrections then change continuously with the fields.
@@ -26,12 +28,10 @@ SLACK = 0.01
 
 @inline
 def bernoulli(z):
-    """B(z) = z / (exp(z) - 1) to full relative accuracy for every z."""
+    """B(z) = z / (exp(z) - 1) to full relative accuracy up to z = 690, and there B(690): a rate that underflows would cut the graph."""
     if abs(z) < 1e-5:
         return 1.0 - 0.5 * z + z * z / 12.0
-    if z > 700.0:
-        return z * math.exp(-z)
-    return z / math.expm1(z)
+    return min(z, STEEPEST) / math.expm1(min(z, STEEPEST))
 
 
 @inline
