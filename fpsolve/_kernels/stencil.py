@@ -28,7 +28,7 @@ SLACK = 0.01
 
 @inline
 def bernoulli(z):
-    """B(z) = z / (exp(z) - 1) to full relative accuracy up to z = 690, and there B(690): a rate that underflows would cut the graph."""
+    """B(z) = z / (exp(z) - 1) to full relative accuracy up to 690, and B(690) beyond: a rate that underflows cuts the graph."""
     if abs(z) < 1e-5:
         return 1.0 - 0.5 * z + z * z / 12.0
     return min(z, STEEPEST) / math.expm1(min(z, STEEPEST))
