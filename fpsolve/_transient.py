@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.fft import dct
 
 from fpsolve import _explicit
 from fpsolve import _generator as gen
@@ -69,6 +68,8 @@ def exponential_series(s: float) -> np.ndarray:
     """
     if not 0 < s <= 200:
         raise ValueError(f"s must lie in (0, 200], got {s!r}")
+    from scipy.fft import dct  # a tenth of a second that a stationary density does not need
+
     points = 1024
     u = (np.cos(np.pi * (np.arange(points) + 0.5) / points) + 1) / 2
     c = dct(np.exp(s * (1 - 1 / u)), type=2) / points
