@@ -93,7 +93,9 @@ def _finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Ar
 
 
 def _check_diffusion(diffusion: Array, points: Array) -> None:
-    """Refuse tensors that are not symmetric positive semi-definite; the closed form spares most 2-D grids an eigensolver."""
+    """Refuse tensors that are not symmetric positive semi-definite; closed forms spare most grids an eigensolver."""
+    if diffusion.shape[1] == 1 and np.all(diffusion >= 0.0):
+        return
     if diffusion.shape[1] == 2:
         a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
         lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
