@@ -80,7 +80,7 @@ def test_cost_is_the_square_root_of_the_time_and_one_sweep_serves_all_times():
 
 
 def test_a_fast_rotation_is_stable():
-    """Eigenvalues -k (1 +- 30 i), where a Runge-Kutta-Chebyshev method with textbook damping grows: against elimination."""
+    """Eigenvalues -k (1 +- 30 i), far off the real axis: against elimination."""
     fp = rotating(48, 30.0, noise=0.25)
     start = ("gaussian", [1.5, 0.0], 0.1 * np.eye(2))
     p = fp.evolve(start, 0.5, rtol=1e-4, method="chebyshev")
