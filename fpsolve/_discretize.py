@@ -111,7 +111,9 @@ def finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Arr
 
 
 def _check_diffusion(diffusion: Array, points: Array) -> None:
-    """Refuse tensors that are not symmetric positive semi-definite; the closed form spares most 2-D grids an eigensolver."""
+    """Refuse tensors that are not symmetric positive semi-definite; closed forms spare most grids an eigensolver."""
+    if diffusion.shape[1] == 1 and np.all(diffusion >= 0.0):
+        return
     if diffusion.shape[1] == 2:
         a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
         lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
@@ -153,23 +155,27 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
         gradient = _closure(diffusion, drift, spacing, shape, sides) if balanced is None else balanced
         scale = volume[:, None] / spacing
 
-        def split(g: Array) -> tuple[Array, Array, Array]:
-            free, rest, share = np.zeros((n, d)), np.zeros((n, d)), np.ones(weights.shape)
-            unbalanced = drift - _apply(diffusion, g)
+        def split(g: Array, at: Any = slice(None)) -> tuple[Array, Array, Array]:
+            """Free part, shares and rest of the drift in the cells `at`, for the balanced drift g there."""
+            D, a, w = diffusion[at], drift[at], weights[at]
+            free, rest, share = np.zeros(g.shape), np.zeros(g.shape), np.ones(w.shape)
+            unbalanced = a - _apply(D, g)
             # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
-            unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(drift) + _apply(np.abs(diffusion), np.abs(g)))] = 0.0
-            stencil.edge_drift(unbalanced * scale, g * spacing, offsets, weights, free, share, rest)
+            unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(a) + _apply(np.abs(D), np.abs(g)))] = 0.0
+            stencil.edge_drift(unbalanced * scale[at], g * spacing[at], offsets[at], w, free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)
         if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
             better = _stationary_gradient(process, grid, cap)
             if better is not None:  # used where no more drift is left without an edge, and less and less where there is more
-                more = np.abs(split(better)[2]).sum(axis=1) - np.abs(rest).sum(axis=1)
+                found = split(better)
+                more = np.abs(found[2]).sum(axis=1) - np.abs(rest).sum(axis=1)
                 size = _EXCESS * np.abs((drift - _apply(diffusion, better)) * scale).sum(axis=1)
                 part = np.where(more > 0.0, 1.0 - np.minimum(1.0, more / np.where(size > 0.0, size, 1.0)), 1.0)
-                gradient = gradient + part[:, None] * (better - gradient)
-                free, share, rest = split(gradient)
+                gradient, mixed = gradient + part[:, None] * (better - gradient), np.flatnonzero(part < 1.0)
+                free, share, rest = found
+                free[mixed], share[mixed], rest[mixed] = split(gradient[mixed], mixed)
         gradient = gradient * spacing
         stencil.slopes(gradient, shape, sides, slope)
         stencil.slopes(free, shape, sides, free_slope)

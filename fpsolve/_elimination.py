@@ -39,16 +39,17 @@ class Tridiagonal:
         self.kill = kill
         self.d = wide.wide_tridiagonal_factor(self.down, self.up, kill)
         _let_last_rest(self.d, self.last)
-        self._plain_d = wide.wide_value(*self.d)
-        self._plain = bool(np.all(self._plain_d > 0) and np.all(np.isfinite(self._plain_d)))
+        plain = wide.wide_value(*self.d)
+        #: The exit rates in doubles, None where they do not suffice.
+        self.plain_d = plain if np.all(plain > 0) and np.all(np.isfinite(plain)) else None
 
     def plain_solve(self, rhs: np.ndarray, transposed: bool) -> np.ndarray | None:
         """Solution for a right-hand side of any sign in doubles, or None where they do not suffice."""
-        if not self._plain:
+        if self.plain_d is None:
             return None
         out = rhs.copy()
         solve = elimination.tridiagonal_solve_transposed if transposed else elimination.tridiagonal_solve
-        solve(self.down, self.up, self._plain_d, out)
+        solve(self.down, self.up, self.plain_d, out)
         return out if math.isfinite(float(out.sum())) else None
 
     def forward_backward(self, rhs: _Wide) -> _Wide:

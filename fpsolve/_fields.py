@@ -257,6 +257,37 @@ class DensitySeries(_Record):
     def __iter__(self) -> Iterator[Density]:
         return (self[i] for i in range(len(self)))
 
+    def at(self, t: float) -> "Density":
+        """The density at a time between the first and the last, by the polynomial through the four nearest times.
+
+        Of fourth order in the distance of the times where the density is smooth in time (with three or two times: of third or
+        second); mass is conserved. For an answer with an error ask `evolve` for that time.
+
+        Raises
+        ------
+        ValueError
+            If `t` is not between the first and the last time.
+
+        Examples
+        --------
+        >>> from fpsolve.grid import Grid
+        >>> series = DensitySeries([0.0, 1.0, 2.0], np.array([[1.0, 1.0], [1.5, 0.5], [1.0, 1.0]]), Grid((0.0, 1.0, 2)))
+        >>> series.at(0.5).values                                          # 1 + t - t^2/2 at 1/2
+        array([1.375, 0.625])
+        """
+        times = self.times
+        if not (len(self) and times[0] <= t <= times[-1]):
+            span = f"{times[0]:g} to {times[-1]:g}" if len(self) else "no times"
+            raise ValueError(f"the series covers {span}, got t = {t!r}; ask evolve for other times")
+        count = min(4, len(self))
+        first = int(np.clip(np.searchsorted(times, t) - count // 2, 0, len(self) - count))
+        near = times[first : first + count]
+        gaps = near[:, None] - near[None, :] + np.eye(count)
+        factors = np.where(np.eye(count, dtype=bool), 1.0, (t - near)[None, :] / gaps).prod(axis=1)
+        values = np.tensordot(factors, self.values[first : first + count], 1)
+        method = f"{self.method}, interpolated in time" if self.method else "interpolated in time"
+        return dataclasses.replace(self[first], values=values, time=float(t), method=method)
+
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
         """1-D: one line per time, labelled; 2-D: the last density. See `fpsolve.plotting.plot_density`."""
         from fpsolve import plotting

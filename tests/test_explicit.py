@@ -80,7 +80,7 @@ def test_cost_is_the_square_root_of_the_time_and_one_sweep_serves_all_times():
 
 
 def test_a_fast_rotation_is_stable():
-    """Eigenvalues -k (1 +- 30 i), where a Runge-Kutta-Chebyshev method with textbook damping grows: against elimination."""
+    """Eigenvalues -k (1 +- 30 i), far off the real axis: against elimination."""
     fp = rotating(48, 30.0, noise=0.25)
     start = ("gaussian", [1.5, 0.0], 0.1 * np.eye(2))
     p = fp.evolve(start, 0.5, rtol=1e-4, method="chebyshev")
@@ -101,3 +101,21 @@ def test_the_method_is_chosen_by_cost():
     assert np.abs(short.cell_mass - other.cell_mass).sum() < 1e-3
     with pytest.raises(ValueError, match="chebyshev"):
         fp.evolve(start, 0.5, method="euler")
+
+
+def test_interpolation_of_a_series_is_of_fourth_order():
+    """Between the times of a series of an Ornstein-Uhlenbeck density, whose moments are known; mass is kept."""
+    process = fps.Process(fps.potentials.quadratic([[1.0]]), fps.Noise.isotropic(0.5))
+    fp = fps.FokkerPlanck(process, fps.Grid((-5, 5, 200)))
+    start = ("gaussian", [1.0], [[0.3]])
+    exact = fp.evolve(start, 0.55, rtol=1e-10)
+    errors = []
+    for gap in (0.2, 0.1):
+        series = fp.evolve(start, 0.55 + gap * np.arange(-2.5, 3.0), rtol=1e-10)
+        p = series.at(0.55)
+        assert abs(p.mass - 1.0) < 1e-12 and p.time == 0.55
+        errors.append(np.abs(p.cell_mass - exact.cell_mass).sum())
+    assert 3.8 < np.log2(errors[0] / errors[1]) < 4.2, errors
+    assert np.abs(series.at(series.times[2]).values - series.values[2]).max() < 1e-14
+    with pytest.raises(ValueError, match="covers"):
+        series.at(2.0)
