@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .measure import fluctuation_dissipation as fluctuation_dissipation
     from .measure import measure as measure
     from .mlp import MLP as MLP
+    from .pca import PCA as PCA
+    from .pca import pca as pca
     from .record import Record as Record
     from .run import Run as Run
     from .run import load_run as load_run
@@ -53,6 +55,8 @@ _HOME = {
     "FluctuationDissipation": "measure",
     "fluctuation_dissipation": "measure",
     "MLP": "mlp",
+    "PCA": "pca",
+    "pca": "pca",
     "Record": "record",
     "Run": "run",
     "load_run": "run",
@@ -83,7 +87,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """Keeps ``nets.train``, ``nets.measure`` and ``nets.bridge`` functions when the modules of these names are loaded."""
+    """Keeps ``nets.train``, ``nets.measure``, ... functions when the modules of these names are loaded."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and _HOME.get(name) == name:

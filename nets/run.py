@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,16 @@ class Run:
         """Origin c of (theta - c).grad L."""
         return np.asarray(self.tree["origin"])
 
-    def _series(self, group: str, setting: str) -> dict[str, Array]:
-        stored = self.tree.get(group, {})
+    def _stored(self, group: str, setting: str) -> Mapping[str, Any]:
+        stored: Mapping[str, Any] = self.tree.get(group, {})
         if "step" not in stored:
             raise ValueError(
                 f"no {group} series was recorded in steps {self.first_step + 1}-{self.step}: set {setting} in nets.Record"
             )
+        return stored
+
+    def _series(self, group: str, setting: str) -> dict[str, Array]:
+        stored = self._stored(group, setting)
         series = dict(stored)
         if "value" not in series and f"{group}/value" in _LAZY and self.path is not None:
             import h5py
@@ -138,6 +143,68 @@ class Run:
             with h5py.File(self.path, "r") as file:
                 series["value"] = file[group]["value"][()]
         return series
+
+    @property
+    def weights_index(self) -> NDArray[np.intp]:
+        """Positions in theta of the columns of the recorded weights."""
+        return np.asarray(self._stored("weights", "weights")["index"])
+
+    def weight_columns(self, block: str | Sequence[str] | None = None) -> slice | NDArray[np.intp]:
+        """Columns of the recorded weights that hold `block`, in its order; a slice where they are neighbours."""
+        recorded = self.weights_index
+        if block is None:
+            return slice(0, len(recorded))
+        place = np.full(self.mlp.dim, -1, dtype=np.intp)
+        place[recorded] = np.arange(len(recorded))
+        columns = place[self.mlp.block_index(block)]
+        if (columns < 0).any():
+            raise ValueError(f"block {block!r} was not recorded (all of it): train with record=nets.Record(weights={block!r})")
+        neighbours = bool((np.diff(columns) == 1).all())
+        return slice(int(columns[0]), int(columns[-1]) + 1) if neighbours else columns
+
+    def weight_steps(self, window: tuple[int, int] | None = None) -> NDArray[np.int64]:
+        """Steps of the recorded weights; with `window`, those in window[0] + 1 .. window[1]."""
+        steps = np.asarray(self._stored("weights", "weights")["step"])
+        return steps[self._range(window)]
+
+    def _range(self, window: tuple[int, int] | None) -> slice:
+        steps = np.asarray(self._stored("weights", "weights")["step"])
+        if window is None:
+            return slice(0, len(steps))
+        low, high = window
+        part = slice(int(np.searchsorted(steps, low, side="right")), int(np.searchsorted(steps, high, side="right")))
+        if part.start >= part.stop:
+            raise ValueError(
+                f"no weights were recorded in the steps {low + 1} .. {high}: the records are of {steps[0]} .. {steps[-1]}"
+            )
+        return part
+
+    def iter_weights(
+        self, *, block: str | Sequence[str] | None = None, window: tuple[int, int] | None = None, rows: int = 500
+    ) -> Iterator[tuple[NDArray[np.int64], Array]]:
+        """Recorded weights in pieces of at most `rows`: pairs steps (n,), values (n, size); from a file, read piece by piece.
+
+        Examples
+        --------
+        >>> import nets
+        >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+        >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=1, record=nets.Record(weights_every=1))
+        >>> [(int(step[-1]), value.shape) for step, value in run.iter_weights(block="W2", window=(20, 70), rows=40)]
+        [(60, (40, 16)), (70, (10, 16))]
+        """
+        columns, part = self.weight_columns(block), self._range(window)
+        stored = self._stored("weights", "weights")
+        with nullcontext(stored) if "value" in stored else self._open() as source:
+            values = source["value"] if "value" in stored else source["weights"]["value"]
+            for i in range(part.start, part.stop, rows):
+                stop = min(i + rows, part.stop)
+                piece = values[i:stop, columns] if isinstance(columns, slice) else values[i:stop][:, columns]
+                yield np.asarray(stored["step"][i:stop]), np.asarray(piece)
+
+    def _open(self) -> Any:
+        import h5py
+
+        return h5py.File(self.path, "r")
 
     def projection_series(self, column: int) -> Array:
         """Series of one projection, shape (n,); from a file, that column alone is read."""
