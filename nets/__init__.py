@@ -20,10 +20,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._saved import load as load
     from .bridge import bridge as bridge
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
-    from .curvature import hessian_vector_product as hessian_vector_product
     from .data import Data as Data
     from .data import load_data as load_data
     from .measure import FluctuationDissipation as FluctuationDissipation
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .mlp import MLP as MLP
     from .pca import PCA as PCA
     from .pca import pca as pca
+    from .products import covariance_vector_product as covariance_vector_product
+    from .products import hessian_vector_product as hessian_vector_product
     from .record import Record as Record
     from .run import Run as Run
     from .run import load_run as load_run
@@ -40,6 +42,11 @@ if TYPE_CHECKING:
     from .series import integrated_autocorrelation_time as integrated_autocorrelation_time
     from .series import mean_estimate as mean_estimate
     from .series import variance_estimate as variance_estimate
+    from .spectrum import Eigenpairs as Eigenpairs
+    from .spectrum import SpectralDensity as SpectralDensity
+    from .spectrum import spectral_density as spectral_density
+    from .spectrum import top_eigenpairs as top_eigenpairs
+    from .spectrum import trace as trace
     from .stats import Stats as Stats
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
@@ -49,7 +56,6 @@ _HOME = {
     "bridge": "bridge",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
-    "hessian_vector_product": "curvature",
     "Data": "data",
     "load_data": "data",
     "FluctuationDissipation": "measure",
@@ -57,6 +63,8 @@ _HOME = {
     "MLP": "mlp",
     "PCA": "pca",
     "pca": "pca",
+    "covariance_vector_product": "products",
+    "hessian_vector_product": "products",
     "Record": "record",
     "Run": "run",
     "load_run": "run",
@@ -65,6 +73,12 @@ _HOME = {
     "integrated_autocorrelation_time": "series",
     "mean_estimate": "series",
     "variance_estimate": "series",
+    "Eigenpairs": "spectrum",
+    "SpectralDensity": "spectrum",
+    "load": "_saved",
+    "spectral_density": "spectrum",
+    "top_eigenpairs": "spectrum",
+    "trace": "spectrum",
     "Stats": "stats",
     "from_arrays": "stats",
     "load_stats": "stats",
