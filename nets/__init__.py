@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
     from .train import train as train
+    from .train import train_many as train_many
 
 _HOME = {
     "bridge": "bridge",
@@ -84,6 +85,7 @@ _HOME = {
     "load_stats": "stats",
     "measure": "measure",
     "train": "train",
+    "train_many": "train",
 }
 _MODULES = {"demo", *_HOME.values()}
 

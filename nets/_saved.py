@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 __all__ = ["Saved", "load"]
@@ -50,9 +51,11 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     from fpsolve import io
 
+    from ._store import settle
     from .run import load_run
     from .stats import load_stats
 
+    settle(Path(os.path.expanduser(os.fspath(path))))
     kind = io.load_kind(path)
     if kind == "training run":
         return load_run(path)

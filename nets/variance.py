@@ -101,7 +101,8 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
 
     from ._threads import single_threaded_blas
 
-    snapshots = run.weights["value"]
+    lr, batch = run.constants("the theory of H and C")
+    snapshots = np.asarray(run.weights["value"], dtype=np.float64)
     if snapshots.shape[1] != mlp.dim:
         raise ValueError(
             f"snapshots of all {mlp.dim} weights are needed, the run recorded {snapshots.shape[1]}: use Record(weights='all')"
@@ -120,7 +121,7 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
             pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False
         )
         pairs = list(bar)
-    return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), run.lr, run.batch, run.n_samples)
+    return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), lr, batch, run.n_samples)
 
 
 @dataclass(frozen=True, eq=False)
