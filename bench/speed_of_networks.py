@@ -19,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 import nets
 from nets._threads import single_threaded_blas
 
-BATCH, STEPS, MODES = 50, 3_000, 20
+BATCH, STEPS, MODES = 50, 10_000, 20
 MLP = nets.MLP((784, 50, 50, 10))
 
 
