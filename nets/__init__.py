@@ -20,16 +20,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._saved import load as load
     from .bridge import bridge as bridge
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
-    from .curvature import hessian_vector_product as hessian_vector_product
     from .data import Data as Data
     from .data import load_data as load_data
     from .measure import FluctuationDissipation as FluctuationDissipation
     from .measure import fluctuation_dissipation as fluctuation_dissipation
     from .measure import measure as measure
     from .mlp import MLP as MLP
+    from .pca import PCA as PCA
+    from .pca import pca as pca
+    from .products import covariance_vector_product as covariance_vector_product
+    from .products import hessian_vector_product as hessian_vector_product
     from .record import Record as Record
     from .run import Run as Run
     from .run import load_run as load_run
@@ -38,21 +42,30 @@ if TYPE_CHECKING:
     from .series import integrated_autocorrelation_time as integrated_autocorrelation_time
     from .series import mean_estimate as mean_estimate
     from .series import variance_estimate as variance_estimate
+    from .spectrum import Eigenpairs as Eigenpairs
+    from .spectrum import SpectralDensity as SpectralDensity
+    from .spectrum import spectral_density as spectral_density
+    from .spectrum import top_eigenpairs as top_eigenpairs
+    from .spectrum import trace as trace
     from .stats import Stats as Stats
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
     from .train import train as train
+    from .train import train_many as train_many
 
 _HOME = {
     "bridge": "bridge",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
-    "hessian_vector_product": "curvature",
     "Data": "data",
     "load_data": "data",
     "FluctuationDissipation": "measure",
     "fluctuation_dissipation": "measure",
     "MLP": "mlp",
+    "PCA": "pca",
+    "pca": "pca",
+    "covariance_vector_product": "products",
+    "hessian_vector_product": "products",
     "Record": "record",
     "Run": "run",
     "load_run": "run",
@@ -61,11 +74,18 @@ _HOME = {
     "integrated_autocorrelation_time": "series",
     "mean_estimate": "series",
     "variance_estimate": "series",
+    "Eigenpairs": "spectrum",
+    "SpectralDensity": "spectrum",
+    "load": "_saved",
+    "spectral_density": "spectrum",
+    "top_eigenpairs": "spectrum",
+    "trace": "spectrum",
     "Stats": "stats",
     "from_arrays": "stats",
     "load_stats": "stats",
     "measure": "measure",
     "train": "train",
+    "train_many": "train",
 }
 _MODULES = {"demo", *_HOME.values()}
 
@@ -83,7 +103,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """Keeps ``nets.train``, ``nets.measure`` and ``nets.bridge`` functions when the modules of these names are loaded."""
+    """Keeps ``nets.train``, ``nets.measure``, ... functions when the modules of these names are loaded."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and _HOME.get(name) == name:

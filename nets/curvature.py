@@ -1,4 +1,4 @@
-"""Exact second-order facts of a network's loss: gradient covariance, Hessian, Hessian-vector products; all by matrix products."""
+"""Exact second-order facts of a network's loss, as matrices: gradient covariance and Hessian, by matrix products."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
-__all__ = ["gradient_covariance", "hessian", "hessian_vector_product"]
+__all__ = ["gradient_covariance", "hessian"]
 
 Array = NDArray[np.float64]
 
 #: A matrix of more bytes than this is refused.
 MAX_MATRIX_BYTES = 4_000_000_000
+#: Samples per chunk, at most: their tables of pairs then stay in the processor's cache.
+ROWS = 400
 #: From this size on, the covariance of one block of weights goes through tables of pairs.
 PAIRS_FROM = 512
 
@@ -81,14 +83,17 @@ def gradient_covariance(
 
 
 def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> Array:
+    from scipy.linalg.blas import dger
+
     m, n = mlp.widths[layer - 1], mlp.widths[layer]
-    total, mean = np.zeros((_pairs(m), _pairs(n))), np.zeros((m, n))
+    total, mean = np.zeros((_pairs(m), _pairs(n)), order="F"), np.zeros((m, n))
     for a, delta, _ in _passes(mlp, theta, x, t, _pairs(m) + _pairs(n)):
-        total += _products(a[layer - 1]).T @ _products(delta[layer - 1])
+        total = _add_product(total, _products(a[layer - 1]), _products(delta[layer - 1]))
         mean += a[layer - 1].T @ delta[layer - 1]
+    total /= len(x)
     flat = (mean / len(x)).ravel()
-    c = _unpack_pairs(total / len(x), m, n)
-    c -= np.outer(flat, flat)
+    c = _unpack_pairs(total, m, n)
+    dger(-1.0, flat, flat, a=c.T, overwrite_a=1)  # in place: c.T is a view in Fortran's order
     return c
 
 
@@ -145,10 +150,13 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     place = np.full(mlp.dim, -1)
     place[index] = np.arange(len(index))
     for (k, m), matrix in blocks.items():
-        row, col = place[span[k]], place[span[m]]
-        part = matrix[np.ix_(row >= 0, col >= 0)] / len(x)
-        full[np.ix_(row[row >= 0], col[col >= 0])] = part
-        full[np.ix_(col[col >= 0], row[row >= 0])] = part.T
+        (from_row, row), (from_col, col) = _neighbours(place[span[k]]), _neighbours(place[span[m]])
+        for to_row, source_row in zip(row, from_row, strict=True):
+            for to_col, source_col in zip(col, from_col, strict=True):
+                part = full[to_row, to_col]
+                np.divide(matrix[source_row, source_col], len(x), out=part)
+                if k < m:
+                    full[to_col, to_row] = part.T
     full.reshape(-1)[:: len(index) + 1] += mlp.weight_decay
     return full
 
@@ -161,7 +169,7 @@ def _layer_blocks(
     def inputs(k: int) -> int:
         return mlp.widths[k - 1] + bias[k]
 
-    pairs = {k: np.zeros((_pairs(inputs(k)), _pairs(mlp.widths[k]))) for k in layers}
+    pairs = {k: np.zeros((_pairs(inputs(k)), _pairs(mlp.widths[k])), order="F") for k in layers}
     cross = {(k, m): np.zeros((inputs(k), mlp.widths[k] * inputs(m) * mlp.widths[m])) for k in layers for m in layers if k < m}
     cost = sum(c.shape[1] for c in cross.values()) + sum(sum(p.shape) for p in pairs.values()) + 4 * max(mlp.widths[1:]) ** 2
     parts = mlp.unpack(theta)
@@ -169,7 +177,7 @@ def _layer_blocks(
         ext = {k: _extend(a[k - 1]) if bias[k] else a[k - 1] for k in layers}
         curvature = _preactivation_hessians(mlp, parts, a, delta, tc, min(layers))
         for k in layers:
-            pairs[k] += _products(ext[k]).T @ _symmetric_entries(curvature[k])
+            pairs[k] = _add_product(pairs[k], _products(ext[k]), _symmetric_entries(curvature[k]))
             slopes = [m for m in layers if m > k]
             for m, jz, ja in _jacobians(mlp, parts, a, k, slopes):
                 mixed = np.matmul(curvature[m], jz)  # d delta_m,j / d z_k,q
@@ -218,59 +226,6 @@ def _jacobians(mlp: MLP, parts: dict[str, Array], a: list[Array], k: int, layers
             yield m, jz, ja
 
 
-def hessian_vector_product(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike) -> Array:
-    r"""Exact product of the Hessian of all weights with a vector.
-
-    .. math:: H v = \lim_{\epsilon \to 0} (\nabla L(\theta + \epsilon v) - \nabla L(\theta)) / \epsilon
-
-    Pearlmutter's R-operator (Neural Computation 6, 147, 1994): one forward and one backward pass with their
-    derivatives. Memory does not depend on the number of samples.
-
-    Parameters
-    ----------
-    mlp, theta, x, y
-        As in `gradient_covariance`.
-    v : array, shape (P,)
-
-    Returns
-    -------
-    ndarray, shape (P,)
-
-    Examples
-    --------
-    >>> mlp = MLP((1, 1), loss="mse")
-    >>> hessian_vector_product(mlp, [0.3, 0.1], [[1.0], [3.0]], [[0.0], [1.0]], [1.0, 0.0])
-    array([5., 2.])
-    """
-    theta, v, (x, t) = mlp.check_theta(theta), mlp.check_theta(v), mlp.check_samples(x, y)
-    parts, direction, result = mlp.unpack(theta), mlp.unpack(v), np.zeros(mlp.dim)
-    sums, last = mlp.unpack(result), mlp.n_layers
-    for a, delta, tc in _passes(mlp, theta, x, t, 0):
-        ra: list[Array] = [np.zeros((1, 1))]  # R{a_l}; the inputs do not move
-        for k in range(1, last + 1):
-            rz = a[k - 1] @ direction[f"W{k}"] + direction[f"b{k}"]
-            if k > 1:
-                rz += ra[-1] @ parts[f"W{k}"]
-            ra.append(rz * mlp.slope(a[k]) if k < last else rz)
-        rd = ra[last] if mlp.loss_name == "mse" else _softmax_derivative(a[-1], ra[last], tc)
-        for k in range(last, 0, -1):
-            sums[f"W{k}"] += a[k - 1].T @ rd
-            sums[f"b{k}"] += rd.sum(axis=0)
-            if k == 1:
-                break
-            sums[f"W{k}"] += ra[k - 1].T @ delta[k - 1]
-            slope = mlp.slope(a[k - 1])
-            rd = (rd @ parts[f"W{k}"].T + delta[k - 1] @ direction[f"W{k}"].T) * slope
-            if mlp.activation == "tanh":  # R{f'(z)} = -2 a R{a}
-                rd += (delta[k - 1] @ parts[f"W{k}"].T) * (-2.0 * a[k - 1] * ra[k - 1])
-    return np.asarray(result / len(x) + mlp.weight_decay * v)
-
-
-def _softmax_derivative(z: Array, rz: Array, t: Array) -> Array:
-    p = softmax(z)
-    return np.asarray(p * (rz - (p * rz).sum(axis=1, keepdims=True)) * t.sum(axis=1, keepdims=True))
-
-
 # ---- chunks and pairs ---------------------------------------------------------------------------------------------------
 
 
@@ -278,17 +233,24 @@ def _check_size(n: int) -> None:
     if 8 * n * n > MAX_MATRIX_BYTES:
         raise ValueError(
             f"a matrix over {n} weights takes {8e-9 * n * n:.0f} GB (limit {1e-9 * MAX_MATRIX_BYTES:.0f} GB): choose a "
-            "smaller block, or use nets.hessian_vector_product"
+            "smaller block, or use nets.top_eigenpairs, nets.spectral_density, or nets.hessian_vector_product"
         )
 
 
 def _passes(mlp: MLP, theta: Array, x: Array, t: Array, numbers_per_sample: int) -> Any:
     """Yield activations, deltas and targets of chunks whose work arrays stay bounded."""
-    rows = max(1, CHUNK_NUMBERS // max(1, numbers_per_sample + 4 * sum(mlp.widths)))
+    rows = max(1, min(ROWS, CHUNK_NUMBERS // max(1, numbers_per_sample + 4 * sum(mlp.widths))))
     for i in range(0, len(x), rows):
         tc = t[i : i + rows]
         a = mlp.forward(theta, x[i : i + rows])
         yield a, mlp.backward(theta, a, tc), tc
+
+
+def _layer_passes(mlp: MLP, theta: Array, x: Array, t: Array, first: int, matrix: str) -> Any:
+    """Yield activations, deltas, and (for the Hessian) d2 l_n / d z_l^2 by layer from `first` on."""
+    parts, second = mlp.unpack(theta), matrix == "hessian"
+    for a, delta, tc in _passes(mlp, theta, x, t, 4 * sum(w * w for w in mlp.widths[first:]) if second else 0):
+        yield a, delta, _preactivation_hessians(mlp, parts, a, delta, tc, first) if second else {}
 
 
 def _extend(a: Array) -> Array:
@@ -297,6 +259,21 @@ def _extend(a: Array) -> Array:
 
 def _pairs(n: int) -> int:
     return n * (n + 1) // 2
+
+
+def _add_product(total: Array, left: Array, right: Array) -> Array:
+    """total + left^T right, in the place of `total` (in Fortran's order)."""
+    from scipy.linalg.blas import dgemm
+
+    return np.asarray(dgemm(1.0, left.T, right.T, 1.0, total, trans_b=1, overwrite_c=1))
+
+
+def _neighbours(place: NDArray[np.intp]) -> tuple[list[slice], list[slice]]:
+    """Stretches of positions >= 0 that follow each other: where they are in `place`, and the positions, as slices."""
+    here = np.flatnonzero(place >= 0)
+    breaks = np.flatnonzero((np.diff(here) != 1) | (np.diff(place[here]) != 1)) + 1
+    parts = np.split(here, breaks)
+    return [slice(p[0], p[-1] + 1) for p in parts], [slice(place[p[0]], place[p[-1]] + 1) for p in parts]
 
 
 def _products(a: Array) -> Array:

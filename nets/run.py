@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,14 @@ class Run:
     ----------
     mlp : MLP
         /model: widths, activation, loss, weight_decay.
-    lr, momentum : float
-    batch, seed, n_samples : int
+    lr : float or None
+        None if it was a schedule, see `schedule`; so is `batch`.
+    batch : int or None
+    momentum : float
+    optimizer, precision : str
+    betas, eps
+        Of Adam; None for SGD.
+    seed, n_samples : int
     sampling, data_name, data_hash : str
     first_step, step : int
         The run covers the steps first_step + 1 .. step, counted from the start of training.
@@ -39,9 +46,9 @@ class Run:
     wall_time : float
         Seconds. All from `lr` on: /training.
     state : dict
-        /state: theta (P,), velocity (P,), rng (4,), perm (N,), cursor (2,): what continues the run bit for bit.
+        /state: theta (P,), velocity (P,), second (P or 0,), rng (4,), perm (N,), cursor (2,): what continues the run bit for bit.
     tree : mapping
-        The groups loss, weights, projections, moments, blocks, mean; see the properties.
+        The groups loss, weights, projections, moments, blocks, mean, schedule; see the properties.
     path : Path or None
     provenance : dict
 
@@ -57,8 +64,8 @@ class Run:
     """
 
     mlp: MLP
-    lr: float
-    batch: int
+    lr: float | None
+    batch: int | None
     sampling: str
     momentum: float
     seed: int
@@ -73,18 +80,36 @@ class Run:
     tree: Mapping[str, Any] = field(repr=False)
     path: Path | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    optimizer: str = "sgd"
+    betas: tuple[float, float] | None = None
+    eps: float | None = None
+    precision: str = "double"
 
     def __repr__(self) -> str:
-        part = (f", momentum={self.momentum:g}" if self.momentum else "") + ("" if self.complete else ", interrupted")
-        return (
-            f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {self.sampling}, "
-            f"lr={self.lr:g}, batch={self.batch}{part})"
-        )
+        marks = [self.sampling] + ([self.optimizer] if self.optimizer != "sgd" else [])
+        marks.append("lr scheduled" if self.lr is None else f"lr={self.lr:g}")
+        marks.append("batch scheduled" if self.batch is None else f"batch={self.batch}")
+        marks += [f"momentum={self.momentum:g}"] if self.momentum else []
+        marks += ["single"] if self.precision == "single" else []
+        marks += [] if self.complete else ["interrupted"]
+        return f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {', '.join(marks)})"
 
     @property
     def theta(self) -> Array:
-        """Final parameters, shape (P,)."""
-        return self.state["theta"]
+        """Final parameters, shape (P,), in double precision."""
+        return np.asarray(self.state["theta"], dtype=np.float64)
+
+    def constants(self, purpose: str) -> tuple[float, int]:
+        """Learning rate and batch size, where `purpose` needs plain SGD at constant ones.
+
+        Raises
+        ------
+        ValueError
+            If the run was scheduled, or used Adam.
+        """
+        if self.lr is None or self.batch is None or self.optimizer != "sgd":
+            raise ValueError(f"{purpose} needs SGD at a constant learning rate and batch size: got {self!r}")
+        return self.lr, self.batch
 
     @property
     def mean_weights(self) -> Array:
@@ -121,16 +146,25 @@ class Run:
         return dict(self.tree["blocks"])
 
     @property
+    def schedule(self) -> Mapping[str, Array]:
+        """Of a scheduled run, where they change: step (the first with the value), lr, batch."""
+        return self._series("schedule", "lr or batch to a schedule instead of what is")
+
+    @property
     def origin(self) -> Array:
         """Origin c of (theta - c).grad L."""
         return np.asarray(self.tree["origin"])
 
-    def _series(self, group: str, setting: str) -> dict[str, Array]:
-        stored = self.tree.get(group, {})
+    def _stored(self, group: str, setting: str) -> Mapping[str, Any]:
+        stored: Mapping[str, Any] = self.tree.get(group, {})
         if "step" not in stored:
             raise ValueError(
                 f"no {group} series was recorded in steps {self.first_step + 1}-{self.step}: set {setting} in nets.Record"
             )
+        return stored
+
+    def _series(self, group: str, setting: str) -> dict[str, Array]:
+        stored = self._stored(group, setting)
         series = dict(stored)
         if "value" not in series and f"{group}/value" in _LAZY and self.path is not None:
             import h5py
@@ -138,6 +172,68 @@ class Run:
             with h5py.File(self.path, "r") as file:
                 series["value"] = file[group]["value"][()]
         return series
+
+    @property
+    def weights_index(self) -> NDArray[np.intp]:
+        """Positions in theta of the columns of the recorded weights."""
+        return np.asarray(self._stored("weights", "weights")["index"])
+
+    def weight_columns(self, block: str | Sequence[str] | None = None) -> slice | NDArray[np.intp]:
+        """Columns of the recorded weights that hold `block`, in its order; a slice where they are neighbours."""
+        recorded = self.weights_index
+        if block is None:
+            return slice(0, len(recorded))
+        place = np.full(self.mlp.dim, -1, dtype=np.intp)
+        place[recorded] = np.arange(len(recorded))
+        columns = place[self.mlp.block_index(block)]
+        if (columns < 0).any():
+            raise ValueError(f"block {block!r} was not recorded (all of it): train with record=nets.Record(weights={block!r})")
+        neighbours = bool((np.diff(columns) == 1).all())
+        return slice(int(columns[0]), int(columns[-1]) + 1) if neighbours else columns
+
+    def weight_steps(self, window: tuple[int, int] | None = None) -> NDArray[np.int64]:
+        """Steps of the recorded weights; with `window`, those in window[0] + 1 .. window[1]."""
+        steps = np.asarray(self._stored("weights", "weights")["step"])
+        return steps[self._range(window)]
+
+    def _range(self, window: tuple[int, int] | None) -> slice:
+        steps = np.asarray(self._stored("weights", "weights")["step"])
+        if window is None:
+            return slice(0, len(steps))
+        low, high = window
+        part = slice(int(np.searchsorted(steps, low, side="right")), int(np.searchsorted(steps, high, side="right")))
+        if part.start >= part.stop:
+            raise ValueError(
+                f"no weights were recorded in the steps {low + 1} .. {high}: the records are of {steps[0]} .. {steps[-1]}"
+            )
+        return part
+
+    def iter_weights(
+        self, *, block: str | Sequence[str] | None = None, window: tuple[int, int] | None = None, rows: int = 500
+    ) -> Iterator[tuple[NDArray[np.int64], Array]]:
+        """Recorded weights in pieces of at most `rows`: pairs steps (n,), values (n, size); from a file, read piece by piece.
+
+        Examples
+        --------
+        >>> import nets
+        >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+        >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=1, record=nets.Record(weights_every=1))
+        >>> [(int(step[-1]), value.shape) for step, value in run.iter_weights(block="W2", window=(20, 70), rows=40)]
+        [(60, (40, 16)), (70, (10, 16))]
+        """
+        columns, part = self.weight_columns(block), self._range(window)
+        stored = self._stored("weights", "weights")
+        with nullcontext(stored) if "value" in stored else self._open() as source:
+            values = source["value"] if "value" in stored else source["weights"]["value"]
+            for i in range(part.start, part.stop, rows):
+                stop = min(i + rows, part.stop)
+                piece = values[i:stop, columns] if isinstance(columns, slice) else values[i:stop][:, columns]
+                yield np.asarray(stored["step"][i:stop]), np.asarray(piece)
+
+    def _open(self) -> Any:
+        import h5py
+
+        return h5py.File(self.path, "r")
 
     def projection_series(self, column: int) -> Array:
         """Series of one projection, shape (n,); from a file, that column alone is read."""
@@ -162,6 +258,8 @@ def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, 
     rest = {name: value for name, value in tree.items() if name not in ("model", "training", "state")}
     if np.shape(state["theta"]) != (mlp.dim,):
         raise ValueError(f"theta has shape {np.shape(state['theta'])}, but {mlp!r} has {mlp.dim} parameters")
+    if facts.get("betas") is not None:
+        facts = {**facts, "betas": tuple(float(beta) for beta in facts["betas"])}
     return Run(mlp=mlp, state=state, tree=rest, path=path, provenance=provenance, **facts)
 
 
@@ -175,7 +273,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     FileNotFoundError
         If neither the file nor segments of it exist.
     ValueError
-        If it is damaged, holds something else, or was written by a newer major version.
+        If it is damaged, holds something else, was written by a newer major version, or is still being written.
 
     Examples
     --------
@@ -187,23 +285,22 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
     from fpsolve import io
 
-    from ._store import join, parts_folder
+    from ._store import settle
 
     target = Path(os.path.expanduser(os.fspath(path)))
+    settle(target)
     if not target.exists():
-        if not parts_folder(target).is_dir():
-            raise FileNotFoundError(f"{target} does not exist")
-        join(target, parts_folder(target))
+        raise FileNotFoundError(f"{target} does not exist")
     try:
         with h5py.File(target, "r") as file:
             _check_kind(file)
             tree: dict[str, Any] = {}
-            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments"):
+            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments", "schedule"):
                 if name in file:
                     tree[name] = io.read_group(file[name])
             for name in ("weights", "projections"):
                 if name in file:
-                    tree[name] = {key: file[name][key][()] for key in file[name] if key != "value"}
+                    tree[name] = {key: file[name][key][()] for key in ("step", "index") if key in file[name]}
             tree["origin"] = file["origin"][()]
             records = io.read_group(file["provenance"])
         return from_tree(tree, target, records["0"])
