@@ -308,8 +308,9 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
                            st.free_slope, st.midpoint, rest, st.phi, st.say, rows, cols, rates, kill, exponent)  # fmt: skip
     rows, cols, rates = rows[:m], cols[:m], rates[:m]
     if st.stream is not None:
-        flow = (st.stream.rows, st.stream.cols, st.stream.rates)
-        rows, cols, rates = (np.concatenate(pair) for pair in zip((rows, cols, rates), flow, strict=True))
+        flow = st.stream
+        rows, cols = np.concatenate([rows, flow.rows]), np.concatenate([cols, flow.cols])
+        rates = np.concatenate([rates, flow.rates])
         kill = kill + st.stream.kill
     exponent = np.maximum(exponent, st.exponent)
     indptr, indices, data = triplets.generator(rows, cols, rates, kill)
