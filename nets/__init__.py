@@ -26,13 +26,30 @@ if TYPE_CHECKING:
     from .curvature import hessian_vector_product as hessian_vector_product
     from .data import Data as Data
     from .data import load_data as load_data
+    from .flatness import Flatness as Flatness
+    from .flatness import Profiles as Profiles
+    from .flatness import flatness as flatness
+    from .flatness import loss_plane as loss_plane
+    from .flatness import loss_profiles as loss_profiles
+    from .landscape import Landscape as Landscape
+    from .landscape import Section as Section
+    from .linear_modes import window_variance as window_variance
     from .measure import FluctuationDissipation as FluctuationDissipation
     from .measure import fluctuation_dissipation as fluctuation_dissipation
     from .measure import measure as measure
+    from .minibatch import BatchMinima as BatchMinima
+    from .minibatch import active_temperature as active_temperature
+    from .minibatch import minibatch_minima as minibatch_minima
     from .mlp import MLP as MLP
     from .pca import PCA as PCA
     from .pca import pca as pca
+    from .power_laws import PowerLaw as PowerLaw
+    from .power_laws import over_blocks as over_blocks
+    from .power_laws import over_seeds as over_seeds
+    from .power_laws import power_law as power_law
     from .record import Record as Record
+    from .relation import InverseRelation as InverseRelation
+    from .relation import inverse_relation as inverse_relation
     from .run import Run as Run
     from .run import load_run as load_run
     from .series import autocorrelation as autocorrelation
@@ -44,6 +61,11 @@ if TYPE_CHECKING:
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
     from .train import train as train
+    from .window import RandomWalk as RandomWalk
+    from .window import Window as Window
+    from .window import analyse_window as analyse_window
+    from .window import correlation_time as correlation_time
+    from .window import random_walk as random_walk
 
 _HOME = {
     "bridge": "bridge",
@@ -69,6 +91,28 @@ _HOME = {
     "from_arrays": "stats",
     "load_stats": "stats",
     "measure": "measure",
+    "Flatness": "flatness",
+    "Profiles": "flatness",
+    "flatness": "flatness",
+    "loss_plane": "flatness",
+    "loss_profiles": "flatness",
+    "Landscape": "landscape",
+    "Section": "landscape",
+    "window_variance": "linear_modes",
+    "BatchMinima": "minibatch",
+    "active_temperature": "minibatch",
+    "minibatch_minima": "minibatch",
+    "PowerLaw": "power_laws",
+    "over_blocks": "power_laws",
+    "over_seeds": "power_laws",
+    "power_law": "power_laws",
+    "InverseRelation": "relation",
+    "inverse_relation": "relation",
+    "RandomWalk": "window",
+    "Window": "window",
+    "analyse_window": "window",
+    "correlation_time": "window",
+    "random_walk": "window",
     "train": "train",
 }
 _MODULES = {"demo", *_HOME.values()}
