@@ -115,7 +115,7 @@ _HOME = {
     "random_walk": "window",
     "train": "train",
 }
-_MODULES = {"demo", *_HOME.values()}
+_MODULES = {"demo", "plotting", *_HOME.values()}
 
 __all__ = sorted(_HOME)
 

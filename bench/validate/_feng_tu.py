@@ -1,0 +1,131 @@
+"""What the claims on Feng and Tu share: settings, runs (each trained once in a process), panels.
+
+Quick: the first 4000 images of MNIST, 784-50-50-10, He's initial weights; the windows are ten epochs of 80 steps (B = 50), which have
+far fewer records than the block has weights. Full: all 60 000 images, initial weights uniform, windows of 12 000 steps. Where MNIST is
+not at hand the claims fail and say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nets
+
+from . import Check
+
+Array = NDArray[np.float64]
+
+WIDTHS = (784, 50, 50, 10)
+SOURCE = "Feng and Tu, PNAS 118, e2015617118 (2021)"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training run and the window at its end."""
+
+    batch: int = 50
+    lr: float = 0.1
+    sampling: str = "shuffle"
+    seed: int = 0
+    last_epoch: int = 70  # the window is the last ten epochs
+    quick: bool = True
+
+    @property
+    def name(self) -> str:
+        """Short name in tables."""
+        extra = "" if self.sampling == "shuffle" else ", with replacement"
+        return f"B {self.batch}, lr {self.lr:g}{extra}"
+
+
+def reference(quick: bool, seed: int = 0) -> Setting:
+    """The paper's B = 50, lr = 0.1, in a window with training error zero: epochs 61-70 of 4000 samples, 91-100 of 60 000."""
+    return Setting(seed=seed, last_epoch=70 if quick else 100, quick=quick)
+
+
+def settings(quick: bool) -> list[Setting]:
+    """Other batch sizes and learning rates; windows at equal lr x steps / (B = 50's), so that the loss is about the same."""
+    base = reference(quick)
+    ends = {(25, 0.1): 50, (100, 0.1): 130, (200, 0.1): 250, (50, 0.05): 100, (50, 0.2): 50}
+    if not quick:
+        ends = {(b, lr): int(100 * b / 50 * 0.1 / lr) for b, lr in ends}
+    return [replace(base, batch=b, lr=lr, last_epoch=end) for (b, lr), end in ends.items()]
+
+
+SEEDS = (0, 1, 2)
+
+
+@cache
+def data(quick: bool) -> nets.Data:
+    """MNIST, or its first 4000 training and 1000 test images."""
+    return nets.load_data("mnist").subset(4000, 1000) if quick else nets.load_data("mnist")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is kept of one run: the relation in its window, and weights and losses on the way there."""
+
+    relation: nets.InverseRelation
+    snapshots: Array
+    snapshot_epochs: Array
+    losses: dict[str, Array]
+
+    @property
+    def window(self) -> nets.Window:
+        """The window."""
+        return self.relation.window
+
+
+@cache
+def measured(setting: Setting, progress: bool = False) -> Measured:
+    """Train to the window with a snapshot of all weights now and then, record every step of W2 in the window, analyse it."""
+    mlp, d = nets.MLP(WIDTHS), data(setting.quick)
+    k = d.size // setting.batch
+    theta0 = mlp.init(setting.seed, scheme="he" if setting.quick else "uniform")
+    before = setting.last_epoch - 10
+    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * (1 if setting.quick else 2))
+    options: dict[str, Any] = {"lr": setting.lr, "batch": setting.batch, "sampling": setting.sampling, "seed": setting.seed}
+    first = nets.train(mlp, d, theta0=theta0, steps=before * k, record=record, progress=progress, **options)
+    record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k, max_bytes=10**9)
+    run = nets.train(mlp, d, resume=first, steps=10 * k, record=record, progress=progress)
+    relation = nets.inverse_relation(run, d, block="W2", last=400 if setting.quick else 1000, progress=progress)
+    losses = {name: np.r_[first.losses[name], run.losses[name][1:]] for name in ("step", "train_loss", "train_error")}
+    losses["epoch"] = losses["step"] / k
+    steps = first.weights["step"]
+    return Measured(relation, np.array(first.weights["value"]), steps / k, losses)
+
+
+def landscape(setting: Setting, theta: Array | None = None) -> nets.Landscape:
+    """The loss of all training samples as a function of W2 about the mean weights of the window, or about `theta`."""
+    d = data(setting.quick)
+    center = measured(setting).window.center if theta is None else theta
+    return nets.Landscape(nets.MLP(WIDTHS), center, d.x_train, d.y_train, block="W2")
+
+
+def check(name: str, value: float, expected: float, low: float, high: float, source: str, stderr: float = 0.0) -> Check:
+    """A line of the table."""
+    return Check(name=name, measured=float(value), stderr=float(stderr), expected=expected, band=(low, high), source=source)
+
+
+def panel(out: Path, name: str, letter: str, ax: Any, title: str) -> None:
+    """One figure file per panel."""
+    ax.set_title(title, fontsize="medium")
+    ax.figure.savefig(out / f"{name}-{letter}.png", dpi=120)
+
+
+def axes() -> Any:
+    """Axes of a new figure."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.0, 3.8), layout="constrained").subplots()
+
+
+def log_slope(i: Array, y: Array, low: int, high: int) -> float:
+    """Exponent of y over i = low .. high."""
+    keep = (i >= low) & (i <= high)
+    return nets.power_law(i[keep], y[keep]).exponent
