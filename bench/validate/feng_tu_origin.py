@@ -1,8 +1,9 @@
 """Where psi = 4 can come from: exponents of the inverse relation of linear modes with noise C = c H^g.
 
-A mode of curvature h and noise c h^g is watched for ten epochs of K = 50 steps. Flat modes (lr h T < 0.3 for independent batches, lr h K
-< 0.3 for shuffled ones, whose noise sums to zero over an epoch) have psi = 2 g; stiff modes under independent batches psi = 2 (g - 1):
-nothing at all for g = 1. So psi = 4 needs noise that grows as the square of the curvature, or directions that are not those of H.
+A mode of curvature h and noise c h^g is watched for ten epochs of K = 50 steps. Flat modes (lr h T < 0.3 for independent batches,
+lr h K < 0.3 for shuffled ones, whose noise sums to zero over an epoch) have psi = 2 g; stiff modes under independent batches psi
+= 2 (g - 1): nothing at all for g = 1. So psi = 4 needs noise that grows as the square of the curvature, or directions that are
+not those of H.
 """
 
 from __future__ import annotations
