@@ -1,4 +1,4 @@
-"""Pictures of windows, widths and noise. Every function takes ``ax=None``, draws, and returns the Axes, as in `fpsolve.plotting`."""
+"""Pictures of windows, widths and noise. Every function takes ``ax=None``, draws, and returns the Axes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 import nets
 
 from . import Check
-from ._feng_tu import SOURCE, check, landscape, measured, panel, reference
+from ._feng_tu import check, landscape, measured, panel, reference
 
 NAME = "feng-tu-figure-3"
 GROUP = "feng-tu"
@@ -41,10 +41,10 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         "3c: exponent of the spread s^2 of the minima over F": (spread, 2.0, (1.2, 2.4)),
         "3d: exponent of M^2 s^2 over F": (product, -2.0, (-2.7, -1.4)),
     }
-    checks = [check(name, nets.power_law(f.width, y).exponent, e, *band, SOURCE) for name, (y, e, band) in fits.items()]
+    checks = [check(name, nets.power_law(f.width, y).exponent, e, *band, "derived") for name, (y, e, band) in fits.items()]
     checks += [
         check("3d: M^2 s^2 / variance of the slopes, median", float(np.median(product / force)), 1.0, 1.0, 5.0, "derived"),
-        # with the cap at three widths a minibatch without a minimum is one whose loss only falls: rare where batches see many samples
+        # a minibatch without a minimum within three widths is one whose loss only falls: rare where many samples see the direction
         check("3: share of minibatches with the minimum at the cap, mean", float(capped.mean()), 0.0, 0.0, 0.3, "derived"),
     ]
     for letter, y, name in (("a", stiffness, "$M$"), ("b", spread, r"$\tilde\sigma^2$"), ("c", product, r"$M^2 \tilde\sigma^2$")):

@@ -43,13 +43,12 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
             flat = LR * h * STEPS < 0.3
             fit = nets.power_law(h[flat] ** -0.5, found[flat])
             # |psi - 2 g| < 0.25: the leading correction of the window to the slope at lr h T = 0.3, and the scatter of n windows
-            checks.append(
-                check(f"{sampling}, g = {g:g}: psi of flat modes", -fit.exponent, 2 * g, 2 * g - 0.25, 2 * g + 0.25, "2 g")
-            )
+            name, psi = f"{sampling}, g = {g:g}", -fit.exponent
+            checks.append(check(f"{name}: psi of flat modes", psi, 2 * g, 2 * g - 0.25, 2 * g + 0.25, "2 g"))
             # variances of n windows of which some have one degree of freedom: sqrt(2/n) each; 60 modes, 4.5 standard errors
             worst = float(np.max(np.abs(found / theory - 1.0)))
             limit = 4.5 * (2.0 / n) ** 0.5
-            checks.append(check(f"{sampling}, g = {g:g}: largest |simulated/exact - 1|", worst, 0.0, 0.0, limit, "window_variance"))
+            checks.append(check(f"{name}: largest |simulated/exact - 1|", worst, 0.0, 0.0, limit, "window_variance"))
             ax.loglog(h**-0.5, found, "o", ms=3, mfc="none")
             ax.loglog(h**-0.5, theory, "-", lw=1.0, label=f"g = {g:g}")
         ax.set(xlabel=r"$h^{-1/2} \propto F$", ylabel=r"$\sigma^2$")
@@ -69,7 +68,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 def simulated(h: Array, g: float, sampling: str, n: int, rng: np.random.Generator) -> Array:
     """Mean over n windows of the variance of y' = (1 - lr h) y - lr xi within the window, started in the stationary law.
 
-    The stationary start is reached by a run-up: exactly drawn for independent noise; for shuffled epochs 40 relaxation times or 400
+    The stationary start is reached by a run-up: exactly drawn for independent noise; for shuffled epochs 20 relaxation times or 100
     epochs, after which a mode that still remembers its start is so flat that the start does not show within a window.
     """
     from scipy.signal import lfilter
@@ -78,7 +77,7 @@ def simulated(h: Array, g: float, sampling: str, n: int, rng: np.random.Generato
     for k, curvature in enumerate(h):
         a, run_up = 1.0 - LR * curvature, 0
         if sampling == "shuffle":
-            run_up = K * int(min(400, np.ceil(20.0 / (LR * curvature) / K)))
+            run_up = K * int(min(100, np.ceil(20.0 / (LR * curvature) / K)))
         noise = rng.standard_normal((n, run_up + STEPS)) * curvature ** (g / 2)
         start = rng.standard_normal((n, 1)) * LR * curvature ** (g / 2) / np.sqrt(1.0 - a * a)
         if sampling == "shuffle":
