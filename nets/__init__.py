@@ -21,6 +21,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .bridge import bridge as bridge
+    from .continual import Constraint as Constraint
+    from .continual import Retention as Retention
+    from .continual import ewc as ewc
+    from .continual import fisher_diagonal as fisher_diagonal
+    from .continual import ldc as ldc
+    from .continual import only_labels as only_labels
+    from .continual import second_task as second_task
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
     from .curvature import hessian_vector_product as hessian_vector_product
@@ -69,6 +76,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "bridge": "bridge",
+    "Constraint": "continual",
+    "Retention": "continual",
+    "ewc": "continual",
+    "fisher_diagonal": "continual",
+    "ldc": "continual",
+    "only_labels": "continual",
+    "second_task": "continual",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
     "hessian_vector_product": "curvature",
