@@ -156,14 +156,16 @@ class Constraint:
 def ldc(flatness: Flatness, directions: ArrayLike) -> Constraint:
     """Landscape-dependent constraints: s_i = 1/F_i^2 along the components of the first task, in their order.
 
-    A component without two ends has no width and is not constrained. Source: Feng & Tu (2021), figure 4; the penalty is the
-    displacement in units of the flatness, squared (the paper's factor could not be recovered: scan lambda).
+    A component open on one side, as the drift of late training is, counts with twice its finite end: leaving the loss of the first task
+    that way is what must be prevented. One open on both sides is not constrained. Source: Feng & Tu (2021), figure 4; the penalty is
+    the displacement in units of the flatness, squared (the paper's factor could not be recovered: scan lambda; it acts where
+    2 lr lambda steps is about F^2).
     """
-    p, width = np.asarray(directions, dtype=np.float64), flatness.width
+    p = np.asarray(directions, dtype=np.float64)
+    width = np.where(flatness.one_sided, 2.0 * np.minimum(-flatness.left, flatness.right), flatness.width)
     if p.ndim != 2 or p.shape[1] != len(width) or np.abs(p.T @ p - np.eye(p.shape[1])).max() > 1e-8:
         raise ValueError(f"directions must be {len(width)} orthonormal columns, those of the flatness: got shape {p.shape}")
-    strengths = np.where(np.isfinite(width), width, np.inf) ** -2.0
-    return Constraint("LDC", strengths, len(p), directions=np.ascontiguousarray(p))
+    return Constraint("LDC", width**-2.0, len(p), directions=np.ascontiguousarray(p))
 
 
 def ewc(fisher: ArrayLike) -> Constraint:

@@ -110,6 +110,12 @@ def test_copies_do_what_plain_training_does(tasks):
     assert kept.before == mlp.error(run.theta, one.x_test, one.y_test)
 
 
+def test_open_sides_count_with_their_finite_end():
+    one = np.ones(3)
+    flat = nets.Flatness(np.array([-1.0, -2.0, -np.inf]), np.array([3.0, np.inf, np.inf]), one, one, one, one, 1.0, np.e)
+    np.testing.assert_allclose(nets.ldc(flat, np.eye(3)).strengths, [1 / 16, 1 / 16, 0.0])
+
+
 def test_retention_orders_its_runs(tmp_path):
     first, second = np.array([0.4, 0.2, 0.0, 0.3]), np.array([0.0, 0.1, 0.4, 0.1])
     kept = nets.Retention("LDC", np.ones(4), np.array([1, 5, 5, 2]), first, second, 0.0, np.zeros((4, 1)))

@@ -1,9 +1,9 @@
 """Figure 4 of Feng and Tu: landscape-dependent constraints (LDC) against elastic weight consolidation (EWC).
 
 The digits 0 and 1, then 2 and 3, on one head of two units; the second task moves only the weights between the hidden layers. The
-paper's head, epochs and factor of the penalty could not be recovered, so lambda is scanned over decades. Bands: the qualitative
-statements of the paper over five seeds, with the margins of one seed on another subset; a shared head of two units is needed, or
-both fail.
+paper's head, epochs and factor of the penalty could not be recovered, so lambda is scanned over decades, about the one where it begins to
+act, 2 lr lambda steps = F^2; the paper's 10 is among them. Bands: the qualitative statements of the paper over five seeds, with the
+margins of one seed on another subset; a shared head of two units is needed, or both fail.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STANDING = "stated by the paper"
 
 Array = NDArray[np.float64]
 
-SEEDS = 5
-LDC_LAMBDAS, LDC_COUNTS = np.r_[0.0, 10.0 ** np.arange(1, 7)], np.array([3, 10, 30, 100, 300])
+SEEDS, PAPER = 5, 10.0
+LDC_LAMBDAS, LDC_COUNTS = np.r_[0.0, 10.0 ** np.arange(-3, 3)], np.array([3, 10, 30, 100, 300])
 EWC_LAMBDAS, EWC_COUNTS = 10.0 ** np.arange(5, 10), np.array([10, 30, 100, 300, 600, 1000, 2500])
 
 
@@ -51,7 +51,14 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         check("4b: err_1 after, unconstrained (mean)", np.mean([c.first_error[0] for c in ldcs]), 0.5, 0.3, 1.0, SOURCE),
         check("4e: best sum of EWC - best sum of LDC (mean)", gain.mean(), 0.08, 0.0, np.inf, SOURCE, stderr),
         check("4e: N_c within 0.03 of the best sum, EWC over LDC", fewer[0], 10.0, 3.0, np.inf, SOURCE),
-        check("4c: displacement in flatness, unconstrained over best LDC (least)", min(held), np.inf, 10.0, np.inf, "derived"),
+        check(
+            "4c: displacement in flatness, unconstrained over lambda = 10, N_c = 100 (least)",
+            min(held),
+            np.inf,
+            10.0,
+            np.inf,
+            "derived",
+        ),
         check("4d: rank correlation of err_1 with lambda, N_c = 100 (mean)", np.mean(falls), -1.0, -1.0, -0.8, SOURCE),
         check("4d: rank correlation of err_2 with lambda, N_c = 100 (mean)", np.mean(rises), 1.0, 0.8, 1.0, SOURCE),
         # exact for random batches: (g^2 + C/B (N - B)/(N - 1)) / (g^2 + C); one epoch of batches scatters by about sqrt(2/35)
@@ -112,10 +119,10 @@ def _fixed(r: nets.Retention, count: int) -> tuple[Array, Array, Array]:
 
 
 def _held(r: nets.Retention) -> float:
-    """Root mean square of q_i/F_i over i <= N_c of the best run: unconstrained over constrained."""
-    best, free = r.best, int(np.flatnonzero(r.strengths_lambda == 0.0)[0])
-    n = int(r.counts[best])
-    return float(np.linalg.norm(r.displacements[free, :n]) / np.linalg.norm(r.displacements[best, :n]))
+    """Root mean square of q_i/F_i over i <= 100: unconstrained over the paper's lambda = 10 and N_c = 100."""
+    free = int(np.flatnonzero(r.strengths_lambda == 0.0)[0])
+    held = int(np.flatnonzero((r.strengths_lambda == PAPER) & (r.counts == 100))[0])
+    return float(np.linalg.norm(r.displacements[free, :100]) / np.linalg.norm(r.displacements[held, :100]))
 
 
 def _figures(ldcs: list[nets.Retention], ewcs: list[nets.Retention], out: Path) -> None:
