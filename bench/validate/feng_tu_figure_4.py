@@ -1,9 +1,9 @@
 """Figure 4 of Feng and Tu: landscape-dependent constraints (LDC) against elastic weight consolidation (EWC).
 
 The digits 0 and 1, then 2 and 3, on one head of two units; the second task moves only the weights between the hidden layers. The
-paper's head, epochs and factor of the penalty could not be recovered, so lambda is scanned over decades, about the one where it begins to
-act, 2 lr lambda steps = F^2; the paper's 10 is among them. Bands: the qualitative statements of the paper over five seeds, with the
-margins of one seed on another subset; a shared head of two units is needed, or both fail.
+paper's head, epochs and factor of the penalty could not be recovered, so lambda is scanned over decades, about the one where it
+begins to act, 2 lr lambda steps = F^2; the paper's 10 is among them. Bands: the qualitative statements of the paper over five
+seeds, with the margins of one seed on another subset; a shared head of two units is needed, or both fail.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         check("4e: best sum of EWC - best sum of LDC (mean)", gain.mean(), 0.08, 0.0, np.inf, SOURCE, stderr),
         check("4e: N_c within 0.03 of the best sum, EWC over LDC", fewer[0], 10.0, 3.0, np.inf, SOURCE),
         check(
-            "4c: displacement in flatness, unconstrained over lambda = 10, N_c = 100 (least)",
+            "4c: q/F unconstrained over lambda = 10, N_c = 100 (least)",
             min(held),
             np.inf,
             10.0,

@@ -60,18 +60,15 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     panel(out, NAME, "a", ax, "late window on eigenvectors of H")
     return [
         check(f"late window, eigenvectors 1-{count}: psi", psi_found, psi_theory, 2 * (g - 1) - 0.5, 2 * g + 0.5, "linear modes"),
-        check(
-            "late window: psi of components - psi of eigenvectors", psi_components - psi_found, 4 - psi_theory, 1.0, 4.5, "derived"
-        ),
+        check("late window: psi of components - of eigenvectors", psi_components - psi_found, 4 - psi_theory, 1.0, 4.5, "derived"),
     ]
 
 
 def _stationary(quick: bool, out: Path, progress: bool) -> list[Check]:
     digits, mlp = nets.load_data("digits"), nets.MLP((64, 20, 20, 10), activation="tanh", weight_decay=0.01)
     options = {"lr": 0.1, "batch": 10, "seed": 1, "sampling": "replace"}
-    start = nets.train(
-        mlp, digits, steps=30_000, record=nets.Record(weights=None, losses_every=10_000), progress=progress, **options
-    )
+    quiet = nets.Record(weights=None, losses_every=10_000)
+    start = nets.train(mlp, digits, steps=30_000, record=quiet, progress=progress, **options)
     record = nets.Record(weights=None, losses_every=20_000, sums=True)
     pilot = nets.train(mlp, digits, resume=start, steps=40_000, record=record, progress=progress)
     center = pilot.mean_weights
