@@ -7,6 +7,8 @@ hand the claims fail and say so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -82,14 +84,23 @@ class Measured:
         return self.relation.window
 
 
-@cache
-def measured(setting: Setting, progress: bool = False) -> Measured:
+_DONE: dict[Setting, Measured] = {}
+
+
+def measured(setting: Setting, progress: bool) -> Measured:
+    """The run of a setting, made once in a process."""
+    if setting not in _DONE:
+        _DONE[setting] = _measure(setting, progress)
+    return _DONE[setting]
+
+
+def _measure(setting: Setting, progress: bool) -> Measured:
     """Train to the window with a snapshot of all weights now and then, record every step of W2 in the window, analyse it."""
     mlp, d = nets.MLP(WIDTHS), data(setting.quick)
     k = d.size // setting.batch
     theta0 = mlp.init(setting.seed, scheme="he" if setting.quick else "uniform")
     before = setting.last_epoch - 10
-    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * (1 if setting.quick else 2))
+    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * (1 if setting.quick else 3))
     options: dict[str, Any] = {"lr": setting.lr, "batch": setting.batch, "sampling": setting.sampling, "seed": setting.seed}
     first = nets.train(mlp, d, theta0=theta0, steps=before * k, record=record, progress=progress, **options)
     record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k, max_bytes=10**9)
@@ -102,10 +113,16 @@ def measured(setting: Setting, progress: bool = False) -> Measured:
     return Measured(relation, np.array(first.weights["value"]), steps / k, losses, courses.T)
 
 
+def prepare(chosen: Sequence[Setting], progress: bool) -> list[Measured]:
+    """Several runs, two at a time in threads: steps and matrix products release the GIL."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda setting: measured(setting, progress), chosen))
+
+
 def landscape(setting: Setting, theta: Array | None = None) -> nets.Landscape:
     """The loss of all training samples as a function of W2 about the mean weights of the window, or about `theta`."""
     d = data(setting.quick)
-    center = measured(setting).window.center if theta is None else theta
+    center = measured(setting, False).window.center if theta is None else theta
     return nets.Landscape(nets.MLP(WIDTHS), center, d.x_train, d.y_train, block="W2")
 
 

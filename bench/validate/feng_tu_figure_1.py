@@ -14,7 +14,7 @@ import numpy as np
 import nets
 
 from . import Check
-from ._feng_tu import SEEDS, SOURCE, Measured, axes, check, log_slope, measured, panel, reference
+from ._feng_tu import SEEDS, SOURCE, Measured, axes, check, log_slope, panel, prepare, reference
 
 NAME = "feng-tu-figure-1"
 GROUP = "feng-tu"
@@ -24,7 +24,7 @@ STANDING = "stated by the paper"
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Three seeds; figures feng-tu-figure-1-a.png to -e.png."""
-    runs = [measured(reference(quick, seed), progress) for seed in SEEDS]
+    runs = prepare([reference(quick, seed) for seed in SEEDS], progress)
     windows = [m.window for m in runs]
     share = (0.8, 1.0) if quick else (0.90, 0.96)
     checks = [

@@ -6,7 +6,14 @@ eigenvectors of the Hessian block instead (the drift, PC1, left out). Linear mod
 there: with g near 1 at most about 2, whatever the components show.
 
 2. A network with weight decay, which is stationary, watched for many relaxation times of every direction: then psi = 2 (g - 1),
-and that is nearly nothing. Theory from H and C at the mean weights, nothing fitted; bands allow for the anharmonicity (a quarter
+and that is nearly nothing.
+
+3. So where does psi near 4 of the components come from? Gaussian linear modes with the H and the diagonal of C of the first
+window, and nothing else of the network in them, are run for as many steps and put through the same analysis. If components that
+follow the largest variance, and not the eigenvectors of H, are the reason, theirs must show the exponent of the network, within
+0.6 for what modes lack: the drift, the off-diagonal of C, and curvatures that change in the window.
+
+Theory from H and C at the mean weights, nothing fitted; bands allow for the anharmonicity (a quarter
 in psi, from the few per cent by which averages along the run differ from values at the mean) and for g itself.
 """
 
@@ -22,7 +29,7 @@ import nets
 from nets.variance import leading_directions, measured_variances
 
 from . import Check
-from ._feng_tu import WIDTHS, check, data, measured, panel, reference
+from ._feng_tu import WIDTHS, Setting, check, data, measured, panel, reference
 
 NAME = "feng-tu-prediction"
 GROUP = "feng-tu"
@@ -50,6 +57,7 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     flat = np.sqrt(8.0 * m.relation.flatness.loss / h)
     theory = nets.window_variance(h, c / setting.batch, setting.lr, m.window.steps)
     most = min(400 if quick else 1000, m.window.records // 2)
+    modes = _modes(values, np.einsum("ij,ij->j", vectors, C @ vectors), setting, m.window.records, most)
     psi_components = -m.relation.psi(2, most).exponent
     psi_found, psi_theory = (-nets.power_law(flat, y).exponent for y in (found, theory))
     g = nets.power_law(h, c).exponent
@@ -61,7 +69,24 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     return [
         check(f"late window, eigenvectors 1-{count}: psi", psi_found, psi_theory, 2 * (g - 1) - 0.5, 2 * g + 0.5, "linear modes"),
         check("late window: psi of components - of eigenvectors", psi_components - psi_found, 4 - psi_theory, 1.0, 4.5, "derived"),
+        check("components of linear modes: psi - that of the network", modes - psi_components, 0.0, -0.6, 0.6, "linear modes"),
     ]
+
+
+def _modes(h: Array, c: Array, setting: Setting, steps: int, most: int) -> float:
+    """psi of the components of Gaussian linear modes with independent noise, their flatness from p.H p."""
+    from scipy.signal import lfilter
+
+    rng, h, c = np.random.default_rng(8), np.maximum(h, 0.0), np.maximum(c, 0.0) / setting.batch
+    a = 1.0 - setting.lr * h
+    noise = rng.standard_normal((steps, len(h))) * np.sqrt(c) * setting.lr
+    # stationary where a mode relaxes within the window, at the origin where it does not: its start does not show in its variance
+    start = np.where(setting.lr * h * steps > 0.1, setting.lr * np.sqrt(c / np.maximum(1.0 - a * a, 1e-300)), 0.0)
+    start *= rng.standard_normal(len(h))
+    path = np.array([lfilter([1.0], [1.0, -b], xi, zi=[b * y])[0] for b, xi, y in zip(a, noise.T, start, strict=True)]).T
+    parts = nets.pca(path, n_directions=most)
+    curvature = (parts.directions**2 * h[:, None]).sum(axis=0)
+    return -nets.power_law(curvature[:most] ** -0.5, parts.variances[:most]).exponent
 
 
 def _stationary(quick: bool, out: Path, progress: bool) -> list[Check]:

@@ -19,7 +19,7 @@ import fpsolve as fps
 import nets
 
 from . import Check
-from ._feng_tu import SEEDS, SOURCE, WIDTHS, axes, check, data, measured, panel, reference, settings
+from ._feng_tu import SEEDS, SOURCE, WIDTHS, axes, check, data, measured, panel, prepare, reference, settings
 
 NAME = "feng-tu-table"
 GROUP = "feng-tu"
@@ -31,8 +31,8 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """One seed of each setting; table feng-tu-table.txt, figures feng-tu-table-a.png and -b.png."""
     rows, checks, ax = [], [], axes()
     base = reference(quick)
-    for setting in [base, *settings(quick), replace(base, sampling="replace")]:
-        m = measured(setting, progress)
+    chosen = [base, *settings(quick), replace(base, sampling="replace")]
+    for setting, m in zip(chosen, prepare(chosen, progress), strict=True):
         most = min(400 if quick else 1000, m.window.records // 2)
         fit = m.relation.psi(2, most)
         low, high = fit.interval
