@@ -157,9 +157,9 @@ def ldc(flatness: Flatness, directions: ArrayLike) -> Constraint:
     """Landscape-dependent constraints: s_i = 1/F_i^2 along the components of the first task, in their order.
 
     A component open on one side, as the drift of late training is, counts with twice its finite end: leaving the loss of the first
-    task that way is what must be prevented. One open on both sides is not constrained. The penalty is the squared displacement in units
-    of the flatness; it acts where 2 lr lambda steps is about F^2. Source: Feng & Tu (2021), figure 4, whose factor could not be
-    recovered: scan lambda.
+    task that way is what must be prevented. One open on both sides is not constrained. The penalty is the squared displacement in
+    units of the flatness; it acts where 2 lr lambda steps is about F^2. Source: Feng & Tu (2021), figure 4, whose factor could not
+    be recovered: scan lambda.
     """
     p = np.asarray(directions, dtype=np.float64)
     width = np.where(flatness.one_sided, 2.0 * np.minimum(-flatness.left, flatness.right), flatness.width)
