@@ -12,7 +12,7 @@ import numpy as np
 
 from fpsolve import results
 
-__all__ = ["read_group", "write_group"]
+__all__ = ["describe_arrays", "read_group", "write_group"]
 
 _MAX_DEPTH, _MAX_NODES = 32, 100_000
 _COMPRESS_FROM = 2048  # elements; below, compression costs more than it saves
@@ -100,6 +100,50 @@ def _attach_scales(group: h5py.Group, obj: Any) -> None:
     if first and "times" in group:
         group["times"].make_scale("time")
         values.dims[0].attach_scale(group["times"])
+
+
+def describe_arrays(group: h5py.Group, words: Mapping[str, tuple[str, str, str]]) -> None:
+    """Write what arrays are: attributes ``dims``, ``units``, ``long_name``, and HDF5 dimension scales.
+
+    Every axis becomes a dimension: a scale in the group of the array under the name of the axis. An array of one axis with the
+    name of its axis is the scale of its neighbours; where there is none, an empty one is written, as netCDF-4 does.
+
+    Parameters
+    ----------
+    group : h5py.Group
+    words : dict of str to (str, str, str)
+        Path of an array below `group` -> names of its axes (separated by blanks), units, long name.
+
+    Raises
+    ------
+    ValueError
+        If an array has another number of axes than names.
+    """
+    for path, (dims, units, long_name) in words.items():
+        dataset, names = group[path], dims.split()
+        if len(names) != dataset.ndim:
+            raise ValueError(f"{dataset.name} has {dataset.ndim} axes, but {len(names)} names: {dims!r}")
+        for attr, text in (("dims", dims), ("units", units), ("long_name", long_name)):
+            _set_text(dataset, attr, text)
+    # scales first: those with values of their own, then empty ones
+    for path, (dims, _, _) in words.items():
+        if dims == group[path].name.rsplit("/", 1)[-1]:
+            group[path].make_scale(dims)
+    for path, (dims, _, _) in words.items():
+        dataset = group[path]
+        for axis, name in enumerate(dims.split()):
+            scale = _scale(dataset.parent, name, dataset.shape[axis], dataset.maxshape[axis])
+            if scale != dataset:
+                dataset.dims[axis].attach_scale(scale)
+
+
+def _scale(group: h5py.Group, name: str, size: int, largest: int | None) -> h5py.Dataset:
+    """The dimension `name` of a group; made without values where there is none."""
+    if name not in group:
+        scale = group.create_dataset(name, shape=(size,), maxshape=(largest,), dtype="u1", chunks=True if largest is None else None)
+        scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
+        _set_text(scale, "type", "scale")
+    return group[name]
 
 
 def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:

@@ -28,12 +28,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fpsolve._tree import _kind_of, _kinds, _set_text, _text_attr, _write_text, read_group, write_group
+from fpsolve._tree import _kind_of, _kinds, _set_text, _text_attr, _write_text, describe_arrays, read_group, write_group
 
 __all__ = [
     "SCHEMA_VERSION",
     "check_writable",
+    "describe_arrays",
     "load",
+    "load_kind",
     "load_provenance",
     "load_tree",
     "provenance",
@@ -203,6 +205,7 @@ def save_tree(
     *,
     record: Mapping[str, Any] | None = None,
     overwrite: bool = True,
+    describe: Mapping[str, tuple[str, str, str]] | None = None,
 ) -> None:
     """Write a nested dict to an HDF5 file, whole or not at all.
 
@@ -219,6 +222,8 @@ def save_tree(
         Provenance record, normally ``provenance(seed=..., ...)``; default ``provenance()``.
     overwrite : bool
         If False, an existing file is an error.
+    describe : dict of str to (str, str, str), optional
+        Path of an array in the tree -> names of its axes (separated by blanks), units, long name; see `describe_arrays`.
 
     Raises
     ------
@@ -248,6 +253,7 @@ def save_tree(
         for name, text in (attrs or {}).items():
             _set_text(file, name, str(text))
         write_group(file, tree)
+        describe_arrays(file, describe or {})
 
     _write_file(target, fill, record)
 
@@ -354,6 +360,16 @@ def load(path: str | PathLike[str]) -> Any:
     if kind not in tree:
         raise ValueError(f"{os.fspath(path)} cannot be read: it should hold a {kind}, but has {sorted(tree)}")
     return tree[kind]
+
+
+def load_kind(path: str | PathLike[str]) -> str:
+    """The attribute `kind` of a file, "" if it has none; errors as in `load`."""
+    with _open(path) as file:
+        try:
+            _check_schema(file)
+            return _text_attr(file, "kind")
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
 
 
 def load_tree(path: str | PathLike[str]) -> dict[str, Any]:

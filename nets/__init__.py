@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._saved import load as load
     from .bridge import bridge as bridge
     from .continual import Constraint as Constraint
     from .continual import Retention as Retention
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .continual import second_task as second_task
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
-    from .curvature import hessian_vector_product as hessian_vector_product
     from .data import Data as Data
     from .data import load_data as load_data
     from .flatness import Flatness as Flatness
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .power_laws import over_blocks as over_blocks
     from .power_laws import over_seeds as over_seeds
     from .power_laws import power_law as power_law
+    from .products import covariance_vector_product as covariance_vector_product
+    from .products import hessian_vector_product as hessian_vector_product
     from .record import Record as Record
     from .relation import InverseRelation as InverseRelation
     from .relation import inverse_relation as inverse_relation
@@ -64,10 +66,16 @@ if TYPE_CHECKING:
     from .series import integrated_autocorrelation_time as integrated_autocorrelation_time
     from .series import mean_estimate as mean_estimate
     from .series import variance_estimate as variance_estimate
+    from .spectrum import Eigenpairs as Eigenpairs
+    from .spectrum import SpectralDensity as SpectralDensity
+    from .spectrum import spectral_density as spectral_density
+    from .spectrum import top_eigenpairs as top_eigenpairs
+    from .spectrum import trace as trace
     from .stats import Stats as Stats
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
     from .train import train as train
+    from .train import train_many as train_many
     from .window import RandomWalk as RandomWalk
     from .window import Window as Window
     from .window import analyse_window as analyse_window
@@ -85,7 +93,6 @@ _HOME = {
     "second_task": "continual",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
-    "hessian_vector_product": "curvature",
     "Data": "data",
     "load_data": "data",
     "FluctuationDissipation": "measure",
@@ -93,6 +100,8 @@ _HOME = {
     "MLP": "mlp",
     "PCA": "pca",
     "pca": "pca",
+    "covariance_vector_product": "products",
+    "hessian_vector_product": "products",
     "Record": "record",
     "Run": "run",
     "load_run": "run",
@@ -101,6 +110,12 @@ _HOME = {
     "integrated_autocorrelation_time": "series",
     "mean_estimate": "series",
     "variance_estimate": "series",
+    "Eigenpairs": "spectrum",
+    "SpectralDensity": "spectrum",
+    "load": "_saved",
+    "spectral_density": "spectrum",
+    "top_eigenpairs": "spectrum",
+    "trace": "spectrum",
     "Stats": "stats",
     "from_arrays": "stats",
     "load_stats": "stats",
@@ -128,6 +143,7 @@ _HOME = {
     "correlation_time": "window",
     "random_walk": "window",
     "train": "train",
+    "train_many": "train",
 }
 _MODULES = {"demo", "plotting", *_HOME.values()}
 

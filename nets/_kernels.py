@@ -18,6 +18,7 @@ Array = NDArray[Any]
 
 RELU, TANH = 0, 1
 CROSS_ENTROPY, MSE = 0, 1
+SGD, ADAM = 0, 1
 #: 2^k for k = -1022 .. 1023.
 POWERS = 2.0 ** np.arange(-1022.0, 1024.0)
 
@@ -32,10 +33,11 @@ class Net(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that the step loop changes: with it a run continues bit for bit."""
+    """All that the step loop changes: with it a run continues bit for bit. theta, velocity and second share one precision."""
 
     theta: Array
-    velocity: Array
+    velocity: Array  # momentum of SGD; first moment of Adam
+    second: Array  # second moment of Adam; empty for SGD
     rng: Array  # (4,) uint64, xoshiro256++
     perm: Array  # (N,) int64, order of the present epoch
     cursor: Array  # (2,) int64: position within the epoch, steps done
@@ -44,11 +46,11 @@ class State(NamedTuple):
 class Plan(NamedTuple):
     """What to do and what to record in one call of the step loop."""
 
-    lr: float
-    momentum: float
-    batch: int
+    lr: Array  # (n_steps,) learning rate of each step, in the precision of theta
+    batch: Array  # (n_steps,) int64, batch size of each step
+    optimizer: int
+    constants: Array  # momentum, beta1, beta2, eps, weight decay, size that counts as zero; in the precision of theta
     replace: bool
-    n_steps: int
     row_every: int  # 0: no rows
     row_lo: int  # rows hold theta[row_lo:row_hi]
     row_hi: int
@@ -61,7 +63,7 @@ class Out(NamedTuple):
     ref: Array  # (P,) origin of the sums
     acc: Array  # (P,) sum over the steps of theta - ref, theta taken before the step
     rows: Array  # (n_rows, row_hi - row_lo)
-    scalars: Array  # (n_steps, 4): minibatch loss, (theta - ref) . g, g . g, v . v
+    scalars: Array  # (n_steps, 4): minibatch loss, (theta - ref) . g, g . g, v . v with v = - change of theta / lr
 
 
 # ---- random numbers: xoshiro256++ (Blackman & Vigna 2019), seeded by SplitMix64 -----------------------------------------
@@ -187,8 +189,9 @@ def _activate(z, activation):
     if activation == TANH:
         tangents(z)
     else:
+        zero = z.dtype.type(0)  # a literal would make the loop one of double precision
         for i in range(z.size):
-            z[i] = max(z[i], 0.0)
+            z[i] = max(z[i], zero)
 
 
 @kernel
@@ -324,8 +327,12 @@ def _sums(theta, grad, decay, out):
 
 
 @kernel
-def _update(theta, velocity, grad, decay, lr, momentum):
-    """v <- momentum v + g, theta <- theta - lr v with g = grad + decay theta; returns |theta|^2 before, |g|^2, |v|^2."""
+def _sgd(theta, velocity, grad, lr, constants):
+    """v <- momentum v + g, theta <- theta - lr v with g = grad + decay theta; returns |theta|^2 before, |g|^2, |v|^2.
+
+    The velocity of a weight whose input is hardly ever on dies out; as a denormal number it would slow the loop down severalfold.
+    """
+    momentum, decay, tiny, zero = constants[0], constants[4], constants[5], theta.dtype.type(0)
     t2, g2, v2 = 0.0, 0.0, 0.0
     if momentum == 0.0:
         for i in range(theta.size):
@@ -337,6 +344,7 @@ def _update(theta, velocity, grad, decay, lr, momentum):
     for i in range(theta.size):
         g = grad[i] + decay * theta[i]
         v = momentum * velocity[i] + g
+        v = v if abs(v) > tiny else zero
         t2 += theta[i] * theta[i]
         g2 += g * g
         v2 += v * v
@@ -346,34 +354,67 @@ def _update(theta, velocity, grad, decay, lr, momentum):
 
 
 @kernel
-def sgd_steps(net, state, x, t, plan, out):
-    """Run plan.n_steps steps of SGD. Returns (status, steps done, rows written).
+def _adam(theta, first, second, grad, lr, constants, t):
+    """One step of Adam, number t = 1, 2, ...; returns |theta|^2 before, |g|^2, |v|^2 with v = - change of theta / lr."""
+    beta1, beta2, eps, decay, tiny = constants[1], constants[2], constants[3], constants[4], constants[5]
+    zero = theta.dtype.type(0)
+    scale = np.empty(4, dtype=theta.dtype)  # rounds to the precision of theta
+    scale[0], scale[1] = 1.0 - beta1, 1.0 - beta2
+    scale[2] = 1.0 / (1.0 - math.pow(np.float64(beta1), t))
+    scale[3] = 1.0 / (1.0 - math.pow(np.float64(beta2), t))
+    c1, c2, b1, b2 = scale[0], scale[1], scale[2], scale[3]
+    t2, g2, v2 = 0.0, 0.0, 0.0
+    for i in range(theta.size):
+        g = grad[i] + decay * theta[i]
+        m = beta1 * first[i] + c1 * g
+        q = beta2 * second[i] + c2 * g * g
+        m = m if abs(m) > tiny else zero  # no denormal numbers, as in _sgd
+        q = q if q > tiny else zero
+        first[i] = m
+        second[i] = q
+        v = b1 * m / (np.sqrt(b2 * q) + eps)
+        t2 += theta[i] * theta[i]
+        g2 += g * g
+        v2 += v * v
+        theta[i] -= lr * v
+    return t2, g2, v2
+
+
+@kernel
+def train_steps(net, state, x, t, plan, out):
+    """Run one step for each entry of plan.lr. Returns (status, steps done, rows written).
 
     Rows are written after each step whose number (counted over the whole run) is a multiple of plan.row_every.
     """
-    b = plan.batch
-    index = np.empty(b, dtype=np.int64)
-    xb, tb = np.empty((b, x.shape[1])), np.empty((b, t.shape[1]))
-    work = b * (net.widths.sum() - net.widths[0])
-    act, delta, grad = np.empty(work), np.empty(work), np.empty(state.theta.size)
+    largest, inputs, outputs = plan.batch.max(), x.shape[1], t.shape[1]
+    indices = np.empty(largest, dtype=np.int64)
+    xs, ts = np.empty(largest * inputs, dtype=x.dtype), np.empty(largest * outputs, dtype=x.dtype)
+    width = net.widths.sum() - net.widths[0]
+    act, delta = np.empty(largest * width, dtype=x.dtype), np.empty(largest * width, dtype=x.dtype)
+    grad = np.empty(state.theta.size, dtype=x.dtype)
     n_rows = 0
-    for s in range(plan.n_steps):
+    for s in range(plan.lr.size):
+        b = plan.batch[s]
+        index, xb, tb = indices[:b], xs[: b * inputs].reshape((b, inputs)), ts[: b * outputs].reshape((b, outputs))
         draw(state.rng, state.perm, state.cursor, plan.replace, index)
         gather(x, t, index, xb, tb)
-        loss = minibatch_gradient(net, state.theta, xb, tb, act, delta, grad)
+        loss = minibatch_gradient(net, state.theta, xb, tb, act[: b * width], delta[: b * width], grad)
         dot = 0.0
         if plan.sums:
             dot = _sums(state.theta, grad, net.decay, out)
-        t2, g2, v2 = _update(state.theta, state.velocity, grad, net.decay, plan.lr, plan.momentum)
+        state.cursor[1] += 1
+        if plan.optimizer == ADAM:
+            t2, g2, v2 = _adam(state.theta, state.velocity, state.second, grad, plan.lr[s], plan.constants, state.cursor[1])
+        else:
+            t2, g2, v2 = _sgd(state.theta, state.velocity, grad, plan.lr[s], plan.constants)
         loss += 0.5 * net.decay * t2
         out.scalars[s, 0] = loss
         out.scalars[s, 1] = dot
         out.scalars[s, 2] = g2
         out.scalars[s, 3] = v2
-        state.cursor[1] += 1
         if not (math.isfinite(loss) and math.isfinite(g2)):
             return NOT_FINITE, s, n_rows
         if plan.row_every > 0 and state.cursor[1] % plan.row_every == 0:
             out.rows[n_rows, :] = state.theta[plan.row_lo : plan.row_hi]
             n_rows += 1
-    return OK, plan.n_steps, n_rows
+    return OK, plan.lr.size, n_rows

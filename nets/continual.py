@@ -213,7 +213,14 @@ class Retention(Saved):
     second_error: Array
     before: float
     displacements: Array
-    kind: ClassVar[str] = "retention"
+    KIND: ClassVar[str] = "retention"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "strengths_lambda": ("run", "1", "lambda"),
+        "counts": ("run", "1", "number of constraints"),
+        "first_error": ("run", "1", "test error on the first task"),
+        "second_error": ("run", "1", "test error on the second task"),
+        "displacements": ("run direction", "weight", "displacement at the end"),
+    }
 
     @property
     def overall(self) -> Array:

@@ -1,4 +1,4 @@
-"""Exact second-order facts of a network's loss: gradient covariance, Hessian, Hessian-vector products; all by matrix products."""
+"""Exact second-order facts of a network's loss, as matrices: gradient covariance and Hessian, by matrix products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
-__all__ = ["gradient_covariance", "hessian", "hessian_vector_product"]
+__all__ = ["gradient_covariance", "hessian"]
 
 Array = NDArray[np.float64]
 
@@ -218,59 +218,6 @@ def _jacobians(mlp: MLP, parts: dict[str, Array], a: list[Array], k: int, layers
             yield m, jz, ja
 
 
-def hessian_vector_product(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike) -> Array:
-    r"""Exact product of the Hessian of all weights with a vector.
-
-    .. math:: H v = \lim_{\epsilon \to 0} (\nabla L(\theta + \epsilon v) - \nabla L(\theta)) / \epsilon
-
-    Pearlmutter's R-operator (Neural Computation 6, 147, 1994): one forward and one backward pass with their
-    derivatives. Memory does not depend on the number of samples.
-
-    Parameters
-    ----------
-    mlp, theta, x, y
-        As in `gradient_covariance`.
-    v : array, shape (P,)
-
-    Returns
-    -------
-    ndarray, shape (P,)
-
-    Examples
-    --------
-    >>> mlp = MLP((1, 1), loss="mse")
-    >>> hessian_vector_product(mlp, [0.3, 0.1], [[1.0], [3.0]], [[0.0], [1.0]], [1.0, 0.0])
-    array([5., 2.])
-    """
-    theta, v, (x, t) = mlp.check_theta(theta), mlp.check_theta(v), mlp.check_samples(x, y)
-    parts, direction, result = mlp.unpack(theta), mlp.unpack(v), np.zeros(mlp.dim)
-    sums, last = mlp.unpack(result), mlp.n_layers
-    for a, delta, tc in _passes(mlp, theta, x, t, 0):
-        ra: list[Array] = [np.zeros((1, 1))]  # R{a_l}; the inputs do not move
-        for k in range(1, last + 1):
-            rz = a[k - 1] @ direction[f"W{k}"] + direction[f"b{k}"]
-            if k > 1:
-                rz += ra[-1] @ parts[f"W{k}"]
-            ra.append(rz * mlp.slope(a[k]) if k < last else rz)
-        rd = ra[last] if mlp.loss_name == "mse" else _softmax_derivative(a[-1], ra[last], tc)
-        for k in range(last, 0, -1):
-            sums[f"W{k}"] += a[k - 1].T @ rd
-            sums[f"b{k}"] += rd.sum(axis=0)
-            if k == 1:
-                break
-            sums[f"W{k}"] += ra[k - 1].T @ delta[k - 1]
-            slope = mlp.slope(a[k - 1])
-            rd = (rd @ parts[f"W{k}"].T + delta[k - 1] @ direction[f"W{k}"].T) * slope
-            if mlp.activation == "tanh":  # R{f'(z)} = -2 a R{a}
-                rd += (delta[k - 1] @ parts[f"W{k}"].T) * (-2.0 * a[k - 1] * ra[k - 1])
-    return np.asarray(result / len(x) + mlp.weight_decay * v)
-
-
-def _softmax_derivative(z: Array, rz: Array, t: Array) -> Array:
-    p = softmax(z)
-    return np.asarray(p * (rz - (p * rz).sum(axis=1, keepdims=True)) * t.sum(axis=1, keepdims=True))
-
-
 # ---- chunks and pairs ---------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +225,7 @@ def _check_size(n: int) -> None:
     if 8 * n * n > MAX_MATRIX_BYTES:
         raise ValueError(
             f"a matrix over {n} weights takes {8e-9 * n * n:.0f} GB (limit {1e-9 * MAX_MATRIX_BYTES:.0f} GB): choose a "
-            "smaller block, or use nets.hessian_vector_product"
+            "smaller block, or use nets.top_eigenpairs, nets.spectral_density, or nets.hessian_vector_product"
         )
 
 
@@ -289,6 +236,13 @@ def _passes(mlp: MLP, theta: Array, x: Array, t: Array, numbers_per_sample: int)
         tc = t[i : i + rows]
         a = mlp.forward(theta, x[i : i + rows])
         yield a, mlp.backward(theta, a, tc), tc
+
+
+def _layer_passes(mlp: MLP, theta: Array, x: Array, t: Array, first: int, matrix: str) -> Any:
+    """Yield activations, deltas, and (for the Hessian) d2 l_n / d z_l^2 by layer from `first` on."""
+    parts, second = mlp.unpack(theta), matrix == "hessian"
+    for a, delta, tc in _passes(mlp, theta, x, t, 4 * sum(w * w for w in mlp.widths[first:]) if second else 0):
+        yield a, delta, _preactivation_hessians(mlp, parts, a, delta, tc, first) if second else {}
 
 
 def _extend(a: Array) -> Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import hashlib
+import importlib
 import importlib.resources
 import os
 import struct
@@ -25,6 +27,13 @@ MNIST_FILES = {
     "y_test": "t10k-labels-idx1-ubyte",
 }
 MNIST_HOME = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+#: SHA-256 of the files unpacked, so that any mirror and any way of packing will do.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -133,7 +142,8 @@ def load_data(name: str, *, split: str = "standard", n: int | None = None, seed:
         * ``"digits"``: 1797 images of 8 x 8 pixels, 10 classes, packaged; pixels / 16. Split without any seed: the samples number
           4, 9, 14, ... (index % 5 == 4) are the 359 test samples, the others the 1438 training samples.
         * ``"mnist"``: 60 000 + 10 000 images of 28 x 28 pixels, pixels / 255, read from the four IDX files (raw or .gz) in
-          ``$FPSOLVE_DATA/mnist``.
+          ``$FPSOLVE_DATA/mnist``, or, without that variable, in the user's cache. Missing files are downloaded (11 MB) and compared
+          with their checksums, if the package pooch is there (``pip install 'fpsolve[data]'``).
         * ``"spiral"``: two interleaved noisy spiral arms in the plane, 2 classes.
         * ``"teacher"``: regression on y = tanh network(x) + 0.1 normal, x standard normal in 8 dimensions.
     split : {"standard", "all"}
@@ -153,7 +163,7 @@ def load_data(name: str, *, split: str = "standard", n: int | None = None, seed:
     ValueError
         Unknown name (the nearest is named), bad `split` or `n`, or a corrupt file.
     FileNotFoundError
-        MNIST files that are missing: the message says which, and where they belong.
+        MNIST files that are missing and cannot be downloaded: the message says which, and where they belong.
 
     Notes
     -----
@@ -235,21 +245,50 @@ def _mnist(split: str, n: int | None, seed: int | None) -> Data:
 
 
 def _mnist_folder() -> Path:
+    """Folder of the four files: ``$FPSOLVE_DATA/mnist``, or the user's cache; what is missing there is downloaded."""
     root = os.environ.get("FPSOLVE_DATA")
     wanted = ", ".join(f"{name}[.gz]" for name in MNIST_FILES.values())
-    if not root:
+    by_hand = (
+        f"put the files {wanted} (from {MNIST_HOME}) into a folder named mnist, and set the environment variable FPSOLVE_DATA to "
+        "the folder above it"
+    )
+    try:
+        pooch: Any = importlib.import_module("pooch")
+    except ImportError:
+        pooch = None
+    if not root and pooch is None:
         raise FileNotFoundError(
-            f"MNIST is not part of the package: put the files {wanted} (from {MNIST_HOME}) into a folder "
-            "named mnist, and set the environment variable FPSOLVE_DATA to the folder above it"
+            f"MNIST is not part of the package: install pooch to have it downloaded (pip install 'fpsolve[data]'), or {by_hand}"
         )
-    folder = Path(root) / "mnist"
+    folder = Path(root) / "mnist" if root else Path(pooch.os_cache("fpsolve")) / "mnist"
     missing = [name for name in MNIST_FILES.values() if not any((folder / (name + end)).is_file() for end in ("", ".gz"))]
-    if missing:
+    if missing and pooch is None:
         raise FileNotFoundError(
-            f"MNIST files missing in {folder} (FPSOLVE_DATA is {root!r}): "
-            f"{', '.join(missing)} (raw, or gzipped with the ending .gz); get them from {MNIST_HOME}"
+            f"MNIST files missing in {folder} (FPSOLVE_DATA is {root!r}): {', '.join(missing)} (raw, or gzipped as .gz); "
+            f"get them from {MNIST_HOME}, or install pooch to have them downloaded (pip install 'fpsolve[data]')"
         )
+    if missing:
+        source = pooch.create(path=folder, base_url=MNIST_HOME, registry={f"{name}.gz": None for name in missing})
+        for name in missing:
+            _download(source, name, by_hand)
     return folder
+
+
+def _download(source: Any, name: str, by_hand: str) -> None:
+    """Fetch one gzipped file; what does not unpack to the true one is removed again."""
+    try:
+        path = Path(source.fetch(f"{name}.gz"))
+    except Exception as error:  # requests has a class of its own for each thing that can go wrong on the way
+        raise FileNotFoundError(
+            f"{name}.gz could not be downloaded from {MNIST_HOME} to {source.path}: {error}; or {by_hand}"
+        ) from error
+    try:
+        found = hashlib.sha256(_unpacked(path)).hexdigest()
+        if found != MNIST_SHA256[name]:
+            raise ValueError(f"{MNIST_HOME}{name}.gz is not the file of MNIST: SHA-256 unpacked {found}, not {MNIST_SHA256[name]}")
+    except ValueError:
+        path.unlink()
+        raise
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -286,14 +325,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     array([7, 2, 1], dtype=uint8)
     """
     path = Path(path)
-    blob = path.read_bytes()
-    if blob[:2] == b"\x1f\x8b":
-        try:
-            blob = gzip.decompress(blob)
-        except (OSError, EOFError, ValueError) as err:
-            raise ValueError(f"{path} is a damaged gzip file ({err}): get a fresh copy") from err
-        except Exception as err:  # zlib.error is not a public base class of the above
-            raise ValueError(f"{path} is a damaged gzip file ({err}): get a fresh copy") from err
+    blob = _unpacked(path)
     if len(blob) < 4 or blob[:2] != b"\0\0" or blob[2] not in _IDX_TYPES or blob[3] == 0:
         raise ValueError(
             f"{path} is not an IDX file: it starts with {blob[:4].hex(' ') or 'nothing'}, expected 00 00, a type "
@@ -310,6 +342,18 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
             f"{path} announces an array of shape {shape} = {need} bytes but holds {len(blob) - head}: get a fresh copy"
         )
     return np.frombuffer(blob, dtype=dtype, offset=head).reshape(shape)
+
+
+def _unpacked(path: Path) -> bytes:
+    blob = path.read_bytes()
+    if blob[:2] == b"\x1f\x8b":
+        try:
+            blob = gzip.decompress(blob)
+        except (OSError, EOFError, ValueError) as err:
+            raise ValueError(f"{path} is a damaged gzip file ({err}): get a fresh copy") from err
+        except Exception as err:  # zlib.error is not a public base class of the above
+            raise ValueError(f"{path} is a damaged gzip file ({err}): get a fresh copy") from err
+    return blob
 
 
 def _spiral(split: str, n: int | None, seed: int | None) -> Data:

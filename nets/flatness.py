@@ -57,7 +57,15 @@ class Flatness(Saved):
     reach: Array
     loss: float
     level: float
-    kind: ClassVar[str] = "flatness"
+    KIND: ClassVar[str] = "flatness"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "left": ("direction", "length of the direction", "where the loss first reaches the level, to the left"),
+        "right": ("direction", "length of the direction", "where the loss first reaches the level, to the right"),
+        "slope": ("direction", "loss/length", "p . grad L"),
+        "curvature": ("direction", "loss/length^2", "p . H p"),
+        "noise": ("direction", "loss^2/length^2", "p . C p, per sample"),
+        "reach": ("direction", "length of the direction", "how far was looked"),
+    }
 
     @property
     def width(self) -> Array:
@@ -190,7 +198,11 @@ class Profiles(Saved):
     displacements: Array
     loss: Array
     center: float
-    kind: ClassVar[str] = "profiles"
+    KIND: ClassVar[str] = "profiles"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "displacements": ("direction point", "length of the direction", "displacement"),
+        "loss": ("direction point", "loss", "mean loss of all samples"),
+    }
 
     def parabola(self) -> tuple[Array, Array]:
         """Coefficients (k, 3) of d^2, d, 1 fitted to ln L by least squares, and the share R^2 of its variance that they explain."""

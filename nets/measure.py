@@ -88,7 +88,7 @@ def measure(
     else:
         raise TypeError(f"measure takes a Run or an MLP: got {type(source).__name__}")
     if theta is None or lr is None or batch is None:
-        raise ValueError("measuring an MLP needs theta, lr and batch")
+        raise ValueError("measuring an MLP needs theta, lr and batch; a run with a schedule needs those that change")
     point, where = mlp.check_theta(theta), (data.x_train, data.y_train)
     facts: dict[str, Any] = {"lr": lr, "batch": batch, "sampling": sampling or "replace", "momentum": momentum or 0.0}
     return Stats(
@@ -203,7 +203,7 @@ def fluctuation_dissipation(run: Run) -> FluctuationDissipation:
         raise ValueError(
             f"only {len(series)} full gradients were recorded, at least 8 are needed: lower losses_every in nets.Record"
         )
-    factor = 0.5 * run.lr * (1.0 + mu)
+    factor = 0.5 * run.constants("the fluctuation-dissipation relation")[0] * (1.0 + mu)
     noise = mean_estimate(blocks["velocity_norm2"])
     right = Estimate(factor * noise.value, stderr=factor * noise.stderr, method="(lr/2)(1 + mu) <|v|^2>, every step")
     left = mean_estimate(series)
@@ -218,7 +218,7 @@ def _telescope(run: Run) -> tuple[Estimate, Estimate]:
     """Difference of the minibatch sides (the boundary term), and drift of |theta - c|^2 between the halves; mu = 0."""
     from fpsolve import Estimate
 
-    b, lr = run.blocks, run.lr
+    b, (lr, _) = run.blocks, run.constants("the fluctuation-dissipation relation")
     steps, total = b["steps"], int(b["steps"].sum())
     # |theta - c|^2 at the block edges, up to a constant: theta' = theta - lr g
     change = steps * (lr * lr * b["gradient_norm2"] - 2.0 * lr * b["dot_gradient"])

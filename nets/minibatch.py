@@ -54,7 +54,13 @@ class BatchMinima(Saved):
     capped: NDArray[np.bool_]
     cap: float
     batch: int
-    kind: ClassVar[str] = "batch_minima"
+    KIND: ClassVar[str] = "batch minima"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "position": ("minibatch", "length of the direction", "where the minibatch loss is lowest"),
+        "curvature": ("minibatch", "loss/length^2", "second derivative at 0"),
+        "slope": ("minibatch", "loss/length", "first derivative at 0"),
+        "capped": ("minibatch", "1", "minimum at the end of the range"),
+    }
 
     @property
     def spread(self) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._saved import Saved
 from .run import Run
 
 __all__ = ["PCA", "pca"]
@@ -22,7 +23,7 @@ MAX_MATRIX_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class PCA:
+class PCA(Saved):
     r"""Principal components: :math:`C = \frac1n \sum_t (w_t - \bar w)(w_t - \bar w)^T = \sum_i \sigma_i^2\, p_i p_i^T`.
 
     Attributes
@@ -51,6 +52,15 @@ class PCA:
     (array([0.6, 0.8]), True)
     """
 
+    KIND: ClassVar[str] = "pca"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "mean": ("weight", "weight", "mean of the records"),
+        "variances": ("direction", "weight^2", "variances along the directions"),
+        "directions": ("weight direction", "1", "principal directions as columns"),
+        "steps": ("record", "iteration", "steps of the records"),
+        "index": ("weight", "1", "position in theta"),
+    }
+
     mean: Array
     variances: Array
     directions: Array
@@ -58,7 +68,7 @@ class PCA:
     n: int
     steps: NDArray[np.int64] = field(repr=False)
     index: NDArray[np.intp] | None = field(default=None, repr=False)
-    rows: Callable[[], Iterator[Array]] | None = field(default=None, repr=False)
+    rows: Callable[[], Iterator[Array]] | None = field(default=None, repr=False, metadata={"saved": False})
 
     def __repr__(self) -> str:
         return (

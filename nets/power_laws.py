@@ -51,7 +51,13 @@ class PowerLaw(Saved):
     fit: tuple[float, float]
     interval: tuple[float, float] = (math.nan, math.nan)
     origin: str = "one set of points"
-    kind: ClassVar[str] = "power_law"
+    KIND: ClassVar[str] = "power law"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {}
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "interval"):
+            low, high = getattr(self, name)
+            object.__setattr__(self, name, (float(low), float(high)))
 
     def __str__(self) -> str:
         low, high = self.interval

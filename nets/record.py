@@ -98,6 +98,7 @@ class Recorder:
     first: int  # steps done before this run
     steps: int  # steps of this run
     ref: Array  # origin of the sums: the record's center, else the weights at the start
+    dtype: type = np.float64  # of the weights
     index: NDArray[np.intp] = field(init=False)
     center: Array = field(init=False)
     basis: Array | None = field(init=False, default=None)
@@ -122,9 +123,15 @@ class Recorder:
         whole = self.basis is not None
         self.row_lo = 0 if whole or not len(self.index) else int(self.index.min())
         self.row_hi = p if whole else int(self.index.max()) + 1 if len(self.index) else 0
+        self.plain = np.array_equal(self.index, np.arange(self.row_lo, self.row_hi))  # the rows are the weights to keep
         self.acc = np.zeros(p)
         self.scalar_sums = np.zeros((len(self.edges) - 1, 4))
-        self.series = {"loss": {}, "weights": {}, "projections": {}}
+        self.series = {"loss": {}, "weights": {}, "projections": {}, "schedule": {}}
+        self.constants = (math.nan, 0)
+        # nothing to select or to project: the kernel writes its rows where they stay
+        self.direct = bool(self.plain and self.basis is None and self.weights_every)
+        self.piece: NDArray[Any] | None = None
+        self.filled = 0
 
     def _projections(self, r: Record) -> None:
         p = self.mlp.dim
@@ -177,6 +184,15 @@ class Recorder:
         """Rows that the kernel writes in the steps step + 1 .. stop."""
         return stop // self.row_every - step // self.row_every if self.row_every else 0
 
+    def room(self, step: int, stop: int) -> NDArray[Any]:
+        """Where the kernel writes the rows of the steps step + 1 .. stop."""
+        n, width = self.rows_between(step, stop), self.row_hi - self.row_lo
+        if not self.direct:
+            return np.empty((n, width), dtype=self.dtype)
+        if self.piece is None:  # untouched memory costs nothing
+            self.piece = np.empty((self.rows_between(step, self.first + self.steps), width), dtype=self.dtype)
+        return self.piece[self.filled : self.filled + n]
+
     def add(self, step: int, stop: int, rows: Array, scalars: Array) -> None:
         """Digest the output of the kernel for the steps step + 1 .. stop."""
         block = np.searchsorted(self.edges, np.arange(step, stop), side="right") - 1
@@ -185,9 +201,12 @@ class Recorder:
         if not len(rows):
             return
         number = (step // self.row_every + 1 + np.arange(len(rows))) * self.row_every
-        if self.weights_every:
+        if self.direct:
+            self.filled += len(rows)
+            self._append("weights", step=number)
+        elif self.weights_every:
             keep = _multiples(number, self.weights_every)
-            self._append("weights", step=number[keep], value=rows[keep][:, self.index - self.row_lo])
+            self._append("weights", step=number[keep], value=np.take(rows[keep], self.index - self.row_lo, axis=1))
         if self.basis is not None:
             keep = _multiples(number, self.moments_every)
             self._moments(number[keep], rows[keep])
@@ -195,7 +214,10 @@ class Recorder:
     def _moments(self, number: NDArray[np.int64], rows: Array) -> None:
         if not len(rows) or self.basis is None:
             return
-        rows -= self.center  # in place: the caller has no more use for the rows
+        if rows.dtype == np.float64:
+            rows -= self.center  # in place: the caller has no more use for the rows
+        else:
+            rows = rows - self.center
         y = rows @ self.basis
         block = np.searchsorted(self.edges, number - 1, side="right") - 1
         starts = np.flatnonzero(np.r_[True, np.diff(block) > 0])
@@ -223,6 +245,13 @@ class Recorder:
         self._append("loss", **{name: np.array([value]) for name, value in values.items()})
         return loss, error
 
+    def add_schedule(self, step: int, lr: Array, batch: NDArray[np.int64]) -> None:
+        """Note learning rate and batch size of the steps step + 1, ... where they change."""
+        last_lr, last_batch = np.r_[self.constants[0], lr[:-1]], np.r_[self.constants[1], batch[:-1]]
+        new = np.flatnonzero((lr != last_lr) | (batch != last_batch))
+        self._append("schedule", step=step + 1 + new, lr=lr[new], batch=batch[new])
+        self.constants = (float(lr[-1]), int(batch[-1]))
+
     def _append(self, group: str, **arrays: NDArray[Any]) -> None:
         if len(next(iter(arrays.values()))):
             for name, array in arrays.items():
@@ -233,13 +262,18 @@ class Recorder:
     def take_series(self) -> dict[str, dict[str, Array]]:
         """The series recorded since the last call, which are forgotten here."""
         taken = {g: {name: np.concatenate(parts) for name, parts in arrays.items()} for g, arrays in self.series.items() if arrays}
+        if self.piece is not None and "weights" in taken:
+            value = self.piece[: self.filled]
+            taken["weights"]["value"] = value if 2 * self.filled > len(self.piece) else value.copy()
+            self.piece, self.filled = None, 0
         self.series = {group: {} for group in self.series}
         return taken
 
     @property
     def pending_bytes(self) -> int:
         """Size of the series waiting to be taken."""
-        return sum(array.nbytes for arrays in self.series.values() for parts in arrays.values() for array in parts)
+        waiting = 0 if self.piece is None else self.filled * self.piece.strides[0]
+        return waiting + sum(array.nbytes for arrays in self.series.values() for parts in arrays.values() for array in parts)
 
     def summary(self, step: int) -> dict[str, Any]:
         """Sums over the steps first + 1 .. step, as a tree of arrays."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -54,7 +53,8 @@ class InverseRelation(Saved):
     window: Window
     flatness: Flatness
     numbers: NDArray[np.int64]
-    kind: ClassVar[str] = "inverse_relation"
+    KIND: ClassVar[str] = "inverse relation"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {"numbers": ("direction", "1", "number of the component, from 1")}
 
     @property
     def variances(self) -> Array:
@@ -68,8 +68,10 @@ class InverseRelation(Saved):
 
     @property
     def temperatures(self) -> Array:
-        """T_i(0), shape (m,)."""
+        """T_i(0), shape (m,); of SGD, with or without momentum."""
         w = self.window
+        if w.optimizer != "sgd":
+            raise ValueError(f"the active temperature is that of SGD: this run used {w.optimizer!r}")
         factor = 1.0 if w.sampling == "replace" else (w.n_samples - w.batch) / (w.n_samples - 1)
         return np.asarray(0.5 * w.lr / w.batch * factor * self.flatness.noise)
 
@@ -96,7 +98,7 @@ class InverseRelation(Saved):
         return over_blocks(power_law(width, self.window.variances[index]), fits)
 
     @classmethod
-    def _from_tree(cls, tree: Mapping[str, Any]) -> Self:
+    def _from_tree(cls, tree: dict[str, Any]) -> Self:
         parts = Window._from_tree(tree["window"]), Flatness._from_tree(tree["flatness"])
         return cls(*parts, np.asarray(tree["numbers"], dtype=np.int64))
 

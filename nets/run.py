@@ -30,8 +30,14 @@ class Run:
     ----------
     mlp : MLP
         /model: widths, activation, loss, weight_decay.
-    lr, momentum : float
-    batch, seed, n_samples : int
+    lr : float or None
+        None if it was a schedule, see `schedule`; so is `batch`.
+    batch : int or None
+    momentum : float
+    optimizer, precision : str
+    betas, eps
+        Of Adam; None for SGD.
+    seed, n_samples : int
     sampling, data_name, data_hash : str
     first_step, step : int
         The run covers the steps first_step + 1 .. step, counted from the start of training.
@@ -40,9 +46,9 @@ class Run:
     wall_time : float
         Seconds. All from `lr` on: /training.
     state : dict
-        /state: theta (P,), velocity (P,), rng (4,), perm (N,), cursor (2,): what continues the run bit for bit.
+        /state: theta (P,), velocity (P,), second (P or 0,), rng (4,), perm (N,), cursor (2,): what continues the run bit for bit.
     tree : mapping
-        The groups loss, weights, projections, moments, blocks, mean; see the properties.
+        The groups loss, weights, projections, moments, blocks, mean, schedule; see the properties.
     path : Path or None
     provenance : dict
 
@@ -58,8 +64,8 @@ class Run:
     """
 
     mlp: MLP
-    lr: float
-    batch: int
+    lr: float | None
+    batch: int | None
     sampling: str
     momentum: float
     seed: int
@@ -74,18 +80,36 @@ class Run:
     tree: Mapping[str, Any] = field(repr=False)
     path: Path | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    optimizer: str = "sgd"
+    betas: tuple[float, float] | None = None
+    eps: float | None = None
+    precision: str = "double"
 
     def __repr__(self) -> str:
-        part = (f", momentum={self.momentum:g}" if self.momentum else "") + ("" if self.complete else ", interrupted")
-        return (
-            f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {self.sampling}, "
-            f"lr={self.lr:g}, batch={self.batch}{part})"
-        )
+        marks = [self.sampling] + ([self.optimizer] if self.optimizer != "sgd" else [])
+        marks.append("lr scheduled" if self.lr is None else f"lr={self.lr:g}")
+        marks.append("batch scheduled" if self.batch is None else f"batch={self.batch}")
+        marks += [f"momentum={self.momentum:g}"] if self.momentum else []
+        marks += ["single"] if self.precision == "single" else []
+        marks += [] if self.complete else ["interrupted"]
+        return f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {', '.join(marks)})"
 
     @property
     def theta(self) -> Array:
-        """Final parameters, shape (P,)."""
-        return self.state["theta"]
+        """Final parameters, shape (P,), in double precision."""
+        return np.asarray(self.state["theta"], dtype=np.float64)
+
+    def constants(self, purpose: str) -> tuple[float, int]:
+        """Learning rate and batch size, where `purpose` needs plain SGD at constant ones.
+
+        Raises
+        ------
+        ValueError
+            If the run was scheduled, or used Adam.
+        """
+        if self.lr is None or self.batch is None or self.optimizer != "sgd":
+            raise ValueError(f"{purpose} needs SGD at a constant learning rate and batch size: got {self!r}")
+        return self.lr, self.batch
 
     @property
     def mean_weights(self) -> Array:
@@ -120,6 +144,11 @@ class Run:
     def blocks(self) -> Mapping[str, Array]:
         """Means over stretches of time, (n,): steps, minibatch_loss, dot_gradient, gradient_norm2, velocity_norm2; edges."""
         return dict(self.tree["blocks"])
+
+    @property
+    def schedule(self) -> Mapping[str, Array]:
+        """Of a scheduled run, where they change: step (the first with the value), lr, batch."""
+        return self._series("schedule", "lr or batch to a schedule instead of what is")
 
     @property
     def origin(self) -> Array:
@@ -229,6 +258,8 @@ def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, 
     rest = {name: value for name, value in tree.items() if name not in ("model", "training", "state")}
     if np.shape(state["theta"]) != (mlp.dim,):
         raise ValueError(f"theta has shape {np.shape(state['theta'])}, but {mlp!r} has {mlp.dim} parameters")
+    if facts.get("betas") is not None:
+        facts = {**facts, "betas": tuple(float(beta) for beta in facts["betas"])}
     return Run(mlp=mlp, state=state, tree=rest, path=path, provenance=provenance, **facts)
 
 
@@ -242,7 +273,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     FileNotFoundError
         If neither the file nor segments of it exist.
     ValueError
-        If it is damaged, holds something else, or was written by a newer major version.
+        If it is damaged, holds something else, was written by a newer major version, or is still being written.
 
     Examples
     --------
@@ -254,23 +285,22 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 
     from fpsolve import io
 
-    from ._store import join, parts_folder
+    from ._store import settle
 
     target = Path(os.path.expanduser(os.fspath(path)))
+    settle(target)
     if not target.exists():
-        if not parts_folder(target).is_dir():
-            raise FileNotFoundError(f"{target} does not exist")
-        join(target, parts_folder(target))
+        raise FileNotFoundError(f"{target} does not exist")
     try:
         with h5py.File(target, "r") as file:
             _check_kind(file)
             tree: dict[str, Any] = {}
-            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments"):
+            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments", "schedule"):
                 if name in file:
                     tree[name] = io.read_group(file[name])
             for name in ("weights", "projections"):
                 if name in file:
-                    tree[name] = {key: file[name][key][()] for key in file[name] if key != "value"}
+                    tree[name] = {key: file[name][key][()] for key in ("step", "index") if key in file[name]}
             tree["origin"] = file["origin"][()]
             records = io.read_group(file["provenance"])
         return from_tree(tree, target, records["0"])

@@ -15,6 +15,14 @@ __all__ = ["Stats", "from_arrays", "load_stats"]
 Array = NDArray[np.float64]
 
 SAMPLING = ("replace", "shuffle")
+#: Array -> its axes, units, long name.
+DESCRIBE = {
+    "mean": ("weight", "weight", "point of expansion"),
+    "hessian": ("weight other_weight", "loss/weight^2", "Hessian of the loss, weight decay included"),
+    "covariance": ("weight other_weight", "loss^2/weight^2", "centred covariance of the per-sample gradients"),
+    "weight_covariance": ("weight other_weight", "weight^2", "covariance of the weights along the trajectory"),
+    "eigenvalues": ("mode", "loss/weight^2", "eigenvalues of the Hessian, largest first"),
+}
 #: Asymmetry and negative eigenvalues up to this fraction of the largest entry count as rounding.
 TOLERANCE = 1e-8
 
@@ -169,6 +177,7 @@ class Stats:
             {"kind": "stats"},
             overwrite=overwrite,
             record=self.provenance or io.provenance(name=self.name),
+            describe={f"stats/{name}": words for name, words in DESCRIBE.items() if tree.get(name) is not None},
         )
 
 

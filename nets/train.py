@@ -9,38 +9,45 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._settings import Schedule, Settings, duration, initial_state, settings
 from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store
 from ._threads import single_threaded_blas
 from .data import Data
-from .mlp import MLP
+from .mlp import MLP, Ensemble
 from .record import Record, Recorder
 from .run import Run, from_tree, load_run
 
-__all__ = ["train"]
+__all__ = ["train", "train_many"]
 
 logger = logging.getLogger(__name__)
-
-SAMPLING = ("shuffle", "replace")
 
 
 def train(
     mlp: MLP,
     data: Data,
     *,
-    lr: float | None = None,
-    batch: int | None = None,
+    lr: Schedule | None = None,
+    batch: int | Callable[[int], int] | ArrayLike | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     seed: int | None = 0,
     sampling: str | None = None,
     momentum: float | None = None,
+    optimizer: str | None = None,
+    betas: Sequence[float] | None = None,
+    eps: float | None = None,
+    precision: str | None = None,
     theta0: ArrayLike | None = None,
     record: Record | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -48,19 +55,24 @@ def train(
     resume: Run | str | os.PathLike[str] | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> Run:
-    r"""Train a network by SGD on the training samples of `data`.
+    r"""Train a network by SGD or Adam on the training samples of `data`.
 
-    .. math:: v \leftarrow \mu v + g_B(\theta), \quad \theta \leftarrow \theta - \eta v, \quad
-              g_B = \frac{1}{B} \sum_{n \in B} \nabla \ell_n + \lambda \theta
+    .. math:: g_B = \frac{1}{B} \sum_{n \in B} \nabla \ell_n + \lambda \theta
+
+    .. math:: \text{sgd:}\quad v \leftarrow \mu v + g_B, \quad \theta \leftarrow \theta - \eta v
+
+    .. math:: \text{adam:}\quad m \leftarrow \beta_1 m + (1 - \beta_1) g_B, \quad q \leftarrow \beta_2 q + (1 - \beta_2) g_B^2,
+              \quad v = \frac{m/(1 - \beta_1^t)}{\sqrt{q/(1 - \beta_2^t)} + \epsilon}, \quad \theta \leftarrow \theta - \eta v
 
     Parameters
     ----------
     mlp : MLP
     data : Data
-    lr : float, > 0
-        Learning rate :math:`\eta` per step (no schedule).
-    batch : int
-        Batch size B.
+    lr : float, callable k -> float, or array
+        Learning rate :math:`\eta` per step; a schedule as of `fpsolve.SGDChain`: a function of the iteration k = 0, 1, ..., counted
+        from the start of training, or an array, which keeps its last value beyond its end.
+    batch : int, callable k -> int, or array
+        Batch size B, or its schedule.
     epochs, steps : int
         How long: exactly one of the two. An epoch has floor(N / B) steps.
     seed : int or None
@@ -69,7 +81,14 @@ def train(
         "shuffle" (default): every epoch in a new random order, without replacement, the last partial batch dropped.
         "replace": indices independent and uniform, so that the noise of different steps is independent.
     momentum : float, 0 <= momentum < 1
-        :math:`\mu` above (no dampening).
+        :math:`\mu` above (no dampening), of "sgd".
+    optimizer : {"sgd", "adam"}
+    betas : (float, float), optional
+        :math:`\beta_1, \beta_2` of Adam; default (0.9, 0.999).
+    eps : float, optional
+        :math:`\epsilon` of Adam; default 1e-8.
+    precision : {"double", "single"}
+        Of weights and arithmetic of the steps. Losses of whole sets are evaluated in double precision all the same.
     theta0 : array, shape (P,), optional
         Initial parameters; default ``mlp.init(seed)``.
     record : Record, optional
@@ -79,7 +98,8 @@ def train(
     overwrite : bool
         If False, an existing `out` is an error.
     resume : Run or path, optional
-        Go on where that run ended, with the same bits as one undisturbed run. Arguments left out are those of that run.
+        Go on where that run ended, with the same bits as one undisturbed run. Arguments left out are those of that run; a schedule
+        must be given again.
     progress : bool or callable
         True: a bar with loss and error, where the output is a terminal; or a function of (steps done, steps to do).
 
@@ -100,7 +120,8 @@ def train(
     Notes
     -----
     Runs are bit-reproducible for one CPU type and one set of library versions, whatever is recorded. BLAS runs with one
-    thread meanwhile; the step loop releases the GIL, so several runs go side by side in threads.
+    thread meanwhile; the step loop releases the GIL, so several runs go side by side in threads (`nets.train_many`).
+    Adam: D. Kingma, J. Ba, ICLR 2015 (arXiv:1412.6980), with weight decay as part of the gradient.
 
     Examples
     --------
@@ -111,83 +132,175 @@ def train(
     >>> run = nets.train(mlp, data, resume=first, epochs=2)
     >>> bool((run.theta == nets.train(mlp, data, lr=0.1, batch=20, epochs=5, seed=0).theta).all())
     True
+    >>> decaying = nets.train(mlp, data, lr=lambda k: 0.01 / (1 + k / 100), batch=20, steps=300, optimizer="adam")
+    >>> decaying.lr is None, decaying.schedule["lr"][[0, 100]]
+    (True, array([0.01 , 0.005]))
     """
-    before = load_run(resume) if isinstance(resume, (str, os.PathLike)) else resume
-    x, t = mlp.check_samples(data.x_train, data.y_train)
-    facts = _settings(before, lr, batch, sampling, momentum, seed, theta0, len(x))
-    steps = _duration(epochs, steps, len(x), facts["batch"])
-    facts["data_name"], facts["data_hash"], facts["n_samples"] = data.name, _fingerprint(x, t), len(x)
-    if before is not None:
-        _check_same(before, mlp, facts)
-    state = _initial_state(mlp, before, facts["seed"], theta0, len(x))
-    first, record = int(state["cursor"][1]), Record() if record is None else record
-    ref = state["theta"].copy() if record.center is None else np.asarray(record.center, dtype=np.float64).copy()
-    recorder = Recorder(mlp, record, first, steps, ref)
-    facts["first_step"] = first
-    job = _Job(mlp, data, x, t, state, recorder, facts)
-    store = job.store = None if out is None else Store(out, overwrite)
-    try:
-        with single_threaded_blas(), _held_interrupts() as interrupted:
-            tree = job.run(progress, interrupted)
-        if store is not None:
-            store.close()
-            return load_run(store.path)
-        record_ = tree.pop("record")
-        return from_tree(tree, None, record_)
-    except BaseException:
-        if store is not None:
-            store.discard()
-        raise
+    job = _prepare(
+        _Samples(mlp, data),
+        lr,
+        batch,
+        epochs,
+        steps,
+        seed,
+        sampling,
+        momentum,
+        optimizer,
+        betas,
+        eps,
+        precision,
+        theta0,
+        record,
+        resume,
+    )
+    with single_threaded_blas(), _held_interrupts() as interrupted, _bar(progress, job.recorder.steps) as show:
+        return job.carry_out(out, overwrite, show, interrupted)
 
 
-# ---- arguments ----------------------------------------------------------------------------------------------------------
+def train_many(
+    mlp: MLP,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    threads: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = True,
+    progress: bool | Callable[[int, int], None] = False,
+    **options: Any,
+) -> list[Run]:
+    """Train the same network from several seeds side by side, one run per thread.
+
+    Parameters
+    ----------
+    mlp, data
+        As in `nets.train`; the samples are shared.
+    seeds : sequence of int
+    threads : int, optional
+        Runs at a time; default: as many as this process may use cores.
+    out : path, optional
+        The run of seed s goes to the file of this name with ``-s`` before its ending: ``run.h5`` becomes ``run-0.h5``, ...
+    overwrite, progress
+        As in `nets.train`; one bar, or function, for all runs together.
+    **options
+        All other arguments of `nets.train`, the same for every run (without `seed` and `resume`).
+
+    Returns
+    -------
+    list of Run
+        In the order of `seeds`, each with the bits of a run on its own. After Ctrl-C every run holds what was done.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad arguments, before any work.
+    OSError, fpsolve.FpsolveError
+        As in `nets.train`; the other runs are stopped, and their files hold what was done.
+
+    Examples
+    --------
+    >>> import nets
+    >>> data, mlp = nets.load_data("spiral"), nets.MLP((2, 8, 2), activation="tanh")
+    >>> runs = train_many(mlp, data, seeds=[3, 4], lr=0.1, batch=10, epochs=2)
+    >>> bool((runs[1].theta == nets.train(mlp, data, seed=4, lr=0.1, batch=10, epochs=2).theta).all())
+    True
+    """
+    seeds = list(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different integers, at least one: got {seeds}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores if threads is None else threads
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ValueError(f"threads must be a positive integer: got {threads!r}")
+    refused = {"seed", "resume"} & set(options)
+    if refused:
+        raise TypeError(f"train_many takes seeds, not {' or '.join(sorted(refused))}")
+    samples, names = _Samples(mlp, data), ("lr", "batch", "epochs", "steps", "sampling", "momentum", "optimizer")
+    given = {**dict.fromkeys((*names, "betas", "eps", "precision", "theta0", "record")), "resume": None, **options}
+    jobs = [_prepare(samples, seed=seed, **given) for seed in seeds]
+    paths: list[Path | None] = [None] * len(seeds)
+    if out is not None:
+        target = Path(os.path.expanduser(os.fspath(out)))
+        paths = [target.with_name(f"{target.stem}-{seed}{target.suffix}") for seed in seeds]
+    total, done, lock = sum(job.recorder.steps for job in jobs), [0] * len(jobs), threading.Lock()
+    with single_threaded_blas(), _held_interrupts() as interrupted, _bar(progress, total) as show:
+
+        def carry_out(i: int) -> Run:
+            def shown(steps: int, loss: float | None, error: float | None) -> None:
+                with lock:
+                    done[i] = steps
+                    show(sum(done), loss, error)
+
+            try:
+                return jobs[i].carry_out(paths[i], overwrite, shown, interrupted)
+            except BaseException:
+                interrupted.set()  # the runs still going stop at their next loss
+                raise
+
+        with ThreadPoolExecutor(int(threads)) as pool:
+            return list(pool.map(carry_out, range(len(jobs))))
 
 
-def _settings(
-    before: Run | None,
-    lr: float | None,
-    batch: int | None,
+# ---- preparation --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples as the step loop takes them, made once for all runs that share them."""
+
+    mlp: MLP
+    data: Data
+
+    @cached_property
+    def train(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Inputs and targets, double precision."""
+        return self.mlp.check_samples(self.data.x_train, self.data.y_train)
+
+    @cached_property
+    def single(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The same in single precision."""
+        x, t = self.train
+        return x.astype(np.float32), t.astype(np.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the training samples."""
+        return _fingerprint(*self.train)
+
+
+def _prepare(
+    samples: _Samples,
+    lr: Any,
+    batch: Any,
+    epochs: int | None,
+    steps: int | None,
+    seed: int | None,
     sampling: str | None,
     momentum: float | None,
-    seed: int | None,
+    optimizer: str | None,
+    betas: Sequence[float] | None,
+    eps: float | None,
+    precision: str | None,
     theta0: ArrayLike | None,
-    n: int,
-) -> dict[str, Any]:
+    record: Record | None,
+    resume: Run | str | os.PathLike[str] | None,
+) -> _Job:
+    """Check everything; nothing is computed yet."""
+    before = load_run(resume) if isinstance(resume, (str, os.PathLike)) else resume
+    mlp, (x, t) = samples.mlp, samples.train
+    how = settings(
+        before, Ensemble(mlp, x, t), lr=lr, batch=batch, sampling=sampling, momentum=momentum, optimizer=optimizer, betas=betas,
+        eps=eps, precision=precision, seed=seed,
+    )  # fmt: skip
+    n_steps = duration(epochs, steps, len(x), how.chain.batch)
+    facts = {**how.facts, "data_name": samples.data.name, "data_hash": samples.fingerprint, "n_samples": len(x)}
     if before is not None:
-        lr, batch = before.lr if lr is None else lr, before.batch if batch is None else batch
-        sampling, momentum = sampling or before.sampling, before.momentum if momentum is None else momentum
-        if theta0 is not None:
-            raise ValueError("theta0 and resume exclude each other: a resumed run starts from the weights it ended with")
-        seed = before.seed
-    if lr is None or batch is None:
-        raise ValueError("train needs lr (learning rate) and batch (batch size)")
-    lr, momentum, sampling = float(lr), float(momentum or 0.0), sampling or "shuffle"
-    if not (math.isfinite(lr) and lr > 0.0):
-        raise ValueError(f"lr must be finite and > 0: got {lr!r}")
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-        raise ValueError(f"batch must be a positive integer: got {batch!r}")
-    if sampling not in SAMPLING:
-        raise ValueError(f"sampling must be one of {SAMPLING}: got {sampling!r}")
-    if sampling == "shuffle" and batch > n:
-        raise ValueError(f"batch must be at most {n}, the number of training samples, with sampling='shuffle': got {batch}")
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must lie in [0, 1): got {momentum!r}")
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be None or an integer in 0 .. 2**63 - 1: got {seed!r}")
-    return {"lr": lr, "batch": int(batch), "sampling": sampling, "momentum": momentum, "seed": int(seed)}
-
-
-def _duration(epochs: int | None, steps: int | None, n: int, batch: int) -> int:
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"give exactly one of epochs and steps: got epochs={epochs!r}, steps={steps!r}")
-    name, value = ("epochs", epochs) if steps is None else ("steps", steps)
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer: got {value!r}")
-    if name == "epochs" and batch > n:
-        raise ValueError(f"an epoch of {n} samples has no full batch of {batch}: give steps instead of epochs")
-    return int(value) if name == "steps" else int(value) * (n // batch)
+        _check_same(before, mlp, facts)
+    state = initial_state(mlp, before, how, theta0, len(x))
+    first, record = int(state["cursor"][1]), Record() if record is None else record
+    how.check_schedules(first, n_steps)
+    ref = np.array(state["theta"] if record.center is None else record.center, dtype=np.float64)
+    facts["first_step"] = first
+    return _Job(samples, how, state, Recorder(mlp, record, first, n_steps, ref, how.dtype), facts)
 
 
 def _fingerprint(x: NDArray[Any], t: NDArray[Any]) -> str:
@@ -208,25 +321,6 @@ def _check_same(before: Run, mlp: MLP, facts: dict[str, Any]) -> None:
         )
 
 
-def _initial_state(mlp: MLP, before: Run | None, seed: int, theta0: ArrayLike | None, n: int) -> dict[str, NDArray[Any]]:
-    if before is not None:
-        return {name: np.array(before.state[name]) for name in ("theta", "velocity", "rng", "perm", "cursor")}
-    from ._kernels import seed_rng
-
-    theta = mlp.init(seed) if theta0 is None else mlp.check_theta(theta0).copy()
-    if not np.isfinite(theta).all():
-        raise ValueError(f"theta0 must be finite: got {np.count_nonzero(~np.isfinite(theta))} non-finite numbers")
-    rng = np.empty(4, dtype=np.uint64)
-    seed_rng(np.uint64(seed), rng)
-    return {
-        "theta": theta,
-        "velocity": np.zeros_like(theta),
-        "rng": rng,
-        "perm": np.arange(n, dtype=np.int64),
-        "cursor": np.array([n, 0], dtype=np.int64),
-    }
-
-
 # ---- the run ------------------------------------------------------------------------------------------------------------
 
 
@@ -234,52 +328,56 @@ class _Job:
     """One training run: kernel calls between stops, digestion of what they return."""
 
     def __init__(
-        self,
-        mlp: MLP,
-        data: Data,
-        x: NDArray[Any],
-        t: NDArray[Any],
-        state: dict[str, NDArray[Any]],
-        recorder: Recorder,
-        facts: dict[str, Any],
+        self, samples: _Samples, how: Settings, state: dict[str, NDArray[Any]], recorder: Recorder, facts: dict[str, Any]
     ) -> None:
-        self.mlp, self.x, self.t, self.state, self.recorder, self.facts = (
-            mlp,
-            x,
-            t,
-            state,
-            recorder,
-            facts,
-        )
-        self.samples = (x, t, data.y_train)
+        self.mlp, self.how, self.state, self.recorder, self.facts = samples.mlp, how, state, recorder, facts
+        self.inputs = samples.train if how.precision == "double" else samples.single
+        self.samples = (*samples.train, samples.data.y_train)
         self.test = None
+        data = samples.data
         if recorder.record.test and len(data.x_test):
-            self.test = (*mlp.check_samples(data.x_test, data.y_test), data.y_test)
+            self.test = (*self.mlp.check_samples(data.x_test, data.y_test), data.y_test)
+        self.constants = how.constants(self.mlp.weight_decay)
         self.store: Store | None = None
         self.started = time.perf_counter()
 
-    def run(self, progress: bool | Callable[[int, int], None], interrupted: threading.Event) -> dict[str, Any]:
+    def carry_out(self, out: str | os.PathLike[str] | None, overwrite: bool, show: Any, interrupted: threading.Event) -> Run:
+        """The whole run, and its file."""
+        self.started = time.perf_counter()
+        store = self.store = None if out is None else Store(out, overwrite)
+        try:
+            tree = self.run(show, interrupted)
+            if store is not None:
+                store.close()
+                return load_run(store.path)
+            record = tree.pop("record")
+            return from_tree(tree, None, record)
+        except BaseException:
+            if store is not None:
+                store.discard()
+            raise
+
+    def run(self, show: Any, interrupted: threading.Event) -> dict[str, Any]:
         """All steps; returns the tree of the run (without series if they went to the store)."""
         r = self.recorder
         step, end = r.first, r.first + r.steps
         saved = time.perf_counter()
-        with _bar(progress, r.steps) as show:
-            try:
-                if step == 0:
-                    r.add_loss(0, self.state["theta"], self.samples, self.test)
-                while step < end and not interrupted.is_set():
-                    stop = r.next_stop(step)
-                    self._advance(step, stop)
-                    step = stop
-                    if step % r.losses_every == 0:
-                        show(step - r.first, *r.add_loss(step, self.state["theta"], self.samples, self.test))
-                    else:
-                        show(step - r.first, None, None)
-                    if self.store and (r.pending_bytes > SEGMENT_BYTES or time.perf_counter() - saved > SEGMENT_SECONDS):
-                        self.store.write(r.take_series(), self._small(step, False))
-                        saved = time.perf_counter()
-            except KeyboardInterrupt:  # from the progress function
-                interrupted.set()
+        try:
+            if step == 0:
+                self._evaluate(0)
+            while step < end and not interrupted.is_set():
+                stop = r.next_stop(step)
+                self._advance(step, stop)
+                step = stop
+                if step % r.losses_every == 0:
+                    show(step - r.first, *self._evaluate(step))
+                else:
+                    show(step - r.first, None, None)
+                if self.store and (r.pending_bytes > SEGMENT_BYTES or time.perf_counter() - saved > SEGMENT_SECONDS):
+                    self.store.write(r.take_series(), self._small(step, False))
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:  # from the progress function
+            interrupted.set()
         complete = step == end
         if not complete:
             logger.warning("interrupted after step %d of %d; what was recorded so far is kept", step, end)
@@ -291,33 +389,39 @@ class _Job:
             small[group] = {**small.get(group, {}), **arrays}
         return small
 
+    def _evaluate(self, step: int) -> tuple[float, float]:
+        return self.recorder.add_loss(step, self.state["theta"].astype(np.float64), self.samples, self.test)
+
     def _advance(self, step: int, stop: int) -> None:
         from fpsolve import FpsolveError
 
-        from ._kernels import OK, Out, Plan, State, sgd_steps
+        from ._kernels import ADAM, OK, SGD, Out, Plan, State, train_steps
 
-        r, f = self.recorder, self.facts
-        rows = np.empty((r.rows_between(step, stop), r.row_hi - r.row_lo))
+        r, chain = self.recorder, self.how.chain
+        rows = r.room(step, stop)
         scalars = np.empty((stop - step, 4))
+        lr, batch = self.how.rates(step, stop)
+        if chain.scheduled:
+            r.add_schedule(step, lr, batch)
         plan = Plan(
-            f["lr"],
-            f["momentum"],
-            f["batch"],
-            f["sampling"] == "replace",
-            stop - step,
+            lr.astype(self.how.dtype),
+            batch,
+            ADAM if chain.optimizer == "adam" else SGD,
+            self.constants,
+            self.how.sampling == "replace",
             r.row_every,
             r.row_lo,
             r.row_hi,
             r.sums,
         )
         state = State(**self.state)
-        status, done, _ = sgd_steps(self.mlp.kernel_args(), state, self.x, self.t, plan, Out(r.ref, r.acc, rows, scalars))
+        status, done, _ = train_steps(self.mlp.kernel_args(), state, *self.inputs, plan, Out(r.ref, r.acc, rows, scalars))
         if status != OK:
             raise FpsolveError(
                 f"training diverged: the loss of the minibatch became non-finite at step {step + done + 1} ("
-                f"lr={f['lr']:g}, batch={f['batch']}, momentum={f['momentum']:g}). "
-                f"Try a smaller lr (say {f['lr'] / 4:g}), or check the scale of the inputs "
-                f"(largest |x| is {np.abs(self.x).max():.3g})"
+                f"lr={lr[done]:g}, batch={batch[done]}, momentum={chain.momentum:g}). "
+                f"Try a smaller lr (say {lr[done] / 4:g}), or check the scale of the inputs "
+                f"(largest |x| is {np.abs(self.inputs[0]).max():.3g})"
             )
         r.add(step, stop, rows, scalars)
 
@@ -353,31 +457,22 @@ def _held_interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _bar(progress: bool | Callable[[int, int], None], total: int) -> Any:
-    """Context manager yielding show(done, loss, error)."""
+@contextmanager
+def _bar(progress: bool | Callable[[int, int], None], total: int) -> Iterator[Callable[[int, float | None, float | None], None]]:
+    """Yield show(done, loss, error)."""
     if progress is False:
-        return nullcontext(lambda done, loss, error: None)
-    if callable(progress):
-        return nullcontext(lambda done, loss, error: progress(done, total))
-    return _TqdmBar(total)
-
-
-class _TqdmBar:
-    def __init__(self, total: int) -> None:
+        yield lambda done, loss, error: None
+    elif callable(progress):
+        yield lambda done, loss, error: progress(done, total)
+    else:
         from tqdm import tqdm
 
-        self.bar = tqdm(total=total, unit="step", unit_scale=True, disable=None)  # None: no bar in files and pipes
+        with tqdm(total=total, unit="step", unit_scale=True, disable=None) as bar:  # None: no bar in files and pipes
 
-    def __enter__(self) -> Callable[[int, float | None, float | None], None]:
-        return self.show
+            def show(done: int, loss: float | None, error: float | None) -> None:
+                if loss is not None:
+                    text = f"loss {loss:.4g}" + ("" if error is None or math.isnan(error) else f", error {100 * error:.2f} %")
+                    bar.set_postfix_str(text, refresh=False)  # update() draws as often as is useful
+                bar.update(done - bar.n)
 
-    def __exit__(self, *exc: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, loss: float | None, error: float | None) -> None:
-        if loss is not None:
-            self.bar.set_postfix_str(
-                f"loss {loss:.4g}" + ("" if error is None or math.isnan(error) else f", error {100 * error:.2f} %"),
-                refresh=False,  # update() draws as often as is useful
-            )
-        self.bar.update(done - self.bar.n)
+            yield show

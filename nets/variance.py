@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .curvature import hessian, hessian_vector_product
 from .data import Data
 from .mlp import MLP
+from .products import Products
 from .run import Run
+from .spectrum import top_eigenpairs
 
 __all__ = ["Tensors", "Variances", "average_tensors", "leading_directions", "measured_variances"]
 
 Array = NDArray[np.float64]
 
-#: Up to this many weights the whole Hessian is computed and diagonalised; beyond, its leading eigenvectors by Lanczos.
-DENSE_UP_TO = 2000
 #: Blocks of consecutive snapshots that are left out one at a time to find the error of the averaged tensors.
 JACKKNIFE_BLOCKS = 20
 
@@ -37,17 +36,8 @@ def leading_directions(mlp: MLP, data: Data, theta: ArrayLike, k: int) -> tuple[
     """
     if not 1 <= k <= mlp.dim:
         raise ValueError(f"k must lie in 1 .. {mlp.dim}, the number of weights: got {k}")
-    x, y, point = data.x_train, data.y_train, mlp.check_theta(theta)
-    if mlp.dim <= DENSE_UP_TO:
-        values, vectors = np.linalg.eigh(hessian(mlp, point, x, y))
-    else:
-        from scipy.sparse.linalg import LinearOperator, eigsh
-
-        product = LinearOperator((mlp.dim, mlp.dim), matvec=lambda v: hessian_vector_product(mlp, point, x, y, v.ravel()))
-        start = np.random.default_rng(0).standard_normal(mlp.dim)
-        values, vectors = eigsh(product, k=k, which="LA", tol=1e-8, v0=start)
-    order = np.argsort(values)[::-1][:k]
-    return values[order], np.ascontiguousarray(vectors[:, order])
+    found = top_eigenpairs(mlp, theta, data.x_train, data.y_train, k=k, tol=1e-8)
+    return found.values, found.vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +101,15 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
 
     from ._threads import single_threaded_blas
 
-    snapshots = run.weights["value"]
+    lr, batch = run.constants("the theory of H and C")
+    snapshots = np.asarray(run.weights["value"], dtype=np.float64)
     if snapshots.shape[1] != mlp.dim:
         raise ValueError(
             f"snapshots of all {mlp.dim} weights are needed, the run recorded {snapshots.shape[1]}: use Record(weights='all')"
         )
 
     def one(theta: Array) -> tuple[Array, Array]:
-        h = np.stack([hessian_vector_product(mlp, theta, data.x_train, data.y_train, v) for v in basis.T], 1)
+        h = Products(mlp, theta, data.x_train, data.y_train)(basis.T).T
         g = [chunk @ basis for chunk in mlp.iter_per_sample_gradients(theta, data.x_train, data.y_train)]
         samples = np.concatenate(g)
         samples -= samples.mean(0)
@@ -130,7 +121,7 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
             pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False
         )
         pairs = list(bar)
-    return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), run.lr, run.batch, run.n_samples)
+    return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), lr, batch, run.n_samples)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ class Window(Saved):
     block : str
     first, last, every : int
         Steps of the first and last record, and between records.
-    lr, batch, momentum, n_samples, sampling, seed
+    lr, batch, momentum, n_samples, sampling, seed, optimizer
         Of the run.
 
     Examples
@@ -95,7 +95,21 @@ class Window(Saved):
     n_samples: int
     sampling: str
     seed: int
-    kind: ClassVar[str] = "window"
+    optimizer: str = "sgd"
+    KIND: ClassVar[str] = "window"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "variances": ("direction", "weight^2", "variance along each principal component"),
+        "directions": ("weight direction", "1", "principal components"),
+        "tau": ("direction", "iteration", "1/e time of the autocorrelation"),
+        "trend": ("direction", "1", "correlation with time"),
+        "speed": ("direction", "weight/iteration", "slope of the straight line over time"),
+        "diffusion": ("direction", "weight^2/iteration", "half the mean square increment per step"),
+        "cosine": ("direction", "1", "squared correlation with a cosine"),
+        "block_mean": ("stretch direction", "weight", "mean over a stretch of time"),
+        "block_square": ("stretch direction", "weight^2", "mean square over a stretch of time"),
+        "center": ("parameter", "weight", "weights that displacements count from"),
+        "index": ("weight", "1", "position in theta"),
+    }
 
     @property
     def records(self) -> int:
@@ -172,6 +186,8 @@ def analyse_window(
     >>> bool(analyse_window(run, "W2", n_directions=3).needed(0.5, without=0) <= 3)
     True
     """
+    if run.lr is None or run.batch is None:
+        raise ValueError(f"a window needs a constant learning rate and batch size: got {run!r}")
     parts = pca(run, block=block, window=window, n_directions=n_directions)
     gaps = np.diff(parts.steps)
     if parts.n < 20 or gaps.min() != gaps.max():
@@ -210,6 +226,7 @@ def analyse_window(
         n_samples=run.n_samples,
         sampling=run.sampling,
         seed=run.seed,
+        optimizer=run.optimizer,
     )
 
 
@@ -281,7 +298,11 @@ class RandomWalk(Saved):
 
     shares: Array
     tau: Array
-    kind: ClassVar[str] = "random_walk"
+    KIND: ClassVar[str] = "random walk"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "shares": ("direction", "1", "fraction of the variance"),
+        "tau": ("direction", "record", "1/e time of the autocorrelation"),
+    }
 
 
 def random_walk(n: int, k: int) -> RandomWalk:

@@ -121,7 +121,7 @@ def test_retention_orders_its_runs(tmp_path):
     kept = nets.Retention("LDC", np.ones(4), np.array([1, 5, 5, 2]), first, second, 0.0, np.zeros((4, 1)))
     assert kept.pareto().tolist() == [2, 1, 0] and kept.best == 1 and kept.enough(0.11) == 1 and kept.enough(0.01) == 5
     kept.save(tmp_path / "kept.h5")
-    np.testing.assert_array_equal(nets.Retention.load(tmp_path / "kept.h5").overall, kept.overall)
+    np.testing.assert_array_equal(nets.load(tmp_path / "kept.h5").overall, kept.overall)
 
 
 def test_bad_second_tasks_are_refused(tasks):

@@ -2,18 +2,21 @@
 
 import gzip
 import hashlib
+import http.server
 import io
 import os
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nets
-from nets.data import MNIST_FILES, read_idx
+from nets.data import MNIST_FILES, MNIST_SHA256, read_idx
 
 
 def idx_bytes(array):
@@ -132,11 +135,98 @@ def test_mnist_errors(small_mnist, monkeypatch):
     with pytest.raises(ValueError, match="do not belong together"):
         nets.load_data("mnist")
     (folder / MNIST_FILES["x_test"]).unlink()
-    with pytest.raises(FileNotFoundError, match="t10k-images-idx3-ubyte.*get them from"):
+    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it were not installed
+    with pytest.raises(FileNotFoundError, match=r"t10k-images-idx3-ubyte.*get them from.*fpsolve\[data\]"):
         nets.load_data("mnist")
     monkeypatch.delenv("FPSOLVE_DATA")
-    with pytest.raises(FileNotFoundError, match="set the environment variable FPSOLVE_DATA"):
+    with pytest.raises(FileNotFoundError, match="install pooch.*set the environment variable FPSOLVE_DATA"):
         nets.load_data("mnist")
+
+
+@pytest.fixture
+def server(small_mnist, monkeypatch):
+    """A web server on this machine with the small files, gzipped; the true checksums are replaced by theirs."""
+    pytest.importorskip("pooch")
+    folder, arrays = small_mnist
+    files = {name: idx_bytes(arrays[key]) for key, name in MNIST_FILES.items()}
+    served, asked = {f"/{name}.gz": gzip.compress(blob) for name, blob in files.items()}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200 if self.path in served else 404)
+            self.end_headers()
+            self.wfile.write(served.get(self.path, b""))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setattr("nets.data.MNIST_HOME", f"http://127.0.0.1:{running.server_port}/")
+        monkeypatch.setattr("nets.data.MNIST_SHA256", {name: hashlib.sha256(blob).hexdigest() for name, blob in files.items()})
+        for path in folder.iterdir():
+            path.unlink()
+        yield folder, arrays, served, asked
+        running.shutdown()
+
+
+def test_mnist_is_downloaded_once(server, monkeypatch, tmp_path):
+    folder, arrays, _, asked = server
+    for _ in range(2):
+        data = nets.load_data("mnist")
+        assert (data.x_train == arrays["x_train"].reshape(6, 6) / 255.0).all() and (data.y_test == arrays["y_test"]).all()
+    assert sorted(asked) == sorted(f"/{name}.gz" for name in MNIST_FILES.values())
+    (folder / f"{MNIST_FILES['y_test']}.gz").unlink()
+    nets.load_data("mnist")
+    assert len(asked) == 5  # what was missing, and nothing else
+    monkeypatch.delenv("FPSOLVE_DATA")  # without the variable: the user's cache
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    assert nets.load_data("mnist").size == 6 and (tmp_path / "cache" / "fpsolve" / "mnist").is_dir()
+
+
+def test_what_is_not_mnist_is_not_kept(server):
+    folder, _, served, _ = server
+    path = f"/{MNIST_FILES['x_train']}.gz"
+    good = served[path]
+    for bad, message in ((gzip.compress(gzip.decompress(good)[:-1] + b"x"), "SHA-256 unpacked"), (good[:-9], "damaged gzip")):
+        served[path] = bad
+        with pytest.raises(ValueError, match=message):
+            nets.load_data("mnist")
+        assert not (folder / path[1:]).exists()
+    del served[path]
+    with pytest.raises(FileNotFoundError, match="could not be downloaded.*404.*FPSOLVE_DATA"):
+        nets.load_data("mnist")
+    served[path] = good
+    assert nets.load_data("mnist").size == 6
+
+
+def test_a_server_that_does_not_answer(small_mnist, monkeypatch):
+    pytest.importorskip("pooch")
+    (small_mnist[0] / MNIST_FILES["x_test"]).unlink()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("nets.data.MNIST_HOME", f"http://127.0.0.1:{closed.getsockname()[1]}/")
+        with pytest.raises(FileNotFoundError, match="t10k-images-idx3-ubyte.gz could not be downloaded"):
+            nets.load_data("mnist")
+
+
+@pytest.mark.skipif("FPSOLVE_DATA" not in os.environ, reason="FPSOLVE_DATA is not set")
+def test_checksums_are_those_of_the_published_files():
+    """SHA-256 as stored, and the MD5 of the unpacked files that every other reader of MNIST quotes."""
+    md5 = {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
+    folder = Path(os.environ["FPSOLVE_DATA"]) / "mnist"
+    for name in MNIST_FILES.values():
+        path = folder / name
+        blob = path.read_bytes() if path.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
+        assert hashlib.sha256(blob).hexdigest() == MNIST_SHA256[name] and hashlib.md5(blob).hexdigest() == md5[name]
 
 
 @pytest.mark.skipif("FPSOLVE_DATA" not in os.environ, reason="FPSOLVE_DATA is not set")
@@ -147,6 +237,7 @@ def test_mnist_facts():
     assert abs(data.x_train.mean() - 0.1306604763) < 1e-10 and abs(data.x_train.std() - 0.3081078039) < 1e-10
     assert round(100 * float((data.x_train > 0).mean()), 2) == 19.12
     assert int((data.x_train.max(axis=0) > 0).sum()) == 717
+    assert data.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert np.bincount(data.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(data.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 

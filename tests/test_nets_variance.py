@@ -31,7 +31,7 @@ def test_leading_directions_dense_and_lanczos(linear, monkeypatch):
     data, mlp, H = linear
     expected = np.linalg.eigvalsh(H)[::-1][:4]
     for limit in (2000, 1):
-        monkeypatch.setattr("nets.variance.DENSE_UP_TO", limit)
+        monkeypatch.setattr("nets.spectrum.DENSE_UP_TO", limit)
         values, vectors = leading_directions(mlp, data, mlp.init(0), 4)
         np.testing.assert_allclose(values, expected, rtol=1e-8)
         np.testing.assert_allclose(H @ vectors, vectors * values, atol=1e-6)
