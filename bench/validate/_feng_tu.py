@@ -37,11 +37,14 @@ class Setting:
     seed: int = 0
     last_epoch: int = 70  # the window is the last ten epochs
     quick: bool = True
+    momentum: float = 0.0
+    optimizer: str = "sgd"
 
     @property
     def name(self) -> str:
         """Short name in tables."""
         extra = "" if self.sampling == "shuffle" else ", with replacement"
+        extra += f", momentum {self.momentum:g}" if self.momentum else ", Adam" if self.optimizer == "adam" else ""
         return f"B {self.batch}, lr {self.lr:g}{extra}"
 
 
@@ -57,6 +60,12 @@ def settings(quick: bool) -> list[Setting]:
     if not quick:
         ends = {(b, lr): int(100 * b / 50 * 0.1 / lr) for b, lr in ends}
     return [replace(base, batch=b, lr=lr, last_epoch=end) for (b, lr), end in ends.items()]
+
+
+def algorithms(quick: bool) -> list[Setting]:
+    """Momentum 0.9 at the same lr/(1 - mu), which slow modes cannot tell from SGD, and Adam at its usual rate."""
+    base = reference(quick)
+    return [replace(base, lr=0.01, momentum=0.9), replace(base, lr=0.001, optimizer="adam", last_epoch=40 if quick else 100)]
 
 
 SEEDS = (0, 1, 2)
@@ -102,6 +111,7 @@ def _measure(setting: Setting, progress: bool) -> Measured:
     before = setting.last_epoch - 10
     record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * (1 if setting.quick else 3))
     options: dict[str, Any] = {"lr": setting.lr, "batch": setting.batch, "sampling": setting.sampling, "seed": setting.seed}
+    options |= {"optimizer": "adam"} if setting.optimizer == "adam" else {"momentum": setting.momentum}
     first = nets.train(mlp, d, theta0=theta0, steps=before * k, record=record, progress=progress, **options)
     record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k, max_bytes=10**9)
     run = nets.train(mlp, d, resume=first, steps=10 * k, record=record, progress=progress)
