@@ -158,3 +158,27 @@ def log_slope(i: Array, y: Array, low: int, high: int) -> float:
     """Exponent of y over i = low .. high."""
     keep = (i >= low) & (i <= high)
     return nets.power_law(i[keep], y[keep]).exponent
+
+
+def modes_psi(h: Array, c: Array, setting: Setting, window: nets.Window, most: int) -> float:
+    """psi of the components 1 .. most of Gaussian linear modes of curvatures h and per-sample noise c, flatness from p.H p.
+
+    Heavy ball y' = y + mu (y - y_before) - lr (h y + xi), watched for as many steps as the window after a run-up of the same
+    length; the noise is independent, or sums to zero over each epoch as that of shuffled batches does.
+    """
+    from scipy.signal import lfilter
+
+    rng, steps, k = np.random.default_rng(8), window.records, window.n_samples // setting.batch
+    h, c = np.maximum(h, 0.0), np.maximum(c, 0.0) / setting.batch
+    path = np.empty((steps, len(h)))
+    for j, curvature in enumerate(h):
+        xi = rng.standard_normal(2 * steps)
+        if setting.sampling == "shuffle":
+            epochs = xi.reshape(-1, k)
+            epochs -= epochs.mean(axis=1, keepdims=True)
+            xi *= (k / (k - 1)) ** 0.5
+        back = [1.0, -(1.0 + setting.momentum - setting.lr * curvature), setting.momentum]
+        path[:, j] = lfilter([-setting.lr * c[j] ** 0.5], back, xi)[steps:]
+    parts = nets.pca(path, n_directions=most)
+    curvature_along = (parts.directions**2 * h[:, None]).sum(axis=0)
+    return -nets.power_law(curvature_along**-0.5, parts.variances).exponent

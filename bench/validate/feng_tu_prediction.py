@@ -29,7 +29,7 @@ import nets
 from nets.variance import leading_directions, measured_variances
 
 from . import Check
-from ._feng_tu import WIDTHS, Setting, check, data, measured, panel, reference
+from ._feng_tu import WIDTHS, check, data, measured, modes_psi, panel, reference
 
 NAME = "feng-tu-prediction"
 GROUP = "feng-tu"
@@ -57,7 +57,7 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     flat = np.sqrt(8.0 * m.relation.flatness.loss / h)
     theory = nets.window_variance(h, c / setting.batch, setting.lr, m.window.steps)
     most = min(400 if quick else 1000, m.window.records // 2)
-    modes = _modes(values, np.einsum("ij,ij->j", vectors, C @ vectors), setting, m.window.records, most)
+    modes = modes_psi(values, np.einsum("ij,ij->j", vectors, C @ vectors), setting, m.window, most)
     psi_components = -m.relation.psi(2, most).exponent
     psi_found, psi_theory = (-nets.power_law(flat, y).exponent for y in (found, theory))
     g = nets.power_law(h, c).exponent
@@ -71,22 +71,6 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
         check("late window: psi of components - of eigenvectors", psi_components - psi_found, 4 - psi_theory, 1.0, 4.5, "derived"),
         check("components of linear modes: psi - that of the network", modes - psi_components, 0.0, -0.6, 0.6, "linear modes"),
     ]
-
-
-def _modes(h: Array, c: Array, setting: Setting, steps: int, most: int) -> float:
-    """psi of the components of Gaussian linear modes with independent noise, their flatness from p.H p."""
-    from scipy.signal import lfilter
-
-    rng, h, c = np.random.default_rng(8), np.maximum(h, 0.0), np.maximum(c, 0.0) / setting.batch
-    a = 1.0 - setting.lr * h
-    noise = rng.standard_normal((steps, len(h))) * np.sqrt(c) * setting.lr
-    # stationary where a mode relaxes within the window, at the origin where it does not: its start does not show in its variance
-    start = np.where(setting.lr * h * steps > 0.1, setting.lr * np.sqrt(c / np.maximum(1.0 - a * a, 1e-300)), 0.0)
-    start *= rng.standard_normal(len(h))
-    path = np.array([lfilter([1.0], [1.0, -b], xi, zi=[b * y])[0] for b, xi, y in zip(a, noise.T, start, strict=True)]).T
-    parts = nets.pca(path, n_directions=most)
-    curvature = (parts.directions**2 * h[:, None]).sum(axis=0)
-    return -nets.power_law(curvature[:most] ** -0.5, parts.variances[:most]).exponent
 
 
 def _stationary(quick: bool, out: Path, progress: bool) -> list[Check]:
