@@ -62,6 +62,18 @@ def test_inverse_relation_of_a_linear_network(regression, tmp_path):
     assert str(nets.load(tmp_path / "fit.h5")) == str(fit)
 
 
+def test_windows_of_other_algorithms(regression):
+    data, run = regression
+    record = nets.Record(weights="W1", weights_every=1)
+    adam = nets.train(run.mlp, data, lr=0.01, batch=10, steps=200, optimizer="adam", record=record)
+    relation = nets.inverse_relation(adam, data, block="W1")
+    with pytest.raises(ValueError, match="that of SGD"):
+        _ = relation.temperatures
+    scheduled = nets.train(run.mlp, data, lr=lambda k: 0.1 / (1 + k), batch=10, steps=200, record=record)
+    with pytest.raises(ValueError, match="constant learning rate"):
+        nets.analyse_window(scheduled, "W1")
+
+
 def test_bad_windows_are_refused(regression):
     data, run = regression
     with pytest.raises(ValueError, match="20 records"):

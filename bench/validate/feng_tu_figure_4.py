@@ -8,6 +8,8 @@ seeds, with the margins of one seed on another subset; a shared head of two unit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +35,9 @@ EWC_LAMBDAS, EWC_COUNTS = 10.0 ** np.arange(5, 10), np.array([10, 30, 100, 300, 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Five seeds; figures feng-tu-figure-4-a.png to -d.png."""
-    pairs, ratios = [], []
-    for seed in range(SEEDS):
-        ldc, ewc, ratio = _one(quick, seed)
-        pairs.append((ldc, ewc))
-        ratios.append(ratio)
-    ldcs, ewcs = [p[0] for p in pairs], [p[1] for p in pairs]
-    gain = np.array([e.overall.min() - c.overall.min() for c, e in pairs])
+    with ThreadPoolExecutor(2) as pool:
+        ldcs, ewcs, ratios = zip(*pool.map(lambda seed: _one(quick, seed), range(SEEDS)), strict=True)
+    gain = np.array([e.overall.min() - c.overall.min() for c, e in zip(ldcs, ewcs, strict=True)])
     fewer = np.array([_enough(ewcs) / _enough(ldcs)])
     at100 = [_fixed(c, 100) for c in ldcs]
     falls = [spearmanr(lam, first).statistic for lam, first, _ in at100]
@@ -107,7 +105,7 @@ def _batch_means(mlp: nets.MLP, theta: Array, task: nets.Data, batch: int, fishe
     return float(np.mean(squares) / fisher.sum() / exact)
 
 
-def _enough(runs: list[nets.Retention]) -> int:
+def _enough(runs: Sequence[nets.Retention]) -> int:
     """Least N_c at which some lambda brings the mean sum of errors over the seeds within 0.03 of its best."""
     mean = np.mean([r.overall for r in runs], axis=0)
     return int(runs[0].counts[mean <= mean.min() + 0.03].min())
@@ -125,7 +123,7 @@ def _held(r: nets.Retention) -> float:
     return float(np.linalg.norm(r.displacements[free, :100]) / np.linalg.norm(r.displacements[held, :100]))
 
 
-def _figures(ldcs: list[nets.Retention], ewcs: list[nets.Retention], out: Path) -> None:
+def _figures(ldcs: Sequence[nets.Retention], ewcs: Sequence[nets.Retention], out: Path) -> None:
     ax = axes()
     for runs, mark in ((ldcs, "o"), (ewcs, "s")):
         first, second = (np.mean([getattr(r, name) for r in runs], axis=0) for name in ("first_error", "second_error"))
