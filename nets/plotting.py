@@ -112,6 +112,10 @@ def plot_power_law(x: ArrayLike, y: ArrayLike, *, label: str = "", ax: Axes | No
     (points,) = ax.loglog(u, v, **{"marker": "o", "markersize": 3, "linestyle": "", "label": text, **kwargs})
     ends = np.array(fit.fit)
     ax.loglog(ends, fit.prefactor * ends**fit.exponent, "--", color=points.get_color(), linewidth=0.8)
+    if ends[1] > 10.0 * ends[0]:  # the labels of less than a decade would be all there is
+        from matplotlib.ticker import NullFormatter
+
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(frameon=False, fontsize="small")
     return ax
 
