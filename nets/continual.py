@@ -160,6 +160,29 @@ def ldc(flatness: Flatness, directions: ArrayLike) -> Constraint:
     task that way is what must be prevented. One open on both sides is not constrained. The penalty is the squared displacement in
     units of the flatness; it acts where 2 lr lambda steps is about F^2. Source: Feng & Tu (2021), figure 4, whose factor could not
     be recovered: scan lambda.
+
+    Parameters
+    ----------
+    flatness : Flatness
+        Of the first task's loss at w_1, along `directions`.
+    directions : array, shape (size, k)
+        Orthonormal columns.
+
+    Returns
+    -------
+    Constraint
+
+    Raises
+    ------
+    ValueError
+        Columns that are not orthonormal, or not those of the flatness.
+
+    Examples
+    --------
+    >>> one = np.ones(2)
+    >>> flat = Flatness(np.array([-1.0, -2.0]), np.array([1.0, np.inf]), one, one, one, one, 0.1, np.e)
+    >>> ldc(flat, np.eye(2)).strengths
+    array([0.25  , 0.0625])
     """
     p = np.asarray(directions, dtype=np.float64)
     width = np.where(flatness.one_sided, 2.0 * np.minimum(-flatness.left, flatness.right), flatness.width)
@@ -172,6 +195,26 @@ def ewc(fisher: ArrayLike) -> Constraint:
     """Elastic weight consolidation: s_j = f_j/2 on single weights, those of the largest Fisher information first.
 
     Source: J. Kirkpatrick et al., PNAS 114, 3521 (2017).
+
+    Parameters
+    ----------
+    fisher : array, shape (size,)
+        As `fisher_diagonal` gives it.
+
+    Returns
+    -------
+    Constraint
+
+    Raises
+    ------
+    ValueError
+        Not a vector of finite numbers >= 0.
+
+    Examples
+    --------
+    >>> penalty = ewc([0.2, 0.6, 0.4])
+    >>> penalty.axes, penalty.strengths
+    (array([1, 2, 0]), array([0.3, 0.2, 0.1]))
     """
     f = np.asarray(fisher, dtype=np.float64)
     if f.ndim != 1 or not np.isfinite(f).all() or (f < 0.0).any():

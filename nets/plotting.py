@@ -58,7 +58,16 @@ def plot_variances(window: Window, *, null: bool = True, ax: Axes | None = None,
 
 
 def plot_cumulative(window: Window, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
-    """Share of the variance of the first n components, the first left out; **kwargs for `Axes.semilogx`."""
+    """Share of the variance of the first n components, the first left out; **kwargs for `Axes.semilogx`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, record=nets.Record(weights="W2", weights_every=1))
+    >>> nets.plotting.plot_cumulative(nets.analyse_window(run, "W2")).get_xlabel()
+    'components after the first'
+    """
     ax = _axes(ax)
     held = np.cumsum(window.variances[1:]) / (window.total - window.variances[0])
     ax.semilogx(np.arange(1, len(held) + 1), held, **kwargs)
@@ -68,7 +77,16 @@ def plot_cumulative(window: Window, *, ax: Axes | None = None, **kwargs: Any) ->
 
 
 def plot_times(window: Window, *, null: bool = True, ax: Axes | None = None, **kwargs: Any) -> Axes:
-    """Correlation time against number, with that of a random walk beside it; **kwargs for `Axes.loglog`."""
+    """Correlation time against number, with that of a random walk beside it; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, record=nets.Record(weights="W2", weights_every=1))
+    >>> nets.plotting.plot_times(nets.analyse_window(run, "W2")).get_yscale()
+    'log'
+    """
     from .window import random_walk
 
     ax = _axes(ax)
@@ -83,7 +101,15 @@ def plot_times(window: Window, *, null: bool = True, ax: Axes | None = None, **k
 
 
 def plot_profiles(profiles: Profiles, *, labels: ArrayLike | None = None, ax: Axes | None = None, **kwargs: Any) -> Axes:
-    """Losses on lines, on a logarithmic axis, with the parabolas of ln L dashed; **kwargs for `Axes.semilogy`."""
+    """Losses on lines, on a logarithmic axis, with the parabolas of ln L dashed; **kwargs for `Axes.semilogy`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> d = np.linspace(-1.0, 1.0, 5)[None]
+    >>> nets.plotting.plot_profiles(nets.Profiles(d, np.exp(d**2), 1.0), labels=["i = 1"]).get_legend().get_texts()[0].get_text()
+    'i = 1'
+    """
     ax = _axes(ax)
     names = [f"{k + 1}" for k in range(len(profiles.loss))] if labels is None else [str(name) for name in np.asarray(labels)]
     for d, loss, fit, name in zip(profiles.displacements, profiles.loss, profiles.parabola()[0], names, strict=True):
@@ -123,7 +149,16 @@ def plot_power_law(x: ArrayLike, y: ArrayLike, *, label: str = "", ax: Axes | No
 def plot_relation(
     relation: InverseRelation, *, first: int = 2, last: int | None = None, ax: Axes | None = None, **kwargs: Any
 ) -> Axes:
-    """Variance against flatness of the components first .. last, and their power law; **kwargs for `Axes.loglog`."""
+    """Variance against flatness of the components first .. last, and their power law; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> data, mlp = nets.load_data("teacher"), nets.MLP((8, 1), loss="mse", weight_decay=0.05)
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, steps=500, record=nets.Record(weights="W1", weights_every=1))
+    >>> nets.plotting.plot_relation(nets.inverse_relation(run, data, block="W1")).get_xlabel()
+    'flatness $F_i$'
+    """
     keep = relation.between(first, 10**9 if last is None else last)
     ax = plot_power_law(relation.flatness.width[keep], relation.variances[keep], ax=ax, **kwargs)
     ax.set(xlabel="flatness $F_i$", ylabel=r"$\sigma_i^2$")
@@ -131,7 +166,14 @@ def plot_relation(
 
 
 def plot_temperature(displacements: ArrayLike, temperature: ArrayLike, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
-    """Active temperature on lines, arrays (k, m), on a logarithmic axis; **kwargs for `Axes.semilogy`."""
+    """Active temperature on lines, arrays (k, m), on a logarithmic axis; **kwargs for `Axes.semilogy`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> nets.plotting.plot_temperature([-1.0, 0.0, 1.0], [2.0, 1.0, 2.0]).get_yscale()
+    'log'
+    """
     ax = _axes(ax)
     for d, t in zip(np.atleast_2d(displacements), np.atleast_2d(temperature), strict=True):
         ax.semilogy(d, t, **kwargs)

@@ -71,10 +71,25 @@ class PowerLaw(Saved):
 def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     """Least squares of ln y on ln x; pairs that are not finite and positive are left out and counted.
 
+    Parameters
+    ----------
+    x, y : arrays, shape (n,)
+
+    Returns
+    -------
+    PowerLaw
+        Without an interval: see `over_seeds` and `over_blocks`.
+
     Raises
     ------
     ValueError
         Shapes that differ, fewer than 3 usable pairs, or all x equal.
+
+    Examples
+    --------
+    >>> fit = power_law([1.0, 2.0, 4.0, np.inf], [1.0, 4.0, 16.0, 1.0])
+    >>> round(fit.exponent, 12), fit.left_out
+    (2.0, 1)
     """
     from scipy.stats import spearmanr
 

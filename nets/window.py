@@ -311,10 +311,26 @@ def random_walk(n: int, k: int) -> RandomWalk:
     Source: J. Antognini, J. Sohl-Dickstein, "PCA of high dimensional random walks with comparison to neural network training",
     NeurIPS 2018. Exact for many more dimensions than records; with fewer, the later components are less pure.
 
+    Parameters
+    ----------
+    n : int
+        Records in the window.
+    k : int
+        Components.
+
+    Returns
+    -------
+    RandomWalk
+
     Raises
     ------
     ValueError
         k outside 1 .. n - 1.
+
+    Examples
+    --------
+    >>> round(float(random_walk(10_000, 1).shares[0] * np.pi**2 / 6), 3)
+    1.0
     """
     if not 1 <= k < n:
         raise ValueError(f"k must lie in 1 .. n - 1 = {n - 1}: got {k!r}")

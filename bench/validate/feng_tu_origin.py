@@ -68,7 +68,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 def simulated(h: Array, g: float, sampling: str, n: int, rng: np.random.Generator) -> Array:
     """Mean over n windows of the variance of y' = (1 - lr h) y - lr xi within the window, started in the stationary law.
 
-    The stationary start is reached by a run-up: exactly drawn for independent noise; for shuffled epochs 20 relaxation times or 100
+    The stationary start is reached by a run-up: exactly drawn for independent noise; for shuffled epochs 6 relaxation times or 40
     epochs, after which a mode that still remembers its start is so flat that the start does not show within a window.
     """
     from scipy.signal import lfilter
@@ -77,7 +77,7 @@ def simulated(h: Array, g: float, sampling: str, n: int, rng: np.random.Generato
     for k, curvature in enumerate(h):
         a, run_up = 1.0 - LR * curvature, 0
         if sampling == "shuffle":
-            run_up = K * int(min(100, np.ceil(20.0 / (LR * curvature) / K)))
+            run_up = K * int(min(40, np.ceil(6.0 / (LR * curvature) / K)))
         noise = rng.standard_normal((n, run_up + STEPS)) * curvature ** (g / 2)
         start = rng.standard_normal((n, 1)) * LR * curvature ** (g / 2) / np.sqrt(1.0 - a * a)
         if sampling == "shuffle":
