@@ -52,7 +52,10 @@ class PowerLaw(Saved):
     interval: tuple[float, float] = (math.nan, math.nan)
     origin: str = "one set of points"
     KIND: ClassVar[str] = "power law"
-    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {}
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "fit": ("end", "units of x", "range of x over which was fitted"),
+        "interval": ("end", "1", "95 % interval of the exponent"),
+    }
 
     def __post_init__(self) -> None:
         for name in ("fit", "interval"):

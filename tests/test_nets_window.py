@@ -2,6 +2,7 @@
 
 import math
 
+import h5py
 import numpy as np
 import pytest
 from scipy import integrate, signal
@@ -193,3 +194,44 @@ def test_bad_modes_are_refused():
     ):
         with pytest.raises(ValueError, match=r"must|divides"):
             nets.window_variance(**{"curvature": 1.0, "noise": 1.0, "lr": 0.1, "steps": 100, **bad})
+
+
+def test_every_array_of_the_results_is_described(regression, tmp_path):
+    """Axes, units and a long name of every array in the files, also of results within results."""
+    data, run = regression
+    relation = nets.inverse_relation(run, data, block="W1")
+    land = nets.Landscape(run.mlp, relation.window.center, data.x_train, data.y_train, block="W1")
+    p = relation.window.directions
+    constraint = nets.ldc(relation.flatness, p)
+    task = nets.Data(
+        (data.x_train > 0) * 1.0, (data.y_train[:, 0] > 0).astype(int), data.x_test, (data.y_test[:, 0] > 0) * 1, "s", 2
+    )
+    line = nets.MLP((8, 2))
+    single = nets.ewc(np.ones(16))
+    results = [
+        relation,
+        nets.random_walk(100, 5),
+        nets.loss_profiles(land, p, [-0.1, 0.0, 0.1]),
+        nets.minibatch_minima(land, p[:, 0], batch=10, cap=1.0, n=5),
+        relation.psi(1, 8),
+        nets.second_task(line, task, task, line.init(0), single, [1.0], [3], block="W1", lr=0.1, batch=10, epochs=1),
+    ]
+    assert constraint.strengths.shape == (8,)
+    count = 0
+    for k, result in enumerate(results):
+        result.save(tmp_path / f"{k}.h5")
+        assert type(nets.load(tmp_path / f"{k}.h5")) is type(result)
+        nodes = []
+        with h5py.File(tmp_path / f"{k}.h5") as file:
+            file.visititems(lambda name, node, nodes=nodes: nodes.append(node) if _array(node) else None)
+            assert [node.name for node in nodes if not _described(node)] == []
+            count += len(nodes)
+    assert count > 30
+
+
+def _array(node):
+    return isinstance(node, h5py.Dataset) and node.ndim > 0 and node.attrs.get("type", b"") != b"scale"
+
+
+def _described(node):
+    return all(node.attrs.get(name) for name in ("units", "long_name")) and len(node.attrs["dims"].split()) == node.ndim
