@@ -70,3 +70,39 @@ def test_hessian(benchmark, way):
 
     run = (lambda: nets.hessian(MLP, theta, DATA.x_train, DATA.y_train)) if way == "fpsolve" else differences
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_of_a_larger_network(benchmark, optimizer, precision):
+    """784-50-50-10, batches of 50, the second layer's weights recorded at every step (bench/speed_of_networks.py compares)."""
+    benchmark.group = "steps, 784-50-50-10, batch 50, W2 recorded"
+    rng, steps = np.random.default_rng(0), 1000
+    data = nets.Data(rng.random((5000, 784)), rng.integers(0, 10, 5000), np.zeros((0, 784)), np.zeros(0, int), "random", 10)
+    mlp, record = nets.MLP((784, 50, 50, 10)), nets.Record(weights="W2", weights_every=1, losses_every=10**6)
+    options = {"lr": 0.01, "batch": 50, "steps": steps, "optimizer": optimizer, "precision": precision, "record": record}
+    benchmark.pedantic(lambda: nets.train(mlp, data, **options), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["microseconds_per_step"] = round(benchmark.stats.stats.median / steps * 1e6, 1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "numpy, differences of the gradient"])
+def test_hessian_vector_products(benchmark, way):
+    benchmark.group = "8 Hessian-vector products, all 910 weights, 1438 samples"
+    theta, v = MLP.init(0), np.random.default_rng(0).standard_normal((8, MLP.dim))
+
+    def differences(h=1e-5):
+        def gradient(at):
+            return MLP.gradient(at, DATA.x_train, DATA.y_train)
+
+        return np.array([(gradient(theta + h * e) - gradient(theta - h * e)) / (2 * h) for e in v])
+
+    product = (lambda: nets.hessian_vector_product(MLP, theta, DATA.x_train, DATA.y_train, v)) if way == "fpsolve" else differences
+    benchmark.pedantic(product, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "numpy, covariance and eigh"])
+def test_principal_components(benchmark, way):
+    benchmark.group = "principal components of 4000 x 600"
+    rows = np.random.default_rng(0).standard_normal((4000, 600)) + 5.0
+    run = (lambda: nets.pca(rows)) if way == "fpsolve" else (lambda: np.linalg.eigh(np.cov(rows.T, bias=True)))
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)

@@ -19,6 +19,8 @@ Array = NDArray[Any]
 RELU, TANH = 0, 1
 CROSS_ENTROPY, MSE = 0, 1
 SGD, ADAM = 0, 1
+#: Squares are summed over so many weights in their own precision, and these sums in double precision.
+STRETCH = 4096
 #: 2^k for k = -1022 .. 1023.
 POWERS = 2.0 ** np.arange(-1022.0, 1024.0)
 
@@ -326,15 +328,11 @@ def _sums(theta, grad, decay, out):
     return dot
 
 
-@kernel
-def _sgd(theta, velocity, grad, lr, constants):
-    """v <- momentum v + g, theta <- theta - lr v with g = grad + decay theta; returns |theta|^2 before, |g|^2, |v|^2.
-
-    The velocity of a weight whose input is hardly ever on dies out; as a denormal number it would slow the loop down severalfold.
-    """
-    momentum, decay, tiny, zero = constants[0], constants[4], constants[5], theta.dtype.type(0)
-    t2, g2, v2 = 0.0, 0.0, 0.0
-    if momentum == 0.0:
+@inline
+def _sgd_stretch(theta, velocity, grad, lr, momentum, decay, tiny):
+    zero = theta.dtype.type(0)
+    t2, g2, v2 = zero, zero, zero
+    if momentum == zero:
         for i in range(theta.size):
             g = grad[i] + decay * theta[i]
             t2 += theta[i] * theta[i]
@@ -354,16 +352,27 @@ def _sgd(theta, velocity, grad, lr, constants):
 
 
 @kernel
-def _adam(theta, first, second, grad, lr, constants, t):
-    """One step of Adam, number t = 1, 2, ...; returns |theta|^2 before, |g|^2, |v|^2 with v = - change of theta / lr."""
-    beta1, beta2, eps, decay, tiny = constants[1], constants[2], constants[3], constants[4], constants[5]
-    zero = theta.dtype.type(0)
-    scale = np.empty(4, dtype=theta.dtype)  # rounds to the precision of theta
-    scale[0], scale[1] = 1.0 - beta1, 1.0 - beta2
-    scale[2] = 1.0 / (1.0 - math.pow(np.float64(beta1), t))
-    scale[3] = 1.0 / (1.0 - math.pow(np.float64(beta2), t))
-    c1, c2, b1, b2 = scale[0], scale[1], scale[2], scale[3]
+def _sgd(theta, velocity, grad, lr, constants):
+    """v <- momentum v + g, theta <- theta - lr v with g = grad + decay theta; returns |theta|^2 before, |g|^2, |v|^2.
+
+    The velocity of a weight whose input is hardly ever on dies out; as a denormal number it would slow the loop down severalfold.
+    """
     t2, g2, v2 = 0.0, 0.0, 0.0
+    for start in range(0, theta.size, STRETCH):
+        part = slice(start, min(start + STRETCH, theta.size))
+        sums = _sgd_stretch(theta[part], velocity[part], grad[part], lr, constants[0], constants[4], constants[5])
+        t2 += sums[0]
+        g2 += sums[1]
+        v2 += sums[2]
+    return t2, g2, v2
+
+
+@inline
+def _adam_stretch(theta, first, second, grad, lr, constants, scale):
+    beta1, beta2, eps, decay, tiny = constants[1], constants[2], constants[3], constants[4], constants[5]
+    c1, c2, b1, b2 = scale[0], scale[1], scale[2], scale[3]
+    zero = theta.dtype.type(0)
+    t2, g2, v2 = zero, zero, zero
     for i in range(theta.size):
         g = grad[i] + decay * theta[i]
         m = beta1 * first[i] + c1 * g
@@ -377,6 +386,24 @@ def _adam(theta, first, second, grad, lr, constants, t):
         g2 += g * g
         v2 += v * v
         theta[i] -= lr * v
+    return t2, g2, v2
+
+
+@kernel
+def _adam(theta, first, second, grad, lr, constants, t):
+    """One step of Adam, number t = 1, 2, ...; returns |theta|^2 before, |g|^2, |v|^2 with v = - change of theta / lr."""
+    beta1, beta2 = constants[1], constants[2]
+    scale = np.empty(4, dtype=theta.dtype)  # rounds to the precision of theta
+    scale[0], scale[1] = 1.0 - beta1, 1.0 - beta2
+    scale[2] = 1.0 / (1.0 - math.pow(np.float64(beta1), t))
+    scale[3] = 1.0 / (1.0 - math.pow(np.float64(beta2), t))
+    t2, g2, v2 = 0.0, 0.0, 0.0
+    for start in range(0, theta.size, STRETCH):
+        part = slice(start, min(start + STRETCH, theta.size))
+        sums = _adam_stretch(theta[part], first[part], second[part], grad[part], lr, constants, scale)
+        t2 += sums[0]
+        g2 += sums[1]
+        v2 += sums[2]
     return t2, g2, v2
 
 

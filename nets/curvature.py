@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 #: A matrix of more bytes than this is refused.
 MAX_MATRIX_BYTES = 4_000_000_000
+#: Samples per chunk, at most: their tables of pairs then stay in the processor's cache.
+ROWS = 400
 #: From this size on, the covariance of one block of weights goes through tables of pairs.
 PAIRS_FROM = 512
 
@@ -81,14 +83,17 @@ def gradient_covariance(
 
 
 def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> Array:
+    from scipy.linalg.blas import dger
+
     m, n = mlp.widths[layer - 1], mlp.widths[layer]
-    total, mean = np.zeros((_pairs(m), _pairs(n))), np.zeros((m, n))
+    total, mean = np.zeros((_pairs(m), _pairs(n)), order="F"), np.zeros((m, n))
     for a, delta, _ in _passes(mlp, theta, x, t, _pairs(m) + _pairs(n)):
-        total += _products(a[layer - 1]).T @ _products(delta[layer - 1])
+        total = _add_product(total, _products(a[layer - 1]), _products(delta[layer - 1]))
         mean += a[layer - 1].T @ delta[layer - 1]
+    total /= len(x)
     flat = (mean / len(x)).ravel()
-    c = _unpack_pairs(total / len(x), m, n)
-    c -= np.outer(flat, flat)
+    c = _unpack_pairs(total, m, n)
+    dger(-1.0, flat, flat, a=c.T, overwrite_a=1)  # in place: c.T is a view in Fortran's order
     return c
 
 
@@ -145,10 +150,13 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     place = np.full(mlp.dim, -1)
     place[index] = np.arange(len(index))
     for (k, m), matrix in blocks.items():
-        row, col = place[span[k]], place[span[m]]
-        part = matrix[np.ix_(row >= 0, col >= 0)] / len(x)
-        full[np.ix_(row[row >= 0], col[col >= 0])] = part
-        full[np.ix_(col[col >= 0], row[row >= 0])] = part.T
+        (from_row, row), (from_col, col) = _neighbours(place[span[k]]), _neighbours(place[span[m]])
+        for to_row, source_row in zip(row, from_row, strict=True):
+            for to_col, source_col in zip(col, from_col, strict=True):
+                part = full[to_row, to_col]
+                np.divide(matrix[source_row, source_col], len(x), out=part)
+                if k < m:
+                    full[to_col, to_row] = part.T
     full.reshape(-1)[:: len(index) + 1] += mlp.weight_decay
     return full
 
@@ -161,7 +169,7 @@ def _layer_blocks(
     def inputs(k: int) -> int:
         return mlp.widths[k - 1] + bias[k]
 
-    pairs = {k: np.zeros((_pairs(inputs(k)), _pairs(mlp.widths[k]))) for k in layers}
+    pairs = {k: np.zeros((_pairs(inputs(k)), _pairs(mlp.widths[k])), order="F") for k in layers}
     cross = {(k, m): np.zeros((inputs(k), mlp.widths[k] * inputs(m) * mlp.widths[m])) for k in layers for m in layers if k < m}
     cost = sum(c.shape[1] for c in cross.values()) + sum(sum(p.shape) for p in pairs.values()) + 4 * max(mlp.widths[1:]) ** 2
     parts = mlp.unpack(theta)
@@ -169,7 +177,7 @@ def _layer_blocks(
         ext = {k: _extend(a[k - 1]) if bias[k] else a[k - 1] for k in layers}
         curvature = _preactivation_hessians(mlp, parts, a, delta, tc, min(layers))
         for k in layers:
-            pairs[k] += _products(ext[k]).T @ _symmetric_entries(curvature[k])
+            pairs[k] = _add_product(pairs[k], _products(ext[k]), _symmetric_entries(curvature[k]))
             slopes = [m for m in layers if m > k]
             for m, jz, ja in _jacobians(mlp, parts, a, k, slopes):
                 mixed = np.matmul(curvature[m], jz)  # d delta_m,j / d z_k,q
@@ -231,7 +239,7 @@ def _check_size(n: int) -> None:
 
 def _passes(mlp: MLP, theta: Array, x: Array, t: Array, numbers_per_sample: int) -> Any:
     """Yield activations, deltas and targets of chunks whose work arrays stay bounded."""
-    rows = max(1, CHUNK_NUMBERS // max(1, numbers_per_sample + 4 * sum(mlp.widths)))
+    rows = max(1, min(ROWS, CHUNK_NUMBERS // max(1, numbers_per_sample + 4 * sum(mlp.widths))))
     for i in range(0, len(x), rows):
         tc = t[i : i + rows]
         a = mlp.forward(theta, x[i : i + rows])
@@ -251,6 +259,21 @@ def _extend(a: Array) -> Array:
 
 def _pairs(n: int) -> int:
     return n * (n + 1) // 2
+
+
+def _add_product(total: Array, left: Array, right: Array) -> Array:
+    """total + left^T right, in the place of `total` (in Fortran's order)."""
+    from scipy.linalg.blas import dgemm
+
+    return np.asarray(dgemm(1.0, left.T, right.T, 1.0, total, trans_b=1, overwrite_c=1))
+
+
+def _neighbours(place: NDArray[np.intp]) -> tuple[list[slice], list[slice]]:
+    """Stretches of positions >= 0 that follow each other: where they are in `place`, and the positions, as slices."""
+    here = np.flatnonzero(place >= 0)
+    breaks = np.flatnonzero((np.diff(here) != 1) | (np.diff(place[here]) != 1)) + 1
+    parts = np.split(here, breaks)
+    return [slice(p[0], p[-1] + 1) for p in parts], [slice(place[p[0]], place[p[-1]] + 1) for p in parts]
 
 
 def _products(a: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._saved import Saved
+from ._threads import single_threaded_blas
 from .run import Run
 
 __all__ = ["PCA", "pca"]
@@ -152,7 +153,8 @@ def pca(
     The origin is moved to the first record before anything is multiplied: weights of size 10 that fluctuate by 1e-7 in the stiffest
     direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks of 500 rows (memory
     P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are taken. Single-precision
-    records are multiplied in double precision, but their own rounding stays.
+    records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread meanwhile: the same bits on
+    any number of cores, and no slower where others use them (threads that wait for each other make `eigh` many times slower there).
 
     Examples
     --------
@@ -190,7 +192,8 @@ def pca(
     if n_directions is not None and not (isinstance(n_directions, (int, np.integer)) and 1 <= n_directions <= most):
         raise ValueError(f"n_directions must lie in 1 .. {most} = min(P, n - 1): got {n_directions!r}")
     keep = most if n_directions is None else int(n_directions)
-    shift, variances, directions, total = _by_rows(rows, origin, n) if n <= size else _by_covariance(rows, origin, n)
+    with single_threaded_blas():
+        shift, variances, directions, total = (_by_rows if n <= size else _by_covariance)(rows, origin, n)
     directions = np.asfortranarray(directions[:, :keep])
     for column in directions.T:
         if column[np.abs(column).argmax()] < 0.0:

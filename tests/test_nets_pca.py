@@ -94,6 +94,17 @@ def test_windows_of_a_run(tmp_path):
     np.testing.assert_allclose(single.variances[:5], nets.pca(kept).variances[:5], rtol=1e-4)
 
 
+def test_saved(tmp_path):
+    found = nets.pca(records(100, [8.0, 4.0, 2.0])[0])
+    found.save(tmp_path / "pca.h5")
+    back = nets.load(tmp_path / "pca.h5")
+    assert repr(back) == repr(found) and back.index is None
+    for name in ("mean", "variances", "directions", "steps"):
+        assert np.array_equal(getattr(back, name), getattr(found, name)), name
+    with pytest.raises(ValueError, match="not at hand"):
+        back.projections()
+
+
 def test_memory_is_that_of_the_covariance():
     """Peak of NumPy's allocations for 4 000 and 16 000 records differs by less than a fifth of the records themselves."""
     import tracemalloc
