@@ -22,19 +22,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._saved import load as load
     from .bridge import bridge as bridge
+    from .continual import Constraint as Constraint
+    from .continual import Retention as Retention
+    from .continual import ewc as ewc
+    from .continual import fisher_diagonal as fisher_diagonal
+    from .continual import ldc as ldc
+    from .continual import only_labels as only_labels
+    from .continual import second_task as second_task
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
     from .data import Data as Data
     from .data import load_data as load_data
+    from .flatness import Flatness as Flatness
+    from .flatness import Profiles as Profiles
+    from .flatness import flatness as flatness
+    from .flatness import loss_plane as loss_plane
+    from .flatness import loss_profiles as loss_profiles
+    from .landscape import Landscape as Landscape
+    from .landscape import Section as Section
+    from .linear_modes import window_variance as window_variance
     from .measure import FluctuationDissipation as FluctuationDissipation
     from .measure import fluctuation_dissipation as fluctuation_dissipation
     from .measure import measure as measure
+    from .minibatch import BatchMinima as BatchMinima
+    from .minibatch import active_temperature as active_temperature
+    from .minibatch import minibatch_minima as minibatch_minima
     from .mlp import MLP as MLP
     from .pca import PCA as PCA
     from .pca import pca as pca
+    from .power_laws import PowerLaw as PowerLaw
+    from .power_laws import over_blocks as over_blocks
+    from .power_laws import over_seeds as over_seeds
+    from .power_laws import power_law as power_law
     from .products import covariance_vector_product as covariance_vector_product
     from .products import hessian_vector_product as hessian_vector_product
     from .record import Record as Record
+    from .relation import InverseRelation as InverseRelation
+    from .relation import inverse_relation as inverse_relation
     from .run import Run as Run
     from .run import load_run as load_run
     from .series import autocorrelation as autocorrelation
@@ -52,9 +76,21 @@ if TYPE_CHECKING:
     from .stats import load_stats as load_stats
     from .train import train as train
     from .train import train_many as train_many
+    from .window import RandomWalk as RandomWalk
+    from .window import Window as Window
+    from .window import analyse_window as analyse_window
+    from .window import correlation_time as correlation_time
+    from .window import random_walk as random_walk
 
 _HOME = {
     "bridge": "bridge",
+    "Constraint": "continual",
+    "Retention": "continual",
+    "ewc": "continual",
+    "fisher_diagonal": "continual",
+    "ldc": "continual",
+    "only_labels": "continual",
+    "second_task": "continual",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
     "Data": "data",
@@ -84,10 +120,32 @@ _HOME = {
     "from_arrays": "stats",
     "load_stats": "stats",
     "measure": "measure",
+    "Flatness": "flatness",
+    "Profiles": "flatness",
+    "flatness": "flatness",
+    "loss_plane": "flatness",
+    "loss_profiles": "flatness",
+    "Landscape": "landscape",
+    "Section": "landscape",
+    "window_variance": "linear_modes",
+    "BatchMinima": "minibatch",
+    "active_temperature": "minibatch",
+    "minibatch_minima": "minibatch",
+    "PowerLaw": "power_laws",
+    "over_blocks": "power_laws",
+    "over_seeds": "power_laws",
+    "power_law": "power_laws",
+    "InverseRelation": "relation",
+    "inverse_relation": "relation",
+    "RandomWalk": "window",
+    "Window": "window",
+    "analyse_window": "window",
+    "correlation_time": "window",
+    "random_walk": "window",
     "train": "train",
     "train_many": "train",
 }
-_MODULES = {"demo", *_HOME.values()}
+_MODULES = {"demo", "plotting", *_HOME.values()}
 
 __all__ = sorted(_HOME)
 

@@ -6,12 +6,24 @@ import importlib
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 __all__ = ["Saved", "load"]
 
 #: kind in the file -> where its class is.
-KINDS = {"eigenpairs": ("spectrum", "Eigenpairs"), "spectral density": ("spectrum", "SpectralDensity"), "pca": ("pca", "PCA")}
+KINDS = {
+    "eigenpairs": ("spectrum", "Eigenpairs"),
+    "spectral density": ("spectrum", "SpectralDensity"),
+    "pca": ("pca", "PCA"),
+    "window": ("window", "Window"),
+    "random walk": ("window", "RandomWalk"),
+    "flatness": ("flatness", "Flatness"),
+    "profiles": ("flatness", "Profiles"),
+    "batch minima": ("minibatch", "BatchMinima"),
+    "inverse relation": ("relation", "InverseRelation"),
+    "power law": ("power_laws", "PowerLaw"),
+    "retention": ("continual", "Retention"),
+}
 
 
 class Saved:
@@ -25,18 +37,29 @@ class Saved:
         """Write to HDF5 (whole or not at all); `nets.load` reads it."""
         from fpsolve import io
 
-        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}  # type: ignore[arg-type]
-        io.save_tree(
-            path,
-            {self.KIND: {name: value for name, value in tree.items() if value is not None}},
-            {"kind": self.KIND},
-            overwrite=overwrite,
-            describe={f"{self.KIND}/{name}": words for name, words in self.DESCRIBE.items() if tree.get(name) is not None},
-        )
+        tree, words = self._tree(), self._words(self.KIND)
+        io.save_tree(path, {self.KIND: tree}, {"kind": self.KIND}, overwrite=overwrite, describe=words)
+
+    def _tree(self) -> dict[str, Any]:
+        """The fields that are kept; a result within a result is a group within a group."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}  # type: ignore[arg-type]
+        return {name: value._tree() if isinstance(value, Saved) else value for name, value in named.items() if value is not None}
+
+    def _words(self, group: str) -> dict[str, tuple[str, str, str]]:
+        words = {f"{group}/{name}": text for name, text in self.DESCRIBE.items() if getattr(self, name) is not None}
+        for f in fields(self):  # type: ignore[arg-type]
+            part = getattr(self, f.name)
+            words.update(part._words(f"{group}/{f.name}") if isinstance(part, Saved) else {})
+        return words
+
+    @classmethod
+    def _from_tree(cls, tree: dict[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in tree.items() if key in known})
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a result of `nets` from its HDF5 file: a run, statistics, principal components, eigenpairs, or a spectral density.
+    """Read a result of `nets` from its HDF5 file: a run, statistics, or anything with a method `save`.
 
     Raises
     ------
@@ -65,5 +88,4 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{os.fspath(path)} holds {kind or 'no result'!r}, not one of training run, stats, {', '.join(KINDS)}")
     module, name = KINDS[kind]
     cls = getattr(importlib.import_module(f".{module}", __package__), name)
-    tree, known = io.load_tree(path)[kind], {f.name for f in fields(cls)}
-    return cls(**{key: value for key, value in tree.items() if key in known})
+    return cls._from_tree(io.load_tree(path)[kind])

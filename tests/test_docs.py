@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "files", "streams"}
+WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-tu", "files", "streams"}
 
 RTOL = 2e-3
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)

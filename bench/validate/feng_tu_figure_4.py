@@ -1,0 +1,158 @@
+"""Figure 4 of Feng and Tu: landscape-dependent constraints (LDC) against elastic weight consolidation (EWC).
+
+The digits 0 and 1, then 2 and 3, on one head of two units; the second task moves only the weights between the hidden layers. The
+paper's head, epochs and factor of the penalty could not be recovered, so lambda is scanned over decades, about the one where it
+begins to act, 2 lr lambda steps = F^2; the paper's 10 is among them. Bands: the qualitative statements of the paper over five
+seeds, with the margins of one seed on another subset; a shared head of two units is needed, or both fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+import nets
+
+from . import Check
+from ._feng_tu import SOURCE, axes, check, panel
+
+NAME = "feng-tu-figure-4"
+GROUP = "feng-tu"
+CLAIM = "Few constraints along the stiff components of the first task protect it better than many on single weights."
+STANDING = "stated by the paper"
+
+Array = NDArray[np.float64]
+
+SEEDS, PAPER = 5, 10.0
+LDC_LAMBDAS, LDC_COUNTS = np.r_[0.0, 10.0 ** np.arange(-3, 3)], np.array([3, 10, 30, 100, 300])
+EWC_LAMBDAS, EWC_COUNTS = 10.0 ** np.arange(5, 10), np.array([10, 30, 100, 300, 600, 1000, 2500])
+
+
+def run(quick: bool, out: Path, progress: bool) -> list[Check]:
+    """Five seeds; figures feng-tu-figure-4-a.png to -d.png."""
+    with ThreadPoolExecutor(2) as pool:
+        ldcs, ewcs, ratios = zip(*pool.map(lambda seed: _one(quick, seed), range(SEEDS)), strict=True)
+    gain = np.array([e.overall.min() - c.overall.min() for c, e in zip(ldcs, ewcs, strict=True)])
+    fewer = np.array([_enough(ewcs) / _enough(ldcs)])
+    at100 = [_fixed(c, 100) for c in ldcs]
+    falls = [spearmanr(lam, first).statistic for lam, first, _ in at100]
+    rises = [spearmanr(lam, second).statistic for lam, _, second in at100]
+    held = [_held(c) for c in ldcs]
+    stderr = float(gain.std(ddof=1) / SEEDS**0.5)
+    checks = [
+        check("4a: err_1 before task 2 (mean)", np.mean([c.before for c in ldcs]), 0.0, 0.0, 0.03, SOURCE),
+        check("4b: err_1 after, unconstrained (mean)", np.mean([c.first_error[0] for c in ldcs]), 0.5, 0.3, 1.0, SOURCE),
+        check("4e: best sum of EWC - best sum of LDC (mean)", gain.mean(), 0.08, 0.0, np.inf, SOURCE, stderr),
+        check("4e: N_c within 0.03 of the best sum, EWC over LDC", fewer[0], 10.0, 3.0, np.inf, SOURCE),
+        check(
+            "4c: q/F unconstrained over lambda = 10, N_c = 100 (least)",
+            min(held),
+            np.inf,
+            10.0,
+            np.inf,
+            "derived",
+        ),
+        check("4d: rank correlation of err_1 with lambda, N_c = 100 (mean)", np.mean(falls), -1.0, -1.0, -0.8, SOURCE),
+        check("4d: rank correlation of err_2 with lambda, N_c = 100 (mean)", np.mean(rises), 1.0, 0.8, 1.0, SOURCE),
+        # exact for random batches: (g^2 + C/B (N - B)/(N - 1)) / (g^2 + C); one epoch of batches scatters by about sqrt(2/35)
+        check("EWC: Fisher from squared batch means / per sample, of exact", np.mean(ratios), 1.0, 0.7, 1.3, "derived"),
+    ]
+    _figures(ldcs, ewcs, out)
+    return checks
+
+
+def _one(quick: bool, seed: int) -> tuple[nets.Retention, nets.Retention, float]:
+    """Task 1 to its window, constraints, task 2 under every penalty."""
+    data = nets.load_data("mnist")
+    first, second = (nets.only_labels(data, pair) for pair in ((0, 1), (2, 3)))
+    first, second = (d.subset(700, 300) for d in (first, second)) if quick else (first, second)
+    mlp, batch = nets.MLP((784, 50, 50, 2)), 20 if quick else 50
+    k = first.size // batch
+    options = {"lr": 0.1, "batch": batch, "seed": seed, "theta0": mlp.init(seed, scheme="he")}
+    start = nets.train(mlp, first, steps=5 * k, record=nets.Record(weights=None), **options)
+    # at least as many records as the block has weights: 80 epochs of 35 steps, 12 of 253
+    record = nets.Record(weights="W2", weights_every=1, max_bytes=10**9)
+    task = nets.train(mlp, first, resume=start, steps=(80 if quick else 12) * k, record=record)
+    parts = nets.pca(task, block="W2", n_directions=int(LDC_COUNTS[-1]))
+    land = nets.Landscape(mlp, task.theta, first.x_train, first.y_train, block="W2")
+    fisher = nets.fisher_diagonal(mlp, task.theta, first.x_train, first.y_train)
+    scan = {"lr": 0.1, "batch": batch, "epochs": 10, "seed": seed}
+    penalty = nets.ldc(nets.flatness(land, parts.directions), parts.directions)
+    ldc = nets.second_task(mlp, first, second, task.theta, penalty, LDC_LAMBDAS, LDC_COUNTS, **scan)
+    ewc = nets.second_task(mlp, first, second, task.theta, nets.ewc(fisher), EWC_LAMBDAS, EWC_COUNTS, **scan)
+    # displacements in units of the flatness
+    in_widths = ldc.displacements * np.sqrt(penalty.strengths)
+    kept = nets.Retention(ldc.name, ldc.strengths_lambda, ldc.counts, ldc.first_error, ldc.second_error, ldc.before, in_widths)
+    return kept, ewc, _batch_means(mlp, task.theta, first, batch, fisher)
+
+
+def _batch_means(mlp: nets.MLP, theta: Array, task: nets.Data, batch: int, fisher: Array) -> float:
+    """Sum of squared gradients of batches over that of samples, over the exact value of this ratio."""
+    part, rng = mlp.blocks["W2"], np.random.default_rng(0)
+    order = rng.permutation(task.size)
+    squares = []
+    for i in range(0, task.size - batch + 1, batch):
+        chosen = order[i : i + batch]
+        squares.append(float(np.sum(mlp.gradient(theta, task.x_train[chosen], task.y_train[chosen])[part] ** 2)))
+    mean = float(np.sum(mlp.gradient(theta, task.x_train, task.y_train)[part] ** 2))
+    share = (task.size - batch) / (task.size - 1) / batch
+    exact = (mean + (fisher.sum() - mean) * share) / fisher.sum()
+    return float(np.mean(squares) / fisher.sum() / exact)
+
+
+def _enough(runs: Sequence[nets.Retention]) -> int:
+    """Least N_c at which some lambda brings the mean sum of errors over the seeds within 0.03 of its best."""
+    mean = np.mean([r.overall for r in runs], axis=0)
+    return int(runs[0].counts[mean <= mean.min() + 0.03].min())
+
+
+def _fixed(r: nets.Retention, count: int) -> tuple[Array, Array, Array]:
+    keep = (r.counts == count) & (r.strengths_lambda > 0.0)
+    return r.strengths_lambda[keep], r.first_error[keep], r.second_error[keep]
+
+
+def _held(r: nets.Retention) -> float:
+    """Root mean square of q_i/F_i over i <= 100: unconstrained over the paper's lambda = 10 and N_c = 100."""
+    free = int(np.flatnonzero(r.strengths_lambda == 0.0)[0])
+    held = int(np.flatnonzero((r.strengths_lambda == PAPER) & (r.counts == 100))[0])
+    return float(np.linalg.norm(r.displacements[free, :100]) / np.linalg.norm(r.displacements[held, :100]))
+
+
+def _figures(ldcs: Sequence[nets.Retention], ewcs: Sequence[nets.Retention], out: Path) -> None:
+    ax = axes()
+    for runs, mark in ((ldcs, "o"), (ewcs, "s")):
+        first, second = (np.mean([getattr(r, name) for r in runs], axis=0) for name in ("first_error", "second_error"))
+        ax.plot(first, second, mark, ms=3, mfc="none", label=f"{runs[0].name}, every lambda and N_c")
+        r = runs[0]
+        front = nets.Retention(r.name, r.strengths_lambda, r.counts, first, second, 0.0, r.displacements).pareto()
+        ax.plot(first[front], second[front], "-")
+    ax.set(xlabel="error on task 1", ylabel="error on task 2")
+    ax.legend(frameon=False)
+    panel(out, NAME, "a", ax, "Pareto fronts (mean of five seeds)")
+    ax = axes()
+    for runs, mark in ((ldcs, "o-"), (ewcs, "s-")):
+        overall = np.mean([r.overall for r in runs], axis=0)
+        numbers = np.unique(runs[0].counts)
+        ax.semilogx(numbers, [overall[runs[0].counts == n].min() for n in numbers], mark, label=f"{runs[0].name}, best lambda")
+    ax.set(xlabel="constraints $N_c$", ylabel="sum of errors")
+    ax.legend(frameon=False)
+    panel(out, NAME, "b", ax, "how many constraints")
+    ax = axes()
+    for name, label in (("first_error", "task 1"), ("second_error", "task 2")):
+        keep = (ldcs[0].counts == 100) & (ldcs[0].strengths_lambda > 0)
+        ax.semilogx(ldcs[0].strengths_lambda[keep], np.mean([getattr(r, name)[keep] for r in ldcs], axis=0), "o-", label=label)
+    ax.set(xlabel=r"$\lambda$", ylabel="error")
+    ax.legend(frameon=False)
+    panel(out, NAME, "c", ax, "LDC with 100 constraints")
+    ax = axes()
+    r = ldcs[0]
+    for k, label in ((int(np.flatnonzero(r.strengths_lambda == 0)[0]), "unconstrained"), (r.best, "best LDC")):
+        ax.loglog(np.arange(1, r.displacements.shape[1] + 1), r.displacements[k], ".", label=label)
+    ax.set(xlabel="component $i$", ylabel="$q_i/F_i$")
+    ax.legend(frameon=False)
+    panel(out, NAME, "d", ax, "displacement in units of the flatness")

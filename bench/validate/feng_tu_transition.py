@@ -1,0 +1,51 @@
+"""The transition from fast learning to exploration, located in three ways.
+
+In exploration the training error is zero and the loss of separated data falls as a power of time, t^-1 for a linear classifier
+and a little faster for deeper networks (Soudry et al. 2018, Lyu & Li 2020); just before, it falls fastest. So the steepest fall
+on logarithmic axes and the first epoch with error zero must lie close to each other, and the exponent of the late fall between
+-2.2 and -1 (reference run: -1.9 from epoch 40 to 60, -1.5 from 60 to 100). The loss of an epoch fluctuates, so slopes are taken
+over a factor of 1.5 in time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import nets
+
+from . import Check
+from ._feng_tu import axes, check, measured, panel, reference
+
+NAME = "feng-tu-transition"
+GROUP = "feng-tu"
+CLAIM = "Learning ends in a collapse of the loss where the training error becomes zero; then the loss falls slowly, as a power."
+STANDING = "derived"
+
+
+def run(quick: bool, out: Path, progress: bool) -> list[Check]:
+    """One seed; figure feng-tu-transition-a.png."""
+    losses = measured(reference(quick), progress).losses
+    epoch, loss, error = losses["epoch"], losses["train_loss"], losses["train_error"]
+    wrong = np.flatnonzero(error > 0)
+    zero = float(epoch[min(int(wrong[-1]) + 1, len(epoch) - 1)])
+    ends = np.flatnonzero((epoch >= 3) & (epoch * 1.5 <= epoch[-1]))
+    slope = np.array([np.log(np.interp(1.5 * epoch[k], epoch, loss) / loss[k]) / np.log(1.5) for k in ends])
+    steepest = float(epoch[ends[slope.argmin()]] * 1.5**0.5)
+    late = epoch >= 1.3 * zero
+    late_fall = nets.power_law(epoch[late], loss[late]).exponent if late.sum() > 3 else np.nan
+    ax = axes()
+    ax.loglog(epoch[1:], loss[1:], "-", label="training loss")
+    ax.loglog(epoch[1:], error[1:], "-", label="training error")
+    ax.axvline(zero, color="0.5", ls="--", label="error zero from here on")
+    ax.axvline(steepest, color="0.5", ls=":", label="steepest fall")
+    ax.set(xlabel="epoch")
+    ax.legend(frameon=False)
+    panel(out, NAME, "a", ax, "fast learning and exploration")
+    return [
+        check("epoch of the steepest fall / first epoch with error zero", steepest / zero, 1.0, 0.5, 2.0, "derived"),
+        check("steepest slope - late slope of ln L over ln t", slope.min() - late_fall, -3.0, -np.inf, -0.3,
+              "derived"),
+        check("exponent of the late fall of the loss", late_fall, -1.5, -2.2, -1.0, "separated data"),
+    ]  # fmt: skip

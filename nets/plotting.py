@@ -1,0 +1,181 @@
+"""Pictures of windows, widths and noise. Every function takes ``ax=None``, draws, and returns the Axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .flatness import Profiles
+    from .relation import InverseRelation
+    from .window import Window
+
+__all__ = [
+    "plot_cumulative",
+    "plot_power_law",
+    "plot_profiles",
+    "plot_relation",
+    "plot_temperature",
+    "plot_times",
+    "plot_variances",
+]
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.0, 3.8), layout="constrained").subplots()
+
+
+def plot_variances(window: Window, *, null: bool = True, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Variance against number, with that of a random walk of the same total beside it; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, record=nets.Record(weights="W2", weights_every=1))
+    >>> nets.plotting.plot_variances(nets.analyse_window(run, "W2")).get_xlabel()
+    'component $i$'
+    """
+    from .window import random_walk
+
+    ax = _axes(ax)
+    i = np.arange(1, len(window.variances) + 1)
+    ax.loglog(i, window.variances, **{"marker": ".", "linestyle": "", "label": "measured", **kwargs})
+    if null:
+        walk = random_walk(window.records, min(len(i), window.records - 1))
+        ax.loglog(i[: len(walk.shares)], window.total * walk.shares, "k--", linewidth=1.0, label="random walk")
+    ax.set(xlabel="component $i$", ylabel=r"$\sigma_i^2$")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_cumulative(window: Window, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Share of the variance of the first n components, the first left out; **kwargs for `Axes.semilogx`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, record=nets.Record(weights="W2", weights_every=1))
+    >>> nets.plotting.plot_cumulative(nets.analyse_window(run, "W2")).get_xlabel()
+    'components after the first'
+    """
+    ax = _axes(ax)
+    held = np.cumsum(window.variances[1:]) / (window.total - window.variances[0])
+    ax.semilogx(np.arange(1, len(held) + 1), held, **kwargs)
+    ax.axhline(0.9, color="0.6", linewidth=0.8)
+    ax.set(xlabel="components after the first", ylabel="share of the variance", ylim=(0.0, 1.02))
+    return ax
+
+
+def plot_times(window: Window, *, null: bool = True, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Correlation time against number, with that of a random walk beside it; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> mlp, data = nets.MLP((2, 8, 2), activation="tanh"), nets.load_data("spiral")
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, epochs=5, record=nets.Record(weights="W2", weights_every=1))
+    >>> nets.plotting.plot_times(nets.analyse_window(run, "W2")).get_yscale()
+    'log'
+    """
+    from .window import random_walk
+
+    ax = _axes(ax)
+    i = np.arange(1, len(window.tau) + 1)
+    ax.loglog(i, window.tau, **{"marker": ".", "linestyle": "", "label": "measured", **kwargs})
+    if null:
+        walk = random_walk(window.records, min(len(i), window.records - 1))
+        ax.loglog(i[: len(walk.tau)], window.every * walk.tau, "k--", linewidth=1.0, label="random walk")
+    ax.set(xlabel="component $i$", ylabel=r"$\tau_i$ [steps]")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_profiles(profiles: Profiles, *, labels: ArrayLike | None = None, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Losses on lines, on a logarithmic axis, with the parabolas of ln L dashed; **kwargs for `Axes.semilogy`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> d = np.linspace(-1.0, 1.0, 5)[None]
+    >>> nets.plotting.plot_profiles(nets.Profiles(d, np.exp(d**2), 1.0), labels=["i = 1"]).get_legend().get_texts()[0].get_text()
+    'i = 1'
+    """
+    ax = _axes(ax)
+    names = [f"{k + 1}" for k in range(len(profiles.loss))] if labels is None else [str(name) for name in np.asarray(labels)]
+    for d, loss, fit, name in zip(profiles.displacements, profiles.loss, profiles.parabola()[0], names, strict=True):
+        (line,) = ax.semilogy(d, loss, **{"label": name, **kwargs})
+        ax.semilogy(d, np.exp(np.polyval(fit, d)), "--", color=line.get_color(), linewidth=0.8)
+    ax.set(xlabel="displacement $d$", ylabel="$L(w_0 + d\\,p_i)$")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_power_law(x: ArrayLike, y: ArrayLike, *, label: str = "", ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Points on logarithmic axes with the straight line through them; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> nets.plotting.plot_power_law([1.0, 2.0, 4.0], [4.0, 2.0, 1.0], label="y").get_legend().get_texts()[0].get_text()
+    'y, exponent -1.00'
+    """
+    from .power_laws import power_law
+
+    ax = _axes(ax)
+    u, v = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    fit = power_law(u, v)
+    text = f"{label}, exponent {fit.exponent:.2f}" if label else f"exponent {fit.exponent:.2f}"
+    (points,) = ax.loglog(u, v, **{"marker": "o", "markersize": 3, "linestyle": "", "label": text, **kwargs})
+    ends = np.array(fit.fit)
+    ax.loglog(ends, fit.prefactor * ends**fit.exponent, "--", color=points.get_color(), linewidth=0.8)
+    if ends[1] > 10.0 * ends[0]:  # the labels of less than a decade would be all there is
+        from matplotlib.ticker import NullFormatter
+
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_relation(
+    relation: InverseRelation, *, first: int = 2, last: int | None = None, ax: Axes | None = None, **kwargs: Any
+) -> Axes:
+    """Variance against flatness of the components first .. last, and their power law; **kwargs for `Axes.loglog`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> data, mlp = nets.load_data("teacher"), nets.MLP((8, 1), loss="mse", weight_decay=0.05)
+    >>> run = nets.train(mlp, data, lr=0.1, batch=10, steps=500, record=nets.Record(weights="W1", weights_every=1))
+    >>> nets.plotting.plot_relation(nets.inverse_relation(run, data, block="W1")).get_xlabel()
+    'flatness $F_i$'
+    """
+    keep = relation.between(first, 10**9 if last is None else last)
+    ax = plot_power_law(relation.flatness.width[keep], relation.variances[keep], ax=ax, **kwargs)
+    ax.set(xlabel="flatness $F_i$", ylabel=r"$\sigma_i^2$")
+    return ax
+
+
+def plot_temperature(displacements: ArrayLike, temperature: ArrayLike, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Active temperature on lines, arrays (k, m), on a logarithmic axis; **kwargs for `Axes.semilogy`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> nets.plotting.plot_temperature([-1.0, 0.0, 1.0], [2.0, 1.0, 2.0]).get_yscale()
+    'log'
+    """
+    ax = _axes(ax)
+    for d, t in zip(np.atleast_2d(displacements), np.atleast_2d(temperature), strict=True):
+        ax.semilogy(d, t, **kwargs)
+    ax.set(xlabel="displacement $d$", ylabel="active temperature $T_i(d)$")
+    return ax
