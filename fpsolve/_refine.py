@@ -171,6 +171,8 @@ class Solver:
     exponent: Array
     warnings: tuple[str, ...]
     _stencil: Stencil
+    #: Order of the scheme in the cell width.
+    order: int = 2
 
     if TYPE_CHECKING:
 
@@ -189,6 +191,16 @@ class Solver:
         """The same solver on another grid, or for another process."""
         make: Any = type(self)
         return make(self.process if process is None else process, grid, self.scheme, max_offset=self.max_offset)
+
+    @property
+    def _backward_matrix(self) -> sp.csr_matrix:
+        """What acts on observables; here the transpose of what acts on masses."""
+        return self.generator
+
+    @property
+    def _volumes(self) -> Array:
+        """Masses over point values, of grid.shape."""
+        return self.grid.cell_volumes
 
     @functools.cached_property
     def _half(self) -> Any:
@@ -212,7 +224,7 @@ class Solver:
         return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
 
     def estimate(
-        self, question: Callable[[Any], Any], *, confirm: bool = False, order: float = 2.0, unit: str | None = None
+        self, question: Callable[[Any], Any], *, confirm: bool = False, order: float | None = None, unit: str | None = None
     ) -> Any:
         """The answer to a question with its discretisation error from a second grid, or from three grids with the order checked.
 
@@ -226,8 +238,8 @@ class Solver:
             where the mass of the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of
             the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
             from half as many cells: three times the error where the order is two.
-        order : float
-            Expected order of convergence in the cell width.
+        order : float, optional
+            Expected order of convergence in the cell width; by default that of the scheme, 2 for the monotone one.
         unit : str, optional
             Of plain numbers; Estimates bring theirs.
 
@@ -258,7 +270,8 @@ class Solver:
         """
         if not callable(question):
             raise TypeError(f"question must be a function of a FokkerPlanck, got {type(question).__name__}: {question!r}")
-        if not order > 0.0:
+        expected = float(self.order if order is None else order)
+        if not expected > 0.0:
             raise ValueError(f"order must be > 0, got {order!r}")
         solvers = [self, self._half]
         if confirm:
@@ -268,7 +281,7 @@ class Solver:
         answers = [self._estimates(question(solver), unit or "") for solver in solvers]
         ratio, coarse = _ratio(self.grid, solvers[1].grid), self._coarse_note
         resolved = not any(solver._coarse_note for solver in solvers)
-        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse, resolved=resolved))
+        return _together(answers, lambda numbers: richardson(numbers, ratio, order=expected, coarse=coarse, resolved=resolved))
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:

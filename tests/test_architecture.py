@@ -16,11 +16,11 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
-    {"_cells", "_code", "_elimination", "_mapping", "_tree"},
+    {"_cells", "_code", "_elimination", "_fronts", "_mapping", "_stencils", "_tree"},
     {"_dense", "_single", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
-    {"_walls"},
+    {"_aligned", "_operators", "_pencil", "_walls"},
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
     {"_balance", "_checkpoint", "_kernel_base", "_watch", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd"},
@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"kernel_operator", "report"},
+    {"_highorder", "kernel_operator", "report"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,7 +40,7 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_start",
+        "_start", "_aligned", "_fronts", "_highorder", "_operators", "_pencil", "_stencils",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
