@@ -223,17 +223,22 @@ class HighOrder(FokkerPlanck):
         mass0 = (values * self._volumes).ravel()
         if callable(rho0) or isinstance(rho0, tuple):
             mass0 = mass0 / mass0.sum()
-        try:
-            masses, info = _pencil.evolve(self.operators.forward, mass0, times, rtol, self.grid.shape, self._conserved)
-        except FpsolveError as error:
-            raise FpsolveError(f"{error}; where the cells do not resolve the noise the high-order scheme has growing modes: use "
-                               "more cells, or scheme='monotone'") from error  # fmt: skip
+        masses, info = self._advanced(self.operators.forward, mass0, times, rtol, self._conserved)
         notes = (*self.warnings, *start_notes, *self._notes_of(masses[-1]))
         info["negative"] = float(max(-np.minimum(m, 0.0).sum() for m in masses) / np.abs(mass0).sum())
         label = f"{self.method}, evolve, rtol {rtol:g}"
         values = np.stack([self._values(m) for m in masses])
         series = DensitySeries(times, values, self.grid, label, notes, info, weights=self._volumes)
         return series if np.ndim(t) else series[0]
+
+    def _advanced(
+        self, matrix: sp.csr_matrix, start: Array, times: Sequence[float] | Array, rtol: float, conserved: bool
+    ) -> tuple[Array, dict[str, Any]]:
+        try:
+            return _pencil.evolve(matrix, start, times, rtol, self.grid.shape, conserved)
+        except FpsolveError as error:
+            raise FpsolveError(f"{error}; where the cells do not resolve the noise the high-order scheme has growing modes: use "
+                               "more cells, or scheme='monotone'") from error  # fmt: skip
 
     def current(self, rho: Density | None = None) -> Current:
         """The probability current J = b p - div(D p) of a density at the centres, of the order of the scheme."""
@@ -287,7 +292,7 @@ class HighOrder(FokkerPlanck):
         if not 1e-11 <= rtol < 1.0:
             raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
         start = _Observable(f, self.grid).on(self.grid).ravel()
-        values, info = _pencil.evolve(self.operators.backward, start, [float(t)], rtol, self.grid.shape, False)
+        values, info = self._advanced(self.operators.backward, start, [float(t)], rtol, False)
         return Field(values[0].reshape(self.grid.shape), self.grid, name=f"expectation after t = {float(t):g}",
                      warnings=self.warnings, method=f"{self.method}, backward, rtol {rtol:g}", solver_info=info)  # fmt: skip
 
@@ -326,11 +331,6 @@ class HighOrder(FokkerPlanck):
             out.append(values)
         return inside, out
 
-    def _moment_fields(self, region: Region, order: int) -> tuple[Field, ...]:
-        inside, moments = self._moments(region, order)
-        return tuple(self._exit_field(v, inside, region, f"moment {n + 1} of the exit time", "time" + (f"^{n + 1}" if n else ""))
-                     for n, v in enumerate(moments))  # fmt: skip
-
     def _exit_field(self, values: Array, inside: Mask, region: Any, name: str, unit: str) -> Field:
         notes = list(self.warnings)
         wrong = int(np.count_nonzero(values[inside] < 0.0))
@@ -353,7 +353,9 @@ class HighOrder(FokkerPlanck):
         """As in the monotone scheme, for regions that end on faces of the cells."""
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= 20:
             raise ValueError(f"order must be an integer from 1 to 20, got {order!r}")
-        return self._moment_fields(region, int(order))
+        inside, moments = self._moments(region, int(order))
+        return tuple(self._exit_field(v, inside, region, f"moment {n + 1} of the exit time", "time" + (f"^{n + 1}" if n else ""))
+                     for n, v in enumerate(moments))  # fmt: skip
 
     def exit_time_variance(self, region: Region, at: ArrayLike | None = None) -> Any:
         """As in the monotone scheme, for regions that end on faces of the cells."""

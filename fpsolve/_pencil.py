@@ -112,7 +112,7 @@ def null_vector(matrix: sp.csr_matrix, shape: tuple[int, ...]) -> tuple[Array, d
     shift = _SHIFT * scale
     solver = Fronts(matrix + sp.identity(n), coordinates(shape)).factorise(matrix - shift * sp.identity(n, format="csr"))
     block = np.column_stack([np.ones(n), np.random.default_rng(0).standard_normal((n, 2))])
-    for _ in range(4):
+    for _ in range(2):
         block = np.linalg.qr(np.column_stack([solver.solve(v) for v in block.T]))[0]
     again = np.column_stack([solver.solve(v) for v in block.T])
     theta, small = np.linalg.eig(block.T @ again)
@@ -120,7 +120,7 @@ def null_vector(matrix: sp.csr_matrix, shape: tuple[int, ...]) -> tuple[Array, d
     nearest = np.sort(np.abs(values))
     moved = ROUNDING * scale / max(float(nearest[1]), 1e-300)
     p = np.real(block @ small[:, int(np.argmax(np.abs(theta)))])
-    for _ in range(3):
+    for _ in range(2):
         p = solver.solve(p)
         p /= np.abs(p).sum()
     total = float(p.sum())

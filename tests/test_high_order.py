@@ -183,6 +183,31 @@ def test_no_growing_modes_where_walls_are_far_too_coarse(condition):
     assert values.real.max() < 1e-10 * np.abs(values).max()
 
 
+@pytest.mark.parametrize("condition", [100, 1000])
+def test_evolution_over_long_times_where_walls_are_far_too_coarse(condition):
+    import scipy.linalg as la
+
+    fp, S = (
+        FokkerPlanck(ou(condition), Grid((-5, 5, 64), (-5, 5, 64)), "high-order"),
+        theory.ou_covariance(A, tensor(condition, 0.5)),
+    )
+    early, late = fp.evolve(("gaussian", [1.0, -0.5], 0.3 * np.eye(2)), [0.5, 100.0], rtol=1e-6)
+    G = la.expm(-0.5 * A)
+    assert l1(early, gaussian(fp.grid.points(), G @ [1.0, -0.5], S + G @ (0.3 * np.eye(2) - S) @ G.T)) < 1e-3
+    assert abs(late.mass - 1.0) < 1e-12
+    assert np.abs(late.cell_mass - fp.stationary().cell_mass).sum() < 1e-5
+
+
+def test_no_noise_in_one_direction():
+    """Position and velocity: D = diag(0, 1), stationary density exp(-(x^2 + v^2)/2); smooth, so the order is kept."""
+    process = Process.from_drift(["v", "-x-v"], Noise.constant(np.diag([0.0, 1.0])), variables="x v")
+    errors, cells = [], (48, 72, 96)
+    for n in cells:
+        p = FokkerPlanck(process, Grid((-6, 6, n), (-6, 6, n)), "high-order").stationary()
+        errors.append(l1(p, gaussian(p.grid.points(), np.zeros(2), np.eye(2))))
+    assert rates(errors, cells)[-1] > 5.0 and errors[-1] < 1e-6
+
+
 # ---- currents, spectra, observables -----------------------------------------------------------------------------------------
 
 
@@ -236,6 +261,15 @@ def test_spectrum():
     weights = fp._volumes
     gram = np.einsum("jab,kab,ab->jk", slow.left, slow.right, weights)
     np.testing.assert_allclose(gram, np.eye(3), atol=1e-5)
+
+
+def test_spectrum_of_a_killed_process():
+    fp = FokkerPlanck(brownian(), Grid((-1, 1, 72), boundary="absorbing"), "high-order")
+    modes, k = fp.spectrum(4), np.arange(1, 5)
+    np.testing.assert_allclose(modes.eigenvalues.real, -(k**2) * np.pi**2 / 8, rtol=1e-5)
+    shape = np.cos(np.pi * fp.grid.centers[0] / 2)
+    for function in (modes.left[0].real, modes.right[0].real):
+        np.testing.assert_allclose(function / np.abs(function).max(), shape / shape.max(), atol=1e-7)
 
 
 def test_expectations_forward_and_backward():
