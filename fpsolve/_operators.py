@@ -137,7 +137,7 @@ class Operators:
         force = drift - finite(self.process.divergence(self.points), drift.shape, self.points, "the divergence of D")
         first = np.stack(np.meshgrid(*[s[0][1::2] for s in self._slopes], indexing="ij"), axis=-1).reshape(drift.shape)
         size = np.abs(diffusion).max(axis=(1, 2))
-        regular = np.linalg.eigvalsh(diffusion)[:, 0] > 1e-14 * size
+        regular = np.linalg.det(diffusion) > 1e-14 * size**self.grid.dim
         safe = np.where(regular[:, None, None], diffusion, np.eye(self.grid.dim))
         out = np.abs(np.linalg.solve(safe, force[:, :, None])[:, :, 0] * first).max(axis=1)
         return np.where(regular, out, np.where(np.any(force != 0.0, axis=1), np.inf, 0.0))
@@ -171,7 +171,7 @@ class Operators:
                     total = total + _scaled(mixed, diffusion[:, k, j])
         total = total + self._wall_damping()
         held = self._cell_weights
-        return (sp.diags(held) @ total @ sp.diags(1.0 / held)).tocsr()
+        return _rows(held, _scaled(total, 1.0 / held))
 
     @functools.cached_property
     def _damped_faces(self) -> dict[int, Array]:
@@ -291,11 +291,17 @@ class Operators:
 
 
 def _scaled(matrix: sp.csr_matrix, columns: Array) -> sp.csr_matrix:
-    return (matrix @ sp.diags(columns)).tocsr()
+    """Columns times numbers."""
+    out = matrix.tocsr(copy=True)
+    out.data *= columns[out.indices]
+    return out
 
 
 def _rows(rows: Array, matrix: sp.csr_matrix) -> sp.csr_matrix:
-    return (sp.diags(rows) @ matrix).tocsr()
+    """Rows times numbers."""
+    out = matrix.tocsr(copy=True)
+    out.data *= np.repeat(rows, np.diff(out.indptr))
+    return out
 
 
 def finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -91,10 +92,8 @@ class AxisMatrices:
         g' and g'' of an observable: g' is zero on reflecting walls, g on absorbing ones.
     data_first, data_second : (n, 2)
         What the datum of the low and the high side adds to them (g' on reflecting walls, g on absorbing ones).
-    end_values, end_slopes : (2, n)
-        g and g' of a density on the two walls; zero rows where periodic. g is zero on absorbing ones.
-    to_faces : (n + 1, n)
-        g on the faces by interpolation.
+    end_values : (2, n)
+        g on the two walls; rows of zeros where periodic, and where g is zero: on absorbing ones.
     divergence : (n, n + 1)
         From fluxes on the faces to the conservative derivative, as in `first`.
     step : (n + 1, n)
@@ -111,8 +110,6 @@ class AxisMatrices:
     data_first: sp.csr_matrix
     data_second: sp.csr_matrix
     end_values: sp.csr_matrix
-    end_slopes: sp.csr_matrix
-    to_faces: sp.csr_matrix
     divergence: sp.csr_matrix
     step: sp.csr_matrix
     weights: Array
@@ -160,6 +157,7 @@ class _Build:
     def __init__(self, n: int, sides: tuple[str, str], order: int) -> None:
         self.n, self.sides, self.order, self.half = n, sides, order, order // 2
         self.periodic = sides[0] == "periodic"
+        self._inner: dict[Any, tuple[Fraction, ...]] = {}
 
     def _near(self, first: int, count: int, kind: str) -> tuple[list[int], int | None]:
         """`count` cells from `first` on, near a wall those next to it, and the side whose datum belongs to them, if any."""
@@ -172,8 +170,12 @@ class _Build:
 
     def _row(self, out: _Rows, row: int, first: int, count: int, target: tuple[tuple[int, Fraction, Fraction], ...],
              kind: str, data: _Rows | None = None) -> None:  # fmt: skip
-        """One row: of a density ("forward": zero on absorbing walls) or an observable ("backward": with a datum on every wall)."""
+        """One row: of a density, zero on absorbing walls, or an observable ("backward"), with a datum on every wall."""
         cells, side = self._near(first, count, kind)
+        inner = (kind, count, tuple((d, c) for d, _, c in target))  # the same stencil wherever no wall is near
+        if side is None and inner in self._inner:
+            out.add(row, cells, self._inner[inner])
+            return
         nodes, slopes = [Fraction(c) + _HALF for c in cells], []
         wall = Fraction(0 if side == 0 else self.n)
         datum = side is not None and (self.sides[side] == "absorbing" or kind == "backward")
@@ -185,6 +187,8 @@ class _Build:
         weights = fit(tuple(x - shift for x in nodes), tuple(x - shift for x in slopes),
                        tuple((d, at - shift, c) for d, at, c in target))  # fmt: skip
         out.add(row, cells, weights[: len(cells)])
+        if side is None:
+            self._inner[inner] = weights
         if datum and data is not None:
             data.add(row, [side or 0], weights[len(cells) :])
 
@@ -207,12 +211,11 @@ class _Build:
             self._row(rows, i, i - self.half, self.order + 1, target, kind, data)
         return rows.matrix(), data.matrix()
 
-    def _ends(self, derivative: int) -> sp.csr_matrix:
+    def _ends(self) -> sp.csr_matrix:
         rows = _Rows(2, self.n)
         for side in (0, 1):
-            if self.periodic or (derivative == 0 and self.sides[side] == "absorbing"):
-                continue
-            self._row(rows, side, -1 if side == 0 else self.n, 1, ((derivative, Fraction(side * self.n), Fraction(1)),), "end")
+            if self.sides[side] == "reflecting":
+                self._row(rows, side, -1 if side == 0 else self.n, 1, ((0, Fraction(side * self.n), Fraction(1)),), "end")
         return rows.matrix()
 
     def _norm(self) -> tuple[sp.csr_matrix, Array]:
@@ -222,15 +225,14 @@ class _Build:
         nodes = tuple(Fraction(k) + _HALF for k in range(self.order))
         target = tuple((1 + 2 * k, Fraction(1), c) for k, c in enumerate(_FLUX[self.order]))
         weights = np.array([float(v) for v in fit(nodes, (), target, True)])
-        H = np.eye(self.n)
-        H[0], H[-1] = 0.0, 0.0
-        H[0, : self.order], H[-1, -self.order :] = weights, weights[::-1]
-        inverse = np.linalg.inv(H) if self.n < 4 * self.order else None
-        if inverse is None:
-            inverse = np.eye(self.n)
-            inverse[0, : self.order] = np.r_[1.0, -weights[1:]] / weights[0]
-            inverse[-1, -self.order :] = inverse[0, : self.order][::-1]
-        return sp.csr_matrix(inverse), H.sum(axis=0)
+        inverse = sp.identity(self.n, format="lil")
+        inverse[0, : self.order] = np.concatenate([[1.0], -weights[1:]]) / weights[0]
+        inverse[-1, -self.order :] = inverse[0, : self.order].toarray()[0, ::-1]
+        total = np.ones(self.n)
+        total[[0, -1]] = 0.0
+        total[: self.order] += weights
+        total[-self.order :] += weights[::-1]
+        return inverse.tocsr(), total
 
     def matrices(self) -> AxisMatrices:
         norm, weights = self._norm()
@@ -240,11 +242,8 @@ class _Build:
         slope, _ = self._centres(1, "slope")
         back_first, data_first = self._centres(1, "backward")
         back_second, data_second = self._centres(2, "backward")
-        faces = _Rows(self.n + 1, self.n)
-        for i in range(self.n + 1):
-            self._row(faces, i, i - self.half, self.order, ((0, Fraction(i), Fraction(1)),), "slope")
         step = _Rows(self.n + 1, self.n)
         for i in range(0 if self.periodic else 1, self.n + (1 if self.periodic else 0)):
             step.add(i, [i - 1, i], [Fraction(-1), Fraction(1)])
         return AxisMatrices(first.tocsr(), second.tocsr(), slope, back_first, back_second, data_first, data_second,
-                            self._ends(0), self._ends(1), faces.matrix(), divergence, step.matrix(), weights)  # fmt: skip
+                            self._ends(), divergence, step.matrix(), weights)  # fmt: skip

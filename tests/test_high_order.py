@@ -74,6 +74,18 @@ def test_order_on_the_line_with_state_dependent_noise_and_walls_that_carry_mass(
 
 
 @pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+def test_order_with_turning_axes_on_graded_axes(order, least):
+    process, density = stationary_process(PHI, turning(4), STREAM)
+    errors, cells = [], (24, 36, 54, 81)
+    for n in cells:
+        grid = Grid((-1, 1, n, ("tanh", 1.0)), (-2, 2, n, lambda s: s + 0.1 * np.sin(2 * np.pi * s)))
+        p = FokkerPlanck(process, grid, "high-order", order=order).stationary()
+        assert abs(p.mass - 1.0) < 1e-12
+        errors.append(l1(p, density(grid.points()) / integral(density, grid)))
+    assert np.mean(rates(errors, cells)) > least
+
+
+@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
 def test_order_with_two_periodic_axes(order, least):
     process, density = stationary_process(sy.sin(x) + sy.cos(y - x) / 2, periodic_tensor(), sy.sin(x + 2 * y) / 10)
     errors, cells = [], (24, 36, 54)
@@ -361,6 +373,10 @@ def test_committor_against_quadrature():
                         Grid((-2, 2, 40), (0, 1, 16)), "high-order")  # fmt: skip
     q = flat.committor(Region.halfspace([1.0, 0.0], -1.0), Region.halfspace([-1.0, 0.0], -1.0))
     np.testing.assert_allclose(q.values[:, 3], np.clip((q.grid.centers[0] + 1) / 2, 0, 1), atol=1e-10)
+    turned = FokkerPlanck(Process.from_drift(["0*x", "0*y"], Noise.constant(tensor(4, 0.5)), variables="x y"),
+                          Grid((-2, 2, 40), (0, 1, 16), boundary=["reflecting", "periodic"]), "high-order")  # fmt: skip
+    q = turned.committor(Region.halfspace([1.0, 0.0], -1.0), Region.halfspace([-1.0, 0.0], -1.0))
+    np.testing.assert_allclose(q.values[:, 5], np.clip((q.grid.centers[0] + 1) / 2, 0, 1), atol=1e-10)
 
 
 # ---- what it says and refuses -----------------------------------------------------------------------------------------------
