@@ -118,6 +118,9 @@ class FokkerPlanck(Transitions, Spectral):
     def __init__(
         self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16, order: int | None = None
     ) -> None:  # fmt: skip
+        if scheme == "high-order":
+            raise TypeError(f"{type(self).__name__} is not of the high-order scheme; call FokkerPlanck itself")
+        scheme, order = ("monotone", None) if scheme == "auto" else (scheme, order)  # what "auto" has chosen
         _check_arguments(process, grid, scheme, max_offset, order)
         self.process, self.grid, self.scheme, self.max_offset = process, grid, "monotone", int(max_offset)
         self._stencil = build_stencil(process, grid, self.max_offset)

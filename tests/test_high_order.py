@@ -111,6 +111,13 @@ def test_three_dimensions():
         assert abs(p.mass - 1.0) < 1e-12
         errors.append(l1(p, gaussian(p.grid.points(), np.zeros(3), S)))
     assert errors[-1] < 0.02 and rates(errors, cells)[-1] > 4.0
+    import scipy.linalg as la
+
+    centre = np.array([0.5, -0.4, 0.3])
+    fp = FokkerPlanck(process, Grid(*[(-4.5, 4.5, 20)] * 3), "high-order")
+    later = fp.evolve(lambda q: np.exp(-0.5 * np.sum((q - centre) ** 2, axis=1) / 0.7), 0.5, rtol=1e-5)
+    assert abs(later.mass - 1.0) < 1e-12
+    np.testing.assert_allclose(later.mean(), la.expm(-0.5 * drift) @ centre, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -424,6 +431,8 @@ def test_auto_chooses_by_measurement_and_says_so():
     assert steep.scheme == "monotone" and "rounding" in steep.choice
     tiny = FokkerPlanck(linear(), Grid((-4, 4, 8)), "auto")
     assert tiny.scheme == "monotone" and "cells" in tiny.choice
+    with pytest.raises(ValueError, match="order must be 4 or 6"):
+        FokkerPlanck(linear(), Grid((-4, 4, 40)), "auto", order=5)
     lossy = FokkerPlanck(brownian(), Grid((-1, 1, 40), boundary="absorbing"), "auto")
     assert lossy.scheme == "high-order"
 
