@@ -29,7 +29,8 @@ LAYERS: list[set[str]] = [
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"_highorder", "kernel_operator", "report"},
+    {"_highexits", "kernel_operator", "report"},
+    {"_highorder"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,7 +41,7 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_start", "_aligned", "_fronts", "_highorder", "_operators", "_pencil", "_stencils",
+        "_start", "_aligned", "_fronts", "_highexits", "_highorder", "_operators", "_pencil", "_stencils",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

@@ -331,6 +331,18 @@ def test_exit_times_of_brownian_motion():
     assert np.abs(p.values - np.where(inside, np.pi / 4 * np.cos(np.pi * centers / 2), 0.0)).max() < 1e-6
 
 
+def test_distribution_of_exit_times_from_a_density():
+    """From the quasi-stationary density the exit time is exponential."""
+    fp, times, rate = FokkerPlanck(brownian(), Grid((-1.5, 1.5, 60)), "high-order"), [0.0, 0.3, 2.0], np.pi**2 / 8
+    x = fp.grid.centers[0]
+    values = np.where(np.abs(x) < 1.0, np.pi / 4 * np.cos(np.pi * x / 2), 0.0)
+    out = fp.exit_time_distribution(INTERVAL, values, times, rtol=1e-10)
+    np.testing.assert_allclose(out.survival, np.exp(-rate * np.array(times)), rtol=1e-6)
+    np.testing.assert_allclose(out.density, rate * np.exp(-rate * np.array(times)), rtol=1e-5)
+    with pytest.raises(ValueError, match="smooth start"):
+        fp.exit_time_distribution(INTERVAL, [0.0], times)
+
+
 @pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
 @pytest.mark.parametrize("mapping", [None, ("sinh", 0.0, 0.5)], ids=["uniform", "graded"])
 def test_order_of_an_exit_time_with_a_reflecting_wall(order, least, mapping):
