@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 import fpsolve as fps
+from fpsolve._fronts import Fronts
 
 
 def valley(n):
@@ -87,3 +88,37 @@ def test_exit_time(benchmark, way):
 
     run = (lambda: fp.mean_exit_time(region)) if way == "fpsolve" else sparse_lu
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+
+
+def turned(n):
+    """An irreversible linear process of condition 20 with the high-order scheme."""
+    c, s = np.cos(0.5), np.sin(0.5)
+    R = np.array([[c, -s], [s, c]])
+    D = R @ np.diag([1.0, 0.05]) @ R.T
+    process = fps.Process.ornstein_uhlenbeck([[1.0, 0.6], [-0.3, 0.8]], fps.Noise.constant(0.5 * (D + D.T)))
+    return fps.FokkerPlanck(process, fps.Grid((-5, 5, n), (-5, 5, n)), "high-order")
+
+
+@pytest.mark.parametrize("n", [128, 256])
+def test_high_order_assembly(benchmark, n):
+    benchmark.group = f"high-order matrix, full tensor, {n}^2"
+    benchmark.pedantic(lambda: turned(n).operators.forward, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "scipy"])
+@pytest.mark.parametrize("n", [96, 192])
+def test_high_order_factorisation(benchmark, way, n):
+    """One resolvent of the high-order matrix: order, factors, one solution."""
+    benchmark.group = f"high-order resolvent, full tensor, {n}^2 (assembly excluded)"
+    matrix = (sp.identity(n * n) - 0.1 * turned(n).operators.forward).tocsr()
+    coords, rhs = np.stack(np.unravel_index(np.arange(n * n), (n, n)), axis=1), np.ones(n * n)
+
+    def fronts():
+        return Fronts(matrix, coords).factorise(matrix).solve(rhs)
+
+    def scipy_lu():
+        lu = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True})
+        return lu.solve(rhs)
+
+    result = benchmark.pedantic(fronts if way == "fpsolve" else scipy_lu, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["residual"] = float(np.abs(matrix @ result - rhs).max())

@@ -81,11 +81,14 @@ class Density(_Record):
         Residuals, steps, times of the solver.
     unit : {"time", "iteration"}
         What `time` counts.
+    weights : array of grid.shape, optional
+        What takes the place of the volumes in all integrals: the weights of a quadrature of higher order, which differ from the
+        volumes next to walls. A product over the axes.
 
     Raises
     ------
     ValueError
-        If `values` does not have the shape of the grid, or there is no such unit.
+        If `values` or `weights` does not have the shape of the grid, or there is no such unit.
 
     Examples
     --------
@@ -103,17 +106,20 @@ class Density(_Record):
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "time"
+    weights: Array | None = None
 
     def __post_init__(self) -> None:
         _clock(self.unit, "Density")
         object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Density"))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _grid_values(self.weights, self.grid.shape, "Density.weights"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
     @property
     def cell_mass(self) -> Array:
-        """Probability of every cell, p(x_i) V_i; shape of the grid."""
-        return self.values * self.grid.cell_volumes
+        """Probability of every cell, p(x_i) V_i, or p(x_i) times its weight in the quadrature; shape of the grid."""
+        return self.values * (self.grid.cell_volumes if self.weights is None else self.weights)
 
     @property
     def mass(self) -> float:
@@ -126,13 +132,13 @@ class Density(_Record):
         return float(np.minimum(self.cell_mass, 0.0).sum())
 
     def mean(self) -> Array:
-        """E[x] by the midpoint rule, normalised by the mass; shape (d,)."""
+        """E[x], a sum over the cells, normalised by the mass; shape (d,)."""
         mass, weights = self.mass, self.cell_mass
         others = [tuple(k for k in range(self.grid.dim) if k != axis) for axis in range(self.grid.dim)]
         return np.array([np.dot(self.grid.centers[a], weights.sum(axis=o)) for a, o in enumerate(others)]) / mass
 
     def covariance(self) -> Array:
-        """E[(x - mean)(x - mean)^T] by the midpoint rule, normalised by the mass; shape (d, d)."""
+        """E[(x - mean)(x - mean)^T], a sum over the cells, normalised by the mass; shape (d, d)."""
         mean, weights = self.mean(), self.cell_mass.ravel()
         centred = self.grid.points() - mean
         return np.asarray((centred * weights[:, None]).T @ centred / self.mass)
@@ -144,8 +150,12 @@ class Density(_Record):
             raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions")
         axis %= dim
         line = type(self.grid)(self.grid.axes[axis], boundary=[self.grid.boundary[axis]])
-        mass = self.cell_mass.sum(axis=tuple(k for k in range(dim) if k != axis))
-        return Density(mass / line.cell_volumes, line, self.time, self.method, self.warnings, unit=self.unit)
+        others = tuple(k for k in range(dim) if k != axis)
+        mass, weights = self.cell_mass.sum(axis=others), None
+        if self.weights is not None:
+            weights = self.weights.sum(axis=others) / math.prod(self.grid.edges[k][-1] - self.grid.edges[k][0] for k in others)
+        volumes = line.cell_volumes if weights is None else weights
+        return Density(mass / volumes, line, self.time, self.method, self.warnings, unit=self.unit, weights=weights)
 
     def at(self, points: npt.ArrayLike) -> Array:
         """Multilinear interpolation at points (..., d) -> (...), second order; 0 outside the grid, periodic axes wrap.
@@ -209,6 +219,8 @@ class DensitySeries(_Record):
     solver_info : mapping
     unit : {"time", "iteration"}
         What `times` count.
+    weights : array of grid.shape, optional
+        As in `Density`.
 
     Examples
     --------
@@ -226,9 +238,12 @@ class DensitySeries(_Record):
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "time"
+    weights: Array | None = None
 
     def __post_init__(self) -> None:
         _clock(self.unit, "DensitySeries")
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _grid_values(self.weights, self.grid.shape, "DensitySeries.weights"))
         times = np.asarray(self.times, dtype=np.float64)
         if times.ndim != 1:
             raise ValueError(f"DensitySeries: times must have shape (nt,), got {times.shape}")
@@ -252,6 +267,7 @@ class DensitySeries(_Record):
             warnings=self.warnings,
             solver_info=self.solver_info,
             unit=self.unit,
+            weights=self.weights,
         )
 
     def __iter__(self) -> Iterator[Density]:

@@ -96,6 +96,8 @@ def mass_notes(fp: Any, mass: Array) -> list[str]:
 
 def doubtful(fp: Any) -> NDArray[np.bool_]:
     """Cells (n,) too coarse for the noise, or where cap or walls change D: `unresolved` says nothing unless mass is in them."""
+    if fp.scheme != "monotone":
+        return np.ones(fp.grid.size, bool)
     return np.asarray((fp.exponent.ravel() > _PECLET) | fp._thickened | (fp._stencil.stream is not None))
 
 
@@ -131,6 +133,8 @@ def thin_note(grid: Grid, inside: NDArray[np.bool_], cell: tuple[int, ...]) -> l
 
 def unresolved(fp: Any, mass: Array) -> list[str]:
     """Why the cells do not resolve the noise where the mass is; nothing where they do, and where there is no mass."""
+    if fp.scheme != "monotone":
+        return list(fp._unresolved(mass))
     total = float(mass.sum())
     if not 0.0 < total < math.inf:
         return []

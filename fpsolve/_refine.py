@@ -173,6 +173,8 @@ class Solver:
     warnings: tuple[str, ...]
     _stencil: Stencil
     _posed: Any
+    #: Order of the scheme in the cell width.
+    order: int = 2
 
     if TYPE_CHECKING:
 
@@ -193,9 +195,14 @@ class Solver:
         return make(self._posed if process is None else process, grid, self.scheme, max_offset=self.max_offset)
 
     @property
-    def _order(self) -> float:
-        """Expected order of convergence."""
-        return 1.0 if self._stencil.stream is not None else 2.0
+    def _backward_matrix(self) -> sp.csr_matrix:
+        """What acts on observables; here the transpose of what acts on masses."""
+        return self.generator
+
+    @property
+    def _volumes(self) -> Array:
+        """Masses over point values, of grid.shape."""
+        return self.grid.cell_volumes
 
     @functools.cached_property
     def _half(self) -> Any:
@@ -234,7 +241,7 @@ class Solver:
             the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
             from half as many cells: three times the error where the order is two.
         order : float, optional
-            Expected order of convergence in the cell width; default 2, and 1 in phase space.
+            Expected order of convergence in the cell width; by default the scheme's: 2 if monotone, 1 in phase space.
         unit : str, optional
             Of plain numbers; Estimates bring theirs.
 
@@ -265,8 +272,8 @@ class Solver:
         """
         if not callable(question):
             raise TypeError(f"question must be a function of a FokkerPlanck, got {type(question).__name__}: {question!r}")
-        order = self._order if order is None else order
-        if not order > 0.0:
+        expected = float(self.order if order is None else order)
+        if not expected > 0.0:
             raise ValueError(f"order must be > 0, got {order!r}")
         solvers = [self, self._half]
         if confirm:
@@ -276,7 +283,7 @@ class Solver:
         answers = [self._estimates(question(solver), unit or "") for solver in solvers]
         ratio, coarse = _ratio(self.grid, solvers[1].grid), self._coarse_note
         resolved = not any(solver._coarse_note for solver in solvers)
-        return _together(answers, lambda numbers: richardson(numbers, ratio, order=order, coarse=coarse, resolved=resolved))
+        return _together(answers, lambda numbers: richardson(numbers, ratio, order=expected, coarse=coarse, resolved=resolved))
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:
@@ -327,7 +334,7 @@ class Solver:
             second, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
             second, ratio = fine, 1.0
-        return _together([fine, second], lambda numbers: richardson(numbers, ratio, order=self._order, coarse=coarse))
+        return _together([fine, second], lambda numbers: richardson(numbers, ratio, order=self.order, coarse=coarse))
 
 
 def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:

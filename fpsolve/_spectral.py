@@ -131,7 +131,7 @@ def _tidy(values: Complex, right: Complex, left: Complex, weight: Array) -> tupl
     real = np.abs(values.imag) < 1e-9 * np.maximum(np.abs(values), 1e-300)
     values = np.asarray(np.where(real, values.real, values), np.complex128)
     for k in range(values.size):
-        at = int(np.argmax(np.abs(right[:, k]) * np.sqrt(weight)))
+        at = int(np.argmax(np.abs(right[:, k]) * np.sqrt(np.abs(weight))))
         factor = np.abs(right[at, k]) / right[at, k] / np.sqrt(np.sum(weight * np.abs(right[:, k]) ** 2))
         right[:, k] *= factor
         left[:, k] /= factor
@@ -200,10 +200,10 @@ class Spectral(Solver):
             values, errors = np.concatenate([[0.0], values]), np.concatenate([[0.0], errors])
             right = np.column_stack([np.ones(n), right])
             left = np.column_stack([pi.astype(np.complex128), left])
-        moved = self.generator @ right - right * values
+        moved = self._backward_matrix @ right - right * values
         residuals = np.linalg.norm(moved, axis=0) / np.linalg.norm(right, axis=0)
         shape = (values.size, *self.grid.shape)
-        return Spectrum(values, right.T.reshape(shape), left.T.reshape(shape) / self.grid.cell_volumes, residuals, self.grid,
+        return Spectrum(values, right.T.reshape(shape), left.T.reshape(shape) / self._volumes, residuals, self.grid,
                         method=f"{self.method}, shift and invert", warnings=tuple(notes), eigenvalue_errors=errors,
                         solver_info={"centre": circle[0], "radius": circle[1]})  # fmt: skip
 

@@ -37,6 +37,8 @@ def _kinds() -> dict[str, type]:
 #: (kind, field) -> dims, units, long_name; "{unit}" is filled from the object
 _DESCRIBE = {
     ("density", "values"): ("x*", "1/volume", "probability density at the cell centres"),
+    ("density", "weights"): ("x*", "volume", "weights of the cells in integrals"),
+    ("density_series", "weights"): ("x*", "volume", "weights of the cells in integrals"),
     ("density_series", "values"): ("time x*", "1/volume", "probability density at the cell centres"),
     ("density_series", "times"): ("time", "time", "time (lr x iterations)"),
     ("field", "values"): ("x*", "{unit}", "{name}"),

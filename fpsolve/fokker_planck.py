@@ -33,6 +33,8 @@ __all__ = ["FokkerPlanck"]
 
 _log = logging.getLogger(__name__)
 
+_SCHEMES = ("monotone", "high-order", "auto")
+
 Array = NDArray[np.float64]
 
 
@@ -42,22 +44,33 @@ class FokkerPlanck(Transitions, Spectral):
     Parameters
     ----------
     process : Process, Underdamped or Driven
-        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D. An Underdamped of one coordinate
-        is solved in its phase space: a grid of positions and velocities, regions of positions at any velocity or of both. With a
-        :class:`Driven` process `evolve` follows its coefficients in time; everything else is for those frozen at time 0 (for other
-        times: ``FokkerPlanck(driven.at(t), grid)``).
+        Drift b and diffusion tensor D (any symmetric positive semi-definite field), in 1-D or 2-D (high-order: 3-D as well). An
+        Underdamped of one coordinate is solved in its phase space: a grid of positions and velocities, regions of positions at any
+        velocity or of both. With a :class:`Driven` process `evolve` follows its coefficients in time; everything else is for those
+        frozen at time 0 (for other times: ``FokkerPlanck(driven.at(t), grid)``).
     grid : Grid
         Cells, walls and boundary conditions.
-    scheme : {"monotone"}
-        Nonnegative rates: positivity, exact mass, and answers free of subtractions whatever the barrier.
+    scheme : {"monotone", "high-order", "auto"}
+        "monotone": nonnegative rates, hence positivity, exact mass, and answers free of subtractions whatever the barrier.
+        "high-order": central differences of order six (or four), exact mass, for smooth densities that the cells resolve and
+        barriers that double precision holds; negative parts and rounding are reported; regions end on faces of the cells.
+        "auto": "high-order" where its stationary density (with absorbing sides: its slowest one) is found to be resolved,
+        nonnegative and free of rounding, else "monotone"; `choice` says what was measured.
     max_offset : int
         Longest offset, in cells, along which mass may jump; strong anisotropy at an angle needs long offsets. What the cap adds to
-        D is in `added_diffusion`.
+        D is in `added_diffusion`. Monotone scheme only.
+    order : {4, 6}, optional
+        Of the high-order scheme, 6 by default.
 
     Attributes
     ----------
+    scheme : {"monotone", "high-order"}
+        What is used.
+    choice : str
+        What scheme="auto" chose and why; empty without it.
     generator : scipy.sparse.csr_matrix (n, n)
-        Rates Q_ij >= 0 from cell i to cell j (cells in C order); Q_ii = -sum_j Q_ij - kill_i.
+        Rates Q_ij >= 0 from cell i to cell j (cells in C order); Q_ii = -sum_j Q_ij - kill_i. In the high-order scheme entries have
+        both signs.
     kill : array (n,)
         Rates of leaving through absorbing walls; the rows of the generator plus kill sum to zero.
     added_diffusion : array of grid.shape
@@ -72,8 +85,9 @@ class FokkerPlanck(Transitions, Spectral):
     Raises
     ------
     ValueError
-        If dimensions differ, the dimension is above 2, D is not symmetric positive semi-definite (the message names grid point and
-        eigenvalue), or drift or D is not finite at a grid point.
+        If dimensions differ, the dimension is above 2 (high-order: 3), `order` is not 4 or 6 or an axis has too few cells for it, D
+        is not symmetric positive semi-definite (the message names grid point and eigenvalue), or drift or D is not finite at a grid
+        point.
     TypeError
         If `process` or `grid` is not one.
 
@@ -98,14 +112,32 @@ class FokkerPlanck(Transitions, Spectral):
            [-0.1020,  0.5867]])
     """
 
-    def __init__(self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16) -> None:
+    choice: str = ""
+
+    def __new__(cls, process: Any = None, grid: Any = None, scheme: str = "monotone", **options: Any) -> Any:
+        """An object of the scheme that is asked for."""
+        if cls is FokkerPlanck and scheme in ("high-order", "auto"):
+            from . import _highorder
+
+            process = _of_one_time(phase_space(process), scheme)
+            _check_arguments(process, grid, scheme, options.get("max_offset", 16), options.get("order"))
+            return _highorder.made(process, grid, scheme, options)
+        return super().__new__(cls)
+
+    def __init__(
+        self, process: Any, grid: Grid, scheme: str = "monotone", *, max_offset: int = 16, order: int | None = None
+    ) -> None:  # fmt: skip
+        if scheme == "high-order":
+            raise TypeError(f"{type(self).__name__} is not of the high-order scheme; call FokkerPlanck itself")
+        scheme, order = ("monotone", None) if scheme == "auto" else (scheme, order)  # what "auto" has chosen
         self._posed = process
         self.driven = process if isinstance(process, Driven) else None
         process = phase_space(process.at(0.0) if isinstance(process, Driven) else process)
-        _check_arguments(process, grid, scheme, max_offset)
-        self.process, self.grid, self.scheme, self.max_offset = process, grid, scheme, int(max_offset)
+        _check_arguments(process, grid, scheme, max_offset, order)
+        self.process, self.grid, self.scheme, self.max_offset = process, grid, "monotone", int(max_offset)
         in_phase_space = isinstance(process, PhaseSpace)
         self._stencil = build_phase_stencil(process, grid) if in_phase_space else build_stencil(process, grid, self.max_offset)
+        self.order = 1 if in_phase_space else 2
         self.generator, self.kill, exponent = assemble(self._stencil)
         self.exponent = exponent.reshape(grid.shape)
         self.added_diffusion = (self._stencil.clipped + self._stencil.shifted + self._stencil.upwind).reshape(grid.shape)
@@ -124,7 +156,7 @@ class FokkerPlanck(Transitions, Spectral):
         reach = int(np.abs(self._stencil.offsets[self._stencil.weights > 0]).max(initial=1))
         lines = [f"FokkerPlanck on {self.grid!r}", f"  process: {self.process!r}", f"  {self.method}",
                  f"  {self.generator.nnz} rates, offsets up to {reach}"]  # fmt: skip
-        return "\n".join([*lines, *(f"  warning: {w}" for w in self.warnings)])
+        return "\n".join([*lines, *([f"  {self.choice}"] if self.choice else []), *(f"  warning: {w}" for w in self.warnings)])
 
     # ---- forward ----------------------------------------------------------------------------------------------------
 
@@ -365,17 +397,27 @@ class FokkerPlanck(Transitions, Spectral):
 # ---- checks and coefficients ----------------------------------------------------------------------------------------------
 
 
-def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> None:
+def _of_one_time(process: Any, scheme: str) -> Any:
+    if isinstance(process, Driven):
+        raise TypeError(f"scheme={scheme!r} is for coefficients that do not depend on time; use 'monotone', or process.at(t)")
+    return process
+
+
+def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int, order: Any = None) -> None:
     if not all(hasattr(process, name) for name in ("dim", "drift", "diffusion", "divergence", "log_density")):
         raise TypeError(f"FokkerPlanck needs a Process, got {type(process).__name__}: {process!r}")
     if not isinstance(grid, Grid):
         raise TypeError(f"FokkerPlanck needs a Grid, got {type(grid).__name__}: {grid!r}")
-    if scheme != "monotone":
-        raise ValueError(f"scheme must be 'monotone', got {scheme!r}")
+    if scheme not in _SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(map(repr, _SCHEMES))}, got {scheme!r}")
+    if scheme == "monotone" and order is not None:
+        raise ValueError(f"order belongs to scheme='high-order', the monotone scheme is of order 2; got {order!r}")
     if process.dim != grid.dim:
         raise ValueError(f"the process is {process.dim}-D, the grid is {grid.dim}-D; give one axis (lo, hi, n) per coordinate")
-    if grid.dim > 2:
-        raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
+    most = 2 if scheme == "monotone" else 3
+    if grid.dim > most:
+        raise ValueError(f"FokkerPlanck works in 1-D and 2-D, with scheme='high-order' also in 3-D, got {grid.dim}-D and "
+                         f"scheme={scheme!r}; use simulate for more dimensions")  # fmt: skip
     if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
 

@@ -16,11 +16,11 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_fields", "_correlations"},
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
-    {"_cells", "_code", "_elimination", "_explicit", "_mapping", "_tree"},
+    {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
     {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
-    {"_walls"},
+    {"_aligned", "_operators", "_pencil", "_walls"},
     {
         "_codegen",
         "_components",
@@ -42,7 +42,8 @@ LAYERS: list[set[str]] = [
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"kernel_operator", "report"},
+    {"_highexits", "kernel_operator", "report"},
+    {"_highorder"},
     {"cli"},
     {"__main__"},
 ]
@@ -53,7 +54,8 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_magnus", "_phase_space", "_start",
+        "_magnus", "_phase_space", "_start", "_aligned", "_fronts", "_highexits", "_highorder", "_operators", "_pencil",
+        "_stencils",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
