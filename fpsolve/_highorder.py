@@ -16,6 +16,7 @@ from ._flows import entropy_rate
 from ._highexits import HighExits, check_times
 from ._notes import mass_notes, unresolved
 from ._operators import Operators, least_cells
+from ._phase_space import phase_space
 from ._spectral import _match, _Observable, _unpaired
 from ._start import initial_density
 from .errors import FpsolveError
@@ -69,9 +70,9 @@ class HighOrder(HighExits):
     ) -> None:  # fmt: skip
         if "operators" in self.__dict__:  # made, and tried, by scheme="auto"
             return
-        self.process, self.grid, self.scheme, self.max_offset = process, grid, "high-order", int(max_offset)
+        self.process, self.grid, self.scheme, self.max_offset = phase_space(process), grid, "high-order", int(max_offset)
         self.order = check_order(order, grid)
-        self.operators = Operators(process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
+        self.operators = Operators(self.process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
         self.exponent = self.operators.exponent.reshape(grid.shape)
         self.added_diffusion = self.operators.damping.reshape(grid.shape)
         self.warnings = ()

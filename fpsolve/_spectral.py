@@ -216,10 +216,10 @@ class Spectral(Solver):
     def _eigenvalue_errors(self, values: Complex) -> Array:
         """Distance to the eigenvalues on half as many cells, slowest first each to the nearest one left; inf where none is."""
         errors = np.full(values.size, math.inf)
-        most = max(1, self._half.grid.size // 4 - (not np.any(self.kill > 0.0)))  # as many as `spectrum` gives there
-        if not values.size or self._half.grid == self.grid:
-            return errors
         try:
+            if not values.size or self._half.grid == self.grid:
+                return errors
+            most = max(1, self._half.grid.size // 4 - (not np.any(self.kill > 0.0)))  # as many as `spectrum` gives there
             coarse = self._half._slow_modes(min(values.size + 2, most))[1][0][:most]
         except (ValueError, FpsolveError):
             return errors
