@@ -40,6 +40,8 @@ _ACCEPTED = (1e-3, 1e-6, 1e-6)
 _DAMPED = 1e-6
 #: Share of the largest density below which rounding makes the entropy of a current meaningless.
 _FAINT = 1e-10
+#: Share of the range of an observable by which its expectation may leave that range without a warning.
+_OVERSHOOT = 1e-3
 #: Share of the mass moved by rounding from which a density gets a warning.
 _ROUGH = 1e-6
 
@@ -311,8 +313,13 @@ class HighOrder(HighExits):
             raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
         start = _Observable(f, self.grid).on(self.grid).ravel()
         values, info = self._advanced(self.operators.backward, start, [float(t)], rtol, False)
+        ends = (start.min(), start.max()) if self._conserved else (min(start.min(), 0.0), max(start.max(), 0.0))
+        beyond, notes = float(max(ends[0] - values[0].min(), values[0].max() - ends[1])), list(self.warnings)
+        if beyond > _OVERSHOOT * (ends[1] - ends[0]):
+            notes.append(f"the expectation leaves the range of f by {beyond:.2g}: the cells do not resolve the noise; use more "
+                         "cells or scheme='monotone'")  # fmt: skip
         return Field(values[0].reshape(self.grid.shape), self.grid, name=f"expectation after t = {float(t):g}",
-                     warnings=self.warnings, method=f"{self.method}, backward, rtol {rtol:g}", solver_info=info)  # fmt: skip
+                     warnings=tuple(notes), method=f"{self.method}, backward, rtol {rtol:g}", solver_info=info)  # fmt: skip
 
 
 def check_order(order: Any, grid: Grid) -> int:

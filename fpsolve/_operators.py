@@ -244,6 +244,9 @@ class Operators:
             for j in range(d):
                 if j != k and np.any(diffusion[:, k, j]):
                     total = total + _rows(diffusion[:, k, j], self._on(j, axes[j].slope) @ slope)
+        for k, faces in self._damped_faces.items():
+            step = self._on(k, axes[k].step)
+            total = total - step.T @ _rows(faces.ravel(), step)
         return total.tocsr()
 
     def _conormal(self, k: int) -> sp.csr_matrix:

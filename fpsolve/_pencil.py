@@ -27,6 +27,8 @@ Complex = NDArray[np.complex128]
 ROUNDING = 2e-15
 #: Shift of inverse iterations relative to the largest rate, well above rounding.
 _SHIFT = 1e-10
+#: Solves after which an evolution is given up: hard starts take some hundred, growing modes any number.
+_MOST_SOLVES = 3000
 #: Share of the mass that rounding may move between basins before there is no answer.
 _LOST = 1e-3
 
@@ -64,6 +66,8 @@ class Resolvent:
     def __call__(self, p: Array) -> Array:
         assert self._fronts is not None
         self.solves += 1
+        if self.solves > _MOST_SOLVES:
+            raise FpsolveError(f"the evolution did not reach its tolerance in {_MOST_SOLVES} solves")
         return self._fronts.solve(p)
 
 
