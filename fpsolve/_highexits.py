@@ -14,6 +14,7 @@ from ._aligned import Block, block_of, face_values, lagrange, side_values
 from ._committor import Between
 from ._notes import unresolved
 from ._operators import Operators, least_cells
+from ._phase_space import PhaseSpace
 from ._start import initial_density
 from .errors import FpsolveError
 from .fokker_planck import FokkerPlanck
@@ -40,6 +41,7 @@ class HighExits(FokkerPlanck):
 
     def _cells(self, region: Region) -> tuple[Mask, Block, Operators]:
         """Cells inside, the block they are, and its matrices."""
+        _needs_noise(self.process, "exits")
         if not isinstance(region, Region):
             raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
         inside = region.mask(self.grid)
@@ -141,6 +143,7 @@ class HighExits(FokkerPlanck):
 
     def committor(self, a: Region, b: Region) -> Field:
         """As in the monotone scheme, between regions that end on faces of the cells or on sides of the box."""
+        _needs_noise(self.process, "committors")
         for name, region in (("a", a), ("b", b)):
             if not isinstance(region, Region):
                 raise TypeError(f"{name} must be a Region, got {type(region).__name__}: {region!r}")
@@ -213,6 +216,13 @@ def check_times(t: Any) -> Array:
     if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
         raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
     return times
+
+
+def _needs_noise(process: Any, what: str) -> None:
+    """In phase space a surface is crossed outwards by some velocities only; here it absorbs them all."""
+    if isinstance(process, PhaseSpace):
+        raise ValueError(f"{what} in phase space: without noise along the positions the density is zero on a surface for velocities "
+                         "that point inwards only, which scheme='high-order' does not know; use scheme='monotone'")  # fmt: skip
 
 
 def _point_inside(region: Region, at: ArrayLike, grid: Grid) -> Array:

@@ -16,7 +16,7 @@ from ._flows import entropy_rate
 from ._highexits import HighExits, check_times
 from ._notes import mass_notes, unresolved
 from ._operators import Operators, least_cells
-from ._phase_space import phase_space
+from ._phase_space import PhaseSpace, phase_space
 from ._spectral import _match, _Observable, _unpaired
 from ._start import initial_density
 from .errors import FpsolveError
@@ -73,6 +73,9 @@ class HighOrder(HighExits):
         if "operators" in self.__dict__:  # made, and tried, by scheme="auto"
             return
         self.process, self.grid, self.scheme, self.max_offset = phase_space(process), grid, "high-order", int(max_offset)
+        if isinstance(self.process, PhaseSpace) and "absorbing" in grid.boundary[0]:
+            raise ValueError("an absorbing side of positions is crossed outwards by some velocities only, which scheme='high-order' does "
+                             "not know; use scheme='monotone'")  # fmt: skip
         self.order = check_order(order, grid)
         self.operators = Operators(self.process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
         self.exponent = self.operators.exponent.reshape(grid.shape)
@@ -269,6 +272,8 @@ class HighOrder(HighExits):
 
     def entropy_production(self, rho: Density | None = None) -> Estimate:
         """The integral of J . D^-1 J / p, over the cells whose density is above 1e-10 of the largest: below, rounding rules J."""
+        if isinstance(self.process, PhaseSpace):
+            raise ValueError("entropy production in phase space is that of the irreversible current; use scheme='monotone'")
         density = self._density(rho)
         start = None if rho is None else rho
 

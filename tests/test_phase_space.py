@@ -223,6 +223,54 @@ def test_kramers_turnover_against_a_spectral_method(friction):
     assert abs((3.0 * rates[2] - 2.0 * rates[1]) / exact - 1.0) < 0.03
 
 
+def test_high_order_in_phase_space():
+    """Order six has no need of noise in every direction: eigenvalue and density of the oscillator, order 4 and more."""
+    exact = np.roots([1.0, 0.8, 1.0])[0]
+    errors, densities = [], []
+    for n in (40, 60):
+        fp = fps.FokkerPlanck(oscillator(), fps.Grid((-5.0, 5.0, n), (-5.0, 5.0, n)), scheme="high-order")
+        slow = fp.spectrum(3).eigenvalues[1]
+        errors.append(abs(slow.real - exact.real) + abs(abs(slow.imag) - abs(exact.imag)))
+        p = fp.stationary()
+        densities.append(np.sum(np.abs(p.values - gibbs(oscillator(), fp.grid)) * fp.grid.cell_volumes))
+    assert np.log(errors[0] / errors[1]) / np.log(1.5) > 4.0 and errors[1] < 1e-5, errors
+    assert np.log(densities[0] / densities[1]) / np.log(1.5) > 4.0 and densities[1] < 5e-5, densities
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("friction", [0.25, 1.0, 5.0])
+def test_kramers_turnover_at_high_order(friction):
+    """Slowest eigenvalue in the double well against Brinkman's hierarchy on a sinc grid, weak to strong friction."""
+    from fpsolve_validation import klein_kramers as reference
+
+    exact = -reference.modes(friction)[0][1].real
+    U = fps.Potential.from_expression("x**4/4 - x**2/2")
+    process = fps.Underdamped(U, fps.Noise.isotropic(reference.T / friction), friction=friction)
+    errors = [
+        -fps.FokkerPlanck(process, fps.Grid((-2.0, 2.0, n), (-1.6, 1.6, n)), scheme="high-order").spectrum(2).eigenvalues[1].real
+        / exact
+        - 1.0
+        for n in (48, 96)
+    ]
+    assert abs(errors[1]) < 2e-5 and np.log2(abs(errors[0] / errors[1])) > 4.0, errors
+
+
+def test_high_order_refuses_what_it_cannot():
+    process = motion()
+    grid = fps.Grid((-2.7, 2.5, 20), (-6.0, 6.0, 20))
+    with pytest.raises(ValueError, match="absorbing side of positions.*monotone"):
+        fps.FokkerPlanck(process, fps.Grid((-2.7, 2.5, 20), WIDE, boundary=["absorbing", "reflecting"]), scheme="high-order")
+    fp = fps.FokkerPlanck(process, grid, scheme="high-order")
+    for question in (
+        lambda: fp.mean_exit_time(fps.Region.halfspace([1.0], 0.5)),
+        lambda: fp.escape_rate(fps.Region.halfspace([1.0], 0.5)),
+        lambda: fp.committor(fps.Region.halfspace([1.0], -0.9), fps.Region.halfspace([-1.0], -0.8)),
+        fp.entropy_production,
+    ):
+        with pytest.raises(ValueError, match="phase space.*monotone"):
+            question()
+
+
 def test_what_one_sided_differences_add_is_said():
     weak = motion(friction=0.05)
     notes = fps.FokkerPlanck(weak, GRIDS["uniform"]).stationary().warnings
