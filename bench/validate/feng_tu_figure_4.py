@@ -29,7 +29,7 @@ STANDING = "stated by the paper"
 Array = NDArray[np.float64]
 
 SEEDS, PAPER = 5, 10.0
-LDC_LAMBDAS, LDC_COUNTS = np.r_[0.0, 10.0 ** np.arange(-3, 3)], np.array([3, 10, 30, 100, 300])
+DECADES, LDC_COUNTS = 10.0 ** np.arange(-3, 3), np.array([3, 10, 30, 100, 300])
 EWC_LAMBDAS, EWC_COUNTS = 10.0 ** np.arange(5, 10), np.array([10, 30, 100, 300, 600, 1000, 2500])
 
 
@@ -83,7 +83,9 @@ def _one(quick: bool, seed: int) -> tuple[nets.Retention, nets.Retention, float]
     fisher = nets.fisher_diagonal(mlp, task.theta, first.x_train, first.y_train)
     scan = {"lr": 0.1, "batch": batch, "epochs": 10, "seed": seed}
     penalty = nets.ldc(nets.flatness(land, parts.directions), parts.directions)
-    ldc = nets.second_task(mlp, first, second, task.theta, penalty, LDC_LAMBDAS, LDC_COUNTS, **scan)
+    # decades about the lambda at which the median of the first 100 terms begins to act within the training, and the paper's
+    acts = 1.0 / (2 * 0.1 * 10 * (second.size // batch) * float(np.median(penalty.strengths[:100])))
+    ldc = nets.second_task(mlp, first, second, task.theta, penalty, np.r_[0.0, acts * DECADES, PAPER], LDC_COUNTS, **scan)
     ewc = nets.second_task(mlp, first, second, task.theta, nets.ewc(fisher), EWC_LAMBDAS, EWC_COUNTS, **scan)
     # displacements in units of the flatness
     in_widths = ldc.displacements * np.sqrt(penalty.strengths)
@@ -112,7 +114,7 @@ def _enough(runs: Sequence[nets.Retention]) -> int:
 
 
 def _fixed(r: nets.Retention, count: int) -> tuple[Array, Array, Array]:
-    keep = (r.counts == count) & (r.strengths_lambda > 0.0)
+    keep = (r.counts == count) & (r.strengths_lambda > 0.0) & (r.strengths_lambda != PAPER)
     return r.strengths_lambda[keep], r.first_error[keep], r.second_error[keep]
 
 
@@ -144,9 +146,9 @@ def _figures(ldcs: Sequence[nets.Retention], ewcs: Sequence[nets.Retention], out
     panel(out, NAME, "b", ax, "how many constraints")
     ax = axes()
     for name, label in (("first_error", "task 1"), ("second_error", "task 2")):
-        keep = (ldcs[0].counts == 100) & (ldcs[0].strengths_lambda > 0)
+        keep = (ldcs[0].counts == 100) & (ldcs[0].strengths_lambda > 0) & (ldcs[0].strengths_lambda != PAPER)
         ax.semilogx(ldcs[0].strengths_lambda[keep], np.mean([getattr(r, name)[keep] for r in ldcs], axis=0), "o-", label=label)
-    ax.set(xlabel=r"$\lambda$", ylabel="error")
+    ax.set(xlabel=r"$\lambda$ (of the first seed)", ylabel="error")
     ax.legend(frameon=False)
     panel(out, NAME, "c", ax, "LDC with 100 constraints")
     ax = axes()
