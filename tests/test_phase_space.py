@@ -1,5 +1,6 @@
 """Motion with inertia on a grid: exact Gibbs density, parity, first order elsewhere; closed forms, a spectral method, paths."""
 
+import importlib
 import math
 
 import numpy as np
@@ -207,9 +208,9 @@ def test_transitions_there_and_back_are_as_many():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("friction", [1.0, 5.0])
-def test_kramers_turnover_against_a_spectral_method(friction):
+def test_kramers_turnover_against_a_spectral_method(friction, validation):
     """Slowest eigenvalue in the double well against Brinkman's hierarchy on a sinc grid: error halves with the cells."""
-    from fpsolve_validation import klein_kramers as reference
+    reference = importlib.import_module(f"{validation.__name__}.klein_kramers")
 
     exact = -reference.modes(friction)[0][1].real
     U = fps.Potential.from_expression("x**4/4 - x**2/2")
@@ -239,9 +240,9 @@ def test_high_order_in_phase_space():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("friction", [0.25, 1.0, 5.0])
-def test_kramers_turnover_at_high_order(friction):
+def test_kramers_turnover_at_high_order(friction, validation):
     """Slowest eigenvalue in the double well against Brinkman's hierarchy on a sinc grid, weak to strong friction."""
-    from fpsolve_validation import klein_kramers as reference
+    reference = importlib.import_module(f"{validation.__name__}.klein_kramers")
 
     exact = -reference.modes(friction)[0][1].real
     U = fps.Potential.from_expression("x**4/4 - x**2/2")
