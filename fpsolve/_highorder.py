@@ -74,7 +74,7 @@ class HighOrder(HighExits):
             return
         self.process, self.grid, self.scheme, self.max_offset = phase_space(process), grid, "high-order", int(max_offset)
         if isinstance(self.process, PhaseSpace) and "absorbing" in grid.boundary[0]:
-            raise ValueError("an absorbing side of positions is crossed outwards by some velocities only, which scheme='high-order' "
+            raise ValueError("an absorbing side of positions is crossed outwards by some velocities only, which 'high-order' "
                              "does not know; use scheme='monotone'")  # fmt: skip
         self.order = check_order(order, grid)
         self.operators = Operators(self.process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
