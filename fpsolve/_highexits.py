@@ -221,8 +221,8 @@ def check_times(t: Any) -> Array:
 def _needs_noise(process: Any, what: str) -> None:
     """In phase space a surface is crossed outwards by some velocities only; here it absorbs them all."""
     if isinstance(process, PhaseSpace):
-        raise ValueError(f"{what} in phase space: without noise along the positions the density is zero on a surface for those "
-                         "that point inwards only, which 'high-order' does not know; use scheme='monotone'")  # fmt: skip
+        raise ValueError(f"{what} in phase space: without noise along the positions the density is zero on a surface only "
+                         "for those that point inwards, which 'high-order' does not know; use scheme='monotone'")  # fmt: skip
 
 
 def _point_inside(region: Region, at: ArrayLike, grid: Grid) -> Array:
