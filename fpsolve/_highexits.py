@@ -222,7 +222,7 @@ def _needs_noise(process: Any, what: str) -> None:
     """In phase space a surface is crossed outwards by some velocities only; here it absorbs them all."""
     if isinstance(process, PhaseSpace):
         raise ValueError(f"{what} in phase space: without noise along the positions the density is zero on a surface only "
-                         "for those that point inwards, which 'high-order' does not know; use scheme='monotone'")  # fmt: skip
+                         "for velocities that point inwards, which this scheme does not know; use scheme='monotone'")  # fmt: skip
 
 
 def _point_inside(region: Region, at: ArrayLike, grid: Grid) -> Array:
