@@ -307,7 +307,7 @@ def test_refusals_of_other_kinds():
     with pytest.raises(ValueError, match="walls are refused for SGD on sample losses"):
         fps.simulate(chain, [0.2], t=10, n=10, walls=[(0.0, 1.0, "reflecting")])
     linear = fps.Process(fps.potentials.quadratic(np.eye(17)), fps.Noise.isotropic(0.1))
-    with pytest.raises(ValueError, match="without walls"):
+    with pytest.raises(ValueError, match="walls are put around processes of up to 16 dimensions"):
         fps.simulate(linear, np.zeros(17), t=1.0, dt=0.1, n=10, walls=[(-1.0, 1.0, "reflecting")] * 17)
 
 
