@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import selling, stencil
+from ._kernels import selling, selling3, stencil, stencil3
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -65,6 +65,7 @@ class Stencil:
     clipped_by_cap: Array
     shifted: Array
     exponent: Array
+    cap: int
 
     @property
     def use_phi(self) -> bool:
@@ -132,7 +133,8 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
             unbalanced = drift - _apply(diffusion, g)
             # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
             unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(drift) + _apply(np.abs(diffusion), np.abs(g)))] = 0.0
-            stencil.edge_drift(unbalanced * scale, g * spacing, offsets, weights, free, share, rest)
+            give = stencil3.edge_drift if d == 3 else stencil.edge_drift
+            give(unbalanced * scale, g * spacing, offsets, weights, free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)
@@ -150,7 +152,7 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
     exponent = _drift_exponent(diffusion, drift, spacing, offsets, weights)
     return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, share, slope, free_slope, midpoint, rest, phi,
-                   clipped, by_cap, shifted, exponent)  # fmt: skip
+                   clipped, by_cap, shifted, exponent, cap)  # fmt: skip
 
 
 def _edges(
@@ -158,6 +160,8 @@ def _edges(
 ) -> tuple[NDArray[np.int64], Array, Array, Array, Array]:
     """Offsets and weights of every cell, what cap and walls together and the cap alone add to D, and what walls shift."""
     n, d = spacing.shape
+    if d == 3:
+        return _edges_of_space(diffusion, spacing, shape, sides, cap)
     k = d * (d + 1) // 2
     offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
     clipped, by_cap, shifted = np.zeros((3, n))
@@ -167,6 +171,31 @@ def _edges(
         short = clipped > by_cap
         if short.any():
             selling.shifted(shape, sides, spacing, offsets, weights, short, shifted)
+    return offsets, weights, clipped, by_cap, shifted
+
+
+def _edges_of_space(
+    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int
+) -> tuple[NDArray[Any], Array, Array, Array, Array]:
+    """`_edges` in 3-D: Selling's own weights, with edges along the axes where a corner would be cut off."""
+    n = len(spacing)
+    clipped, by_cap, shifted = np.zeros((3, n))
+    pairs = ((0, 1), (0, 2), (1, 2))
+    if not any(diffusion[:, a, b].any() for a, b in pairs):  # the axes alone
+        offsets = np.broadcast_to(np.eye(3, dtype=np.int16), (n, 3, 3)).copy()
+        return offsets, np.ascontiguousarray(np.einsum("nii->ni", diffusion) / spacing**2), clipped, by_cap, shifted
+    offsets, weights = np.zeros((n, 6, 3), np.int16), np.zeros((n, 6))
+    selling3.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    label = np.empty(n, np.int64)
+    for _ in range(3):
+        selling3.components(shape, sides, offsets, weights, label)
+        cut_off = np.flatnonzero(label != np.bincount(label).argmax())
+        if not cut_off.size:
+            break
+        selling3.axes_and_diagonals(cut_off, diffusion, spacing, offsets, weights, clipped)
+    short = clipped > by_cap
+    if short.any():
+        selling3.shifted(shape, sides, spacing, offsets, weights, short, shifted)
     return offsets, weights, clipped, by_cap, shifted
 
 
@@ -193,7 +222,8 @@ def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.i
     """Local estimate of grad log p (n, d), per unit length."""
     slope, gradient = np.empty(diffusion.shape), np.empty(drift.shape)
     stencil.slopes(drift, shape, sides, slope)
-    stencil.fit_gradient(diffusion, drift, slope / spacing[:, None, :], gradient)
+    fit = stencil3.fit_gradient if drift.shape[1] == 3 else stencil.fit_gradient
+    fit(diffusion, drift, slope / spacing[:, None, :], gradient)
     return gradient
 
 
@@ -214,6 +244,10 @@ def _drift_exponent(diffusion: Array, drift: Array, spacing: Array, offsets: NDA
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.abs(drift[:, 0]) * spacing[:, 0] / diffusion[:, 0, 0]
         return np.where(drift[:, 0] == 0.0, 0.0, ratio)
+    if d == 3:
+        out = np.zeros(n)
+        stencil3.drift_exponent(diffusion, drift, spacing, offsets, weights, out)
+        return out
     a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
     det = a * c - b * b
     regular = det > 1e-14 * a * c
@@ -253,6 +287,8 @@ def _face_ratio(process: Any, grid: Grid) -> Array:
 def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     """Generator, kill rates and largest exponent per cell."""
     n, d = st.spacing.shape
+    if d == 3:
+        return _assemble_space(st)
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
@@ -260,14 +296,38 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     selling.wall_weights(st.shape, st.sides, st.offsets, weights)
     m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
                            st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
-    exponent = np.maximum(exponent, st.exponent)
-    total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
+    return _from_triplets(rows[:m], cols[:m], rates[:m], kill), kill, np.maximum(exponent, st.exponent)
+
+
+def _from_triplets(rows: NDArray[np.int32], cols: NDArray[np.int32], rates: Array, kill: Array) -> sp.csr_matrix:
+    """The generator, with the diagonal that makes its rows sum to -kill."""
+    n = kill.size
+    total = np.bincount(rows, weights=rates, minlength=n) + kill
     cells = np.arange(n, dtype=np.int32)
-    triplets = (np.concatenate([rates[:m], -total]),
-                (np.concatenate([rows[:m], cells]), np.concatenate([cols[:m], cells])))  # fmt: skip
+    triplets = (np.concatenate([rates, -total]), (np.concatenate([rows, cells]), np.concatenate([cols, cells])))
     generator = sp.csr_matrix(triplets, shape=(n, n))
     generator.sort_indices()
-    return generator, kill, exponent
+    return generator
+
+
+def _assemble_space(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
+    """`assemble` in 3-D: the edges of the cells, and those along reflecting walls for what the walls cut off."""
+    n, k = st.weights.shape
+    cells = stencil3.Cells(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.gradient_slope,
+                           st.free_slope, st.rest, st.phi)  # fmt: skip
+    walls = []
+    for axis in range(3):
+        if k > 3 and np.any(st.sides[axis] == _SIDES["reflecting"]):
+            offsets, weights = np.zeros((n, 3, 3), np.int16), np.zeros((n, 3))
+            if selling3.wall_edges(axis, st.shape, st.sides, st.cap, st.offsets, st.weights, offsets, weights):
+                walls.append(cells._replace(offsets=offsets, weights=weights, share=np.ones((n, 3))))
+    room = n * (4 * k + 3) + sum(4 * int(np.count_nonzero(w.weights)) for w in walls)
+    out = stencil3.Edges(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(n), np.zeros(n))
+    m = stencil3.fill_edges(cells, bool(st.rest.any()), 0, out)
+    for edges in walls:
+        m = stencil3.fill_edges(edges, False, m, out)
+    generator = _from_triplets(out.rows[:m], out.cols[:m], out.rates[:m], out.kill)
+    return generator, out.kill, np.maximum(out.exponent, st.exponent)
 
 
 # ---- exit from a region ---------------------------------------------------------------------------------------------------
@@ -291,8 +351,13 @@ def exit_generator(
         phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
     rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
-    m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest, st.phi,
-                          phi_cut, rows, cols, rates, kill)  # fmt: skip
+    if grid.dim == 3:
+        own = stencil3.Cells(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.gradient_slope,
+                             st.free_slope, st.rest, st.phi)  # fmt: skip
+        m = stencil3.exit_rows(cells, target, cut, phi_cut, own, stencil3.Edges(rows, cols, rates, kill, kill))
+    else:
+        m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest, st.phi,
+                              phi_cut, rows, cols, rates, kill)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False
     old = generator.tocoo()
@@ -467,8 +532,9 @@ def _vanishing(process: Any, grid: Grid, start: Array, step: Array) -> tuple[Arr
     bad = values.min(axis=0) <= _SINGULAR * ends
     if grid.dim == 1 or not bad.any():
         return points, bad
-    null = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1][:, :, 0]
-    along = np.stack([-null[:, 1], null[:, 0]], axis=1)
+    vectors = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1]
+    null = vectors[:, :, 0]
+    others = [np.stack([-null[:, 1], null[:, 0]], axis=1)] if grid.dim == 2 else [vectors[:, :, 1], vectors[:, :, 2]]
     h = 0.5 * min(float(w[0]) for w in grid.widths)
-    across, beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, along))
-    return points, bad & (across > beside)
+    across, *beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, *others))
+    return points, bad & (across > np.max(beside, axis=0))

@@ -344,8 +344,8 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int) -> 
         raise ValueError(f"scheme must be 'monotone', got {scheme!r}")
     if process.dim != grid.dim:
         raise ValueError(f"the process is {process.dim}-D, the grid is {grid.dim}-D; give one axis (lo, hi, n) per coordinate")
-    if grid.dim > 2:
-        raise ValueError(f"FokkerPlanck works in 1-D and 2-D, got {grid.dim}-D; use simulate for more dimensions")
+    if grid.dim > 3:
+        raise ValueError(f"FokkerPlanck works in 1-D to 3-D, got {grid.dim}-D; use simulate for more dimensions")
     if isinstance(max_offset, bool) or not isinstance(max_offset, (int, np.integer)) or max_offset < 1:
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
 
