@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import selling, selling3, stencil, stencil3
+from . import _space as space
+from ._kernels import selling, stencil, stencil3
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -97,6 +98,8 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
         lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
         if np.array_equal(b, diffusion[:, 1, 0]) and np.all(lowest >= -1e-13 * (np.abs(a) + np.abs(c))):
             return
+    if diffusion.shape[1] == 3 and stencil3.positive_definite(diffusion):
+        return
     check_tensor(diffusion, points)
 
 
@@ -161,7 +164,7 @@ def _edges(
     """Offsets and weights of every cell, what cap and walls together and the cap alone add to D, and what walls shift."""
     n, d = spacing.shape
     if d == 3:
-        return _edges_of_space(diffusion, spacing, shape, sides, cap)
+        return space.edges(diffusion, spacing, shape, sides, cap)
     k = d * (d + 1) // 2
     offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
     clipped, by_cap, shifted = np.zeros((3, n))
@@ -171,31 +174,6 @@ def _edges(
         short = clipped > by_cap
         if short.any():
             selling.shifted(shape, sides, spacing, offsets, weights, short, shifted)
-    return offsets, weights, clipped, by_cap, shifted
-
-
-def _edges_of_space(
-    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int
-) -> tuple[NDArray[Any], Array, Array, Array, Array]:
-    """`_edges` in 3-D: Selling's own weights, with edges along the axes where a corner would be cut off."""
-    n = len(spacing)
-    clipped, by_cap, shifted = np.zeros((3, n))
-    pairs = ((0, 1), (0, 2), (1, 2))
-    if not any(diffusion[:, a, b].any() for a, b in pairs):  # the axes alone
-        offsets = np.broadcast_to(np.eye(3, dtype=np.int16), (n, 3, 3)).copy()
-        return offsets, np.ascontiguousarray(np.einsum("nii->ni", diffusion) / spacing**2), clipped, by_cap, shifted
-    offsets, weights = np.zeros((n, 6, 3), np.int16), np.zeros((n, 6))
-    selling3.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
-    label = np.empty(n, np.int64)
-    for _ in range(3):
-        selling3.components(shape, sides, offsets, weights, label)
-        cut_off = np.flatnonzero(label != np.bincount(label).argmax())
-        if not cut_off.size:
-            break
-        selling3.axes_and_diagonals(cut_off, diffusion, spacing, offsets, weights, clipped)
-    short = clipped > by_cap
-    if short.any():
-        selling3.shifted(shape, sides, spacing, offsets, weights, short, shifted)
     return offsets, weights, clipped, by_cap, shifted
 
 
@@ -288,7 +266,8 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     """Generator, kill rates and largest exponent per cell."""
     n, d = st.spacing.shape
     if d == 3:
-        return _assemble_space(st)
+        rows, cols, rates, kill, exponent = space.assemble(st)
+        return _from_triplets(rows, cols, rates, kill), kill, np.maximum(exponent, st.exponent)
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
@@ -308,26 +287,6 @@ def _from_triplets(rows: NDArray[np.int32], cols: NDArray[np.int32], rates: Arra
     generator = sp.csr_matrix(triplets, shape=(n, n))
     generator.sort_indices()
     return generator
-
-
-def _assemble_space(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
-    """`assemble` in 3-D: the edges of the cells, and those along reflecting walls for what the walls cut off."""
-    n, k = st.weights.shape
-    cells = stencil3.Cells(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.gradient_slope,
-                           st.free_slope, st.rest, st.phi)  # fmt: skip
-    walls = []
-    for axis in range(3):
-        if k > 3 and np.any(st.sides[axis] == _SIDES["reflecting"]):
-            offsets, weights = np.zeros((n, 3, 3), np.int16), np.zeros((n, 3))
-            if selling3.wall_edges(axis, st.shape, st.sides, st.cap, st.offsets, st.weights, offsets, weights):
-                walls.append(cells._replace(offsets=offsets, weights=weights, share=np.ones((n, 3))))
-    room = n * (4 * k + 3) + sum(4 * int(np.count_nonzero(w.weights)) for w in walls)
-    out = stencil3.Edges(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(n), np.zeros(n))
-    m = stencil3.fill_edges(cells, bool(st.rest.any()), 0, out)
-    for edges in walls:
-        m = stencil3.fill_edges(edges, False, m, out)
-    generator = _from_triplets(out.rows[:m], out.cols[:m], out.rates[:m], out.kill)
-    return generator, out.kill, np.maximum(out.exponent, st.exponent)
 
 
 # ---- exit from a region ---------------------------------------------------------------------------------------------------
@@ -352,12 +311,11 @@ def exit_generator(
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
     rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
     if grid.dim == 3:
-        own = stencil3.Cells(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.gradient_slope,
-                             st.free_slope, st.rest, st.phi)  # fmt: skip
-        m = stencil3.exit_rows(cells, target, cut, phi_cut, own, stencil3.Edges(rows, cols, rates, kill, kill))
+        edges = stencil3.Edges(rows, cols, rates, kill, np.zeros(0))
+        m = stencil3.exit_rows(cells, target, cut, phi_cut, space.cells(st), edges)
     else:
-        m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest, st.phi,
-                              phi_cut, rows, cols, rates, kill)  # fmt: skip
+        m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest,
+                              st.phi, phi_cut, rows, cols, rates, kill)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False
     old = generator.tocoo()

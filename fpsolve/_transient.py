@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from scipy.fft import dct
 
 from fpsolve import _generator as gen
+from fpsolve import _polynomial as polynomial
 from fpsolve._elimination import engine
 from fpsolve.errors import FpsolveError
 
@@ -88,7 +89,9 @@ def _best_pole(tolerance: float) -> float:
 class _Resolvent:
     """X^T p = p (I - g G)^{-1}, or X p = (I - g G)^{-1} p, refactorised when g changes."""
 
-    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | None, *, transposed: bool = True) -> None:
+    def __init__(
+        self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | np.ndarray | None, *, transposed: bool = True
+    ) -> None:
         self.rates, self.kill, self.shape, self.transposed = rates, kill, shape, transposed
         self.core: Any = None
         self.pole = 0.0
@@ -294,7 +297,7 @@ def evolve(
     *,
     rtol: float = 1e-6,
     method: str | None = None,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Masses at the given times of dp_j/dt = sum_{i != j} p_i Q_ij - (sum_{i != j} Q_ji + kill_j) p_j.
 
@@ -309,7 +312,7 @@ def evolve(
         size of the error and reported. "positive": uniformisation p(t) = sum_k Poisson(k; lambda t) p(0) (1 + G / lambda)^k
         where that is affordable, else the rational approximation followed in every interval by a move to nonnegative
         masses of equal total, whose size enters the error estimate. Nonnegative in both cases.
-    shape : grid shape in C order, used for the elimination order
+    shape : grid shape in C order, or coordinates (n, d) of the states: for the elimination order, in 3-D for the choice of method
 
     Returns
     -------
@@ -344,9 +347,13 @@ def evolve(
     spans = np.diff(t, prepend=0.0)
     out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
+    if method is None and polynomial.suits(rates, shape, float(spans.max()), out_rate, rtol):
+        return polynomial.evolve(rates, loss, p, spans, rtol)
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
     if jumps <= _FEW_JUMPS or (method == "positive" and affordable):
         return _evolve_uniform(rates, loss, p, spans, out_rate, rtol)
+    if polynomial.suits(rates, shape, float(spans.max()), out_rate, rtol):
+        return polynomial.evolve(rates, loss, p, spans, rtol, nonnegative=_nonnegative)
     return _evolve_rational(rates, loss, p, spans, rtol, method, shape)
 
 
@@ -383,7 +390,7 @@ def _evolve_rational(
     spans: np.ndarray,
     rtol: float,
     method: str | None,
-    shape: tuple[int, ...] | None,
+    shape: tuple[int, ...] | np.ndarray | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     resolvent = _Resolvent(rates, kill, shape)
     total = float(p.sum())
@@ -424,7 +431,7 @@ def backward_evolve(
     time: float,
     *,
     rtol: float = 1e-8,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """exp(t G) f: the expectation of f(X_t) as a function of the start, f of any sign.
 
@@ -473,6 +480,8 @@ def backward_evolve(
     out_rate = float(_out_rates(rates, loss).max())
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
+    if polynomial.suits(rates, shape, time, out_rate, rtol):
+        return polynomial.backward(rates, loss, f, time, rtol)
     if out_rate * time <= _FEW_JUMPS:
         mean = out_rate * time
         info = {"method": "uniformisation", "steps": int(mean) + 1, "error": _uniform_rounding(mean), "factorisations": 0,

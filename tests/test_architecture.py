@@ -17,12 +17,13 @@ LAYERS: list[set[str]] = [
     {"_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_mapping", "_tree"},
+    {"_iterative", "_polynomial"},
     {"_dense", "_single", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
     {"_walls"},
     {"_codegen", "_components", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
-    {"_balance", "_checkpoint", "_kernel_base", "_watch", "plotting"},
+    {"_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd"},
     {"_model", "_notes", "_passage", "_paths"},
     {"_refine"},
@@ -39,8 +40,8 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
-        "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_start",
+        "_space", "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
+        "_space", "_start",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

@@ -1,7 +1,7 @@
 """Selling's decomposition in three dimensions: the diffusion tensor as six nonnegative weights along integer offsets.
 
 An obtuse superbase of D is four integer vectors v_0 + v_1 + v_2 + v_3 = 0, three of which span all integer vectors, with
-v_i.D v_j <= 0 for every pair. Then D = sum over pairs of (-v_i.D v_j) e_ij e_ij^T with the offset e_ij = v_k x v_l of the other two.
+v_i.D v_j <= 0 for every pair. Then D is the sum over pairs of (-v_i.D v_j) e_ij e_ij^T, e_ij = v_k x v_l of the other two.
 While a product is positive, v_i -> -v_i and v_k, v_l -> v_k + v_i, v_l + v_i lowers sum v.D v, so this ends.
 Sources: E. Selling, J. reine angew. Math. 77, 143 (1874); J. H. Conway, N. J. A. Sloane, Proc. R. Soc. A 436, 55 (1992).
 """
@@ -23,7 +23,7 @@ _PAIRS = np.array([[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2], [1, 2, 0, 3], [1, 3
 
 @inline
 def locate(j0, j1, j2, e0, e1, e2, shape, sides):
-    """Cell reached from cell (j0, j1, j2) by an offset: (cell, -1, 1), or (-1, side code, fraction of the offset inside the box)."""
+    """Cell reached from (j0, j1, j2) by an offset: (cell, -1, 1), or (-1, side code, fraction of the offset inside the box)."""
     first, side = 2.0, -1
     t0, t1, t2 = j0 + e0, j1 + e1, j2 + e2
     if t0 < 0 or t0 >= shape[0]:
@@ -265,7 +265,7 @@ def shifted(shape, sides, spacing, offsets, weights, short, out):
 
 @kernel
 def wall_edges(axis, shape, sides, cap, offsets, weights, extra_offsets, extra):
-    """What the edges cut off by reflecting walls across `axis` would have carried along the wall: offsets (n, 3, 3), weights (n, 3).
+    """What edges cut off by reflecting walls across `axis` would have carried along the wall: offsets (n, 3, 3), weights (n, 3).
 
     Without flux through the wall, q = (drift - gradient) has q_n = -q_t.D_tn/D_nn there, and the missing halves of the edges with a
     step e_n = 1 across the rows carry T q_t, T = (1/2) sum w t t^T with t = e_t - e_n D_tn/D_nn: a nonnegative tensor in the

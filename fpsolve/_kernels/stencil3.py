@@ -5,7 +5,7 @@ in units of cells.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .selling import ABSORBING
 from .selling3 import locate, partner_of
 from .stencil import SMALL_PART, bernoulli, edge_rates
 
-__all__ = ["Cells", "Edges", "drift_exponent", "edge_drift", "exit_rows", "fill_edges", "fit_gradient"]
+__all__ = ["Cells", "Edges", "drift_exponent", "edge_drift", "exit_rows", "fill_edges", "fit_gradient", "positive_definite"]
 
 
 class Cells(NamedTuple):
@@ -24,7 +24,7 @@ class Cells(NamedTuple):
     shape: NDArray[np.int64]
     sides: NDArray[np.int64]
     volume: NDArray[np.float64]
-    offsets: NDArray[np.int16]
+    offsets: NDArray[Any]
     weights: NDArray[np.float64]
     gradient: NDArray[np.float64]
     free: NDArray[np.float64]
@@ -62,6 +62,20 @@ def _solve(m, b0, b1, b2):
         inv * (c20 * b0 + c21 * b1 + c22 * b2),
         det,
     )
+
+
+@kernel
+def positive_definite(diffusion):
+    """Whether all tensors (n, 3, 3) are symmetric and positive definite beyond rounding, by their leading minors."""
+    for i in range(diffusion.shape[0]):
+        D = diffusion[i]
+        if D[0, 1] != D[1, 0] or D[0, 2] != D[2, 0] or D[1, 2] != D[2, 1]:
+            return False
+        plane = D[0, 0] * D[1, 1] - D[0, 1] * D[0, 1]
+        det = D[2, 2] * plane - D[0, 0] * D[1, 2] ** 2 - D[1, 1] * D[0, 2] ** 2 + 2.0 * D[0, 1] * D[0, 2] * D[1, 2]
+        if not (D[0, 0] > 0.0 and plane > 1e-10 * D[0, 0] * D[1, 1] and det > 1e-10 * D[0, 0] * D[1, 1] * D[2, 2]):
+            return False
+    return True
 
 
 @inline
