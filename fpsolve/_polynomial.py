@@ -29,6 +29,8 @@ __all__ = ["advance", "backward", "evolve", "products", "scaled", "suits"]
 
 #: The step is halved where rounding in the grown terms reaches this part of the tolerance.
 _ROUNDING = 0.05
+#: Terms whose norms are taken for those of the terms left out: they go up and down.
+_SEEN = 16
 #: Seconds, about, of a product with X per rate, and of an elimination in space per state squared; what counts is their ratio.
 _PRODUCT, _ELIMINATION = 2e-9, 3e-9
 #: Halvings of the whole time at most.
@@ -123,8 +125,8 @@ def _series(X: sp.csr_matrix, a: float, p: np.ndarray, tolerance: float) -> tupl
             if growth > 1.0:
                 with np.errstate(over="ignore", invalid="ignore"):
                     left = float(np.sum(rest * growth ** np.arange(1.0, rest.size + 1)))
-            # twice: what is left out also enters the correction of the mass
-            error = 2.0 * max(norms[-4:]) * left
+            # what is left out also enters the correction of the mass, and its norms are only guessed
+            error = 4.0 * max(norms[-_SEEN:]) * left
             if error < tolerance:
                 break
     if not error < tolerance:

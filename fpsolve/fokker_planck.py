@@ -258,12 +258,14 @@ class FokkerPlanck(Transitions, Spectral):
         for text in (*notes[len(self.warnings) :], *coarse):
             _log.warning(text)
         field = Field(tau, self.grid, name="mean exit time", unit="time", warnings=(*notes, *coarse), mask=inside,
-                      method=f"{self.method}, exit from {region!r}")  # fmt: skip
-        return field if x0 is None else self._exit_estimate(region, x0, inside, log_tau, notes, coarse, singular)
+                      method=f"{self.method}, exit from {region!r}", solver_info=factor.info)  # fmt: skip
+        if x0 is None:
+            return field
+        return self._exit_estimate(region, x0, inside, log_tau, notes, coarse, singular, factor.info["solver error"])
 
     def _exit_estimate(
         self, region: Region, x0: Array, inside: NDArray[np.bool_], log_tau: Array, notes: list[str], coarse: list[str],
-        singular: Array,
+        singular: Array, solver_error: float,
     ) -> Estimate:  # fmt: skip
         fine = _log_at(self.grid, log_tau, inside, x0)
         value = math.exp(fine) if fine < 709.7 else math.inf
@@ -275,6 +277,7 @@ class FokkerPlanck(Transitions, Spectral):
         relative, grids = (
             self._relative_error(region, x0, fine, inside, not coarse) if math.isfinite(value) else (math.inf, "one grid")
         )
+        relative += solver_error
         if not math.isfinite(relative) and math.isfinite(value):
             detail = "the start has no cell of the region on a coarser or a finer grid"
             assumptions.append(Assumption("error known from a second grid", "failed", detail))

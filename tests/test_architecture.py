@@ -41,7 +41,7 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "_space", "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_space", "_start",
+        "_start",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
