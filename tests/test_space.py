@@ -20,8 +20,10 @@ from fpsolve.errors import FpsolveError
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
+from fpsolve.plotting import plot_current, plot_density, plot_field
 from fpsolve.potentials import Potential
 from fpsolve.process import Process
+from fpsolve.results import Current, Density, Field
 
 A = np.array([[1.0, 0.6, 0.2], [-0.3, 0.8, 0.1], [0.1, -0.4, 1.2]])
 
@@ -141,7 +143,7 @@ def moment_errors(generator, grid, drift, diffusion):
 
 
 def test_consistency_of_both_moments_and_that_the_test_has_teeth():
-    """Against smooth functions of second order. In single cells the weights have kinks where offsets change, as stated on the page."""
+    """Against smooth functions of second order. In single cells the weights have kinks where offsets change, as the page says."""
     drift, diffusion, divergence = turning(4.0)
     process, errors, wrong = Stand(3, drift, diffusion, divergence), [], []
     for n in (20, 40):
@@ -157,9 +159,8 @@ def test_consistency_of_both_moments_and_that_the_test_has_teeth():
 @pytest.mark.parametrize("axes", [[(-2.0, 2.0, 14)] * 3, [(-2.0, 2.0, 12), (-2.0, 2.0, 10, "centre"), (-1.5, 2.0, 9)]])
 def test_reversible_processes_are_balanced_on_every_edge(axes):
     axes = [(*axis[:3], lambda s: s - 0.12 * np.sin(2 * np.pi * s) / np.pi) if len(axis) == 4 else axis for axis in axes]
-    noise = Noise.from_expression(
-        [["1+x**2/4", "0.3*sin(y)", "0.2*z"], ["0.3*sin(y)", "0.6", "0.1*x"], ["0.2*z", "0.1*x", "0.8"]], "x y z"
-    )
+    entries = [["1+x**2/4", "0.3*sin(y)", "0.2*z"], ["0.3*sin(y)", "0.6", "0.1*x"], ["0.2*z", "0.1*x", "0.8"]]
+    noise = Noise.from_expression(entries, "x y z")
     Phi = Potential.from_expression("(x**2-1)**2 + y**2/2 + x*y/3 + z**2/2 + y*z/4", "x y z")
     grid = Grid(*axes)
     fp = FokkerPlanck(Process.reversible(Phi, noise), grid)
@@ -413,3 +414,32 @@ def test_how_large_chains_are_solved_is_logged(iterate, caplog):
     with caplog.at_level(logging.DEBUG, "fpsolve._iterative"):
         _markov.stationary(fp.generator, shape=fp.grid.shape)
     assert any("the law changed by" in r.message for r in caplog.records)
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_in_space_are_marginals_and_slices():
+    grid = Grid((0.0, 1.0, 4), (0.0, 2.0, 5), (-3.0, 3.0, 6))
+    values = np.random.default_rng(0).uniform(size=grid.shape)
+    p = Density(values / (values * grid.cell_volumes).sum(), grid)
+
+    def shown(ax):
+        return np.asarray(ax.collections[0].get_array()).reshape(ax.collections[0].get_array().shape)
+
+    marginal = plot_density(p, contours=())
+    assert np.allclose(shown(marginal), (p.values.sum(axis=2) * 1.0).T) and marginal.get_xlabel() == "$x_{1}$"
+    turned = plot_density(p, plane=(2, 0), at=0.5, contours=(), labels=["a", "b", "c"])
+    assert np.allclose(shown(turned), p.values[:, 1, :]) and turned.get_title() == "b = 0.6"
+    assert (turned.get_xlabel(), turned.get_ylabel()) == ("c", "a")
+    field = plot_field(Field(values, grid, name="f"), plane=(1, 2), at=0.9, contours=0)
+    assert np.allclose(shown(field), values[3].T)
+    flow = np.random.default_rng(1).normal(size=(*grid.shape, 3))
+    current = plot_current(Current(flow, grid, np.zeros(grid.shape)), plane=(0, 2), at=0.1)
+    assert np.allclose(shown(current), np.sqrt(flow[:, 0, :, 0] ** 2 + flow[:, 0, :, 2] ** 2).T)
+    with pytest.raises(ValueError, match="outside the box"):
+        plot_density(p, at=4.0)
+    with pytest.raises(ValueError, match="two different axes"):
+        plot_density(p, plane=(1, 1))
+    with pytest.raises(ValueError, match="three dimensions"):
+        plot_density(Density([1.0, 1.0], Grid((0.0, 1.0, 2))), plane=(0, 1))
