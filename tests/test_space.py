@@ -275,6 +275,46 @@ def test_ball_moments_rate_distribution_and_committor():
     assert np.abs(q.values.ravel() - np.clip(2.0 - 1.0 / np.maximum(r, 0.5), 0.0, 1.0)).max() < 0.03
 
 
+def test_a_landscape_of_one_coordinate_has_the_answers_of_the_line():
+    """(x^2 - 1)^2 with free y and z: flux, rate and committor are those of the same cells in 1-D, to rounding."""
+    text, D, ends = "(x**2-1)**2", 0.25, (-2.0, 2.0, 24)
+    line = FokkerPlanck(Process(Potential.from_expression(text), Noise.isotropic(D)), Grid(ends))
+    U = Potential.from_expression(f"{text} + y**2/2 + z**2/2", "x y z")
+    space = FokkerPlanck(Process(U, Noise.isotropic(D)), Grid(ends, (-2.0, 2.0, 5), (-2.0, 2.0, 6)))
+
+    def answers(fp, n):
+        left, right = Region.halfspace(n, -0.8), Region.halfspace([-c for c in n], -0.8)
+        flux = fp.reactive_current(left, right).solver_info["flux"]
+        return np.array([flux, fp.reactive_rate(left, right).value, fp.escape_rate(Region.halfspace(n, 0.1)).value])
+
+    assert np.abs(answers(space, [1.0, 0.0, 0.0]) / answers(line, [1.0]) - 1.0).max() < 1e-9
+    assert space.detailed_balance().value < 1e-6
+
+
+def test_sides_of_the_box():
+    """Absorbing cube: rate 3 pi^2 D/L^2. Periodic box with a constant drift and a full tensor: flat, the current is the drift."""
+    still = Process.from_drift(["0*x", "0*y", "0*z"], Noise.isotropic(0.5), variables="x y z")
+    wrong = []
+    for n in (8, 16):
+        rates = FokkerPlanck(still, Grid(*[(0.0, 1.0, n)] * 3, boundary="absorbing")).spectrum(1).rates
+        wrong.append(abs(rates[0] - 1.5 * np.pi**2))
+    assert orders(wrong)[0] >= 1.9
+    pushed = Process.from_drift(["1+0*x", "1/2+0*y", "0*z"], Noise.constant(tensor(4.0)), variables="x y z")
+    fp = FokkerPlanck(pushed, Grid((0.0, 1.0, 8), (0.0, 1.0, 9), (0.0, 1.0, 10), boundary="periodic"))
+    assert np.ptp(fp.stationary().values) < 1e-12
+    assert np.abs(fp.current().values - [1.0, 0.5, 0.0]).max() < 1e-11
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rotation_about_any_axis_is_seen_as_such(axis):
+    """dx = (-x + Omega x) dt + noise: curl 2, derivative of norm sqrt(2 + 3)."""
+    turn = np.zeros((3, 3))
+    j, k = [i for i in range(3) if i != axis]
+    turn[j, k], turn[k, j] = 1.0, -1.0
+    fp = FokkerPlanck(Process.ornstein_uhlenbeck(np.eye(3) + turn, Noise.isotropic(1.0)), Grid(*[(-4.0, 4.0, 10)] * 3))
+    assert abs(fp.detailed_balance().value - 2.0 / math.sqrt(5.0)) < 1e-6
+
+
 # ---- time -------------------------------------------------------------------------------------------------------------------
 
 
