@@ -266,8 +266,7 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     """Generator, kill rates and largest exponent per cell."""
     n, d = st.spacing.shape
     if d == 3:
-        rows, cols, rates, kill, exponent = space.assemble(st)
-        return _from_triplets(rows, cols, rates, kill), kill, np.maximum(exponent, st.exponent)
+        return space.assemble(st)
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
@@ -275,18 +274,14 @@ def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     selling.wall_weights(st.shape, st.sides, st.offsets, weights)
     m = stencil.fill_edges(st.shape, st.sides, st.volume, st.offsets, weights, st.gradient, st.free, st.share, st.gradient_slope,
                            st.free_slope, st.midpoint, st.rest, st.phi, rows, cols, rates, kill, exponent)  # fmt: skip
-    return _from_triplets(rows[:m], cols[:m], rates[:m], kill), kill, np.maximum(exponent, st.exponent)
-
-
-def _from_triplets(rows: NDArray[np.int32], cols: NDArray[np.int32], rates: Array, kill: Array) -> sp.csr_matrix:
-    """The generator, with the diagonal that makes its rows sum to -kill."""
-    n = kill.size
-    total = np.bincount(rows, weights=rates, minlength=n) + kill
+    exponent = np.maximum(exponent, st.exponent)
+    total = np.bincount(rows[:m], weights=rates[:m], minlength=n) + kill
     cells = np.arange(n, dtype=np.int32)
-    triplets = (np.concatenate([rates, -total]), (np.concatenate([rows, cells]), np.concatenate([cols, cells])))
+    triplets = (np.concatenate([rates[:m], -total]),
+                (np.concatenate([rows[:m], cells]), np.concatenate([cols[:m], cells])))  # fmt: skip
     generator = sp.csr_matrix(triplets, shape=(n, n))
     generator.sort_indices()
-    return generator
+    return generator, kill, exponent
 
 
 # ---- exit from a region ---------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ._kernels import selling, selling3, stencil3
+from ._kernels import assembly, selling, selling3, stencil3
 
 __all__ = ["assemble", "cells", "edges"]
 
@@ -52,8 +53,8 @@ def cells(st: Any) -> stencil3.Cells:
                           st.free_slope, st.rest, st.phi)  # fmt: skip
 
 
-def assemble(st: Any) -> tuple[NDArray[np.int32], NDArray[np.int32], Array, Array, Array]:
-    """Rates as triplets rows, cols, rates, kill rates and largest exponents.
+def assemble(st: Any) -> tuple[sp.csr_matrix, Array, Array]:
+    """Generator, kill rates and largest exponent per cell, as `_discretize.assemble`.
 
     The edges of the cells, and along reflecting walls those for what the walls cut off.
     """
@@ -69,4 +70,8 @@ def assemble(st: Any) -> tuple[NDArray[np.int32], NDArray[np.int32], Array, Arra
     m = stencil3.fill_edges(own, bool(st.rest.any()), 0, out)
     for along in walls:
         m = stencil3.fill_edges(along, False, m, out)
-    return out.rows[:m], out.cols[:m], out.rates[:m], out.kill, out.exponent
+    indptr, indices, data = np.empty(n + 1, np.int32), np.empty(m + n, np.int32), np.empty(m + n)
+    used = assembly.compress(out.rows[:m], out.cols[:m], out.rates[:m], out.kill, indptr, indices, data)
+    generator = sp.csr_matrix((data[:used].copy(), indices[:used].copy(), indptr), shape=(n, n))
+    generator.has_canonical_format = True
+    return generator, out.kill, np.maximum(out.exponent, st.exponent)
