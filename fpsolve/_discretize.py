@@ -141,7 +141,7 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
             return free, share, rest
 
         free, share, rest = split(gradient)
-        if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+        if d > 1 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
             better = _stationary_gradient(process, grid, cap)
             if better is not None:  # used where no more drift is left without an edge, and less and less where there is more
                 more = np.abs(split(better)[2]).sum(axis=1) - np.abs(rest).sum(axis=1)

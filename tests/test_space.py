@@ -199,6 +199,26 @@ def test_order_on_finer_grids(condition):
     assert np.all(measured >= 1.9), (errors, measured)
 
 
+def nonlinear(condition, n):
+    """Drift -(D + R) grad Phi + div R with an antisymmetric R(x): exp(-Phi) is stationary, and no process knows it."""
+    D = [[repr(float(v)) for v in row] for row in tensor(condition)]
+    slope = ["(x**3 + y/4)", "(y + x/4 + z/5)", "(z + y/5)"]
+    b = [" ".join(f"- ({D[i][j]})*{slope[j]}" for j in range(3)) for i in range(3)]
+    rho = "(0.5 + 0.3*sin(2*x))"
+    b = [f"{b[0]} + {rho}*{slope[1]} - 0.3*{slope[2]}", f"{b[1]} - {rho}*{slope[0]} + 0.6*cos(2*x)", f"{b[2]} + 0.3*{slope[0]}"]
+    process = Process.from_drift(b, Noise.constant(tensor(condition)), variables="x y z")
+    grid = Grid((-3.0, 3.0, n), (-5.0, 5.0, n), (-5.0, 5.0, n))
+    x, y, z = grid.points().T
+    exact = np.exp(-(x**4) / 4 - y**2 / 2 - z**2 / 2 - x * y / 4 - y * z / 5)
+    return l1(FokkerPlanck(process, grid).stationary(), exact / (exact.sum() * grid.cell_volumes[0, 0, 0]))
+
+
+@pytest.mark.parametrize("condition", [1.0, 4.0])
+def test_order_with_nonlinear_drift_that_is_no_gradient(condition):
+    errors = [nonlinear(condition, n) for n in (14, 22)]
+    assert orders(errors)[0] / np.log2(22 / 14) >= 1.9, errors
+
+
 def test_current_and_entropy_production_of_an_irreversible_process():
     fp, S, D = ou(2.0, 24)
     x = fp.grid.points()
