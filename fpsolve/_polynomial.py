@@ -114,7 +114,7 @@ def _series(X: sp.csr_matrix, a: float, p: np.ndarray, tolerance: float) -> tupl
     total += c[1] * new
     norms, error = [start, float(np.abs(new).sum())], np.inf
     for k in range(2, most):
-        norms.append(chebyshev.step(X.indptr, X.indices, X.data, new, old, c[k], total))
+        norms.append(chebyshev.step(X @ new, c[k], old, total))
         old, new = new, old
         if not 4e-16 * norms[-1] < _ROUNDING * tolerance + 1e-14 * start:
             return None, np.inf, k

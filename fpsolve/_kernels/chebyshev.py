@@ -1,4 +1,4 @@
-"""One term of a Chebyshev series of a sparse matrix (arrays in, arrays out)."""
+"""One term of a Chebyshev series (arrays in, arrays out)."""
 
 from .._jit import kernel
 
@@ -6,14 +6,11 @@ __all__ = ["step"]
 
 
 @kernel
-def step(indptr, indices, data, now, old, weight, total):
-    """old <- 2 X now - old, total += weight old, for CSR arrays of X; returns the sum of |old|."""
+def step(product, weight, old, total):
+    """old <- 2 product - old, total += weight old, in one pass; returns the sum of |old|."""
     size = 0.0
-    for i in range(now.size):
-        value = 0.0
-        for q in range(indptr[i], indptr[i + 1]):
-            value += data[q] * now[indices[q]]
-        value = 2.0 * value - old[i]
+    for i in range(old.size):
+        value = 2.0 * product[i] - old[i]
         old[i] = value
         total[i] += weight * value
         size += abs(value)
