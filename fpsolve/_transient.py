@@ -37,7 +37,7 @@ METHODS = (None, "positive", "chebyshev", "rational", "uniformisation")
 #: of others, per state^(3/2) and coupling an elimination, and of the calls of one solve and of one product.
 _LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 25e-9, 180e-9, 1.2e-9, 15e-6, 8e-6
 #: In space: per state^(4/3) a solve, per state^2 an elimination.
-_SOLVE_SPACE, _ELIMINATE_SPACE = 50e-9, 3e-9
+_SOLVE_SPACE, _ELIMINATE_SPACE = 40e-9, 1.2e-9
 #: Uniformisation is taken for method="positive" up to this many multiplications (jumps x couplings) and jumps (each loses up to
 #: 1e-16 of the mass) ...
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
