@@ -337,8 +337,8 @@ def evolve(
     method : None: the cheapest of "chebyshev" (`_explicit`: products with G only, all times from one sweep), "rational" (one
         factorisation per interval) and, where few jumps do, "uniformisation"; conservative, negative part at most of the
         size of the error and reported. "positive": uniformisation p(t) = sum_k Poisson(k; lambda t) p(0) (1 + G / lambda)^k
-        where that is affordable, else the rational approximation followed in every interval by a move to nonnegative
-        masses of equal total, whose size enters the error estimate. Nonnegative in both cases.
+        where that is affordable, else the cheaper of the two others followed by a move to nonnegative masses of equal total,
+        whose size enters the error estimate. Nonnegative in both cases.
     shape : grid shape in C order, or coordinates (n, d) of the states: for the elimination order, in 3-D for the choice of method
 
     Returns
