@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _markov
+from ._kernels.stencil3 import positive_definite
 from .errors import FpsolveError
 from .grid import Grid
 
@@ -26,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-#: Most cells per axis of the grid on which the density is solved for its gradient.
-REFERENCE = 128
+#: Most cells per axis of the grid on which the density is solved for its gradient, by dimension.
+REFERENCE = {2: 128, 3: 24}
 #: Total variation between two successive densities below which the second one is taken.
 AGREE = 0.005
 
@@ -45,6 +46,8 @@ def defect(diffusion: Array, drift: Array, gradient: Array, grid: Grid) -> float
     The largest of |h0 h1 curl g| and |div u + u.g| / (D00/h0^2 + D11/h1^2) with u = a - D g, over all cells. Zero as well where D
     is singular in a cell: the scheme is of first order there, whatever g.
     """
+    if grid.dim == 3:
+        return _defect_in_space(diffusion, drift, gradient, grid)
     a, c = diffusion[:, 0, 0], diffusion[:, 1, 1]
     if not np.all(a * c - diffusion[:, 0, 1] ** 2 > 1e-14 * a * c):
         return 0.0
@@ -62,6 +65,25 @@ def defect(diffusion: Array, drift: Array, gradient: Array, grid: Grid) -> float
     return float(worst.max(initial=0.0))
 
 
+def _defect_in_space(diffusion: Array, drift: Array, gradient: Array, grid: Grid) -> float:
+    """`defect` with three planes of rotation."""
+    if not positive_definite(diffusion):
+        return 0.0
+    widths = np.stack(np.meshgrid(*grid.widths, indexing="ij"))
+    periodic = [sides[0] == "periodic" for sides in grid.boundary]
+    g = gradient.T.reshape(3, *grid.shape)
+    u = (drift - np.einsum("nij,nj->ni", diffusion, gradient)).T.reshape(3, *grid.shape)
+    worst, source, noise = np.zeros(grid.shape), np.sum(u * g, axis=0), np.zeros(grid.shape)
+    for i in range(3):
+        source = source + _derivative(u[i], i, periodic[i]) / widths[i]
+        noise = noise + diffusion[:, i, i].reshape(grid.shape) / widths[i] ** 2
+        for j in range(i):
+            curl = _derivative(g[i], j, periodic[j]) * widths[i] - _derivative(g[j], i, periodic[i]) * widths[j]
+            worst = np.maximum(worst, np.abs(curl))
+    inner = tuple(slice(None) if p else slice(1, -1) for p in periodic)
+    return float(np.maximum(worst, np.abs(source) / noise)[inner].max(initial=0.0))
+
+
 def solved_gradient(grid: Grid, generator: Callable[[Grid, Array | None], sp.csr_matrix]) -> Array | None:
     """grad log p (n, 2) at the cell centres from a stationary density on a smaller grid of the same box.
 
@@ -70,7 +92,7 @@ def solved_gradient(grid: Grid, generator: Callable[[Grid, Array | None], sp.csr
     are made reflecting. None where the chain has no unique, everywhere positive stationary density.
     """
     sides: list[Any] = ["periodic" if low == "periodic" else "reflecting" for low, _ in grid.boundary]
-    small = grid._resized(tuple(min(n, REFERENCE) for n in grid.shape), sides)
+    small = grid._resized(tuple(min(n, REFERENCE[grid.dim]) for n in grid.shape), sides)
     try:
         first = _markov.stationary(generator(small, None), shape=small.shape, log=True)
         if not np.all(np.isfinite(first)):
@@ -99,10 +121,26 @@ def _spline_gradient(log_mass: Array, small: Grid, grid: Grid) -> Array:
             s = (np.arange(-pad, m + pad) + 0.5) / m
         nodes.append(s)
         at.append((np.arange(n) + 0.5) / n)
+    if grid.dim == 3:
+        return _gradient_in_space(values, nodes, at, grid)
     spline = RectBivariateSpline(*nodes, values, kx=min(3, len(nodes[0]) - 1), ky=min(3, len(nodes[1]) - 1), s=0)
     out = np.empty((grid.size, 2))
     for axis, order in enumerate(((1, 0), (0, 1))):
         slope = spline(*at, dx=order[0], dy=order[1]) / grid.shape[axis]
         width = grid.widths[axis]
         out[:, axis] = (slope / (width[:, None] if axis == 0 else width)).ravel()
+    return out
+
+
+def _gradient_in_space(values: Array, nodes: list[Array], at: list[Array], grid: Grid) -> Array:
+    """Gradient (n, 3) at the points `at` of the product of cubic splines through values at `nodes`, both in [0, 1] per axis."""
+    from scipy.interpolate import make_interp_spline
+
+    out = np.empty((grid.size, 3))
+    for axis in range(3):
+        slope = values
+        for k in range(3):
+            slope = make_interp_spline(nodes[k], slope, k=min(3, len(nodes[k]) - 1), axis=k)(at[k], nu=int(k == axis))
+        width = grid.widths[axis].reshape([-1 if k == axis else 1 for k in range(3)])
+        out[:, axis] = (slope / (grid.shape[axis] * width)).ravel()
     return out

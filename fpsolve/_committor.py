@@ -189,8 +189,8 @@ def _bias(solver: Any, cells: NDArray[np.int64], origin: Array, step: Array) -> 
 class Transitions(Exits, Flows):
     """Questions about transitions from one region to another; a part of `FokkerPlanck`."""
 
-    def _hitting(self, a: Region, b: Region) -> tuple[tuple[Mask, Mask, Mask], Array]:
-        """Masks, and ln of the probability of hitting b before a, (grid.shape), 0 on b and -inf on a."""
+    def _hitting(self, a: Region, b: Region) -> tuple[tuple[Mask, Mask, Mask], Array, dict[str, Any]]:
+        """Masks, ln of the probability of hitting b before a, (grid.shape), 0 on b and -inf on a, and how it was solved."""
         between = Between(self._region(a, "a"), self._region(b, "b"))
         masks = between.masks(self.grid)
         in_a, in_b, inside = masks
@@ -200,9 +200,10 @@ class Transitions(Exits, Flows):
         if not np.any(to_b > 0.0):
             raise ValueError(f"no edge between the regions reaches {b!r}; use more cells")
         with np.errstate(divide="ignore"):
-            logs = _markov.hitting_time(rates, kill, shape=self.grid.shape, rhs=to_b, log=True)
+            factor = _markov.factor(rates, kill, shape=self.grid.shape)
+            logs = factor.solve(to_b, log=True)
         logs = np.minimum(logs.reshape(self.grid.shape), 0.0)
-        return masks, np.where(in_b, 0.0, np.where(in_a, -np.inf, logs))
+        return masks, np.where(in_b, 0.0, np.where(in_a, -np.inf, logs)), factor.info
 
     def committor(self, a: Region, b: Region) -> Field:
         r"""Committor q(x) = P_x(reach b before a): 0 on a, 1 on b.
@@ -239,9 +240,10 @@ class Transitions(Exits, Flows):
         >>> q.at([[-1.5], [0.0], [0.5], [1.5]])
         array([0.  , 0.5 , 0.75, 1.  ])
         """
-        masks, logs = self._hitting(a, b)
+        masks, logs, info = self._hitting(a, b)
         method = f"{self.method}, from {a!r} to {b!r}"
-        return Field(np.exp(logs), self.grid, name="committor", warnings=self.warnings, method=method, mask=masks[2])
+        return Field(np.exp(logs), self.grid, name="committor", warnings=self.warnings, method=method, mask=masks[2],
+                     solver_info=info)  # fmt: skip
 
     def _backward_committor(self, a: Region, b: Region, log_pi: Array) -> Array:
         """Probability (grid.shape) that the stationary path was last in a, not in b."""

@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _balance as balance
-from ._kernels import selling, stencil, triplets
+from . import _space as space
+from ._kernels import selling, stencil, stencil3, triplets
 from .grid import Grid, Region
 from .noise import check_tensor
 
@@ -79,6 +80,7 @@ class Stencil:
     shifted: Array
     say: Array
     exponent: Array
+    cap: int
     #: In phase space: carries `rest`, which else goes through the faces by `fill_edges`.
     stream: Stream | None = None
 
@@ -119,6 +121,8 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
         lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
         if np.array_equal(b, diffusion[:, 1, 0]) and np.all(lowest >= -1e-13 * (np.abs(a) + np.abs(c))):
             return
+    if diffusion.shape[1] == 3 and stencil3.positive_definite(diffusion):
+        return
     check_tensor(diffusion, points)
 
 
@@ -162,11 +166,12 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
             unbalanced = a - _apply(D, g)
             # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
             unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(a) + _apply(np.abs(D), np.abs(g)))] = 0.0
-            stencil.edge_drift(unbalanced * scale[at], g * spacing[at], offsets[at], w, free, share, rest)
+            give = stencil3.edge_drift if d == 3 else stencil.edge_drift
+            give(unbalanced * scale[at], g * spacing[at], offsets[at], w, free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)
-        if d == 2 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+        if d > 1 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
             better = _stationary_gradient(process, grid, cap)
             if better is not None:  # used where no more drift is left without an edge, and less and less where there is more
                 found = split(better)
@@ -181,9 +186,10 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
         stencil.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
     exponent, say = np.empty(n), np.empty(weights.shape)
-    stencil.drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exponent)
+    exponents = stencil3.drift_exponent if d == 3 else stencil.drift_exponent
+    exponents(diffusion, drift, spacing, volume, offsets, weights, say, exponent)
     return Stencil(shape, sides, spacing, volume, offsets, weights, gradient, free, share, slope, free_slope, midpoint, rest, phi,
-                   clipped, by_cap, shifted, say, exponent)  # fmt: skip
+                   clipped, by_cap, shifted, say, exponent, cap)  # fmt: skip
 
 
 def _edges(
@@ -191,6 +197,8 @@ def _edges(
 ) -> tuple[NDArray[np.int64], Array, Array, Array, Array]:
     """Offsets and weights of every cell, what cap and walls together and the cap alone add to D, and what walls shift."""
     n, d = spacing.shape
+    if d == 3:
+        return space.edges(diffusion, spacing, shape, sides, cap)
     k = d * (d + 1) // 2
     offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
     clipped, by_cap, shifted = np.zeros((3, n))
@@ -252,7 +260,8 @@ def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.i
     """Local estimate of grad log p (n, d), per unit length."""
     slope, gradient = np.empty(diffusion.shape), np.empty(drift.shape)
     stencil.slopes(drift, shape, sides, slope)
-    stencil.fit_gradient(diffusion, drift, slope / spacing[:, None, :], gradient)
+    fit = stencil3.fit_gradient if drift.shape[1] == 3 else stencil.fit_gradient
+    fit(diffusion, drift, slope / spacing[:, None, :], gradient)
     return gradient
 
 
@@ -298,6 +307,8 @@ def _face_ratio(process: Any, grid: Grid) -> Array:
 def assemble(st: Stencil) -> tuple[sp.csr_matrix, Array, Array]:
     """Generator, kill rates and largest exponent per cell."""
     n, d = st.spacing.shape
+    if d == 3:
+        return space.assemble(st)
     room = n * (4 * st.weights.shape[1] + d)
     rows, cols, rates = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
     kill, exponent = np.zeros(n), np.zeros(n)
@@ -340,8 +351,12 @@ def exit_generator(
         phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
     rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
-    m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest, st.phi,
-                          phi_cut, rows, cols, rates, kill)  # fmt: skip
+    if grid.dim == 3:
+        edges = stencil3.Edges(rows, cols, rates, kill, np.zeros(0))
+        m = stencil3.exit_rows(cells, target, cut, phi_cut, space.cells(st), edges)
+    else:
+        m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest,
+                              st.phi, phi_cut, rows, cols, rates, kill)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False
     old = generator.tocoo()
@@ -529,8 +544,9 @@ def _vanishing(process: Any, grid: Grid, start: Array, step: Array) -> tuple[Arr
     bad = values.min(axis=0) <= _SINGULAR * ends
     if grid.dim == 1 or not bad.any():
         return points, bad
-    null = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1][:, :, 0]
-    along = np.stack([-null[:, 1], null[:, 0]], axis=1)
+    vectors = np.linalg.eigh(np.asarray(process.diffusion(points), float))[1]
+    null = vectors[:, :, 0]
+    others = [np.stack([-null[:, 1], null[:, 0]], axis=1)] if grid.dim == 2 else [vectors[:, :, 1], vectors[:, :, 2]]
     h = 0.5 * min(float(w[0]) for w in grid.widths)
-    across, beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, along))
-    return points, bad & (across > beside)
+    across, *beside = (np.minimum(_smallest(process, points + h * v), _smallest(process, points - h * v)) for v in (null, *others))
+    return points, bad & (across > np.max(beside, axis=0))

@@ -6,6 +6,7 @@ Both hold A = diag(sum_{j != i} Q_ij + kill_i) - Q as rates and killing rates an
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,12 +15,14 @@ from fpsolve import _generator as gen
 from fpsolve._kernels import dissection, elimination, wide
 from fpsolve.errors import FpsolveError
 
-__all__ = ["Multifrontal", "Tridiagonal", "engine", "slowest_decay"]
+__all__ = ["ELIMINATED", "Multifrontal", "Tridiagonal", "eliminated", "engine", "slowest_decay"]
 
 _log = logging.getLogger(__name__)
 
 #: Above this time (in units of each row's own fastest time) the plain doubles may have lost a rate by underflow.
 _PLAIN_LIMIT = 1e250
+#: States of a chain in space up to which it is eliminated: 40^3 cells take 0.4 GB and about 8 s.
+ELIMINATED = 64_000
 
 _Wide = tuple[np.ndarray, np.ndarray]
 
@@ -183,9 +186,21 @@ def _unit(n: int, at: int) -> np.ndarray:
     return out
 
 
-def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarray]) -> Tridiagonal | Multifrontal:
-    """The engine that fits the graph of the rates."""
-    return Tridiagonal(rates, kill) if gen.is_tridiagonal(rates) else Multifrontal(rates, kill, coords())
+def eliminated(n: int, dim: int) -> bool:
+    """Whether chains of n states in dim dimensions are eliminated: large ones in space are iterated."""
+    return dim != 3 or n <= ELIMINATED
+
+
+def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarray]) -> Any:
+    """The engine that fits the graph of the rates: `Tridiagonal`, `Multifrontal`, or, if large and in space, `Iterative`."""
+    if gen.is_tridiagonal(rates):
+        return Tridiagonal(rates, kill)
+    at = coords()
+    if not eliminated(kill.size, at.shape[1]):
+        from fpsolve._iterative import Iterative  # its blocks are eliminated by the class above
+
+        return Iterative(rates, kill, at)
+    return Multifrontal(rates, kill, at)
 
 
 def slowest_decay(solve: Callable[[np.ndarray], np.ndarray], n: int, rtol: float, max_iterations: int) -> tuple[np.ndarray, float]:

@@ -56,7 +56,9 @@ def log_moments(rates: sp.csr_matrix, kill: Array, inside: Mask, order: int, sha
     return out
 
 
-def slowest_mode(rates: sp.csr_matrix, kill: Array, *, rtol: float = 1e-12, max_iterations: int = 1000) -> tuple[Array, float]:
+def slowest_mode(
+    rates: sp.csr_matrix, kill: Array, *, shape: Any = None, rtol: float = 1e-12, max_iterations: int = 1000
+) -> tuple[Array, float]:
     """Quasi-stationary masses (n,) and ln of the decay rate of a killed chain, also where the rate is below doubles.
 
     `_markov.quasi_stationary`, and the same inverse iteration with logarithms where that runs out of range.
@@ -69,12 +71,12 @@ def slowest_mode(rates: sp.csr_matrix, kill: Array, *, rtol: float = 1e-12, max_
     """
     try:
         with np.errstate(over="ignore"):
-            nu, rate = _markov.quasi_stationary(rates, kill, rtol=rtol, max_iterations=max_iterations)
+            nu, rate = _markov.quasi_stationary(rates, kill, shape=shape, rtol=rtol, max_iterations=max_iterations)
         return nu, math.log(rate)
     except FpsolveError as error:
         if "range of doubles" not in str(error):
             raise
-    factor = _markov.factor(rates, kill)
+    factor = _markov.factor(rates, kill, shape=shape)
 
     def solve(nu: Array) -> Array:
         with np.errstate(divide="ignore"):
@@ -102,6 +104,10 @@ class Exits(Solver):
             raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or "
                              "periodic; make the box reach beyond the region's surface, or a side absorbing")  # fmt: skip
         return inside, rates, kill
+
+    def _places(self, cells: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Coordinates (m, 3) of some cells in space, by which the solver is chosen; on line and plane the graph tells enough."""
+        return np.stack(np.unravel_index(cells, self.grid.shape), axis=1) if self.grid.dim == 3 else None
 
     def _unresolved_on_the_way(self, inside: Mask, factor: _markov.Factor, x0: Array | None = None) -> list[str]:
         """Why the cells do not resolve the noise where paths from x0 (or from everywhere inside) spend their time."""
@@ -257,7 +263,7 @@ class Exits(Solver):
         if not first.sum() > 0.0:
             raise ValueError(f"no mass starts inside {region!r}: the exit time is zero")
         inner, loss = rates[within][:, within].tocsr(), kill[within]
-        masses, info = _markov.evolve(inner, loss, first, times, rtol=rtol)
+        masses, info = _markov.evolve(inner, loss, first, times, rtol=rtol, shape=self._places(within))
         return ExitTimeDistribution(times, masses.sum(axis=1), masses @ loss, np.asarray(info["error"]) * first.sum(), start=words,
                                     method=f"{self.method}, exit from {region!r}", warnings=self.warnings)  # fmt: skip
 
@@ -313,7 +319,7 @@ class Exits(Solver):
     def _slowest(self, region: Region) -> tuple[Mask, Array, float]:
         inside, rates, kill = self._killed(region)
         within = np.flatnonzero(inside.ravel())
-        nu, log_rate = slowest_mode(rates[within][:, within].tocsr(), kill[within])
+        nu, log_rate = slowest_mode(rates[within][:, within].tocsr(), kill[within], shape=self._places(within))
         mass = np.zeros(self.grid.size)
         mass[within] = nu
         return inside, mass, log_rate

@@ -36,6 +36,8 @@ HELD = 16
 #: Cost of a product with the generator and of keeping a term, per number read (seconds on the machine where it was measured; only
 #: the ratio to the cost of an elimination counts).
 _READ = 0.35e-9
+#: Terms whose norms are taken for those of the terms left out: they go up and down.
+_SEEN = 16
 #: Rounding of a term relative to the largest before it.
 _ROUNDING = 2e-15
 #: How often the time is cut in halves at most.
@@ -91,7 +93,7 @@ class Chebyshev:
         block_ptr, offsets, values = kernels.diagonals(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
         self.matrix = (block_ptr, offsets, values)
         self.pad = int(np.abs(offsets).max(initial=0))
-        self.keeps_mass = transposed and not kill.any()
+        self.keeps = not kill.any()
         self.products = 0
         self.steps = 0
 
@@ -140,7 +142,7 @@ class Chebyshev:
         first, have, norms, rounding = 0, 1, [float(np.abs(p).sum())], 0.0
         while True:
             k = len(norms)  # the next term
-            error = tails[min(k, top)] * max(norms[-4:]) * _further(norms)
+            error = tails[min(k, top)] * max(norms[-_SEEN:]) * _further(norms)
             if error < 0.5 * tolerance:
                 break
             if rounding > 0.5 * tolerance or k >= top or self.products >= most:
@@ -155,7 +157,7 @@ class Chebyshev:
             have += 1
             self.products += 1
         _add(out, c[:, first : first + have], held[:have, inner], max(norms) / norms[0])
-        if self.keeps_mass:  # exp(0) = 1: what the terms left out have of the mass
+        if self.keeps:  # exp(0) = 1: what the terms left out have of the mass, or of a constant
             out += (1.0 - c[:, :k].sum(axis=1))[:, None] * p
         return out, error + rounding
 
@@ -168,7 +170,12 @@ def _add(out: Array, factors: Array, terms: Array, size: float) -> None:
 
 
 def _further(norms: list[float]) -> float:
-    """By how much the terms left out may exceed the last ones: their growth over the last eight, for as many more."""
+    """By how much the terms left out may exceed the last ones: their growth over the last eight, for as many more.
+
+    Four times that: their norms are only guessed, and what is left out also enters the correction of the mass. With twice that,
+    over four norms, the error was above the estimate for 42 of 12 000 random chains, by up to 1.37 times; with this it was at most
+    0.66 of it for 3600 of them.
+    """
     if len(norms) < 10:
-        return 2.0
-    return 2.0 * max(1.0, max(norms[-4:]) / max(norms[-10:-6]))
+        return 4.0
+    return 4.0 * max(1.0, max(norms[-4:]) / max(norms[-10:-6]))

@@ -165,7 +165,7 @@ class Density(_Record):
         return _interpolate.multilinear(self.grid, self.values, points, outside=0.0, nonnegative=True)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Line (1-D) or colour map with contours (2-D); see `fpsolve.plotting.plot_density`."""
+        """Line (1-D), colour map with contours (2-D), marginal or slice (3-D); see `fpsolve.plotting.plot_density`."""
         from fpsolve import plotting
 
         return plotting.plot_density(self, ax=ax, **kwargs)
@@ -394,7 +394,7 @@ class Field(_Record):
         return np.where(solved, out, np.clip(out, self.values.min(), self.values.max()) if fill is None else fill)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Line (1-D) or colour map with contours (2-D); see `fpsolve.plotting.plot_field`."""
+        """Line (1-D), colour map with contours (2-D), slice (3-D); see `fpsolve.plotting.plot_field`."""
         from fpsolve import plotting
 
         return plotting.plot_field(self, ax=ax, **kwargs)

@@ -287,7 +287,7 @@ class Flows(Solver):
     def detailed_balance(self) -> Estimate:
         r"""How far the process is from detailed balance: zero if and only if F = D^-1 (b - div D) is a gradient.
 
-        In 2-D the root mean square of curl F over that of the whole derivative of F, both weighted with the stationary
+        In 2-D and 3-D the root mean square of curl F over that of the whole derivative of F, both weighted with the stationary
         density (with equal weights where there is none); around periodic axes also the mean circulation of F over the mean of
         |F|, of which the larger counts. Derivatives of the process itself are taken, so the grid only sets where.
 
@@ -368,9 +368,10 @@ class Flows(Solver):
             move = np.zeros(d)
             move[j] = step
             slope[:, :, j] = (_force(self.process, points + move) - _force(self.process, points - move)) / (2.0 * step)
-        curl = slope[:, 0, 1] - slope[:, 1, 0]
+        curl = slope - np.swapaxes(slope, 1, 2)
+        square = np.sum(curl[:, *np.triu_indices(d, 1)] ** 2, axis=1)
         whole = float(np.sqrt(weight @ np.sum(slope**2, axis=(1, 2))))
-        return max(out, float(np.sqrt(weight @ curl**2)) / whole) if whole > 0.0 else out
+        return max(out, float(np.sqrt(weight @ square)) / whole) if whole > 0.0 else out
 
 
 def _force(process: Any, points: Array) -> Array:

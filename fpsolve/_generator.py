@@ -122,8 +122,10 @@ def is_tridiagonal(rates: sp.csr_matrix) -> bool:
     return bool(np.all(np.abs(source - rates.indices) <= 1))
 
 
-def coordinates(rates: sp.csr_matrix, shape: tuple[int, ...] | None) -> np.ndarray:
+def coordinates(rates: sp.csr_matrix, shape: tuple[int, ...] | np.ndarray | None) -> np.ndarray:
     """Integer coordinates (n, d) of the states for the dissection: grid indices in C order, or graph distances without a shape.
+
+    An array (n, d) is taken as the coordinates themselves.
 
     Without a shape each connected part is spread by its distances from two far vertices. ValueError if the shape does not hold n
     states.
@@ -135,6 +137,8 @@ def coordinates(rates: sp.csr_matrix, shape: tuple[int, ...] | None) -> np.ndarr
     [[0, 0], [0, 1], [1, 0], [1, 1]]
     """
     n = rates.shape[0]
+    if isinstance(shape, np.ndarray):
+        return np.ascontiguousarray(shape, np.int64)
     if shape is not None:
         if int(np.prod(shape)) != n:
             raise ValueError(f"shape {tuple(shape)} holds {int(np.prod(shape))} states, but Q has {n}")

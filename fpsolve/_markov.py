@@ -8,6 +8,8 @@ Oper. Res. 33, 1107 (1985); Alfa, Xue, Ye, Math. Comp. 71, 217 (2002)). Numbers 
 with an extra exponent (`_kernels.wide`) and are available as logarithms.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -19,6 +21,8 @@ from fpsolve.errors import FpsolveError
 
 #: Results above this are as good in doubles as in wide numbers.
 _TINY = 1e-250
+#: Change at which an inverse iteration with iterated solutions has settled.
+_SETTLED = 1e-8
 
 __all__ = ["METHODS", "Factor", "evolve", "factor", "hitting_time", "quasi_stationary", "stationary"]
 
@@ -30,7 +34,7 @@ class Factor:
     minimal nonnegative ones (0 where nothing accumulates, inf where it accumulates for ever).
     """
 
-    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | None) -> None:
+    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | np.ndarray | None) -> None:
         self.n = kill.size
         self._rates = rates
         self._classes = [c for c in gen.closed_classes(rates) if not np.any(kill[c] > 0)]
@@ -38,7 +42,7 @@ class Factor:
         for states in self._classes:
             trapped[states] = True
         self._live = np.flatnonzero(~trapped)
-        self._core: Tridiagonal | Multifrontal | None = None
+        self._core: Any = None
         if self._live.size == 0:
             return
         inner = rates[self._live][:, self._live].tocsr() if trapped.any() else rates
@@ -46,9 +50,16 @@ class Factor:
         self._core = engine(inner, kill[self._live] + into_traps, lambda: gen.coordinates(rates, shape)[self._live])
 
     def __repr__(self) -> str:
-        kind = {None: "no killed state", Tridiagonal: "tridiagonal", Multifrontal: "nested dissection"}
-        name = kind[None if self._core is None else type(self._core)]
+        kind = {Tridiagonal: "tridiagonal", Multifrontal: "nested dissection"}
+        name = "no killed state" if self._core is None else kind.get(type(self._core), "iteration")
         return f"Factor({self.n} states, {name}, {len(self._classes)} closed classes without killing)"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """How it was solved: with iteration also the iterations and the largest relative error that residuals leave room for."""
+        if not hasattr(self._core, "error"):
+            return {"solver": "elimination", "solver error": 0.0}
+        return {"solver": "iteration", "solver error": self._core.error, "iterations": self._core.iterations}
 
     def _checked(self, rhs: np.ndarray) -> np.ndarray:
         out = np.ascontiguousarray(rhs, dtype=float)
@@ -66,7 +77,7 @@ class Factor:
         core = self._core
         if core is None:
             return np.empty(0)
-        if isinstance(core, Multifrontal):
+        if not isinstance(core, Tridiagonal):
             out = core.plain_solve(rhs, transposed)
             if out is not None and not log:
                 return out
@@ -133,14 +144,16 @@ class Factor:
         return self._spread(self._inner(b[self._live], True, log), infinite, log)
 
 
-def factor(Q: sp.sparray | sp.spmatrix, kill: np.ndarray | None = None, *, shape: tuple[int, ...] | None = None) -> Factor:
+def factor(
+    Q: sp.sparray | sp.spmatrix, kill: np.ndarray | None = None, *, shape: tuple[int, ...] | np.ndarray | None = None
+) -> Factor:
     """Factorise A = diag(sum_{j != i} Q_ij + kill_i) - Q without subtractions.
 
     Parameters
     ----------
     Q : (n, n) sparse, rates Q_ij >= 0 from i to j (1/time); the diagonal is ignored
     kill : (n,) rates >= 0 of leaving the state space; None: no killing
-    shape : grid shape in C order, used for the elimination order; None: from the graph
+    shape : grid shape in C order, or coordinates (n, d) of the states, used for the elimination order; None: from the graph
 
     Returns
     -------
@@ -163,9 +176,11 @@ def factor(Q: sp.sparray | sp.spmatrix, kill: np.ndarray | None = None, *, shape
     Factor(2 states, tridiagonal, 0 closed classes without killing)
     """
     rates = gen.clean_rates(Q)
-    if shape is not None and int(np.prod(shape)) != rates.shape[0]:
-        raise ValueError(f"shape {tuple(shape)} holds {int(np.prod(shape))} states, but Q has {rates.shape[0]}")
-    return Factor(rates, gen.clean_kill(kill, rates.shape[0]), None if shape is None else tuple(shape))
+    if not isinstance(shape, np.ndarray) and shape is not None:
+        shape = tuple(shape)
+        if int(np.prod(shape)) != rates.shape[0]:
+            raise ValueError(f"shape {shape} holds {int(np.prod(shape))} states, but Q has {rates.shape[0]}")
+    return Factor(rates, gen.clean_kill(kill, rates.shape[0]), shape)
 
 
 def stationary(Q: sp.sparray | sp.spmatrix, *, shape: tuple[int, ...] | None = None, log: bool = False) -> np.ndarray:
@@ -273,7 +288,7 @@ def quasi_stationary(
     Q: sp.sparray | sp.spmatrix,
     kill: np.ndarray,
     *,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | np.ndarray | None = None,
     rtol: float = 1e-12,
     max_iterations: int = 1000,
 ) -> tuple[np.ndarray, float]:
@@ -310,6 +325,7 @@ def quasi_stationary(
     if f._live.size < f.n:
         raise ValueError(f"state {f._classes[0][0]} can never be killed, so there is no quasi-stationary law on all states")
     nu, rate = np.full(f.n, 1.0 / f.n), np.inf
+    rtol = max(rtol, _SETTLED) if f.info["solver"] == "iteration" else rtol
     for _ in range(max_iterations):
         mu = f.solve_transposed(nu)
         total = mu.sum()

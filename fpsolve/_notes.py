@@ -35,9 +35,9 @@ _WALL_MASS = 1e-3
 _PECLET, _PECLET_MASS = 4.0, 0.01
 #: Share of the smallest eigenvalue of D that may be added to it, and the mass in cells beyond it that earns a warning.
 _ADDED, _ADDED_MASS = 0.1, 1e-3
-#: Cells per axis, odd, of the block that must fit into a region for the grid to resolve it, by dimension: in 2-D the region may lie
-#: across the axes. And of that without which an order seen on a grid does not count.
-_BLOCK, _ORDER_BLOCK = {1: 7, 2: 3}, 5
+#: Cells per axis, odd, of the block that must fit into a region for the grid to resolve it, by dimension: in 2-D and 3-D the region
+#: may lie across the axes. And of that without which an order seen on a grid does not count.
+_BLOCK, _ORDER_BLOCK = {1: 7, 2: 3, 3: 3}, 5
 #: Factor between successive times of reaching the fullest cell that separates basins, and the mass beyond it that counts.
 _GAP, _BASIN_MASS = 1e6, 1e-3
 #: Logarithm of the longest time found from masses in doubles.

@@ -156,7 +156,7 @@ def build_phase_stencil(process: PhaseSpace, grid: Grid) -> Stencil:
     zeros, flat, none = np.zeros(n), np.zeros((n, 2)), np.empty((0, 2, 2))
     return Stencil(shape, sides, h, volume, offsets, (volume * D / h[:, 1] ** 2)[:, None], flat, flat, np.ones((n, 1)), none, none,
                    np.empty(0), drift / h * volume[:, None], -process.log_density(points), zeros, zeros, zeros,
-                   np.ones((n, 1)), zeros, stream=_stream(process, grid, drift))  # fmt: skip
+                   np.ones((n, 1)), zeros, 1, stream=_stream(process, grid, drift))  # fmt: skip
 
 
 def _check_grid(grid: Grid) -> None:

@@ -55,14 +55,56 @@ def state_names(labels: Sequence[str] | None, dim: int) -> list[str]:
 
 
 def _begin(
-    result: Any, types: tuple[type, ...], what: str, labels: Sequence[str] | None, ax: "Axes | None"
-) -> "tuple[Grid, list[str], Axes]":
-    """Checks of a result on a grid; its grid, the names of the coordinates, and Axes to draw on."""
+    result: Any, types: tuple[type, ...], what: str, labels: Sequence[str] | None, ax: "Axes | None",
+    plane: tuple[int, int] | None, at: float | None,
+) -> "tuple[Any, list[str], Axes]":  # fmt: skip
+    """Checks of a result on a grid; the result in the plane to be drawn, the names of its coordinates, and Axes to draw on."""
     need(result, types, what)
+    dim = result.grid.dim
+    names = state_names(labels, dim)
+    if dim > 3:
+        raise ValueError(f"{what}: a grid of dimension {dim} cannot be drawn; take a marginal or a slice of 1 to 3 dimensions")
+    if dim < 3:
+        if plane is not None or at is not None:
+            raise ValueError(f"{what}: plane and at choose a picture of three dimensions, the grid has {dim}")
+        return result, names, axes(ax)
+    shown = (0, 1) if plane is None else tuple(plane)
+    if len(shown) != 2 or not set(shown) < {0, 1, 2} or shown[0] == shown[1]:
+        raise ValueError(f"{what}: plane must be two different axes out of 0, 1, 2, for example (0, 2), got {plane!r}")
+    ax = axes(ax)
+    flat, title = _planar(result[-1] if isinstance(result, DensitySeries) else result, shown, at, what, names)
+    ax.set_title(title)
+    return flat, [names[k] for k in shown], ax
+
+
+def _planar(result: Any, plane: tuple[int, int], at: float | None, what: str, names: Sequence[str]) -> tuple[Any, str]:
+    """A result in space on a plane: the marginal of a density, else the layer of cells that holds `at` (default: the middle)."""
+    from fpsolve.grid import Grid
+
     grid = result.grid
-    if grid.dim > 2:
-        raise ValueError(f"{what}: a grid of dimension {grid.dim} cannot be drawn; take a marginal or a slice of 1 or 2 dimensions")
-    return grid, state_names(labels, grid.dim), axes(ax)
+    across = 3 - sum(plane)
+    low, high = (float(v) for v in grid.edges[across][[0, -1]])
+    if at is not None and not low <= at <= high:
+        raise ValueError(f"{what}: at = {at!r} is outside the box, which reaches from {low:g} to {high:g} along axis {across}")
+    boundary: list[Any] = [grid.boundary[k] for k in plane]
+    small = Grid(*[grid.axes[k] for k in plane], boundary=boundary)
+    turned = plane[0] > plane[1]
+    time = "" if getattr(result, "time", None) is None else f", $t$ = {result.time:.4g}"
+    if isinstance(result, Density) and at is None:
+        mass = result.cell_mass.sum(axis=across)
+        return Density((mass.T if turned else mass) / small.cell_volumes, small), f"all {names[across]}{time}"
+    layer = int(np.argmin(np.abs(grid.centers[across] - (0.5 * (low + high) if at is None else at))))
+    title = f"{names[across]} = {float(grid.centers[across][layer]):.4g}{time}"
+
+    def cut(values: Any) -> Any:
+        out = np.take(values, layer, axis=across)
+        return np.swapaxes(out, 0, 1) if turned else out
+
+    if isinstance(result, Density):
+        return Density(cut(result.values), small), title
+    if isinstance(result, Current):
+        return Current(cut(result.values)[..., list(plane)], small, cut(result.divergence), name=result.name), title
+    return Field(cut(result.values), small, name=result.name, unit=result.unit, mask=cut(result.mask)), title
 
 
 def _map(ax: "Axes", grid: "Grid", values: "Array | np.ma.MaskedArray", label: str, kwargs: Mapping[str, Any]) -> None:
@@ -86,9 +128,11 @@ def plot_density(
     ax: "Axes | None" = None,
     contours: Sequence[float] = (0.5, 0.9, 0.99),
     labels: Sequence[str] | None = None,
+    plane: tuple[int, int] | None = None,
+    at: float | None = None,
     **kwargs: Any,
 ) -> "Axes":
-    """Draw a density: a line in 1-D, a colour map with contours in 2-D.
+    """Draw a density: a line in 1-D, a colour map with contours in 2-D, in 3-D its marginal or a slice in a plane.
 
     Parameters
     ----------
@@ -99,8 +143,12 @@ def plot_density(
         2-D: each contour encloses this fraction of the probability.
     labels : sequence of str, optional
         Names of the axes.
+    plane : (int, int), optional
+        3-D: the two axes to draw, default (0, 1).
+    at : float, optional
+        3-D: draw the slice where the third coordinate has this value. Default: the marginal, integrated over the third.
     **kwargs
-        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
+        For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D, 3-D).
 
     Returns
     -------
@@ -109,7 +157,7 @@ def plot_density(
     Raises
     ------
     TypeError, ValueError
-        For something that is not a density, has more than two dimensions, or whose labels do not fit.
+        For something that is not a density, has more than three dimensions, or whose labels, plane or slice do not fit.
 
     Examples
     --------
@@ -118,7 +166,8 @@ def plot_density(
     >>> plot_density(fps.Density(np.full(20, 0.5), grid)).get_xlabel()
     '$x$'
     """
-    grid, names, ax = _begin(density, (Density, DensitySeries), "plot_density", labels, ax)
+    density, names, ax = _begin(density, (Density, DensitySeries), "plot_density", labels, ax, plane, at)
+    grid = density.grid
     if grid.dim == 1:
         _lines(ax, grid, list(density) if isinstance(density, DensitySeries) else [density], kwargs)
         ax.set(xlabel=names[0], ylabel=f"$p({names[0].strip('$')})$", xlim=grid.edges[0][[0, -1]])
@@ -161,9 +210,11 @@ def plot_field(
     log: bool | None = None,
     contours: int = 8,
     labels: Sequence[str] | None = None,
+    plane: tuple[int, int] | None = None,
+    at: float | None = None,
     **kwargs: Any,
 ) -> "Axes":
-    """Draw a field: a line in 1-D, a colour map with contours in 2-D.
+    """Draw a field: a line in 1-D, a colour map with contours in 2-D, in 3-D of a slice.
 
     Values of both signs have a scale that is white at zero. Cells outside the mask and infinite values stay blank, on a logarithmic
     scale also zeros and values above 1e220. Where the values set by definition differ, as the 0 and 1 of a committor on its two
@@ -179,6 +230,8 @@ def plot_field(
     contours : int
         2-D: about so many contour lines at round values; 0 for none.
     labels : sequence of str, optional
+    plane, at : optional
+        3-D: the two axes to draw, default (0, 1), and the value of the third coordinate, default the middle of the box.
     **kwargs
         For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
 
@@ -198,7 +251,8 @@ def plot_field(
     >>> plot_field(fps.Field(grid.centers[0], grid, name="committor")).get_ylabel()
     'committor'
     """
-    grid, names, ax = _begin(field, (Field,), "plot_field", labels, ax)
+    field, names, ax = _begin(field, (Field,), "plot_field", labels, ax, plane, at)
+    grid = field.grid
     # a longer line would not fit beside the picture
     label = textwrap.fill((field.name or "value") + (f" [{_unit(field.unit)}]" if field.unit else ""), _LABEL)
     log = _spans_decades(field) if log is None else log
@@ -286,9 +340,10 @@ def _plane(ax: "Axes", grid: "Grid", names: Sequence[str]) -> None:
 
 
 def plot_current(
-    current: Current, *, ax: "Axes | None" = None, density: float = 1.0, labels: Sequence[str] | None = None, **kwargs: Any
-) -> "Axes":
-    """Draw a current: a line in 1-D, streamlines over a colour map of the magnitude in 2-D.
+    current: Current, *, ax: "Axes | None" = None, density: float = 1.0, labels: Sequence[str] | None = None,
+    plane: tuple[int, int] | None = None, at: float | None = None, **kwargs: Any,
+) -> "Axes":  # fmt: skip
+    """Draw a current: a line in 1-D, streamlines over a colour map of the magnitude in 2-D, of a slice in 3-D.
 
     Streamlines end where the current is below a thousandth of its largest value.
 
@@ -299,6 +354,9 @@ def plot_current(
     density : float
         2-D: of the streamlines.
     labels : sequence of str, optional
+    plane, at : optional
+        3-D: the two axes to draw, default (0, 1), and the value of the third coordinate, default the middle of the box; the
+        component across the plane is left out.
     **kwargs
         For `Axes.plot` (1-D) or `Axes.pcolormesh` (2-D).
 
@@ -318,7 +376,8 @@ def plot_current(
     >>> plot_current(fps.Current(np.ones((20, 1)), grid, np.zeros(20))).get_ylabel()
     'probability current [1/time]'
     """
-    grid, names, ax = _begin(current, (Current,), "plot_current", labels, ax)
+    current, names, ax = _begin(current, (Current,), "plot_current", labels, ax, plane, at)
+    grid = current.grid
     if grid.dim == 1:
         ax.plot(grid.centers[0], current.values[:, 0], **kwargs)
         ax.axhline(0.0, color="0.7", linewidth=0.6)  # keeps a constant current from a scale of its rounding errors
@@ -328,9 +387,9 @@ def plot_current(
     if current.largest > 0.0:
         # streamplot wants equal steps to rounding and looks at rows as y
         x, y = (np.linspace(c[0], c[-1], max(2, min(c.size, 100))) for c in grid.centers)
-        at = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
-        still = np.sqrt(np.sum(at**2, axis=-1)) < _VISIBLE
-        u, v = (np.ma.masked_where(still, at[..., k]).T for k in (0, 1))
+        flow = current.at(np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)) / current.largest
+        still = np.sqrt(np.sum(flow**2, axis=-1)) < _VISIBLE
+        u, v = (np.ma.masked_where(still, flow[..., k]).T for k in (0, 1))
         ax.streamplot(x, y, u, v, color="white", linewidth=0.7, arrowsize=0.7, density=density)
     _plane(ax, grid, names)
     return ax

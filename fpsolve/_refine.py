@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 from . import _markov
 from ._discretize import Stencil
+from ._elimination import ELIMINATED
 from ._notes import doubtful, unresolved
 from .errors import FpsolveError
 from .grid import Grid
@@ -287,7 +289,14 @@ class Solver:
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:
-        """Stationary masses of the cells; many questions start from them."""
+        """Stationary masses of the cells; many questions start from them.
+
+        Of a large chain in space that is in detailed balance on every edge they are known, exp(-Phi) times the volume.
+        """
+        if self.grid.dim == 3 and self._stencil.use_phi and self.grid.size > ELIMINATED and not np.any(self.kill > 0.0):
+            if connected_components(self.generator, connection="strong")[0] == 1:
+                mass = np.exp(self._stencil.phi.min() - self._stencil.phi) * self.grid.cell_volumes.ravel()
+                return np.asarray(mass / mass.sum())
         return _markov.stationary(self.generator, shape=self.grid.shape)
 
     @functools.cached_property

@@ -23,7 +23,7 @@ import scipy.sparse as sp
 
 from fpsolve import _explicit
 from fpsolve import _generator as gen
-from fpsolve._elimination import Tridiagonal, engine
+from fpsolve._elimination import Tridiagonal, eliminated, engine
 from fpsolve._kernels import line
 from fpsolve.errors import FpsolveError
 
@@ -36,11 +36,13 @@ METHODS = (None, "positive", "chebyshev", "rational", "uniformisation")
 #: Costs in seconds of the machine where they were measured; their ratios count. Per state a solve of nearest-neighbour chains and
 #: of others, per state^(3/2) and coupling an elimination, and of the calls of one solve and of one product.
 _LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 25e-9, 180e-9, 1.2e-9, 15e-6, 8e-6
+#: In space: per state^(4/3) a solve, per state^2 an elimination.
+_SOLVE_SPACE, _ELIMINATE_SPACE = 40e-9, 1.2e-9
 #: Uniformisation is taken for method="positive" up to this many multiplications (jumps x couplings) and jumps (each loses up to
 #: 1e-16 of the mass) ...
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
-#: ... and by default where this many jumps do, since it is then as cheap as a factorisation and exact.
-_FEW_JUMPS = 200.0
+#: ... and by default where this many jumps do, and so many multiplications, since it is then as cheap as a factorisation and exact.
+_FEW_JUMPS, _FEW_WORK = 200.0, 20_000_000
 _MAX_DEGREE = 60
 #: How often a step is halved at most: all steps of a span at once, twice, and then by halving the span, while half of its tolerance
 #: is above what the series can reach.
@@ -112,7 +114,9 @@ class Terms:
 class _Resolvent(Terms):
     """X^T p = p (I - g G)^{-1}, or X p = (I - g G)^{-1} p, refactorised when g changes."""
 
-    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | None, *, transposed: bool = True) -> None:
+    def __init__(
+        self, rates: sp.csr_matrix, kill: np.ndarray, shape: tuple[int, ...] | np.ndarray | None, *, transposed: bool = True
+    ) -> None:
         self.rates, self.kill, self.shape, self.transposed = rates, kill, shape, transposed
         self.core: Any = None
         self.pole = 0.0
@@ -329,7 +333,7 @@ def evolve(
     *,
     rtol: float = 1e-6,
     method: str | None = None,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Masses at the given times of dp_j/dt = sum_{i != j} p_i Q_ij - (sum_{i != j} Q_ji + kill_j) p_j.
 
@@ -343,9 +347,9 @@ def evolve(
     method : None: the cheapest of "chebyshev" (`_explicit`: products with G only, all times from one sweep), "rational" (one
         factorisation per interval) and, where few jumps do, "uniformisation"; conservative, negative part at most of the
         size of the error and reported. "positive": uniformisation p(t) = sum_k Poisson(k; lambda t) p(0) (1 + G / lambda)^k
-        where that is affordable, else the rational approximation followed in every interval by a move to nonnegative
-        masses of equal total, whose size enters the error estimate. Nonnegative in both cases.
-    shape : grid shape in C order, used for the elimination order
+        where that is affordable, else the cheaper of the two others followed by a move to nonnegative masses of equal total,
+        whose size enters the error estimate. Nonnegative in both cases.
+    shape : grid shape in C order, or coordinates (n, d) of the states: for the elimination order, in 3-D for the choice of method
 
     Returns
     -------
@@ -387,7 +391,7 @@ def propagate(
     t: np.ndarray,
     rtol: float,
     method: str | None,
-    shape: tuple[int, ...] | None,
+    shape: tuple[int, ...] | np.ndarray | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """`evolve` with checked arguments; the masses may have small negative parts."""
     n = rates.shape[0]
@@ -395,36 +399,44 @@ def propagate(
     out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
-    few = method in (None, "positive") and jumps <= _FEW_JUMPS
+    few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and jumps * rates.nnz <= _FEW_WORK))
     if few or method == "uniformisation" or (method == "positive" and affordable):
         return _evolve_uniform(rates, loss, p, spans, out_rate, rtol)
-    if method in (None, "chebyshev"):
-        most = np.inf if method else _most_products(rates, 2.0 * jumps, spans, rtol)
-        found = _evolve_chebyshev(rates, loss, p, t, rtol, most) if most > 0 else None
+    if method in (None, "positive", "chebyshev"):
+        most = np.inf if method == "chebyshev" else _most_products(rates, 2.0 * jumps, spans, rtol, shape)
+        found = _evolve_chebyshev(rates, loss, p, t, rtol, most, method == "positive") if most > 0 else None
         if found is not None:
             return found
     return _evolve_rational(rates, loss, p, spans, rtol, method, shape)
 
 
-def _most_products(rates: sp.csr_matrix, rho_t: float, spans: np.ndarray, rtol: float) -> float:
+def _most_products(
+    rates: sp.csr_matrix, rho_t: float, spans: np.ndarray, rtol: float, shape: tuple[int, ...] | np.ndarray | None
+) -> float:
     """Products with the generator that cost as much as the rational approximation; zero where the series needs more."""
     n, needed = rates.shape[0], _explicit.products(rho_t, rtol)
+    dim = 0 if shape is None else shape.shape[1] if isinstance(shape, np.ndarray) else len(shape)
     product = _PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * n)
     kinds, intervals = np.unique(spans[spans > 0].round(12)).size, np.count_nonzero(spans)
     # the cheapest count first: the graph is looked at only where it matters
     if gen.is_tridiagonal(rates):
         rational = 30 * intervals * (_CALL + _LINE * n)
+    elif dim == 3:
+        if not eliminated(n, dim):
+            return np.inf
+        rational = 2 * kinds * _ELIMINATE_SPACE * float(n) ** 2 + 30 * intervals * (_CALL + _SOLVE_SPACE * n ** (4 / 3))
     else:
         rational = 2 * kinds * _ELIMINATE * (rates.nnz / n) * n**1.5 + 30 * intervals * (_CALL + _SOLVE * n)
     return 1.5 * rational / product if needed * product < rational else 0.0
 
 
 def _evolve_chebyshev(
-    rates: sp.csr_matrix, kill: np.ndarray, p: np.ndarray, times: np.ndarray, rtol: float, most: float
+    rates: sp.csr_matrix, kill: np.ndarray, p: np.ndarray, times: np.ndarray, rtol: float, most: float, positive: bool
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
     total = float(p.sum())
     series = _explicit.Chebyshev(rates, kill)
-    found = series.series(p, times, max(rtol, _ROUNDING) * total, most)
+    # the move to nonnegative masses can double the error
+    found = series.series(p, times, max(rtol / (3.0 if positive else 1.0), _ROUNDING) * total, most)
     if found is None:
         return None
     out, errors = found
@@ -434,9 +446,14 @@ def _evolve_chebyshev(
         drift = float(np.abs(sums - total).max() / total)
         if drift <= max(errors[-1] / total, _MASS_ROUNDING):
             out *= (total / sums)[:, None]
+    negative = _negative_part(out) / total
+    for k in range(times.size if positive else 0):
+        out[k], moved = _nonnegative(out[k])
+        errors[k] += 2.0 * moved
     info = {
-        "method": "chebyshev", "steps": series.steps, "error": errors / total, "negative": _negative_part(out) / total,
-        "mass_drift": drift, "factorisations": 0, "solves": 0, "products": series.products,
+        "method": "chebyshev, moved to nonnegative masses" if positive else "chebyshev", "steps": series.steps,
+        "error": errors / total, "negative": negative, "mass_drift": drift, "factorisations": 0, "solves": 0,
+        "products": series.products,
     }  # fmt: skip
     return out, info
 
@@ -479,7 +496,7 @@ def _evolve_rational(
     spans: np.ndarray,
     rtol: float,
     method: str | None,
-    shape: tuple[int, ...] | None,
+    shape: tuple[int, ...] | np.ndarray | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     resolvent = _Resolvent(rates, kill, shape)
     total = float(p.sum())
@@ -520,7 +537,7 @@ def backward_evolve(
     time: float,
     *,
     rtol: float = 1e-8,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """exp(t G) f: the expectation of f(X_t) as a function of the start, f of any sign.
 
@@ -545,8 +562,8 @@ def backward_evolve(
 
     Notes
     -----
-    The rational series of this module with X instead of its transpose; uniformisation where few jumps do. A
-    constant stays constant to rounding without killing.
+    The cheapest of the Chebyshev series in G (`_explicit`), the rational series of this module with X instead of its transpose, and
+    uniformisation where few jumps do. A constant stays constant to rounding without killing.
 
     Examples
     --------
@@ -569,13 +586,20 @@ def backward_evolve(
     out_rate = float(_out_rates(rates, loss).max())
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
-    if out_rate * time <= _FEW_JUMPS:
-        mean = out_rate * time
+    mean = out_rate * time
+    if mean <= _FEW_JUMPS and mean * rates.nnz <= _FEW_WORK:
         info = {"method": "uniformisation", "steps": int(mean) + 1, "error": _uniform_rounding(mean), "factorisations": 0,
                 "solves": 0}  # fmt: skip
         return _uniformise(_jumps(rates, loss, out_rate), f, mean), info
+    wanted, times = max(rtol, _ROUNDING) * total, np.array([time])
+    most = _most_products(rates, 2.0 * mean, times, rtol, shape)
+    if most > 0:
+        series = _explicit.Chebyshev(rates, loss, transposed=False)
+        found = series.series(f, times, wanted, most)
+        if found is not None:
+            return found[0][0], {"method": "chebyshev", "steps": series.steps, "error": float(found[1][0]) / total,
+                                 "factorisations": 0, "solves": 0, "products": series.products}  # fmt: skip
     resolvent = _Resolvent(rates, loss, shape, transposed=False)
-    wanted = max(rtol, _ROUNDING) * total
     out, error, steps = _advance(resolvent, f, time, min(wanted, 1e-10 * total) if n < 5000 else wanted, wanted, total, 1)
     return out, {"method": "rational", "steps": steps, "error": error / total, "factorisations": resolvent.factorisations,
                  "solves": resolvent.solves}  # fmt: skip

@@ -264,8 +264,8 @@ def test_bad_arguments():
         FokkerPlanck(SGDChain.gaussian(process.potential, process.noise, 0.1), grid)
     with pytest.raises(ValueError, match="max_offset"):
         FokkerPlanck(process, grid, max_offset=0)
-    with pytest.raises(ValueError, match="1-D and 2-D"):
-        FokkerPlanck(Stand(3, flat, flat), Grid((0, 1, 2), (0, 1, 2), (0, 1, 2)))
+    with pytest.raises(ValueError, match="1-D to 3-D"):
+        FokkerPlanck(Stand(4, flat, flat), Grid(*[(0, 1, 2)] * 4))
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,5 @@ def test_refusals():
         BIVARIATE.plot(labels=["x"])
     with pytest.raises(ValueError, match="components"):
         PATHS3.plot(components=(0, 3))
-    cube = fps.Grid((0, 1, 3), (0, 1, 3), (0, 1, 3))
-    with pytest.raises(ValueError, match="dimension 3"):
-        fps.Field(np.ones((3, 3, 3)), cube).plot()
+    with pytest.raises(ValueError, match="dimension 4"):
+        fps.Field(np.ones((3, 3, 3, 3)), fps.Grid(*[(0, 1, 3)] * 4)).plot()

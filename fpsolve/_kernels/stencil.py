@@ -16,7 +16,17 @@ import math
 from .._jit import inline, kernel
 from .selling import ABSORBING, PERIODIC, locate, partner_of
 
-__all__ = ["bernoulli", "drift_exponent", "edge_drift", "edge_rates", "exit_rows", "fill_edges", "fit_gradient", "slopes"]
+__all__ = [
+    "bernoulli",
+    "corrected",
+    "drift_exponent",
+    "edge_drift",
+    "edge_rates",
+    "exit_rows",
+    "fill_edges",
+    "fit_gradient",
+    "slopes",
+]
 
 #: Exponent of an edge beyond which its smaller rate stays as it is, some 1e-297 of its weight.
 STEEPEST = 690.0
@@ -222,6 +232,19 @@ def _dot(i, x0, x1, gradient):
 
 
 @inline
+def corrected(g, f, fitted, z, extra):
+    """(z, g, extra) of `edge_rates` for a plain exponent g + f and its corrections, as many of them as nonnegative rates hold."""
+    room = bernoulli(abs(fitted)) + 0.5 * (abs(fitted) - abs(z)) + extra
+    if room < 0.0:
+        # the smaller rate would be negative, while the plain rates are not: as much of the corrections as fits
+        plain = bernoulli(abs(g)) + 0.5 * abs(g)
+        some = max(0.0, plain - 0.5 * abs(g + f)) + SLACK * plain
+        part = some / (some - room)
+        return g + f + part * (z - g - f), g + part * (fitted - g), part * extra
+    return z, fitted, extra
+
+
+@inline
 def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slope, free_slope):
     """(weight, z, g, extra) of the edge from i to j where the stationary density is unknown; see `edge_rates`.
 
@@ -243,15 +266,8 @@ def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slop
     extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
     change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, free_slope) / 6.0
-    z = fitted + f - min(limit, max(-limit, change))
-    room = bernoulli(abs(fitted)) + 0.5 * (abs(fitted) - abs(z)) + extra
-    if room < 0.0:
-        # the smaller rate would be negative, while the plain rates are not: as much of the corrections as fits
-        plain = bernoulli(abs(g)) + 0.5 * abs(g)
-        some = max(0.0, plain - 0.5 * abs(g + f)) + SLACK * plain
-        part = some / (some - room)
-        return w, g + f + part * (z - g - f), g + part * (fitted - g), part * extra
-    return w, z, fitted, extra
+    z, g, extra = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
+    return w, z, g, extra
 
 
 @inline

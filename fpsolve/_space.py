@@ -1,0 +1,76 @@
+"""From tensors to edges between cells in three dimensions: the arrays that `_kernels.selling3` and `_kernels.stencil3` work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ._kernels import selling, selling3, stencil3, triplets
+
+__all__ = ["assemble", "cells", "edges"]
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Rounds in which cells of corners that are cut off get edges along the axes.
+_ROUNDS = 3
+
+
+def edges(
+    diffusion: Array, spacing: Array, shape: Integers, sides: Integers, cap: int
+) -> tuple[NDArray[Any], Array, Array, Array, Array]:
+    """Offsets (n, K, 3) and weights (n, K) of every cell, what cap and walls and the cap alone add to D, and what walls shift.
+
+    Six offsets of Selling's decomposition, three where D is diagonal everywhere. A corner can cut off a cell all of whose offsets
+    have mixed signs: it gets edges along the axes.
+    """
+    n = len(spacing)
+    clipped, by_cap, shifted = np.zeros((3, n))
+    if not any(diffusion[:, a, b].any() for a, b in ((0, 1), (0, 2), (1, 2))):
+        offsets = np.broadcast_to(np.eye(3, dtype=np.int16), (n, 3, 3)).copy()
+        return offsets, np.ascontiguousarray(np.einsum("nii->ni", diffusion) / spacing**2), clipped, by_cap, shifted
+    offsets, weights = np.zeros((n, 6, 3), np.int16), np.zeros((n, 6))
+    selling3.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
+    label = np.empty(n, np.int64)
+    for _ in range(_ROUNDS):
+        selling3.components(shape, sides, offsets, weights, label)
+        cut_off = np.flatnonzero(label != np.bincount(label).argmax())
+        if not cut_off.size:
+            break
+        selling3.axes_and_diagonals(cut_off, diffusion, spacing, offsets, weights, clipped)
+    short = clipped > by_cap
+    if short.any():
+        selling3.shifted(shape, sides, spacing, offsets, weights, short, shifted)
+    return offsets, weights, clipped, by_cap, shifted
+
+
+def cells(st: Any) -> stencil3.Cells:
+    """What the kernels need of a `_discretize.Stencil`."""
+    return stencil3.Cells(st.shape, st.sides, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.gradient_slope,
+                          st.free_slope, st.rest, st.phi, st.say)  # fmt: skip
+
+
+def assemble(st: Any) -> tuple[sp.csr_matrix, Array, Array]:
+    """Generator, kill rates and largest exponent per cell, as `_discretize.assemble`.
+
+    The edges of the cells, and along reflecting walls those for what the walls cut off.
+    """
+    n, k = st.weights.shape
+    own, walls = cells(st), []
+    for axis in range(3):
+        if k > 3 and np.any(st.sides[axis] == selling.REFLECTING):
+            offsets, weights = np.zeros((n, 3, 3), np.int16), np.zeros((n, 3))
+            if selling3.wall_edges(axis, st.shape, st.sides, st.cap, st.offsets, st.weights, offsets, weights):
+                walls.append(own._replace(offsets=offsets, weights=weights, share=np.ones((n, 3)), say=np.ones((n, 3))))
+    room = n * (4 * k + 3) + sum(4 * int(np.count_nonzero(w.weights)) for w in walls)
+    out = stencil3.Edges(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(n), np.zeros(n))
+    m = stencil3.fill_edges(own, bool(st.rest.any()), 0, out)
+    for along in walls:
+        m = stencil3.fill_edges(along, False, m, out)
+    indptr, indices, data = triplets.generator(out.rows[:m], out.cols[:m], out.rates[:m], out.kill)
+    generator = sp.csr_matrix((data, indices, indptr), shape=(n, n))
+    generator.has_canonical_format = True
+    return generator, out.kill, np.maximum(out.exponent, st.exponent)
