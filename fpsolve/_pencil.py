@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from ._fronts import Fronts
-from ._transient import _advance
+from ._transient import Terms, _advance
 from .errors import FpsolveError
 
 __all__ = ["ROUNDING", "Resolvent", "coordinates", "evolve", "factorised", "largest_rate", "null_vector", "slow_modes", "slowest"]
@@ -41,7 +41,7 @@ def largest_rate(matrix: sp.csr_matrix) -> float:
     return float(np.abs(matrix.diagonal()).max())
 
 
-class Resolvent:
+class Resolvent(Terms):
     """(1 - g K)^-1, factorised anew when g changes; what the time stepping of `_transient` asks for."""
 
     def __init__(self, matrix: sp.csr_matrix, shape: tuple[int, ...]) -> None:

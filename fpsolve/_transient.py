@@ -96,7 +96,22 @@ def _best_pole(tolerance: float) -> float:
     return 0.75 * 32
 
 
-class _Resolvent:
+class Terms:
+    """A resolvent X = (1 - g G)^-1, called as X p, and the terms T_j(2X - 1) p of a series in it."""
+
+    def __call__(self, p: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def term(self, first: bool, old: np.ndarray, older: np.ndarray, c: float, total: np.ndarray) -> tuple[np.ndarray, float]:
+        """T_j p from the two before it (T_1 from p alone), and its L1 norm; c T_j p is added to the total."""
+        new = 2 * self(old) - old
+        if not first:
+            new = 2 * new - older
+        total += c * new
+        return new, float(np.abs(new).sum())
+
+
+class _Resolvent(Terms):
     """X^T p = p (I - g G)^{-1}, or X p = (I - g G)^{-1} p, refactorised when g changes."""
 
     def __init__(
@@ -119,18 +134,13 @@ class _Resolvent:
         self.factorisations += 1
 
     def term(self, first: bool, old: np.ndarray, older: np.ndarray, c: float, total: np.ndarray) -> tuple[np.ndarray, float]:
-        """T_j p from the two before it (T_1 from p alone), and its L1 norm; c T_j p is added to the total."""
         core = self.core
         if isinstance(core, Tridiagonal) and core.plain_d is not None:
             self.solves += 1
             new = np.empty(old.size)
             size = line.term(core.down, core.up, core.plain_d, self.pole, first, self.transposed, old, older, c, total, new)
             return new, float(size)
-        new = 2 * self(old) - old
-        if not first:
-            new = 2 * new - older
-        total += c * new
-        return new, float(np.abs(new).sum())
+        return super().term(first, old, older, c, total)
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
         self.solves += 1
@@ -142,7 +152,7 @@ class _Resolvent:
         return out
 
 
-def _series_step(resolvent: _Resolvent, p: np.ndarray, s: float, tolerance: float) -> tuple[np.ndarray, float, bool]:
+def _series_step(resolvent: Terms, p: np.ndarray, s: float, tolerance: float) -> tuple[np.ndarray, float, bool]:
     """sum_j c_j T_j(2X - I) p until the estimated tail is below the tolerance: value, estimate, whether to trust it.
 
     Off the real axis T_j grows geometrically and the series is only asymptotic (f is singular at u = 0), so the terms left
