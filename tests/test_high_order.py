@@ -33,6 +33,10 @@ def linear(D=1.0):
 # ---- stationary densities ---------------------------------------------------------------------------------------------------
 
 
+#: Orders of the scheme and the least to be measured; the fourth, where everything is the same but the stencils, in long runs.
+ORDERS = [pytest.param(4, 3.7, marks=pytest.mark.slow), (6, 5.5)]
+
+
 @pytest.mark.parametrize(("condition", "target"), [(4, 1e-5), (100, 5e-5), (1000, 1e-4)])
 def test_irreversible_linear_process_on_192_by_192_cells(condition, target):
     fp = FokkerPlanck(ou(condition), Grid((-5, 5, 192), (-5, 5, 192)), "high-order")
@@ -46,7 +50,9 @@ PHI = sy.sin(x) + y**2 / 3 + x * y / 5
 STREAM = sy.Rational(1, 20) * (1 - x**2) * (4 - y**2)
 
 
-@pytest.mark.parametrize(("order", "least", "cells"), [(4, 3.7, (24, 36, 54)), (6, 5.5, (24, 36, 54, 81))])
+@pytest.mark.parametrize(
+    ("order", "least", "cells"), [pytest.param(4, 3.7, (24, 36, 54), marks=pytest.mark.slow), (6, 5.5, (24, 36, 54, 81))]
+)
 @pytest.mark.parametrize("stream", [None, STREAM], ids=["reversible", "irreversible"])
 def test_order_with_turning_axes_and_walls_that_carry_mass(order, least, cells, stream):
     process, density = stationary_process(PHI, turning(4), stream)
@@ -59,7 +65,7 @@ def test_order_with_turning_axes_and_walls_that_carry_mass(order, least, cells, 
     assert rates(errors, cells)[-1] > least and np.mean(rates(errors, cells)) > least - 0.2
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 @pytest.mark.parametrize("mapping", [None, ("tanh", 1.2), ("sinh", 0.3, 0.8)], ids=["uniform", "tanh", "sinh"])
 def test_order_on_the_line_with_state_dependent_noise_and_walls_that_carry_mass(order, least, mapping):
     phi, D = sy.sin(3 * x) + x**2 / 2, sy.Matrix([[1 + sy.cos(2 * x) / 2]])
@@ -73,7 +79,7 @@ def test_order_on_the_line_with_state_dependent_noise_and_walls_that_carry_mass(
     assert np.mean(rates(errors, cells)) > least
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 def test_order_with_turning_axes_on_graded_axes(order, least):
     process, density = stationary_process(PHI, turning(4), STREAM)
     errors, cells = [], (24, 36, 54, 81)
@@ -85,7 +91,7 @@ def test_order_with_turning_axes_on_graded_axes(order, least):
     assert np.mean(rates(errors, cells)) > least
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 def test_order_with_two_periodic_axes(order, least):
     process, density = stationary_process(sy.sin(x) + sy.cos(y - x) / 2, periodic_tensor(), sy.sin(x + 2 * y) / 10)
     errors, cells = [], (24, 36, 54)
@@ -135,7 +141,7 @@ def test_order_in_three_dimensions():
 # ---- evolution --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 def test_order_of_transients_on_the_line(order, least):
     errors, cells = [], (48, 72, 108)
     variance = 1.0 - 0.75 * np.exp(-2.0)
@@ -146,7 +152,7 @@ def test_order_of_transients_on_the_line(order, least):
     assert rates(errors, cells)[-1] > least
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 def test_order_of_transients_in_the_plane(order, least):
     import scipy.linalg as la
 
@@ -178,7 +184,7 @@ def test_mass_is_conserved_whatever_the_walls(side, mapping, seed):
 # ---- stability --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [4, 6])
+@pytest.mark.parametrize("order", [pytest.param(4, marks=pytest.mark.slow), 6])
 @pytest.mark.parametrize("sides", ["reflecting", "absorbing", ("reflecting", "absorbing")], ids=str)
 def test_no_growing_modes_where_cells_resolve_the_noise(order, sides):
     """Spectra of both matrices with turning tensors; the exponent per cell is below 4."""
@@ -305,7 +311,7 @@ def test_expectations_forward_and_backward():
 # ---- exits ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 def test_order_of_the_escape_rate_from_an_interval(order, least):
     errors, cells = [], ((36, 54, 81) if order == 4 else (16, 24, 36))
     for n in cells:
@@ -343,7 +349,7 @@ def test_distribution_of_exit_times_from_a_density():
         fp.exit_time_distribution(INTERVAL, [0.0], times)
 
 
-@pytest.mark.parametrize(("order", "least"), [(4, 3.7), (6, 5.5)])
+@pytest.mark.parametrize(("order", "least"), ORDERS)
 @pytest.mark.parametrize("mapping", [None, ("sinh", 0.0, 0.5)], ids=["uniform", "graded"])
 def test_order_of_an_exit_time_with_a_reflecting_wall(order, least, mapping):
     process = Process(fps.potentials.double_well(), Noise.isotropic(0.3))

@@ -213,7 +213,7 @@ def nonlinear(condition, n):
     return l1(FokkerPlanck(process, grid).stationary(), exact / (exact.sum() * grid.cell_volumes[0, 0, 0]))
 
 
-@pytest.mark.parametrize("condition", [1.0, 4.0])
+@pytest.mark.parametrize("condition", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
 def test_order_with_nonlinear_drift_that_is_no_gradient(condition):
     errors = [nonlinear(condition, n) for n in (14, 22)]
     assert orders(errors)[0] / np.log2(22 / 14) >= 1.9, errors
@@ -232,7 +232,7 @@ def beside_walls(condition, n):
     return np.abs(fp.stationary().values - 1.0)
 
 
-@pytest.mark.parametrize("condition", [2.0, 8.0])
+@pytest.mark.parametrize("condition", [pytest.param(2.0, marks=pytest.mark.slow), 8.0])
 def test_order_beside_reflecting_walls_that_carry_mass(condition, monkeypatch):
     """What a wall cuts off flows along it; without that the error is of first order."""
     errors = [beside_walls(condition, n).mean() for n in (8, 16)]
@@ -446,6 +446,7 @@ def test_iteration_agrees_with_elimination(iterate):
         assert np.abs(one - other).max() < scale * np.abs(other).max()
 
 
+@pytest.mark.slow
 def test_spectrum_by_iteration(iterate):
     fp, _, _ = ou(1.0, 14)
     found = np.sort_complex(fp.spectrum(4).eigenvalues)

@@ -42,7 +42,10 @@ def noises(d):
     }
 
 
-@pytest.mark.parametrize("kind", noises(18))
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in ("low rank", "diagonal", "table") else pytest.param(k, marks=pytest.mark.slow) for k in noises(18)],
+)
 def test_paths_are_those_of_numpy_with_the_dense_factor(kind):
     """Twenty Euler steps of a coupled nonlinear model in 18 dimensions; the factor is checked against D as well."""
     process = fps.Process(wells(18), noises(18)[kind])
@@ -54,10 +57,10 @@ def test_paths_are_those_of_numpy_with_the_dense_factor(kind):
     np.testing.assert_allclose(B @ np.swapaxes(B, 1, 2), 2 * process.diffusion(points), atol=1e-13)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tamed", "sra15", "obabo", "gjf", "nesterov")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tamed", "sra15", "obabo", "gjf", "nesterov", "heun")]
 
 
-@pytest.mark.parametrize("method", ["heun", "baoab", "heavy ball", *SLOW])
+@pytest.mark.parametrize("method", ["baoab", "heavy ball", *SLOW])
 def test_schemes_are_those_of_the_fused_kernels(method):
     """The programs of vectors against the scalar lines, path by path, with an odd number of noises and a schedule."""
     U = fps.Potential.from_expression("(x**2-1)**2 + k*y**2/2 + sin(x*y*z)", "x y z", {"k": 1.3})
@@ -83,7 +86,7 @@ def lyapunov(A, D, h):
     return scipy.linalg.solve_discrete_lyapunov(np.eye(len(A)) - h * A, 2 * h * D)
 
 
-@pytest.mark.parametrize(("d", "diagonal"), [(40, 0.2), (40, 0.0), (200, 0.2)])
+@pytest.mark.parametrize(("d", "diagonal"), [(40, 0.2), (40, 0.0), pytest.param(200, 0.2, marks=pytest.mark.slow)])
 def test_covariance_of_low_rank_noise_is_the_discrete_one(d, diagonal):
     """Irreversible drift, exact at the step; the largest of d (d + 1)/2 |z| is above 5.2 by chance in < 0.5 % (d = 200)."""
     some = np.random.default_rng(d)
