@@ -46,7 +46,7 @@ class PhaseSpace:
     >>> from fpsolve.noise import Noise
     >>> from fpsolve.potentials import quadratic
     >>> plane = PhaseSpace(Underdamped(quadratic([[1.0]]), Noise.isotropic(0.5), friction=2.0))
-    >>> plane.drift([[1.0, 0.5]]), plane.diffusion([[1.0, 0.5]])[0, 1, 1], plane.temperature([[1.0, 0.5]])
+    >>> plane.drift([[1.0, 0.5]]), float(plane.diffusion([[1.0, 0.5]])[0, 1, 1]), plane.temperature([[1.0, 0.5]])
     (array([[ 0.5, -2. ]]), 2.0, array([1.]))
     """
 

@@ -57,6 +57,7 @@ def gaussian_adam():
 def interrupt(monkeypatch):
     """Make kernel calls short, and press Ctrl-C in the next run after so many of them."""
     monkeypatch.setattr("fpsolve._paths.LANE_STEPS_PER_CALL", 1 << 13)
+    monkeypatch.setattr("fpsolve._blocks.LANE_STEPS_PER_CALL", 1 << 13)
     monkeypatch.setattr("fpsolve._passage.LANE_STEPS_PER_CALL", 1 << 13)
     original = Control.add
     state = {"count": itertools.count(), "stop": 0}

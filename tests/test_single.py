@@ -204,6 +204,7 @@ SAVES = {
 def interrupt(monkeypatch):
     """Make kernel calls short, and press Ctrl-C in the next run after so many of them."""
     monkeypatch.setattr("fpsolve._paths.LANE_STEPS_PER_CALL", 1 << 13)
+    monkeypatch.setattr("fpsolve._blocks.LANE_STEPS_PER_CALL", 1 << 13)
     original, state = Control.add, {"count": itertools.count(), "stop": 0}
 
     def add(self, amount):
