@@ -712,25 +712,55 @@ def test_richardson_confirms_the_order_and_gains_accuracy():
     assert fp.refine().grid.shape == (640,)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [64, 80, 96, 128, 160, 192, 256, 384])
-def test_the_error_is_honest_at_condition_1000(n):
-    """Not resolved: variances are off by percents; the errors of two and of three grids say at least as much, an assumption fails.
+def honest(process, exact, grid):
+    """Errors of the stationary covariance over what two and three grids say, the largest, and whether the cells were flagged."""
+    fp, worst = FokkerPlanck(process, grid), 0.0
+    covariance = fp.stationary().covariance()
+    for confirm in (False, True):
+        for entry, i, j in ((e, i, j) for i, row in enumerate(covariance_of(fp, confirm)) for j, e in enumerate(row)):
+            worst = max(worst, abs(entry.value - exact[i, j]) / entry.discretization_error)
+            if fp._coarse_note:
+                assert entry.value == covariance[i, j]  # nothing is extrapolated, whatever order chance may show
+                assert any("resolve the noise" in a.name for a in entry.failed)
+    return worst, bool(fp._coarse_note)
 
-    With fewer cells those of the half grid are wider than the density is thick (0.27) and no error is promised, only said.
-    """
+
+def covariance_of(fp, confirm):
+    return fp.estimate(lambda f: f.stationary().covariance(), confirm=confirm)
+
+
+@pytest.mark.parametrize("n", [24, 40, 64])
+def test_the_error_is_honest_at_condition_1000(n):
+    """Not resolved: variances are off by up to tens of percents; the errors of two and of three grids say at least as much."""
     D = tensor(1000.0, 0.5)
     exact = la.solve_continuous_lyapunov(A, 2 * D)
-    fp = FokkerPlanck(Process.ornstein_uhlenbeck(A, Noise.constant(D)), Grid((-5, 5, n), (-5, 5, n)))
-    answers = {f: f.stationary() for f in (fp, fp._half, fp._half._half)}
-    for confirm in (False, True):
-        covariance = fp.estimate(lambda f: answers[f].covariance(), confirm=confirm)
-        for i, j in ((0, 0), (0, 1), (1, 1)):
-            entry = covariance[i][j]
-            assert abs(entry.value - exact[i, j]) <= entry.discretization_error, (confirm, i, j, entry, exact)
-            assert entry.value == answers[fp].covariance()[i, j]  # nothing is extrapolated, whatever order chance may show
-            assert [a.detail for a in entry.failed if "resolve the noise" in a.name] == ["; ".join(answers[fp].warnings)]
-    assert "too coarse for the noise" in answers[fp].warnings[0]
+    worst, flagged = honest(Process.ornstein_uhlenbeck(A, Noise.constant(D)), exact, Grid((-5, 5, n), (-5, 5, n)))
+    assert flagged and worst <= 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [32, 48, 80, 96, 128, 160, 192, 256, 384])
+def test_the_error_is_honest_at_condition_1000_at_every_size(n):
+    test_the_error_is_honest_at_condition_1000(n)
+
+
+@pytest.mark.slow
+def test_the_error_is_honest_for_random_tensors():
+    """Conditions 100 to 5000 at any angle, any stable drift, 32 to 100 cells: the stated error covers the true one."""
+    rng = np.random.default_rng(7)
+    count, flags = 0, 0
+    while count < 40:
+        condition, angle, n = 10 ** rng.uniform(2, 3.7), rng.uniform(0, np.pi), int(rng.integers(8, 26)) * 4
+        drift = np.array([[1.0, rng.uniform(-0.8, 0.8)], [rng.uniform(-0.8, 0.8), rng.uniform(0.5, 1.5)]])
+        if np.linalg.eigvals(drift).real.min() < 0.3:
+            continue
+        D = tensor(condition, angle)
+        exact = la.solve_continuous_lyapunov(drift, 2 * D)
+        half = 5 * np.sqrt(exact.diagonal().max() / 0.52)
+        worst, flagged = honest(Process.ornstein_uhlenbeck(drift, Noise.constant(D)), exact, Grid(*2 * [(-half, half, n)]))
+        assert worst <= 1.0, (condition, angle, n, drift)
+        count, flags = count + 1, flags + flagged
+    assert 25 <= flags < 40  # both kinds were met
 
 
 # ---- the table of the page ----------------------------------------------------------------------------------------------
