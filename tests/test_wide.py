@@ -285,6 +285,25 @@ def test_brownian_exits_from_ball_and_slab():
     assert late.value > 2.0 + 2 * late.stderr  # (1 + 2 delta)(2 + 2 delta)/... is 2.26 with delta = 0.5826 sqrt(dt)
 
 
+def test_a_face_without_noise_is_crossed_on_a_straight_line():
+    """Drift along x0, noise on the other coordinates: x0 = 1 is met at time 1 and nowhere else, at any step; |z| < 4 for the rest."""
+    d = 18
+    drift = ["1 + 0*q0", *["0"] * (d - 1)]
+    process = fps.Process.from_drift(
+        drift, fps.Noise.constant(np.diag([0.0] + [0.5] * (d - 1))), variables=[f"q{i}" for i in range(d)]
+    )
+    low, high = np.full(d, -np.inf), np.full(d, np.inf)
+    high[0], low[1], high[1] = 1.0, -1.0, 1.0
+    out = fps.escape_times(process, np.zeros(d), fps.Region.box(low, high), n=4000, dt=0.03, seed=1)
+    ahead = out.sides == out.side_names.index("x0 = 1")
+    k = np.arange(50)
+    inside = np.sum(4 / np.pi * (-1.0) ** k / (2 * k + 1) * np.exp(-0.5 * ((2 * k + 1) * np.pi / 2) ** 2))  # P(T > 1)
+    z_test(ahead.mean(), inside, np.sqrt(inside * (1 - inside) / 4000))
+    np.testing.assert_allclose(out.times[ahead], 1.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(out.exit_points[ahead, 0], 1.0, rtol=0, atol=1e-12)
+    assert np.all(out.times <= 1.0 + 1e-12) and np.all(out.sides >= 0)
+
+
 def test_half_space_of_a_linear_process_is_the_one_dimensional_exit():
     """n.X is an Ornstein-Uhlenbeck process of its own when A is a multiple of the identity; with low-rank noise, D = n.D n."""
     F, s = low_rank(30, 2, 0.5)
