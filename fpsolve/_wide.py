@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._codegen import load_module
+from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE
 from ._kernels.rng import LANES
 from ._rows import Rows
 from ._wide_noise import NoiseRows
@@ -177,8 +178,8 @@ def wide_paths(
 
 # ---- first passage --------------------------------------------------------------------------------------------------
 
-#: Entries of the integer array with which the kernel keeps its place between calls.
-STEP, NEXT, STOP, LIMIT, SEED, STRIDE, DONE, FRESH, START = range(9)
+#: Own entries of the integer array with which the kernel keeps its place between calls.
+FRESH, START = 1, 4
 
 
 def wide_escape(
@@ -230,8 +231,9 @@ def wide_escape(
         *_ends(dim),
     ]
     text = (
-        "FAILED, ESCAPED, CENSORED = 3, 1, 2\n\n@kernel\ndef escape(words, panel, index, birth, meta, starts, constants, drift_p, "
-        "noise_p, faces_p, slopes_p, clock,\n           times, status, points, until):\n"
+        f"FAILED, ESCAPED, CENSORED = {FAILED}, {ESCAPED}, {CENSORED}\n\n@kernel\n"
+        "def escape(words, panel, index, birth, meta, starts, constants, drift_p, noise_p, faces_p, slopes_p, clock,\n"
+        "           times, status, points, until):\n"
         + _indent([*_names(layout), *([f"first = meta[{STEP}]"] if scheduled else [_constants(tuple(constants), False)])], 1)
         + f"    while meta[{STEP}] < until and meta[{DONE}] < meta[{STOP}] - meta[{START}]:\n        k = meta[{STEP}]\n"
         + _indent(lines, 2)

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
-from path_cases import z_test
+from path_cases import tilted_exit, z_test
 from scipy import integrate
 from wide_cases import LINE, euler, low_rank, wells
 
@@ -285,8 +285,12 @@ def test_brownian_exits_from_ball_and_slab():
     assert late.value > 2.0 + 2 * late.stderr  # (1 + 2 delta)(2 + 2 delta)/... is 2.26 with delta = 0.5826 sqrt(dt)
 
 
+def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step():
+    tilted_exit(18, n=4000, dt=0.5, seed=9)
+
+
 def test_a_face_without_noise_is_crossed_on_a_straight_line():
-    """Drift along x0, noise on the other coordinates: x0 = 1 is met at time 1 and nowhere else, at any step; |z| < 4 for the rest."""
+    """Drift along x0, noise on the other coordinates: x0 = 1 is met at time 1 exactly, at any step; |z| < 4 for the rest."""
     d = 18
     drift = ["1 + 0*q0", *["0"] * (d - 1)]
     process = fps.Process.from_drift(
