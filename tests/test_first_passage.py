@@ -52,7 +52,7 @@ def test_first_passage_of_drifted_brownian_motion_is_exact_at_any_step():
 
 
 def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step():
-    tilted_exit(2, n=20000, dt=0.5, seed=9)
+    tilted_exit(2, n=20000, dt=1.0, seed=9)
 
 
 def test_time_inside_the_step_has_the_bridge_law():

@@ -286,7 +286,7 @@ def test_brownian_exits_from_ball_and_slab():
 
 
 def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step():
-    tilted_exit(18, n=4000, dt=0.5, seed=9)
+    tilted_exit(18, n=4000, dt=1.0, seed=9)
 
 
 def test_a_face_without_noise_is_crossed_on_a_straight_line():
