@@ -289,6 +289,19 @@ def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step()
     tilted_exit(18, n=4000, dt=1.0, seed=9)
 
 
+def test_exits_near_a_corner_are_on_the_surface():
+    """Of a square in the first two coordinates, at a long step: no point beyond a second face; a quarter per side, |z| < 4."""
+    flat = fps.Process.from_drift(["0"] * 18, fps.Noise.isotropic(0.5), variables=[f"q{i}" for i in range(18)])
+    low, high = np.full(18, -np.inf), np.full(18, np.inf)
+    low[:2], high[:2] = -1.0, 1.0
+    out = fps.escape_times(flat, np.zeros(18), fps.Region.box(low, high), n=4000, dt=0.5, seed=1)
+    p = out.exit_points[:, :2]
+    np.testing.assert_allclose(np.abs(p).max(axis=1), 1.0, rtol=0, atol=1e-12)
+    for side, (axis, end) in enumerate([(0, -1.0), (0, 1.0), (1, -1.0), (1, 1.0)]):
+        np.testing.assert_allclose(p[out.sides == side, axis], end, atol=1e-12)
+        z_test(np.mean(out.sides == side), 0.25, np.sqrt(0.1875 / 4000))
+
+
 def test_a_face_without_noise_is_crossed_on_a_straight_line():
     """Drift along x0, noise on the other coordinates: x0 = 1 is met at time 1 exactly, at any step; |z| < 4 for the rest."""
     d = 18
