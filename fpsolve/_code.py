@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,10 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+logger = logging.getLogger(__name__)
+
+#: Pairs of variables in one term of a sum, over all terms, from which on derivatives take so long (some 5 s) that it is said.
+MANY_PAIRS = 15_000
 #: Up to this dimension a user's Python function gets x as a tuple, beyond as an array: long tuples take for ever to compile.
 MAX_TUPLE = 16
 
@@ -227,6 +232,12 @@ class ExpressionCode(Code):
         import sympy
 
         symbols = [sympy.Symbol(v, real=True) for v in self.variables]
+        pairs = sum(len(t.free_symbols) ** 2 for e in self.expressions for t in sympy.Add.make_args(e))
+        if pairs > MANY_PAIRS:  # the time grows with the pairs of variables that share a term
+            logger.warning(
+                "symbolic derivatives by %d coupled variables take about %.0f s, once per machine; a Python function with its "
+                "gradient, Potential(value, grad, dim=%d), needs none", len(symbols), 3e-4 * pairs, len(symbols),
+            )  # fmt: skip
         return [d for e in self.expressions for d in _derivatives(e, symbols)]
 
     def jacobian(self) -> ExpressionCode:

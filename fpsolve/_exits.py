@@ -21,7 +21,7 @@ from .errors import FpsolveError
 from .grid import Grid, Region
 from .results import Density, Estimate, ExitTimeDistribution, Field
 
-__all__ = ["Exits", "log_moments", "slowest_mode"]
+__all__ = ["Exits", "log_moments", "slowest_mode", "start_inside"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -203,11 +203,11 @@ class Exits(Solver):
         >>> fp.exit_time_variance(Region.box([-1.0], [1.0]), at=[0.0]).value           # 2/3
         0.667
         """
-        inside, logs = self._log_moments(region, 2)
-        if at is None:
-            return self._log_field(inside, _log_variance(logs), "variance of the exit time", "time^2", region)
         region = self._region(region)
-        x0 = _inside_point(region, at, self.grid)
+        x0 = None if at is None else start_inside(region, at, self.grid)
+        inside, logs = self._log_moments(region, 2)
+        if x0 is None:
+            return self._log_field(inside, _log_variance(logs), "variance of the exit time", "time^2", region)
 
         def log_variance_at(fp: Any) -> float:
             within, values = fp._log_moments(region, 2)
@@ -271,7 +271,7 @@ class Exits(Solver):
         """Initial cell masses (n,) and what they are."""
         point = np.asarray(start, float) if not (callable(start) or isinstance(start, (tuple, Density))) else np.empty(0)
         if point.shape == (self.grid.dim,):
-            x0 = _inside_point(region, point, self.grid)
+            x0 = start_inside(region, point, self.grid)
             return _spread(self.grid, x0), f"x = {x0.tolist()}"
         density = self.evolve(start, 0.0)
         return density.cell_mass.ravel(), f"a density of mass {density.mass:.6g}"
@@ -370,9 +370,15 @@ def _log_variance(logs: list[Array]) -> Array:
         return np.where(finite, 2.0 * first + np.log(np.maximum(excess, 0.0)), logs[0])
 
 
-def _inside_point(region: Region, at: ArrayLike, grid: Grid) -> Array:
+def start_inside(region: Region, at: ArrayLike, grid: Grid) -> Array:
+    """The start of a path as an array; refused if it is no point, or not one of grid and region."""
+    if region.dim != grid.dim:
+        raise ValueError(f"{region!r} is {region.dim}-D, the grid is {grid.dim}-D; give one entry per coordinate")
     x0 = np.atleast_1d(numbers("at", at, "a point"))
-    grid.index(x0)  # refuses a wrong shape and points outside the box
+    if x0.shape != (grid.dim,):
+        raise ValueError(f"at must be one point of shape ({grid.dim},), got shape {x0.shape}; for several starts leave it out and "
+                         "use .at(points) of the field")  # fmt: skip
+    grid.index(x0)  # refuses points outside the box
     if not region.contains(x0):
         raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
     return x0

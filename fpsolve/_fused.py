@@ -19,6 +19,7 @@ from typing import Any
 
 from ._code import Code
 from ._codegen import load_module
+from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE, UNFINISHED
 from ._kernels.rng import LANES
 from ._schemes import Shape, Step
 from ._walls import clip_lines, outside_source, put_back_text, wall_names, wrap_lines
@@ -306,10 +307,8 @@ def linear_kernels() -> Any:
 
 # ---- first passage --------------------------------------------------------------------------------------------------
 
-#: Entries of the integer array with which the escape kernel keeps its place between calls.
-STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, STRIDE, SEED, DEADLINE, DONE = range(10)
-#: Status of a trajectory.
-UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
+#: Own entries of the integer array with which the escape kernel keeps its place between calls.
+ACTIVE, FREE, DEADLINE = 1, 4, 8
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from . import _pencil
 from ._aligned import Block, block_of, face_values, lagrange, side_values
 from ._committor import Between
+from ._exits import start_inside
 from ._notes import unresolved
 from ._operators import Operators, least_cells
 from ._phase_space import PhaseSpace
 from ._start import initial_density
 from .errors import FpsolveError
 from .fokker_planck import FokkerPlanck
-from .grid import Grid, Region
+from .grid import Region
 from .results import Density, ExitTimeDistribution, Field
 
 __all__ = ["HighExits", "check_times"]
@@ -87,7 +88,7 @@ class HighExits(FokkerPlanck):
         if at is None:
             inside, (tau,) = self._moments(region, 1)
             return self._exit_field(tau, inside, region, "mean exit time", "time")
-        x0 = _point_inside(region, at, self.grid)
+        x0 = start_inside(self._region(region), at, self.grid)
         return self._two_grids(lambda fp: fp._at(fp._moments(region, 1), x0)[0], "time", f"exit from {region!r}",
                                coarse=self._coarse_way(region))  # fmt: skip
 
@@ -104,7 +105,7 @@ class HighExits(FokkerPlanck):
         if at is None:
             inside, (first, second) = self._moments(region, 2)
             return self._exit_field(second - first**2, inside, region, "variance of the exit time", "time^2")
-        x0 = _point_inside(region, at, self.grid)
+        x0 = start_inside(self._region(region), at, self.grid)
 
         def variance(fp: Any) -> float:
             first, second = fp._at(fp._moments(region, 2), x0)
@@ -223,11 +224,3 @@ def _needs_noise(process: Any, what: str) -> None:
     if isinstance(process, PhaseSpace):
         raise ValueError(f"{what} in phase space: without noise along the positions the density is zero on a surface only "
                          "for velocities that point inwards, which this scheme does not know; use scheme='monotone'")  # fmt: skip
-
-
-def _point_inside(region: Region, at: ArrayLike, grid: Grid) -> Array:
-    x0 = np.atleast_1d(np.asarray(at, float))
-    grid.index(x0)  # refuses a wrong shape and points outside the box
-    if not region.contains(x0):
-        raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
-    return x0

@@ -6,31 +6,16 @@ import functools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
 from ._components import Turns, component_for_jumps
-from ._fused import (
-    ACTIVE,
-    CENSORED,
-    DEADLINE,
-    DONE,
-    ESCAPED,
-    FAILED,
-    FREE,
-    LIMIT,
-    NEXT,
-    SEED,
-    STEP,
-    STOP,
-    STRIDE,
-    UNFINISHED,
-    Fused,
-)
+from ._fused import ACTIVE, DEADLINE, FREE, Fused
+from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE, UNFINISHED
 from ._kernels.rng import LANES
 from ._known import fact, name_of
 from ._runner import Control, aligned
@@ -42,8 +27,8 @@ from .grid import Region
 from .process import Process
 
 __all__ = [
-    "Outcome",
     "Passage",
+    "Queue",
     "check_bridge",
     "check_component",
     "check_inside",
@@ -55,7 +40,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-#: Kernel calls aim at this many lane steps (some tenths of a second), so that Ctrl-C and progress are prompt.
+#: Kernel calls aim at this many lane steps.
 LANE_STEPS_PER_CALL = 1 << 25
 
 
@@ -318,13 +303,82 @@ def region_for_jumps(region: Region, points: Array, process: SGDChain | Process,
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 
-class Outcome:
-    """Results by trajectory."""
+@dataclass
+class Queue:
+    """One escape run: results by trajectory, and the loop over calls of a kernel whose lanes take trajectories from a queue.
 
+    A kernel has a class of its own, which says what its lanes keep (`place`), how long a call is (`length`) and how it is called
+    (`advance`).
+    """
+
+    constants: Array
+    clock: float  # duration of a step in the unit of the times
+    x0: Array  # (1 or n, state variables)
+    limit: int  # steps after which a trajectory is censored
+    seed: int
     times: Array
     status: NDArray[np.int8]
     points: Array
     finished: NDArray[np.bool_]  # whole units of work only
+    schedule: ScheduledConstants | None = None
+
+    lanes: ClassVar[int]
+
+    @property
+    def length(self) -> int:
+        """Steps of a call: some tenths of a second, so that Ctrl-C and progress are prompt."""
+        raise NotImplementedError
+
+    def place(self, lo: int) -> dict[str, NDArray[Any]]:
+        """Arrays in which the lanes keep their place: index, birth, meta with the entries of the kernel's own, and more."""
+        raise NotImplementedError
+
+    def restart(self, place: dict[str, NDArray[Any]]) -> None:
+        """All lanes are free, and the steps are counted from zero again."""
+        raise NotImplementedError
+
+    def advance(self, place: dict[str, NDArray[Any]], constants: Array, until: int) -> None:
+        """Call the kernel."""
+        raise NotImplementedError
+
+    def work(self, lo: int, hi: int, control: Control) -> None:
+        """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""
+        place = self.place(lo)
+        index, birth, meta = place["index"], place["birth"], place["meta"]
+        # a schedule knows one age only: as many trajectories as there are lanes start together, and the next when all are done
+        together = hi if self.schedule is None else min(lo + self.lanes, hi)
+        meta[[NEXT, STOP, LIMIT, SEED]] = lo, together, self.limit, self.seed
+        meta[STRIDE] = 0 if len(self.x0) == 1 else 1
+        kept = place | {"times": self.times[lo:hi], "status": self.status[lo:hi], "points": self.points[lo:hi]}
+        for name, value in (control.resume(lo, hi) or {}).items():
+            if name != "done":
+                kept[name][...] = value
+
+        def saved() -> dict[str, Any]:
+            return {"done": float(meta[DONE]), **{name: array.copy() for name, array in kept.items()}}
+
+        before = int(meta[DONE])
+        while meta[DONE] < hi - lo and not control.stopped:
+            constants, length = self.constants, self.length
+            if self.schedule is not None:
+                if meta[DONE] == meta[STOP] - lo:
+                    self.restart(place)
+                    meta[[STEP, STOP]] = 0, min(int(meta[STOP]) + self.lanes, hi)
+                constants = self.schedule.rows(int(meta[STEP]))
+                length = min(length, len(constants))
+            self.advance(place, constants, int(meta[STEP]) + length)
+            control.add(int(meta[DONE]) - before)
+            control.reach(int(meta[STEP]))
+            before = int(meta[DONE])
+            control.keep(lo, hi, saved)
+        if meta[DONE] == hi - lo:
+            self.finished[lo:hi] = True
+            control.drop(lo, hi)
+            return
+        control.keep(lo, hi, saved)
+        for lane in np.flatnonzero(index >= 0):
+            self.status[index[lane]] = CENSORED
+            self.times[index[lane]] = (meta[STEP] - birth[lane]) * self.clock
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that a checkpoint keeps of the trajectories that are finished."""
@@ -344,62 +398,32 @@ class Outcome:
 
 
 @dataclass
-class Passage(Outcome):
-    """One escape run: the kernel, its constant arguments, and the results by trajectory."""
+class Passage(Queue):
+    """A run of the fused kernel."""
 
-    fused: Fused
-    arguments: tuple[Array, ...]  # constants and packed parameters
-    clock: float  # duration of a step in the unit of the times
-    x0: Array  # (1 or n, state variables)
-    limit: int  # steps after which a trajectory is censored
-    seed: int
-    times: Array
-    status: NDArray[np.int8]
-    points: Array
-    finished: NDArray[np.bool_]
-    schedule: ScheduledConstants | None = None
+    fused: Fused = field(kw_only=True)
+    arguments: tuple[Array, ...] = field(kw_only=True)  # packed parameters
 
-    def work(self, lo: int, hi: int, control: Control) -> None:
-        """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""
-        index, birth = np.full(LANES, -1), np.zeros(LANES, np.int64)
-        freed = np.arange(LANES)[::-1].copy()  # a stack: the first trajectory takes lane 0
+    lanes: ClassVar[int] = LANES
+
+    @property
+    def length(self) -> int:
+        return LANE_STEPS_PER_CALL // LANES
+
+    def place(self, lo: int) -> dict[str, NDArray[Any]]:
         meta = np.zeros(10, np.int64)
-        # a schedule knows one age only: as many trajectories as there are lanes start together, and the next when all are done
-        together = hi if self.schedule is None else min(lo + LANES, hi)
-        meta[[NEXT, STOP, FREE, LIMIT, SEED]] = lo, together, LANES, self.limit, self.seed
-        meta[STRIDE] = 0 if len(self.x0) == 1 else 1
-        meta[DEADLINE] = 1 << 62
-        w = aligned(1, self.fused.layout.rows * LANES)[0]  # type: ignore[attr-defined]
-        slots = (self.times, self.status, self.points)
-        place = {"index": index, "birth": birth, "freed": freed, "meta": meta, "lanes": w.view(np.uint64)}
-        place |= {"times": self.times[lo:hi], "status": self.status[lo:hi], "points": self.points[lo:hi]}
-        for name, value in (control.resume(lo, hi) or {}).items():
-            if name != "done":
-                place[name][...] = value
+        meta[[FREE, DEADLINE]] = LANES, 1 << 62
+        lanes = aligned(1, self.fused.layout.rows * LANES)[0].view(np.uint64)  # type: ignore[attr-defined]
+        freed = np.arange(LANES)[::-1].copy()  # a stack: the first trajectory takes lane 0
+        return {"index": np.full(LANES, -1), "birth": np.zeros(LANES, np.int64), "freed": freed, "meta": meta, "lanes": lanes}
 
-        def saved() -> dict[str, Any]:
-            return {"done": float(meta[DONE]), **{name: array.copy() for name, array in place.items()}}
+    def restart(self, place: dict[str, NDArray[Any]]) -> None:
+        place["index"][:], place["freed"][:] = -1, np.arange(LANES)[::-1]
+        place["meta"][[ACTIVE, FREE, DEADLINE]] = 0, LANES, 1 << 62
 
-        before = int(meta[DONE])
-        while meta[DONE] < hi - lo and not control.stopped:
-            until, arguments = int(meta[STEP]) + LANE_STEPS_PER_CALL // LANES, self.arguments
-            if self.schedule is not None:
-                if meta[DONE] == meta[STOP] - lo:
-                    index[:], freed[:] = -1, np.arange(LANES)[::-1]
-                    meta[[STEP, ACTIVE, STOP, FREE, DEADLINE]] = 0, 0, min(int(meta[STOP]) + LANES, hi), LANES, 1 << 62
-                rows = self.schedule.rows(int(meta[STEP]))
-                until, arguments = min(int(meta[STEP]) + len(rows), until), (rows, *arguments[1:])
-            self.fused.module.escape(w, index, birth, freed, meta, self.x0, *arguments, self.clock, *slots, until)
-            control.add(int(meta[DONE]) - before)
-            control.reach(int(meta[STEP]))
-            before = int(meta[DONE])
-            control.keep(lo, hi, saved)
-        if meta[DONE] == hi - lo:
-            self.finished[lo:hi] = True
-            control.drop(lo, hi)
-            return
-        control.keep(lo, hi, saved)
-        for lane in range(int(meta[ACTIVE])):
-            if index[lane] >= 0:
-                self.status[index[lane]] = CENSORED
-                self.times[index[lane]] = (meta[STEP] - birth[lane]) * self.clock
+    def advance(self, place: dict[str, NDArray[Any]], constants: Array, until: int) -> None:
+        lanes, index, birth, freed, meta = (place[name] for name in ("lanes", "index", "birth", "freed", "meta"))
+        self.fused.module.escape(
+            lanes.view(np.float64), index, birth, freed, meta, self.x0, constants, *self.arguments, self.clock, self.times,
+            self.status, self.points, until,
+        )  # fmt: skip

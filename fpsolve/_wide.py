@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._codegen import load_module
+from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE
 from ._kernels.rng import LANES
 from ._rows import Rows
 from ._wide_noise import NoiseRows
@@ -177,8 +178,8 @@ def wide_paths(
 
 # ---- first passage --------------------------------------------------------------------------------------------------
 
-#: Entries of the integer array with which the kernel keeps its place between calls.
-STEP, NEXT, STOP, LIMIT, SEED, STRIDE, DONE, FRESH, START = range(9)
+#: Own entries of the integer array with which the kernel keeps its place between calls.
+FRESH, START = 1, 4
 
 
 def wide_escape(
@@ -203,7 +204,7 @@ def wide_escape(
             ("exits", d),
             ("jump", D),
             ("along", D),
-            ("best", 3),
+            ("best", 4),
         ]
     scratch = max(drift.scratch, noise.scratch, faces.scratch, slopes.scratch, 1)
     layout = WideLayout(d, variables, M, _vectors(program), scratch, tuple(extra))
@@ -230,8 +231,9 @@ def wide_escape(
         *_ends(dim),
     ]
     text = (
-        "FAILED, ESCAPED, CENSORED = 3, 1, 2\n\n@kernel\ndef escape(words, panel, index, birth, meta, starts, constants, drift_p, "
-        "noise_p, faces_p, slopes_p, clock,\n           times, status, points, until):\n"
+        f"FAILED, ESCAPED, CENSORED = {FAILED}, {ESCAPED}, {CENSORED}\n\n@kernel\n"
+        "def escape(words, panel, index, birth, meta, starts, constants, drift_p, noise_p, faces_p, slopes_p, clock,\n"
+        "           times, status, points, until):\n"
         + _indent([*_names(layout), *([f"first = meta[{STEP}]"] if scheduled else [_constants(tuple(constants), False)])], 1)
         + f"    while meta[{STEP}] < until and meta[{DONE}] < meta[{STOP}] - meta[{START}]:\n        k = meta[{STEP}]\n"
         + _indent(lines, 2)
@@ -322,66 +324,108 @@ def _bridge(F: int, d: int, m: int, dim: int) -> list[str]:
         "        chance = p1 if best[64 + i] >= 0.0 else p1/(1.0 - rest) if p1 > 0.0 else 0.0",
         f"        if lane_uniform(words, i) <= chance or (f1 == {F - 1} and best[64 + i] < 0.0):",
         "            z0, z1 = lane_normals(words, i)",
-        "            fraction = bridge_fraction(-g0[at], abs(g1[at]), q[at], z0, lane_uniform(words, i)) if q[at] > 0.0 else 1.0",
+        "            fraction = bridge_fraction(-g0[at], abs(g1[at]), q[at], z0, lane_uniform(words, i))",
         "            if fraction < best[i]:",
         "                best[i], best[64 + i] = fraction, f1",
-        f"    for j1 in range(0, {m}, 2):",
-        "        z0, z1 = lane_normals(words, i)",
-        "        z[j1*64 + i] = z0",
-        f"        if j1 + 1 < {m}:",
-        "            z[(j1 + 1)*64 + i] = z1",
+        *("    " + line for line in _fresh(m)),
         "    met += 1",
     ]
-    exits = [
-        "if met > 0:",
-        "    noise_rows(old, noise_p, z, jump, t)",
-        f"    for k1 in range({d}):",
-        "        for i in range(64):",
-        f"            exits[k1*64 + i] = slope[(int(best[64 + i])*{d} + k1)*64 + i] if mark[i] == 1.0 else 0.0",
-        "    across_rows(old, noise_p, exits, image, t)",
-        "    noise_rows(old, noise_p, image, along, t)",
+    along = [
+        f"for k1 in range({d}):",
         "    for i in range(64):",
-        "        if mark[i] != 1.0:",
-        "            best[i] = 0.0",
-        f"    for k1 in range({d}):",
-        "        for i in range(64):",
-        "            at = k1*64 + i",
-        "            wide = sqrt(h*best[i]*max(1.0 - best[i], 0.0))",
-        "            exits[at] = old[at] + best[i]*(x[at] - old[at]) + wide*jump[at]",
-        "    for turn in range(30):",
-        "        faces_rows(exits, faces_p, q, t)",
-        "        slopes_rows(exits, slopes_p, slope, t)",
-        "        moving = 0",
-        "        for i in range(64):",
-        "            if mark[i] != 1.0 or turn > 0 and best[128 + i] == 0.0:",
-        "                continue",
-        "            face, rise, scale = int(best[64 + i]), 0.0, 0.0",
-        f"            for k1 in range({d}):",
-        f"                rise += along[k1*64 + i]*slope[(face*{d} + k1)*64 + i]",
-        "                scale += abs(exits[k1*64 + i]*along[k1*64 + i])",
-        "            gap = q[face*64 + i]",
-        "            move = gap/rise",
-        "            best[128 + i] = 0.0",
-        "            if not is_finite(move):",
-        "                continue",
-        f"            for k1 in range({d}):",
-        "                exits[k1*64 + i] -= move*along[k1*64 + i]",
-        "            if abs(gap) > 1e-14*(abs(rise) + scale):",
-        "                best[128 + i] = 1.0",
-        "                moving += 1",
-        "        if moving == 0:",
-        "            break",
-        "    for i in range(64):",
-        "        if mark[i] == 1.0:",
-        "            status[index[i]] = ESCAPED",
-        "            times[index[i]] = (k - birth[i] + best[i])*clock",
-        f"            for k1 in range({dim}):",
-        "                points[index[i], k1] = exits[k1*64 + i]",
-        "            index[i] = -1",
-        "            mark[i] = 0.0",
-        f"            meta[{DONE}] += 1",
+        f"        exits[k1*64 + i] = slope[(int(best[64 + i])*{d} + k1)*64 + i] if mark[i] == 1.0 else 0.0",
+        "across_rows(old, noise_p, exits, image, t)",
+        "noise_rows(old, noise_p, image, along, t)",
+        "for i in range(64):",
+        "    best[192 + i] = 1.0",
+        "    if mark[i] != 1.0:",
+        "        best[i] = 0.0",
+        "    elif not q[int(best[64 + i])*64 + i] > 0.0:  # no noise across: D n = 0 is no direction, n is",
+        f"        for k1 in range({d}):",
+        "            along[k1*64 + i] = exits[k1*64 + i]",
     ]
-    return [*decide, *exits]
+    place = _places(d)
+    if F > 1:
+        place = ["for attempt in range(100):", *("    " + line for line in [*place, *_corner(F, m)])]
+    finish = [
+        "for i in range(64):",
+        "    if mark[i] == 1.0:",
+        "        status[index[i]] = ESCAPED",
+        "        times[index[i]] = (k - birth[i] + best[i])*clock",
+        f"        for k1 in range({dim}):",
+        "            points[index[i], k1] = exits[k1*64 + i]",
+        "        index[i] = -1",
+        "        mark[i] = 0.0",
+        f"        meta[{DONE}] += 1",
+    ]
+    return [*decide, "if met > 0:", *("    " + line for line in [*along, *place, *finish])]
+
+
+def _places(d: int) -> list[str]:
+    """Exit points of the marked lanes: the bridge at the time of the crossing, moved along D n onto the surface."""
+    return [
+        "noise_rows(old, noise_p, z, jump, t)",
+        f"for k1 in range({d}):",
+        "    for i in range(64):",
+        "        at = k1*64 + i",
+        "        wide = best[192 + i]*sqrt(h*best[i]*max(1.0 - best[i], 0.0))",
+        "        exits[at] = old[at] + best[192 + i]*best[i]*(x[at] - old[at]) + wide*jump[at]",
+        "for turn in range(30):",
+        "    faces_rows(exits, faces_p, q, t)",
+        "    slopes_rows(exits, slopes_p, slope, t)",
+        "    moving = 0",
+        "    for i in range(64):",
+        "        if mark[i] != 1.0 or turn > 0 and best[128 + i] == 0.0:",
+        "            continue",
+        "        face, rise, scale = int(best[64 + i]), 0.0, 0.0",
+        f"        for k1 in range({d}):",
+        f"            rise += along[k1*64 + i]*slope[(face*{d} + k1)*64 + i]",
+        "            scale += abs(exits[k1*64 + i]*along[k1*64 + i])",
+        "        gap = q[face*64 + i]",
+        "        move = gap/rise",
+        "        best[128 + i] = 0.0",
+        "        if not is_finite(move):",
+        "            continue",
+        f"        for k1 in range({d}):",
+        "            exits[k1*64 + i] -= move*along[k1*64 + i]",
+        "        if abs(gap) > 1e-14*(abs(rise) + scale):",
+        "            best[128 + i] = 1.0",
+        "            moving += 1",
+        "    if moving == 0:",
+        "        break",
+    ]
+
+
+def _corner(F: int, m: int) -> list[str]:
+    """A point beyond a face that was not met before is drawn again, nearer to where the step began; the others stay."""
+    return [
+        "faces_rows(exits, faces_p, q, t)",
+        "again = 0",
+        "for i in range(64):",
+        "    if mark[i] != 1.0:",
+        "        continue",
+        "    beyond = False",
+        f"    for f1 in range({F}):",
+        "        beyond |= f1 != int(best[64 + i]) and q[f1*64 + i] > 0.0",
+        "    if not beyond:",
+        "        continue",
+        "    best[192 + i] *= 0.95",
+        "    again += 1",
+        *("    " + line for line in _fresh(m)),
+        "if again == 0:",
+        "    break",
+    ]
+
+
+def _fresh(m: int) -> list[str]:
+    """New normals for the exit point of lane i."""
+    return [
+        f"for j1 in range(0, {m}, 2):",
+        "    z0, z1 = lane_normals(words, i)",
+        "    z[j1*64 + i] = z0",
+        f"    if j1 + 1 < {m}:",
+        "        z[(j1 + 1)*64 + i] = z1",
+    ]
 
 
 def _ends(dim: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from ._blocks import WideRun, stride
 from ._kernels.rng import LANES
 from ._model import MAX_FUSED_DIM, Model
-from ._passage import CENSORED, Outcome, check_component, check_inside, region_for_jumps
+from ._passage import Queue, check_component, check_inside, region_for_jumps
 from ._paths import Plan, Records
 from ._rows import rows_of
-from ._runner import Control, aligned
-from ._schedule import ScheduledConstants
+from ._runner import aligned
 from ._surfaces import Surface, make_surface
 from ._tensors import DiagonalCode, LineTableCode, LowRankCode
-from ._wide import ADDITIVE, DONE, FRESH, LIMIT, NEXT, PROGRAMS, SEED, START, STEP, STOP, STRIDE, Wide, wide_escape, wide_paths
+from ._wide import ADDITIVE, FRESH, PROGRAMS, START, Wide, wide_escape, wide_paths
 from ._wide_noise import noise_rows
 from .process import Process
 
@@ -59,63 +58,32 @@ def wide_run(model: Model, points: Array, plan: Plan, records: Records, seed: in
 
 
 @dataclass
-class WidePassage(Outcome):
-    """One escape run of a wide kernel: panels of 64 lanes, each with the queue of its chunk."""
+class WidePassage(Queue):
+    """A run of a wide kernel: a panel of 64 lanes."""
 
-    wide: Wide
-    constants: Array
-    clock: float
-    x0: Array
-    limit: int
-    seed: int
-    times: Array
-    status: NDArray[np.int8]
-    points: Array
-    finished: NDArray[np.bool_]
-    schedule: ScheduledConstants | None = None
+    wide: Wide = field(kw_only=True)
 
-    def work(self, lo: int, hi: int, control: Control) -> None:
-        """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""
-        index, birth, meta = np.full(64, -1), np.zeros(64, np.int64), np.zeros(9, np.int64)
-        # a schedule knows one age only: as many trajectories as there are lanes start together, and the next when all are done
-        together = hi if self.schedule is None else min(lo + 64, hi)
-        meta[[NEXT, STOP, LIMIT, SEED, START, FRESH]] = lo, together, self.limit, self.seed, lo, 1
-        meta[STRIDE] = 0 if len(self.x0) == 1 else 1
-        words, panel = aligned(1, 6 * LANES)[0], aligned(1, self.wide.layout.height * 64)[0]
-        place = {"index": index, "birth": birth, "meta": meta, "words": words.view(np.uint64), "panel": panel}
-        place |= {"times": self.times[lo:hi], "status": self.status[lo:hi], "points": self.points[lo:hi]}
-        for name, value in (control.resume(lo, hi) or {}).items():
-            if name != "done":
-                place[name][...] = value
+    lanes: ClassVar[int] = 64
 
-        def saved() -> dict[str, Any]:
-            return {"done": float(meta[DONE]), **{name: array.copy() for name, array in place.items()}}
+    @property
+    def length(self) -> int:
+        return 4 * stride(self.wide)
 
-        before, length = int(meta[DONE]), 4 * stride(self.wide)
-        while meta[DONE] < hi - lo and not control.stopped:
-            until, constants = int(meta[STEP]) + length, self.constants
-            if self.schedule is not None:
-                if meta[DONE] == meta[STOP] - lo:
-                    meta[[STEP, STOP, FRESH]] = 0, min(int(meta[STOP]) + 64, hi), 1
-                constants = self.schedule.rows(int(meta[STEP]))
-                until = min(int(meta[STEP]) + len(constants), int(meta[STEP]) + length)
-            slots = (self.times, self.status, self.points)
-            drift, noise, faces, slopes = self.wide.arguments
-            self.wide.module.escape(
-                words, panel, index, birth, meta, self.x0, constants, drift, noise, faces, slopes, self.clock, *slots, until
-            )
-            control.add(int(meta[DONE]) - before)
-            control.reach(int(meta[STEP]))
-            before = int(meta[DONE])
-            control.keep(lo, hi, saved)
-        if meta[DONE] == hi - lo:
-            self.finished[lo:hi] = True
-            control.drop(lo, hi)
-            return
-        control.keep(lo, hi, saved)
-        for lane in np.flatnonzero(index >= 0):
-            self.status[index[lane]] = CENSORED
-            self.times[index[lane]] = (meta[STEP] - birth[lane]) * self.clock
+    def place(self, lo: int) -> dict[str, NDArray[Any]]:
+        meta = np.zeros(10, np.int64)
+        meta[[START, FRESH]] = lo, 1
+        words, panel = aligned(1, 6 * LANES)[0].view(np.uint64), aligned(1, self.wide.layout.height * 64)[0]
+        return {"index": np.full(64, -1), "birth": np.zeros(64, np.int64), "meta": meta, "words": words, "panel": panel}
+
+    def restart(self, place: dict[str, NDArray[Any]]) -> None:
+        place["meta"][FRESH] = 1
+
+    def advance(self, place: dict[str, NDArray[Any]], constants: Array, until: int) -> None:
+        words, panel, index, birth, meta = (place[name] for name in ("words", "panel", "index", "birth", "meta"))
+        self.wide.module.escape(
+            words.view(np.float64), panel, index, birth, meta, self.x0, constants, *self.wide.arguments, self.clock, self.times,
+            self.status, self.points, until,
+        )  # fmt: skip
 
 
 def wide_passage(
@@ -148,7 +116,7 @@ def wide_passage(
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     ends = (1 << 61) if limit is None else limit
     values = np.array(list(constants.values()))
-    return WidePassage(wide, values, clock, points, ends, seed, *results, model.scheduled(constants, limit))
+    return WidePassage(values, clock, points, ends, seed, *results, model.scheduled(constants, limit), wide=wide)
 
 
 def _check_leaving(process: Process | None, points: Array, region: Any) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _markov
 from ._committor import Transitions
 from ._discretize import assemble, build_stencil, singular_points
+from ._exits import start_inside
 from ._generator import clean_rates
 from ._magnus import evolve_driven
 from ._notes import barred_note, basin_note, cap_note, fits, mass_notes, thickened, thin_note
@@ -298,10 +299,11 @@ class FokkerPlanck(Transitions, Spectral):
         >>> fp.mean_exit_time(Region.ball([0.0], 1.0), at=[0.5]).value
         0.750
         """
-        x0, region = None if at is None else np.atleast_1d(np.asarray(at, float)), self._region(region)
+        region = self._region(region)
+        x0 = None if at is None else start_inside(region, at, self.grid)
         inside, log_tau, factor = self._log_exit_time(region)
         if x0 is not None:
-            _check_start(region, x0, inside, self.grid)
+            _check_centre(region, x0, inside, self.grid)
         tau = np.where(inside, np.exp(np.minimum(log_tau, 709.7)), 0.0)
         tau = np.where(inside & (log_tau > 709.7), np.inf, tau)
         notes = list(self.warnings)
@@ -423,9 +425,7 @@ def _check_arguments(process: Any, grid: Grid, scheme: str, max_offset: int, ord
         raise ValueError(f"max_offset must be an integer >= 1, got {max_offset!r}")
 
 
-def _check_start(region: Region, x0: Array, inside: NDArray[np.bool_], grid: Grid) -> None:
-    if not region.contains(x0):
-        raise ValueError(f"the start {x0.tolist()} is not inside {region!r}; its exit time is zero")
+def _check_centre(region: Region, x0: Array, inside: NDArray[np.bool_], grid: Grid) -> None:
     if not inside[grid.index(x0)]:
         centre = [float(c[i]) for c, i in zip(grid.centers, grid.index(x0), strict=True)]
         raise ValueError(f"the start {x0.tolist()} is inside {region!r}, the centre {centre} of its cell is not; use more cells")

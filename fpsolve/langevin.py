@@ -528,7 +528,7 @@ def _passage(
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     ends = (1 << 61) if limit is None else limit
     changes = model.scheduled(step.constants, limit)
-    return Passage(fused, (constants, *packed, *surface), clock, points, ends, seed, *results, changes)
+    return Passage(constants, clock, points, ends, seed, *results, changes, fused=fused, arguments=(*packed, *surface))
 
 
 def _escape_ensemble(

@@ -1,6 +1,9 @@
 """Processes and chains that the tests of the paths engine share, and their test of a number with a known error."""
 
+import math
+
 import numpy as np
+from scipy import stats
 
 import fpsolve as fps
 
@@ -32,3 +35,33 @@ class Quadratic:
 
     def gradient(self, theta, indices):
         return self.h * (theta - self.a[indices].mean(axis=0))
+
+
+def tilted_exit(dim, n, dt, seed):
+    """Exit through n.x = 2 at constant drift and tensor, with neither along the axes: the bridge is exact at any step.
+
+    T is inverse Gaussian for n.b = 1 and n.D n. Along u, orthogonal to n, and given T the exit point is normal with mean
+    u.b T + (u.D n / n.D n)(2 - T) and variance 2 (u.D u - (u.D n)^2/n.D n) T. Kolmogorov-Smirnov tests of times and
+    places, their correlation, and the spread of the places of the exits in the first step, each at the level 1e-4.
+    """
+    rng = np.random.default_rng(9)
+    Q = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    D = Q @ np.diag(np.geomspace(1.0, 0.02, dim)) @ Q.T
+    normal, u = (Q[:, [0, -1]] @ np.array([[2.0, 1.0], [1.0, -2.0]]) / math.sqrt(5.0)).T
+    b = normal + 0.3 * u
+    process = fps.Process.from_drift([repr(float(v)) for v in b], fps.Noise.constant(D), variables=[f"q{i}" for i in range(dim)])
+    out = fps.escape_times(process, np.zeros(dim), fps.Region.halfspace(normal, 2.0), n=n, dt=dt, seed=seed)
+    np.testing.assert_allclose(out.exit_points @ normal, 2.0, atol=1e-11)
+    across, mixed, along = normal @ D @ normal, u @ D @ normal, u @ D @ u
+    for wrong in (np.trace(D) / dim, normal**2 @ np.diag(D)):  # what a bridge without the tensor, or with its diagonal, would take
+        assert abs(mixed) > 0.2 * across and wrong < 0.7 * across
+    T = out.times
+    shape = 2.0 / across
+    assert stats.kstest(T, "invgauss", args=(2.0 / shape, 0, shape)).pvalue > 1e-4
+    place = out.exit_points @ u - 0.3 * T - mixed / across * (2.0 - T)
+    place /= np.sqrt(2 * (along - mixed**2 / across) * T)
+    assert stats.kstest(place, "norm").pvalue > 1e-4
+    early = place[dt > T]  # in the first step, where the bridge alone spreads the places
+    assert early.size > 500
+    z_test(np.mean(early**2), 1.0, math.sqrt(2.0 / early.size))
+    assert abs(np.corrcoef(place, T)[0, 1]) < 3.9 / math.sqrt(n)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fpsolve as fps
-from fpsolve import _codegen
+from fpsolve import _code, _codegen
 
 SCRIPT = """
 import json, sys, time
@@ -75,6 +75,26 @@ def test_an_unusable_folder_means_compiling_in_memory(monkeypatch, tmp_path, cap
         modules = [_codegen.load_module(body(tag), {}, cacheable=True, label="test") for tag in (1.5, 2.5)]
     assert [m.apply(1.0) for m in modules] == [3.5, 4.5]
     assert sum("FPSOLVE_CACHE_DIR" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_long_compilations_and_derivatives_are_announced_once(monkeypatch, tmp_path, caplog):
+    """Before they begin, and not where the folder holds the module already; short ones are not worth a word."""
+    monkeypatch.setenv("FPSOLVE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_codegen, "_modules", {})
+    long = body(3.5) + "#" * _codegen.LONG
+    with caplog.at_level(logging.WARNING, logger="fpsolve"):
+        for text in (body(4.5), long, long):
+            _codegen.load_module(text, {}, cacheable=True, label="test")
+            _codegen._modules.clear()
+        assert [r.getMessage().split(" takes")[0] for r in caplog.records] == ["compiling 35 kB of kernels for this model"]
+        _codegen.load_module(long, {"unused": 1}, cacheable=True, label="test")
+        assert caplog.records[-1].getMessage().endswith("once per process")
+        caplog.clear()
+        names = [f"q{i}" for i in range(20)]
+        for text in ("+".join(f"{q}**4" for q in names), f"tanh({'+'.join(names)})"):
+            monkeypatch.setattr(_code, "MANY_PAIRS", 100)
+            fps.Potential.from_expression(text, variables=names).grad([0.1] * 20)
+        assert [r.getMessage().split(" take")[0] for r in caplog.records] == ["symbolic derivatives by 20 coupled variables"]
 
 
 def test_modules_are_made_once_and_named_by_their_text(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from path_cases import WELL, Quadratic, brownian, gaussian_chain, z_test
+from path_cases import WELL, Quadratic, brownian, gaussian_chain, tilted_exit, z_test
 from scipy import stats
 
 import fpsolve as fps
@@ -49,6 +49,10 @@ def test_first_passage_of_drifted_brownian_motion_is_exact_at_any_step():
     out = fps.escape_times(process, [0.0], fps.Region.halfspace([1.0], b), n=20000, dt=0.5, seed=3)
     mu, lam = b / v, b * b / (2 * D)
     assert stats.kstest(out.times, "invgauss", args=(mu / lam, 0, lam)).pvalue > 1e-4
+
+
+def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step():
+    tilted_exit(2, n=20000, dt=1.0, seed=9)
 
 
 def test_time_inside_the_step_has_the_bridge_law():

@@ -144,6 +144,28 @@ def test_states_that_cannot_leave_are_infinite():
     assert any("cannot leave" in w for w in tau.warnings)
 
 
+@pytest.mark.parametrize("scheme", ["monotone", "high-order"])
+@pytest.mark.parametrize("question", ["mean_exit_time", "exit_time_variance"])
+def test_bad_starts_are_refused_before_any_work(scheme, question, monkeypatch):
+    process = Process(Potential.from_expression("x**2 + y**2", "x y"), Noise.isotropic(0.3))
+    fp, box = FokkerPlanck(process, Grid((-2, 2, 16), (-2, 2, 16)), scheme=scheme), Region.box([-1, -1], [1, 1])
+    monkeypatch.setattr(fp, "_log_exit_time", None)
+    monkeypatch.setattr(fp, "_log_moments", None)
+    monkeypatch.setattr(fp, "_moments", None, raising=False)
+    for region, at, kind, match in [
+        (box, [[0, 0], [0.1, 0]], ValueError, r"one point of shape \(2,\), got shape \(2, 2\)"),
+        (box, [0.0], ValueError, r"got shape \(1,\)"),
+        (box, "here", TypeError, "must be a point"),
+        (box, [1.5, 0.0], ValueError, "is not inside"),
+        (box, [3.0, 0.0], ValueError, r"axis 0 spans \[-2, 2\]"),
+        (box, [np.nan, 0.0], ValueError, "outside the grid"),
+        (Region.ball([0.0], 1.0), [0.0, 0.0], ValueError, "is 1-D, the grid is 2-D"),
+        (3, [0.0, 0.0], TypeError, "must be a Region"),
+    ]:
+        with pytest.raises(kind, match=match):
+            getattr(fp, question)(region, at=at)
+
+
 def test_estimate_at_a_point_covers_the_error():
     process = Process(Potential.from_expression("0*x + 0*y", variables="x y"), Noise.constant(tensor(5.0, 0.8)))
     fp = FokkerPlanck(process, Grid((-1, 1, 40), (-1, 1, 40)))

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
-from path_cases import z_test
+from path_cases import tilted_exit, z_test
 from scipy import integrate
 from wide_cases import LINE, euler, low_rank, wells
 
@@ -283,6 +283,42 @@ def test_brownian_exits_from_ball_and_slab():
     z_test(left.value, 2 / 3, left.stderr)
     late = fps.escape_times(flat, np.zeros(20), fps.Region.box(low, high), n=2000, dt=0.02, seed=3, correction=None).mean()
     assert late.value > 2.0 + 2 * late.stderr  # (1 + 2 delta)(2 + 2 delta)/... is 2.26 with delta = 0.5826 sqrt(dt)
+
+
+def test_times_and_places_of_the_exit_with_a_full_tensor_are_exact_at_any_step():
+    tilted_exit(18, n=4000, dt=1.0, seed=9)
+
+
+def test_exits_near_a_corner_are_on_the_surface():
+    """Of a square in the first two coordinates, at a long step: no point beyond a second face; a quarter per side, |z| < 4."""
+    flat = fps.Process.from_drift(["0"] * 18, fps.Noise.isotropic(0.5), variables=[f"q{i}" for i in range(18)])
+    low, high = np.full(18, -np.inf), np.full(18, np.inf)
+    low[:2], high[:2] = -1.0, 1.0
+    out = fps.escape_times(flat, np.zeros(18), fps.Region.box(low, high), n=4000, dt=0.5, seed=1)
+    p = out.exit_points[:, :2]
+    np.testing.assert_allclose(np.abs(p).max(axis=1), 1.0, rtol=0, atol=1e-12)
+    for side, (axis, end) in enumerate([(0, -1.0), (0, 1.0), (1, -1.0), (1, 1.0)]):
+        np.testing.assert_allclose(p[out.sides == side, axis], end, atol=1e-12)
+        z_test(np.mean(out.sides == side), 0.25, np.sqrt(0.1875 / 4000))
+
+
+def test_a_face_without_noise_is_crossed_on_a_straight_line():
+    """Drift along x0, noise on the other coordinates: x0 = 1 is met at time 1 exactly, at any step; |z| < 4 for the rest."""
+    d = 18
+    drift = ["1 + 0*q0", *["0"] * (d - 1)]
+    process = fps.Process.from_drift(
+        drift, fps.Noise.constant(np.diag([0.0] + [0.5] * (d - 1))), variables=[f"q{i}" for i in range(d)]
+    )
+    low, high = np.full(d, -np.inf), np.full(d, np.inf)
+    high[0], low[1], high[1] = 1.0, -1.0, 1.0
+    out = fps.escape_times(process, np.zeros(d), fps.Region.box(low, high), n=4000, dt=0.03, seed=1)
+    ahead = out.sides == out.side_names.index("x0 = 1")
+    k = np.arange(50)
+    inside = np.sum(4 / np.pi * (-1.0) ** k / (2 * k + 1) * np.exp(-0.5 * ((2 * k + 1) * np.pi / 2) ** 2))  # P(T > 1)
+    z_test(ahead.mean(), inside, np.sqrt(inside * (1 - inside) / 4000))
+    np.testing.assert_allclose(out.times[ahead], 1.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(out.exit_points[ahead, 0], 1.0, rtol=0, atol=1e-12)
+    assert np.all(out.times <= 1.0 + 1e-12) and np.all(out.sides >= 0)
 
 
 def test_half_space_of_a_linear_process_is_the_one_dimensional_exit():

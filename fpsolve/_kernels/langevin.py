@@ -11,6 +11,11 @@ from .._jit import inline
 
 __all__ = ["accumulate", "bridge_fraction", "fold", "fold_high", "fold_low", "is_finite", "wrap"]
 
+#: Entries of the integer array with which an escape kernel keeps its place between calls; 1, 4 and 8 are the kernel's own.
+STEP, NEXT, STOP, LIMIT, STRIDE, SEED, DONE = 0, 2, 3, 5, 6, 7, 9
+#: Status of a trajectory.
+UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
+
 
 @inline
 def is_finite(value):
