@@ -10,7 +10,7 @@ from fpsolve import _quadrature
 from fpsolve.results import Assumption, Estimate
 
 if TYPE_CHECKING:
-    from fpsolve.process import Process
+    from fpsolve.process import Process, Underdamped
 
 
 __all__ = ["kramers_rate"]
@@ -161,7 +161,7 @@ def _state(x: npt.ArrayLike, dim: int, name: str) -> Array:
 
 
 def kramers_rate(
-    process: "Process",
+    process: "Process | Underdamped",
     minimum: npt.ArrayLike,
     saddle: npt.ArrayLike,
     exit: Literal["beyond", "saddle"] = "beyond",
@@ -177,13 +177,18 @@ def kramers_rate(
     any D(x) > 0 are allowed: p follows from the integral of drift / D, and the formula is the Laplace expansion of
     `mean_first_passage_1d`. In several dimensions D(x) may vary only for `Process.reversible`.
 
+    With inertia (`Underdamped`, temperature T = friction D) lambda is the growth rate (sqrt(g^2 + 4 m |h_s|) - g) / (2 m) of the
+    motion at the saddle. On a line weak friction g is covered as well: the rate is multiplied by Y(d_a) Y(d_b) / Y(d_a + d_b), Y
+    Mel'nikov's factor of the energies d T that an oscillation at the height of the barrier loses on the two sides.
+
     Parameters
     ----------
-    process : Process
+    process : Process or Underdamped
     minimum, saddle : array (d,)
-        Guesses; refined by Newton's iteration.
+        Positions; guesses, refined by Newton's iteration.
     exit : {"beyond", "saddle"}
-        "beyond": rate of committed crossings. "saddle": rate of reaching the separatrix, twice that.
+        "beyond": rate of committed crossings. "saddle": rate of reaching the separatrix, twice that; not with inertia, where
+        the separatrix is a surface in (x, v).
 
     Returns
     -------
@@ -199,7 +204,7 @@ def kramers_rate(
     References
     ----------
     H. A. Kramers, Physica 7, 284 (1940); J. S. Langer, Ann. Phys. 54, 258 (1969); A. Bovier, M. Eckhoff, V. Gayrard, M. Klein,
-    J. Eur. Math. Soc. 6, 399 (2004).
+    J. Eur. Math. Soc. 6, 399 (2004). With inertia: V. I. Mel'nikov, S. V. Meshkov, J. Chem. Phys. 85, 1018 (1986).
 
     Examples
     --------
@@ -213,6 +218,14 @@ def kramers_rate(
     """
     if exit not in ("beyond", "saddle"):
         raise ValueError(f"kramers_rate: exit must be 'beyond' or 'saddle', got {exit!r}")
+    from fpsolve.process import Underdamped
+
+    if isinstance(process, Underdamped):
+        if exit == "saddle":
+            raise ValueError("kramers_rate: with inertia the separatrix is a surface in (x, v), not the saddle; use exit='beyond'")
+        from fpsolve._inertia import underdamped_rate
+
+        return underdamped_rate(process, minimum, saddle)
     guess_a, guess_s = _state(minimum, process.dim, "minimum"), _state(saddle, process.dim, "saddle")
     scale = float(np.linalg.norm(guess_s - guess_a))
     if scale == 0.0:

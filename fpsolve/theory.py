@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
 from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
+from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Density, Estimate
 
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
     from fpsolve.grid import Grid
     from fpsolve.process import Process
 
-__all__ = ["boltzmann", "discrete_covariance", "kramers_rate", "mean_first_passage_1d", "ou_covariance"]
+__all__ = [
+    "basin_odds",
+    "boltzmann",
+    "discrete_covariance",
+    "kramers_rate",
+    "levy_exit_rate",
+    "mean_first_passage_1d",
+    "ou_covariance",
+    "power_law_rate",
+    "quadratic_exit_exponent",
+    "sgd_escape_time",
+    "total_rate",
+]
 
 
 Array = npt.NDArray[np.float64]

@@ -36,7 +36,18 @@ LAYERS: list[set[str]] = [
         "_covariance",
     },
     {"_balance", "_checkpoint", "_kernel_base", "_magnus", "_space", "_watch", "_wide_noise", "driven", "plotting"},
-    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
+    {
+        "_discretize",
+        "_escape_laws",
+        "_fused",
+        "_inertia",
+        "_kernel_exits",
+        "_kernel_modes",
+        "_runner",
+        "_schedule",
+        "_sgd",
+        "_wide",
+    },
     {"_linear"},
     {"_model", "_notes", "_passage", "_paths", "_phase_space"},
     {"_blocks", "_refine", "_surfaces"},
@@ -63,7 +74,7 @@ ENGINES = (
         "_watch", "_schedule", "_single", "_rounding", "_linear", "_blocks", "_rows", "_surfaces", "_wide", "_wide_noise",
         "_wide_run",
     },
-    {"theory", "_quadrature", "_detailed_balance", "_covariance"},
+    {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia"},
 )
 # fmt: on
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
