@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _interpolate, _markov
 from ._checks import numbers
 from ._discretize import exit_generator
-from ._elimination import slowest_decay
+from ._elimination import slowest_decay, solver_errors
 from ._notes import doubtful, mass_notes, unresolved
 from ._phase_space import over_velocities
 from ._refine import Solver
@@ -215,7 +215,11 @@ class Exits(Solver):
 
         _, rates, kill = self._killed(region)
         coarse = self._unresolved_on_the_way(inside, _markov.factor(rates, kill, shape=self.grid.shape), x0)
-        return self._two_grids(log_variance_at, "time^2", f"variance of the exit time from {region!r}", log=True, coarse=coarse)
+        at_x0 = self.grid.index(x0)
+        excess = math.expm1(min(float(logs[1][at_x0] - 2.0 * logs[0][at_x0]), 1.0)) if np.isfinite(logs[1][at_x0]) else 1.0
+        label = f"variance of the exit time from {region!r}"
+        amplified = (excess + 3.0) / max(excess, 1e-12)  # of M_2 - M_1^2
+        return self._two_grids(log_variance_at, "time^2", label, log=True, coarse=coarse, amplified=amplified)
 
     def exit_time_distribution(
         self, region: Region, start: Any, t: Sequence[float] | Array, *, rtol: float = 1e-8
@@ -353,12 +357,15 @@ class Exits(Solver):
         >>> FokkerPlanck(process, Grid((-1, 1, 101))).escape_rate(Region.box([-1.0], [1.0])).value   # pi^2/8
         1.234
         """
-        _, mass, log_rate = self._slowest(region)
+        with solver_errors() as seen:
+            _, mass, log_rate = self._slowest(region)
 
         def log_rate_of(fp: Any) -> float:
             return log_rate if fp is self else float(fp._slowest(region)[2])
 
-        return self._two_grids(log_rate_of, "1/time", f"escape rate of {region!r}", log=True, coarse=unresolved(self, mass))
+        return self._two_grids(
+            log_rate_of, "1/time", f"escape rate of {region!r}", log=True, coarse=unresolved(self, mass), solver=max(seen)
+        )
 
 
 def _log_variance(logs: list[Array]) -> Array:

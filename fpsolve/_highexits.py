@@ -180,6 +180,7 @@ class HighExits(FokkerPlanck):
     ) -> ExitTimeDistribution:
         """As in the monotone scheme, from a density: a path that starts at a point is none that cells resolve."""
         times = check_times(t)
+        _needs_noise(self.process, "exits")
         given = callable(start) or isinstance(start, (tuple, Density))
         if not given and np.shape(start) == (self.grid.dim,) and self.grid.shape != (self.grid.dim,):
             raise ValueError(f"the high-order scheme needs a smooth start, got the point {np.asarray(start).tolist()}; give a "

@@ -286,7 +286,10 @@ class HighOrder(HighExits):
         return self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))  # type: ignore[no-any-return]
 
     def detailed_balance(self) -> Estimate:
-        """How far the process is from detailed balance, as in the monotone scheme, without a chain to test."""
+        """How far the process is from detailed balance, as in the monotone scheme, without a chain to test; not in phase space."""
+        if isinstance(self.process, PhaseSpace):
+            raise ValueError("detailed balance in phase space, with the parity of the velocity, is tested on the rates of a "
+                             "chain; use scheme='monotone'")  # fmt: skip
         values = [self._imbalance(fraction) for fraction in (0.25, 0.125)]
         return Estimate(values[1], discretization_error=abs(values[0] - values[1]),
                         method=f"{self.method}, curl of D^-1 (b - div D)")  # fmt: skip

@@ -256,12 +256,16 @@ class Iterative:
         if lowest < -max(1e-6, 10.0 * relative):
             raise FpsolveError(f"the iteration for a chain of {self.n} states gave a solution of both signs ({lowest:.1e} of the "
                                f"largest), which cannot be; {_REMEDY}")  # fmt: skip
+        self._note(relative)
+
+    def _note(self, relative: float) -> None:
         self.error = max(self.error, relative)
+        elimination.note_error(relative)
 
     def occupation_of_last(self, exact_range: bool = False) -> tuple[Array, Array]:
         """Left null vector of a chain without killing, as wide numbers."""
         self.weight, error = self._improve(self.weight, _SETTLED)
-        self.error = max(self.error, error)
+        self._note(error)
         if not error <= _ACCEPTED:
             raise FpsolveError(f"the stationary law of a chain of {self.n} states is known to {error:.1e} only after {_ROUNDS} "
                                f"rounds (accepted: {_ACCEPTED:g}); {_REMEDY}")  # fmt: skip

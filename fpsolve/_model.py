@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from ._checks import numbers
 from ._linear import MAX_TRANSFORMED
 from ._runner import check_count, starting_points
-from ._schedule import ScheduledConstants
+from ._schedule import ChainConstants, DrivenConstants, ScheduledConstants
 from ._schemes import CLASSES, SCHEMES, Scheme, Shape, Step, factor_with_slopes, noise_class, zero_outputs
 from ._tensors import LineFactorCode, LowRankFactorCode
 from ._walls import Walls, make_walls
 from .chains import SGDChain
+from .driven import LEVEL, Driven
 from .process import Process, Underdamped
 
 __all__ = ["MAX_FUSED_DIM", "Model", "affine_step", "check_start", "initial_states", "make_model", "positive", "step_count"]
@@ -47,6 +48,7 @@ class Model:
     label: str = ""
     walls: Walls | None = None
     schedule: SGDChain | None = None  # the chain, where its constants change with the iteration
+    driven: Driven | None = None  # the process in time; `process` is that of the first step
 
     @property
     def method(self) -> str:
@@ -57,7 +59,7 @@ class Model:
         process = self.process
         if not (process.is_linear and self.scheme.affine is not None and self.walls is None):
             return False
-        factor, d = process.factor_code, process.dim
+        factor, d = process.unscaled.factor_code, process.dim
         parts = isinstance(factor, LowRankFactorCode) and d > (MAX_FUSED_DIM if factor.rank else MAX_TRANSFORMED)
         return d > MAX_UNROLLED_LINEAR and not parts
 
@@ -65,7 +67,7 @@ class Model:
     def is_wide(self) -> bool:
         """Whether the model has too many dimensions to be written out as scalar code, and is no linear step."""
         d = self.process.dim
-        return not self.is_matrix and (d > MAX_FUSED_DIM or isinstance(self.process.factor_code, LineFactorCode))
+        return not self.is_matrix and (d > MAX_FUSED_DIM or isinstance(self.process.unscaled.factor_code, LineFactorCode))
 
     @property
     def variables(self) -> int:
@@ -76,6 +78,26 @@ class Model:
     def shown(self) -> int:
         """Numbers of a state that enter the results: x, or (x, v)."""
         return self.scheme.shown * self.process.dim
+
+    @property
+    def changing(self) -> bool:
+        """Whether the constants of the kernels change from step to step."""
+        return self.schedule is not None or self.driven is not None
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Names of the parameters that change from step to step."""
+        if self.driven is None:
+            return ()
+        return (*(self.process.unscaled.params if self.driven.params is not None else ()), *([LEVEL] if self.driven.noise else []))
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The constants of the kernels for which the process is unscaled; a number that multiplies the noise is in the root."""
+        out = self.scheme.constants(self.h, self.settings)
+        if self.process is not self.process.unscaled and self.driven is None:
+            out["root"] *= math.sqrt(self.process.params[LEVEL])
+        return out
 
     def step(self, points: Array) -> Step:
         """The scheme with the model's codes, after a look at the noise around the starting points (n, d)."""
@@ -94,15 +116,24 @@ class Model:
         factor = process.factor_code
         if scheme.name == "milstein" and kind != "additive":
             factor = factor_with_slopes(factor)
-        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.factor_code)), sides=sides)
+        shape = Shape(dim, process.noise_dim, kind, frozenset(zero_outputs(process.unscaled.factor_code)), sides=sides)
         conormal = (
             scheme.equations == "overdamped" and self.unit == "time" and any(_is_coupled(shape, i) for i in range(len(sides)))
         )
-        return Step(scheme, drift, factor, shape, constants, conormal, self.schedule is not None)
+        return Step(scheme, drift, factor, shape, constants, conormal, self.changing, self.moving)
 
-    def scheduled(self, template: Mapping[str, float], limit: int | None) -> ScheduledConstants | None:
-        """The constants of each iteration up to `limit`, where they change; `template` has the others."""
-        return None if self.schedule is None else ScheduledConstants(self.schedule, template, limit)
+    def scheduled(
+        self, template: Mapping[str, float], limit: int | None, moving: tuple[str, ...] = ()
+    ) -> ScheduledConstants | None:
+        """The constants of each step up to `limit`, where they change; `template` has the others."""
+        if self.driven is not None:
+            return DrivenConstants(self.driven, self.h, template, limit, moving)
+        return None if self.schedule is None else ChainConstants(self.schedule, template, limit)
+
+    def check_schedule(self, steps: int) -> None:
+        """What moves must be known in the last step: the call fails before any work, and not in the middle."""
+        if self.driven is not None:
+            self.driven.values((steps - 0.5) * self.h)
 
     def arguments(self, step: Step) -> tuple[Array, ...]:
         params = self.process.params
@@ -125,10 +156,10 @@ def positive(name: str, value: Any) -> float:
 
 def make_model(process: Any, dt: float | None, method: str | None, walls: Any = None) -> Model:
     """Check the process, its step, the scheme and the walls against each other."""
-    kinds = {Process: "overdamped", Underdamped: "underdamped", SGDChain: "chain"}
+    kinds = {Process: "overdamped", Driven: "overdamped", Underdamped: "underdamped", SGDChain: "chain"}
     equations = next((word for kind, word in kinds.items() if isinstance(process, kind)), None)
     if equations is None:
-        raise TypeError(f"expected a Process, an Underdamped or an SGDChain, got {type(process).__name__}")
+        raise TypeError(f"expected a Process, a Driven, an Underdamped or an SGDChain, got {type(process).__name__}")
     fitting = [s.name for s in SCHEMES.values() if s.equations == equations]
     if method is not None and method not in SCHEMES:
         raise ValueError(f"unknown method {method!r}; for this process there are {', '.join(fitting)}: see fpsolve.schemes()")
@@ -153,7 +184,10 @@ def make_model(process: Any, dt: float | None, method: str | None, walls: Any = 
         raise ValueError(
             f"method {name!r} is for {SCHEMES[name].equations} equations, and this process is {equations}; use {', '.join(fitting)}"
         )
-    h, noise, box = positive("dt", dt), process.noise, make_walls(walls, process.dim)
+    h, box = positive("dt", dt), make_walls(walls, process.dim)
+    if isinstance(process, Driven):
+        return Model(process.at(0.5 * h), SCHEMES[name], h, {}, "time", None, None, walls=box, driven=process)
+    noise = process.noise
     if isinstance(process, Underdamped):
         settings = {"friction": process.friction, "mass": process.mass}
         return Model(process.field, SCHEMES[name], h, settings, "time", noise.lr, noise.batch, walls=box)

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from . import _markov
 from ._discretize import Stencil
-from ._elimination import ELIMINATED
+from ._elimination import ELIMINATED, solver_errors
 from ._notes import doubtful, unresolved
 from .errors import FpsolveError
 from .grid import Grid
@@ -305,18 +305,22 @@ class Solver:
             if min(self.grid.shape) < 8:
                 raise ValueError(f"three grids need at least 8 cells per axis, got {self.grid.shape}")
             solvers.append(self._half._half)
-        answers = [self._estimates(question(solver), unit or "") for solver in solvers]
         ratio, coarse, grids = _ratio(self.grid, solvers[1].grid), self._coarse_note, len(solvers)
         resolved = not any(solver._coarse_note for solver in solvers)
-        if coarse and self.scheme == "monotone" and self.grid.size <= _ASKED:
-            with contextlib.suppress(ValueError, FpsolveError):  # a scheme of high order refuses some problems
-                answers.append(self._estimates(question(self._of_high_order), unit or ""))
+        with solver_errors() as seen:
+            answers = [self._estimates(question(solver), unit or "") for solver in solvers]
+            if coarse and self.scheme == "monotone" and self.grid.size <= _ASKED:
+                with contextlib.suppress(ValueError, FpsolveError):  # a scheme of high order refuses some problems
+                    answers.append(self._estimates(question(self._of_high_order), unit or ""))
 
         def combine(numbers: Sequence[Estimate]) -> Estimate:
             other = numbers[grids] if len(numbers) > grids else None
             return richardson(numbers[:grids], ratio, order=expected, coarse=coarse, resolved=resolved, other=other)
 
-        return _together(answers, combine)
+        return _with_solver(_together(answers, combine), max(*seen, self._stationary_error))
+
+    #: Bound of the error of the stationary masses, where they come from an iteration.
+    _stationary_error: float = 0.0
 
     @functools.cached_property
     def _stationary_mass(self) -> Array:
@@ -328,7 +332,10 @@ class Solver:
             if connected_components(self.generator, connection="strong")[0] == 1:
                 mass = np.exp(self._stencil.phi.min() - self._stencil.phi) * self.grid.cell_volumes.ravel()
                 return np.asarray(mass / mass.sum())
-        return _markov.stationary(self.generator, shape=self.grid.shape)
+        with solver_errors() as seen:
+            mass = _markov.stationary(self.generator, shape=self.grid.shape)
+        self._stationary_error = max(seen)
+        return mass
 
     @functools.cached_property
     def _coarse_note(self) -> list[str]:
@@ -358,10 +365,12 @@ class Solver:
         return Estimate(float(answer), unit=unit, method=self.method, **self._clock)
 
     def _two_grids(
-        self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False, coarse: Sequence[str] = ()
-    ) -> Any:
+        self, question: Callable[[Any], Any], unit: str, label: str, *, log: bool = False, coarse: Sequence[str] = (),
+        solver: float = 0.0, amplified: float = 1.0,
+    ) -> Any:  # fmt: skip
         """Estimate of a number (or of its logarithm), or a tuple of such, with the error from half as many cells; inf where
-        those cannot tell. `coarse`: why the cells do not resolve the noise, a failed assumption."""
+        those cannot tell. `coarse`: why the cells do not resolve the noise, a failed assumption. Errors of solutions by
+        iteration, of the question and (`solver`) from before it, are added, times `amplified` where solutions are subtracted."""
 
         def wrap(number: Any) -> Any:
             if isinstance(number, tuple):
@@ -369,12 +378,14 @@ class Solver:
             value = number if not log else math.exp(number) if number < 709.7 else math.inf
             return Estimate(value, log_value=number if log else None, unit=unit, method=f"{self.method}, {label}", **self._clock)
 
-        fine = wrap(question(self))
+        with solver_errors() as seen:
+            fine = wrap(question(self))
         try:
             second, ratio = wrap(question(self._half)), _ratio(self.grid, self._half.grid)
         except (ValueError, FpsolveError):
             second, ratio = fine, 1.0
-        return _together([fine, second], lambda numbers: richardson(numbers, ratio, order=self.order, coarse=coarse))
+        out = _together([fine, second], lambda numbers: richardson(numbers, ratio, order=self.order, coarse=coarse))
+        return _with_solver(out, amplified * max(*seen, solver, self._stationary_error))
 
 
 def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estimate]) -> Any:
@@ -386,6 +397,15 @@ def _together(answers: Sequence[Any], combine: Callable[[list[Estimate]], Estima
         raise ValueError(f"the answer must have the same shape on every grid, got lengths {sizes}; ask for numbers, not for "
                          "values on the cells")  # fmt: skip
     return tuple(_together(entries, combine) for entries in zip(*answers, strict=True))
+
+
+def _with_solver(answer: Any, relative: float) -> Any:
+    """The Estimates with the errors of solutions by iteration, of which up to three enter a number, added to those of the cells."""
+    if relative == 0.0:
+        return answer
+    if isinstance(answer, tuple):
+        return tuple(_with_solver(entry, relative) for entry in answer)
+    return dataclasses.replace(answer, discretization_error=answer.discretization_error + 3.0 * relative * abs(answer.value))
 
 
 def _ratio(fine: Grid, coarse: Grid) -> float:

@@ -56,7 +56,7 @@ def check_precision(precision: object, model: Model | None) -> bool:
         reason = "Levy noise makes jumps of all sizes, which need the range and the digits of double precision"
     elif model.walls is not None:
         reason = "walls put states back by differences that need the digits of double precision"
-    elif model.schedule is not None:
+    elif model.changing:
         reason = "the constants of a schedule are kept in double precision"
     elif model.is_matrix:
         reason = "linear processes above 8 dimensions run as a matrix product in double precision"

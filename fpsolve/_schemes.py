@@ -107,6 +107,7 @@ class Step:
     constants: Mapping[str, float]
     conormal: bool = False
     scheduled: bool = False  # the constants are rows, one per step
+    moving: tuple[str, ...] = ()  # parameters that follow the constants in their rows
 
     @property
     def put_back(self) -> bool:
@@ -132,13 +133,43 @@ class Step:
         """Lines that give the constants and parameters of a kernel their names."""
         return [
             *([] if self.scheduled else self._named("")),
-            f"p = {self.drift.unpack_source('drift_p')}",
-            f"q = {self.factor.unpack_source('factor_p')}",
+            *self._parameters("p", self.drift, "drift_p"),
+            *self._parameters("q", self.factor, "factor_p"),
         ]
 
     def unpack_step(self) -> list[str]:
         """Lines at the start of step k of a call that begins with step ``first``."""
-        return self._named("k - first, ") if self.scheduled else []
+        if not self.scheduled:
+            return []
+        return [
+            *self._named("k - first, "),
+            *self._changes("p", self.drift, "drift_p"),
+            *self._changes("q", self.factor, "factor_p"),
+        ]
+
+    def _parameters(self, name: str, code: Code, packed: str) -> list[str]:
+        """Parameters at the start of a call; an array in which some will change is a copy."""
+        copied = code.array_params and self._places(code)
+        return [f"{name} = {packed}.copy()" if copied else f"{name} = {code.unpack_source(packed)}"]
+
+    def _changes(self, name: str, code: Code, packed: str) -> list[str]:
+        """Parameters of step k."""
+        at = {i: f"constants[k - first, {len(self.constants) + j}]" for i, j in self._places(code).items()}
+        if not at:
+            return []
+        if code.array_params:
+            return [f"{name}[{i}] = {source}" for i, source in at.items()]
+        return [f"{name} = ({''.join(at.get(i, f'{packed}[{i}]') + ', ' for i in range(code.n_params))})"]
+
+    def _places(self, code: Code) -> dict[int, int]:
+        """Which entries of a code's packed parameters are which moving ones."""
+        places: dict[int, int] = {}
+        still = dict.fromkeys(code.names, 0.0)
+        for j, name in enumerate(self.moving):
+            if name in code.names:
+                found = np.flatnonzero(np.isnan(code.pack({**still, name: math.nan})) & ~np.isnan(code.pack(still)))
+                places |= dict.fromkeys(found.tolist(), j)
+        return places
 
     def _named(self, row: str) -> list[str]:
         """The constants by name: dt and what follows from it, then the walls."""
@@ -176,6 +207,7 @@ def factor_with_slopes(factor: Code) -> Code:
 
 def noise_class(process: Process, points: Array) -> str:
     """The narrowest of CLASSES that the factor is of; where it is no expression, by its values around the points (n, d)."""
+    process = process.unscaled
     factor, d, m = process.factor_code, process.dim, process.noise_dim
     if process.noise.is_constant or (isinstance(factor, ExpressionCode) and factor.is_constant):
         return "additive"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from . import _generator as gen
-from ._elimination import engine
+from ._elimination import eliminated, engine
+from ._explicit import Chebyshev
 from ._notes import unresolved
 from ._refine import Solver
 from ._transient import backward_evolve
@@ -29,8 +30,8 @@ Complex = NDArray[np.complex128]
 _BASINS = 1e-5
 #: Cells up to which all eigenvalues are found at once; the iteration needs more cells than modes.
 _DENSE = 32
-#: Relative accuracy of eigenvalues where the shifted chain is solved by iteration, and of those that only tell where to shift to.
-_INEXACT, _ROUGH = 1e-7, 1e-2
+#: Relative accuracy of the modes of a chain too large to factorise, and of the exponentials that only tell how long a time to take.
+_INEXACT, _ROUGH = 1e-7, 1e-4
 
 
 class _ShiftInvert:
@@ -49,40 +50,84 @@ class _ShiftInvert:
             self.core.refactor(loss)
         self.shift = shift
 
-    def _project(self, x: Array, transposed: bool) -> Array:
-        if self.pi is None:
-            return x
-        return x - self.pi * x.sum() if transposed else x - self.pi @ x
-
     def apply(self, x: Array, transposed: bool) -> Array:
-        out = self.core.plain_solve(np.ascontiguousarray(self._project(np.ravel(x), transposed)), transposed)
+        out = self.core.plain_solve(np.ascontiguousarray(_without(np.ravel(x), self.pi, transposed)), transposed)
         if out is None:
             raise FpsolveError(f"the resolvent at {self.shift:g} left the range of doubles; scale the rates")
-        return self._project(out, transposed)
+        return _without(out, self.pi, transposed)
 
-    @property
-    def iterated(self) -> bool:
-        """Whether the shifted chain is solved by iteration."""
-        return hasattr(self.core, "error")
-
-    def largest(self, count: int, transposed: bool, rough: bool = False) -> tuple[Complex, Complex]:
+    def largest(self, count: int, transposed: bool) -> tuple[Complex, Complex]:
         n = self.kill.size
         if n <= _DENSE:
             theta, vectors = np.linalg.eig(np.column_stack([self.apply(unit, transposed) for unit in np.eye(n)]).astype(complex))
             most = np.argsort(-np.abs(theta), kind="stable")[:count]
             theta, vectors = theta[most], vectors[:, most]
         else:
-            start = self._project(np.random.default_rng(0).standard_normal(n), transposed)
+            start = _without(np.random.default_rng(0).standard_normal(n), self.pi, transposed)
             operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed), dtype=float)
-            # solutions by iteration are no better than their residuals, and dearer than the vectors
-            tol, size = (_INEXACT, count + 8) if self.iterated else (1e-13, 2 * count + 16)
-            tol = _ROUGH if rough else tol
             try:
-                theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, size), tol=tol)
+                theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)
             except ArpackError as error:
                 raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
         order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
         return np.asarray(self.shift - 1.0 / theta[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
+
+
+class _Exponential:
+    """exp(G/s) with the stationary mode projected out, and its transpose, by products with G: for chains too large to factorise.
+
+    The modes that are largest under it are the slowest, also where they oscillate; eigenvalues are Rayleigh quotients of G.
+    """
+
+    def __init__(self, rates: sp.csr_matrix, kill: Array, pi: Array | None) -> None:
+        self.kill, self.pi = kill, pi
+        loss = np.asarray(rates.sum(axis=1)).ravel() + kill
+        generator = (rates - sp.diags(loss)).tocsr()
+        self.generators = {False: generator, True: generator.T.tocsr()}
+        self.series = {side: Chebyshev(rates, kill, transposed=side) for side in (False, True)}
+        self.shift = -1.0
+
+    def set_shift(self, shift: float) -> None:
+        self.shift = shift
+
+    def reach(self, count: int, scale: float) -> float:
+        """About the rate of the slowest mode but so many: the decay of as many vectors over times that double until it settles."""
+        block, before = np.linalg.qr(np.random.default_rng(0).standard_normal((self.kill.size, count)))[0], math.inf
+        self.set_shift(scale)
+        while True:
+            moved = np.stack([self.apply(x, True, _ROUGH) for x in block.T], axis=1)
+            block, triangle = np.linalg.qr(moved)
+            rate = -math.log(max(float(np.abs(np.diag(triangle)).min()), 1e-300)) * self.shift
+            if rate > 0.9 * before and rate > self.shift:
+                return rate
+            before = rate
+            self.set_shift(0.5 * self.shift)
+
+    def apply(self, x: Array, transposed: bool, tolerance: float) -> Array:
+        x = _without(np.ravel(x), self.pi, transposed)
+        found = self.series[transposed].series(x, np.array([1.0 / self.shift]), tolerance * float(np.abs(x).sum()))
+        assert found is not None, "no limit was set"
+        return _without(found[0][0], self.pi, transposed)
+
+    def largest(self, count: int, transposed: bool) -> tuple[Complex, Complex]:
+        n = self.kill.size
+        start = _without(np.random.default_rng(0).standard_normal(n), self.pi, transposed)
+        operator = LinearOperator((n, n), matvec=lambda x: self.apply(x, transposed, 0.01 * _INEXACT), dtype=float)
+        try:
+            _, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=2 * count + 8, tol=_INEXACT)
+        except ArpackError as error:
+            raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        moved = self.generators[transposed] @ vectors
+        values = np.einsum("nk,nk->k", vectors.conj(), moved) / np.einsum("nk,nk->k", vectors.conj(), vectors)
+        order = np.argsort(-values.real, kind="stable")
+        return np.asarray(values[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
+
+
+def _without(x: Array, pi: Array | None, transposed: bool) -> Array:
+    """The vector without its stationary part."""
+    if pi is None:
+        return x
+    return x - pi * x.sum() if transposed else x - pi @ x
 
 
 def leading_modes(
@@ -105,23 +150,18 @@ def leading_modes(
     """
     rates = gen.clean_rates(generator)
     n = kill.size
-    problem = _ShiftInvert(rates, kill, pi, shape)
+    large = len(shape) == 3 and not eliminated(n, 3)
+    problem = _Exponential(rates, kill, pi) if large else _ShiftInvert(rates, kill, pi, shape)
     scale = float(np.abs(generator.diagonal()).max())
     # modes near the shift are found, the slowest are wanted: more than asked for, and a shift far enough to the right
-    extra = max(1, min(2 * count + 4, n - 2))
-    problem.set_shift(0.0 if pi is None else scale / n ** (2.0 / max(len(shape), 1)))
-    if problem.iterated:  # every mode is dear
-        extra = max(1, min(count + 2, n - 2))
-    rough = problem.iterated and pi is not None
-    values, right = problem.largest(extra, False, rough)
-    if pi is not None:
-        reach = float(np.abs(values[:count]).max())
-        shifted = not 0.3 * reach <= problem.shift <= 3.0 * reach
-        if shifted:
-            problem.set_shift(max(reach, 1e-12 * scale))
-        if shifted or rough:
-            values, right = problem.largest(extra, False)
-    circle = problem.shift, float(np.abs(problem.shift - values).max())
+    extra = max(1, min((count if large else 2 * count) + (2 if large else 4), n - 2))
+    if isinstance(problem, _Exponential):
+        problem.set_shift(problem.reach(extra, scale))
+        values, right = problem.largest(extra, False)
+        circle = problem.shift, float((problem.shift - values.real).max())
+    else:
+        values, right = _near_the_slowest(problem, count, extra, scale / n ** (2.0 / max(len(shape), 1)))
+        circle = problem.shift, float(np.abs(problem.shift - values).max())
     keep = min(count, values.size)
     if keep < values.size and _unpaired(values[:keep]):
         keep += 1
@@ -129,6 +169,18 @@ def leading_modes(
     values, right = values[:keep], right[:, :keep]
     left = left[:, _match(values, other)]
     return values, right, np.asarray(np.linalg.solve(left.T @ right, left.T).T, np.complex128), circle
+
+
+def _near_the_slowest(problem: _ShiftInvert, count: int, extra: int, guess: float) -> tuple[Complex, Complex]:
+    """Modes nearest to a shift that is near the slowest rates: a first run finds them."""
+    problem.set_shift(0.0 if problem.pi is None else guess)
+    values, right = problem.largest(extra, False)
+    if problem.pi is not None:
+        reach = float(np.abs(values[:count]).max())
+        if not 0.3 * reach <= problem.shift <= 3.0 * reach:
+            problem.set_shift(max(reach, 1e-12 * float(np.abs(problem.rates.data).max(initial=1.0))))
+            values, right = problem.largest(extra, False)
+    return values, right
 
 
 def _match(values: Complex, other: Complex) -> list[int]:

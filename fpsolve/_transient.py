@@ -35,7 +35,9 @@ _log = logging.getLogger(__name__)
 METHODS = (None, "positive", "chebyshev", "rational", "uniformisation")
 #: Costs in seconds of the machine where they were measured; their ratios count. Per state a solve of nearest-neighbour chains and
 #: of others, per state^(3/2) and coupling an elimination, and of the calls of one solve and of one product.
-_LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 25e-9, 180e-9, 1.2e-9, 15e-6, 8e-6
+_LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 20e-9, 180e-9, 1.2e-9, 10e-6, 8e-6
+#: What a series of products costs before the first one: its matrix is made and sorted by diagonals.
+_SETUP = 0.8e-3
 #: In space: per state^(4/3) a solve, per state^2 an elimination.
 _SOLVE_SPACE, _ELIMINATE_SPACE = 40e-9, 1.2e-9
 #: Uniformisation is taken for method="positive" up to this many multiplications (jumps x couplings) and jumps (each loses up to
@@ -399,7 +401,7 @@ def propagate(
     out_rate = float(_out_rates(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
-    few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and jumps * rates.nnz <= _FEW_WORK))
+    few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and _few_products(rates, jumps, spans)))
     if few or method == "uniformisation" or (method == "positive" and affordable):
         return _evolve_uniform(rates, loss, p, spans, out_rate, rtol)
     if method in (None, "positive", "chebyshev"):
@@ -408,6 +410,16 @@ def propagate(
         if found is not None:
             return found
     return _evolve_rational(rates, loss, p, spans, rtol, method, shape)
+
+
+def _few_products(rates: sp.csr_matrix, jumps: float, spans: np.ndarray) -> bool:
+    """Whether uniformisation costs little, and on a line less than the solves of the rational approximation."""
+    if jumps * rates.nnz > _FEW_WORK:
+        return False
+    intervals, n = int(np.count_nonzero(spans)), rates.shape[0]
+    needed = jumps + intervals * (9.0 * math.sqrt(jumps / max(1, intervals)) + 40.0)
+    cost, solves = _SETUP + needed * (_PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * n)), 30 * intervals * (_CALL + _LINE * n)
+    return n < 200 or cost < solves or not gen.is_tridiagonal(rates)
 
 
 def _most_products(
@@ -427,7 +439,7 @@ def _most_products(
         rational = 2 * kinds * _ELIMINATE_SPACE * float(n) ** 2 + 30 * intervals * (_CALL + _SOLVE_SPACE * n ** (4 / 3))
     else:
         rational = 2 * kinds * _ELIMINATE * (rates.nnz / n) * n**1.5 + 30 * intervals * (_CALL + _SOLVE * n)
-    return 1.5 * rational / product if needed * product < rational else 0.0
+    return 1.5 * rational / product if _SETUP + needed * product < rational else 0.0
 
 
 def _evolve_chebyshev(

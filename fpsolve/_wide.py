@@ -272,7 +272,7 @@ def _marks(F: int, d: int, bridge: bool) -> list[str]:
         ]
     test = "not g1[f1*64 + i] < 0.0"
     if bridge:
-        test += f" or 2.0*g0[f1*64 + i]*g1[f1*64 + i] <= {NEVER}*h*size[i]*q[f1*64 + i]"
+        test += f" or 2.0*g0[f1*64 + i]*g1[f1*64 + i] <= {NEVER}*root*root*size[i]*q[f1*64 + i]"
     return [
         *lines,
         "near = 0",
@@ -299,7 +299,7 @@ def _bridge(F: int, d: int, m: int, dim: int) -> list[str]:
         "        q[f1*64 + i] = 0.0",
         f"    for k1 in range({m}):",
         "        for i in range(64):",
-        "            q[f1*64 + i] += h*image[k1*64 + i]*image[k1*64 + i]",
+        "            q[f1*64 + i] += root*root*image[k1*64 + i]*image[k1*64 + i]",
         "met = 0",
         "for i in range(64):",
         "    if mark[i] != 1.0:",
@@ -368,7 +368,7 @@ def _places(d: int) -> list[str]:
         f"for k1 in range({d}):",
         "    for i in range(64):",
         "        at = k1*64 + i",
-        "        wide = best[192 + i]*sqrt(h*best[i]*max(1.0 - best[i], 0.0))",
+        "        wide = best[192 + i]*root*sqrt(best[i]*max(1.0 - best[i], 0.0))",
         "        exits[at] = old[at] + best[192 + i]*best[i]*(x[at] - old[at]) + wide*jump[at]",
         "for turn in range(30):",
         "    faces_rows(exits, faces_p, q, t)",

@@ -40,16 +40,19 @@ def check_wide(model: Model) -> None:
         raise ValueError(f"method {name!r} is not available in {d} dimensions; use {', '.join(PROGRAMS)}")
     if name in ADDITIVE and not process.noise.is_constant:
         raise ValueError(f"above {MAX_FUSED_DIM} dimensions {name} is for constant noise; use method='euler'")
+    if model.driven is not None and model.driven.params is not None:
+        raise ValueError(
+            f"parameters that move with time are for up to {MAX_FUSED_DIM} dimensions, this process has {d}; noise= may move"
+        )
 
 
 def wide_run(model: Model, points: Array, plan: Plan, records: Records, seed: int) -> WideRun:
     """The run of a model, its kernel compiled."""
     check_wide(model)
-    process, constants = model.process, model.scheme.constants(model.h, model.settings)
+    process, constants = model.process.unscaled, model.constants
     drift = rows_of(process.drift_code, "drift_rows", process.params)
     noise = noise_rows(process.factor_code, process.params)
-    changing = model.schedule is not None
-    wide = wide_paths(model.scheme.name, process.dim, model.variables, drift, noise, constants, changing)
+    wide = wide_paths(model.scheme.name, process.dim, model.variables, drift, noise, constants, model.changing)
     values = np.array(list(constants.values()))
     return WideRun(wide, values, points, model.shown, seed, plan, records, model.scheduled(constants, plan.steps))
 
@@ -91,7 +94,7 @@ def wide_passage(
 ) -> WidePassage:
     """Check start and region, and set the kernel up."""
     check_wide(model)
-    process, constants = model.process, model.scheme.constants(model.h, model.settings)
+    process, constants = model.process.unscaled, model.constants
     inside = points[:, : region.dim]
     check_inside(inside, region, region.dim)
     surface = make_surface(region)
@@ -110,7 +113,7 @@ def wide_passage(
             "or a region with fewer finite faces"
         )
     wide = wide_escape(
-        model.scheme.name, process.dim, model.variables, drift, noise, constants, model.schedule is not None, surface.faces,
+        model.scheme.name, process.dim, model.variables, drift, noise, constants, model.changing, surface.faces,
         surface.slopes, surface.count, region.dim, bridge,
     )  # fmt: skip
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))

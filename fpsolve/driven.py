@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._code import MAX_TUPLE, Code, ConstantCode, DerivedCode
 from .chains import SGDChain
-from .potentials import check_points
+from .potentials import check_points, update_params
 from .process import Process
 
-__all__ = ["Driven"]
+__all__ = ["LEVEL", "Driven"]
 
 Array = NDArray[np.float64]
+
+#: The parameter that holds r in the codes of a process whose noise is scaled; no expression can name it.
+LEVEL = "noise level"
 
 
 class Driven:
@@ -113,36 +119,107 @@ class Driven:
     def dim(self) -> int:
         return self.process.dim
 
-    def at(self, t: float) -> Process:
-        """The process with its coefficients frozen at time t; nothing is compiled anew."""
-        t = float(t)
-        process = self.process
+    def values(self, t: float) -> dict[str, float]:
+        """The parameters at time t, checked; with `noise` also r(t), under the name :data:`LEVEL`."""
+        t, out = float(t), self.process.params
         if self.params is not None:
             values = self.params(t)
             if not isinstance(values, Mapping):
                 raise TypeError(f"params must return a mapping of names to numbers, got {type(values).__name__} at t = {t:g}")
-            process = process.with_params(**{name: float(value) for name, value in values.items()})
+            if self.process.noise.is_constant and not self.process.noise.params.keys().isdisjoint(values):
+                self.process.with_params(**values)  # says why not
+            found = {name: float(value) for name, value in values.items()}
+            known = found.keys() <= out.keys() and all(map(math.isfinite, found.values()))
+            out = {**out, **found} if known else update_params(out, found)  # which says what is wrong
         if self.noise is None:
-            return process
+            return out
         factor = float(self.noise(t))
         if not (math.isfinite(factor) and factor >= 0.0):
             raise ValueError(f"noise must be a finite number >= 0, got {factor!r} at t = {t:g}")
-        return _Scaled.of(process, factor)
+        return {**out, LEVEL: factor}
+
+    def at(self, t: float) -> Process:
+        """The process with its coefficients frozen at time t; nothing is compiled anew."""
+        values = self.values(t)
+        factor = values.pop(LEVEL) if self.noise is not None else None
+        changed = {name: value for name, value in values.items() if value != self.process.params[name]}
+        process = self.process.with_params(**changed) if changed else self.process
+        return process if factor is None else _Scaled.of(process, factor)
 
     def __repr__(self) -> str:
         names = [name for name, value in (("params(t)", self.params), ("noise(t)", self.noise)) if value is not None]
         return f"Driven({self.process!r}, {', '.join(names)})"
 
 
+class LevelCode(Code):
+    """r, as a code: one number that is a parameter."""
+
+    n_out, names = 1, (LEVEL,)
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def emit(self, name: str, inline: str = "@inline") -> tuple[str, dict[str, Any]]:
+        return f"{inline}\ndef {name}(x, p):\n    return (p[0],)\n", {}
+
+    def jacobian(self) -> ConstantCode:
+        return ConstantCode(np.zeros(self.dim), self.dim)
+
+
+class ScaledCode(DerivedCode):
+    """A code times `scale`, which names r as c1[0]."""
+
+    def __init__(self, code: Code, scale: str) -> None:
+        super().__init__([code, LevelCode(code.dim)], code.n_out, [f"{scale}*c0[{i}]" for i in range(code.n_out)])
+        self.scale = scale
+
+    def jacobian(self) -> Code:
+        return _times(self.children[0].jacobian(), self.scale)
+
+
+@functools.lru_cache(maxsize=256)
+def _times(code: Code, scale: str) -> ScaledCode:
+    return ScaledCode(code, scale)
+
+
+@functools.lru_cache(maxsize=256)
+def _between(drift: Code, sign: float, force: Code) -> DerivedCode:
+    """sign F + r (b - sign F): what D adds to the drift is multiplied with it."""
+    outputs = [f"{sign!r}*c1[{i}] + c2[0]*(c0[{i}] - {sign!r}*c1[{i}])" for i in range(drift.n_out)]
+    return DerivedCode([drift, force, LevelCode(drift.dim)], drift.n_out, outputs)
+
+
 class _Scaled(Process):
     """A process whose D is multiplied by a number."""
 
     scale: float
+    _bare: Process
+
+    @property
+    def unscaled(self) -> Process:
+        return self._bare
+
+    def with_params(self, **values: float) -> Process:
+        return _Scaled.of(self._bare.with_params(**values), self.scale)
 
     @classmethod
     def of(cls, process: Process, scale: float) -> _Scaled:
         out = cls.__new__(cls)
-        out.__dict__.update(process.__dict__, scale=scale)
+        out.__dict__.update(process.__dict__, scale=scale, _bare=process, params={**process.params, LEVEL: scale})
+        if process.dim > MAX_TUPLE:  # the paths engine multiplies the increments of the noise
+            if process._phi is not None or not (process.interpretation == "ito" or process.noise.is_constant):
+                raise ValueError(
+                    f"above {MAX_TUPLE} dimensions noise= is for processes whose drift is free of D: with interpretation='ito', or "
+                    "with a constant tensor"
+                )
+            return out
+        sign, force = process._force
+        if process._phi is not None:
+            out.drift_code = _times(process.drift_code, "c1[0]")
+        elif process.interpretation != "ito" and not process.noise.is_constant:
+            out.drift_code = _between(process.drift_code, sign, force)
+        out.diffusion_code = _times(process.diffusion_code, "c1[0]")
+        out.factor_code = _times(process.factor_code, "sqrt(c1[0])")
         return out
 
     @property
@@ -157,20 +234,23 @@ class _Scaled(Process):
 
     def drift(self, x: ArrayLike) -> Array:
         """The part of the drift that is made of D is multiplied with it."""
-        total = super().drift(x)
+        total = self._bare.drift(x)
         if self._phi is not None:
             return self.scale * total
-        if self.interpretation == "ito" or self.noise.matrix is not None:
+        if self.interpretation == "ito" or self.noise.is_constant:
             return total
         sign, force = self._force
         bare = sign * force.evaluate(check_points(x, self.dim), self.params)
         return np.asarray(bare + self.scale * (total - bare))
 
     def diffusion(self, x: ArrayLike) -> Array:
-        return self.scale * super().diffusion(x)
+        return self.scale * self._bare.diffusion(x)
 
     def factor(self, x: ArrayLike) -> Array:
-        return math.sqrt(self.scale) * super().factor(x)
+        return math.sqrt(self.scale) * self._bare.factor(x)
 
     def divergence(self, x: ArrayLike) -> Array:
-        return self.scale * super().divergence(x)
+        return self.scale * self._bare.divergence(x)
+
+    def kick(self, x: Array, normals: Array) -> Array:
+        return math.sqrt(self.scale) * self._bare.kick(x, normals)

@@ -243,7 +243,9 @@ class FokkerPlanck(Transitions, Spectral):
         values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
         if self.driven is not None:
-            masses, info = evolve_driven(self._frozen, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
+            masses, info = evolve_driven(
+                self._frozen, mass0, times, rtol=rtol, method=method, shape=self.grid.shape, values=self.driven.values
+            )
         else:
             masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)
         label = f"{self.method}, evolve{'' if method is None else ' ' + method}, rtol {rtol:g}"

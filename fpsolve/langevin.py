@@ -48,11 +48,13 @@ from ._passage import (
 from ._paths import FusedRun, Plan, Records
 from ._rounding import check_precision, measure_rounding, single_arguments, warn_of_rounding
 from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
+from ._schedule import DrivenConstants
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
 from ._watch import watched_lanes
 from ._wide_run import WidePassage, wide_passage, wide_run
 from .chains import SGDChain
+from .driven import Driven
 from .errors import FpsolveError
 from .grid import Grid, Region
 from .process import Process, Underdamped
@@ -99,9 +101,10 @@ def schemes() -> Table:
 
 
 def simulate(
-    process: Process | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int, method: str | None = None,
-    save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None, every: int = 1,
-    bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None, axes: Sequence[int] | None = None,
+    process: Process | Driven | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int,
+    method: str | None = None, save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None,
+    every: int = 1, bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None,
+    axes: Sequence[int] | None = None,
     walls: Grid | Sequence[Any] | None = None, lags: ArrayLike | None = None, regions: Sequence[Region] | None = None,
     precision: str = "double",
     checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0, threads: int | None = None,
@@ -117,7 +120,9 @@ def simulate(
 
     Parameters
     ----------
-    process : Process, Underdamped or SGDChain
+    process : Process, Driven, Underdamped or SGDChain
+        The coefficients of a :class:`Driven` process are those in the middle of each step: weak orders stay what they are, strong
+        ones are at most 1.
     x0 : array (d,) or (n, d), or callable
         Common or individual starting points, or a sampler ``x0(rng, n) -> (n, d)``. Velocities start at zero; for
         :class:`Underdamped` x0 may have 2 d numbers, (x, v). States of the result are then (x, v) too.
@@ -217,6 +222,8 @@ def simulate(
         save, step_count(t, clock if model is None else model.h, labels["unit"]), clock, labels["unit"], t_burn, every, bins,
         ranges, axes, dim, lags, regions, count, None if model is None else model.process.dim,
     )  # fmt: skip
+    if model is not None:
+        model.check_schedule(plan.steps)
     rows, width = 2 + len(plan.stops), 2 * dim if plan.start is None else 2 * dim + dim * (dim + 1) // 2
     cure = "run fewer trajectories, or keep fewer times or a statistic (save=)"
     check_memory(count * (rows * dim + width), f"{count} trajectories of {dim} numbers at {rows - 1} times", cure)
@@ -272,6 +279,9 @@ def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> st
     settings = ", ".join(f"{name} {value!r}" for name, value in model.settings.items())
     if model.schedule is not None:
         settings += f" schedule {describe_schedule(model.schedule, limit)}"
+    if model.driven is not None:
+        changes = DrivenConstants(model.driven, model.h, model.constants, limit, model.moving)
+        settings += f"coefficients in time #{changes.digest()}"
     return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
 
 
@@ -296,7 +306,7 @@ def _run_model(
         bins = plan.axes if plan.shape else ()
         arguments = single_arguments(model, scheme, points) if single else model.arguments(scheme)
         fused = path_kernels(scheme, bins, plan.wraps, plan.graded, "single" if single else "double")
-        changes = model.scheduled(scheme.constants, plan.steps)
+        changes = model.scheduled(scheme.constants, plan.steps, scheme.moving)
         run = FusedRun(fused, arguments, points, model.shown, seed, plan, records, changes)
         largest, align = 16384 if not plan.watched else watched_lanes(plan), plan.group
     run.prepare(n)
@@ -317,12 +327,12 @@ def _run_model(
 
 def _linear_schedule(model: Model, limit: int) -> LinearSchedule | None:
     """The steps of a linear chain whose learning rate or batch size changes."""
-    constants = model.scheduled(model.scheme.constants(model.h, model.settings), limit)
+    constants = model.scheduled(model.constants, limit)
     if constants is None:
         return None
     assert model.process.linear is not None and model.scheme.affine is not None
     A, center, _ = model.process.linear
-    return LinearSchedule(model.scheme.affine, A, model.process.factor(center), constants)
+    return LinearSchedule(model.scheme.affine, A, model.process.unscaled.factor(center), constants)
 
 
 def _run_ensemble(
@@ -355,7 +365,7 @@ def _starts(points: Array, lo: int, hi: int) -> Array:
 
 
 def escape_times(
-    process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
+    process: Process | Driven | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
     t_max: float | None = None, method: str | None = None, correction: str | None = "auto",
     walls: Grid | Sequence[Any] | None = None, seed: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
@@ -376,7 +386,8 @@ def escape_times(
 
     Parameters
     ----------
-    process : Process or SGDChain
+    process : Process, Driven, Underdamped or SGDChain
+        With :class:`Driven` every path starts at the time 0 of its coefficients.
     x0 : array (d,) or (n, d), or callable
         As in :func:`simulate`; every point must be inside the region.
     region : Region
@@ -444,6 +455,8 @@ def escape_times(
     if t_max is not None:
         whole = check_count("t_max (iterations)", t_max) if discrete else positive("t_max", t_max) / clock * (1 - 1e-12)
         limit = math.ceil(min(whole, MAX_STEPS))
+        if model is not None:
+            model.check_schedule(limit)
     check_memory(count * (3 + 2 * dim), f"the times and exit points of {count} trajectories", "run fewer trajectories")
     points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
     if saver is not None:
@@ -527,7 +540,7 @@ def _passage(
     surface = (faces.pack(region.params), slopes.pack(region.params))
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     ends = (1 << 61) if limit is None else limit
-    changes = model.scheduled(step.constants, limit)
+    changes = model.scheduled(step.constants, limit, step.moving)
     return Passage(constants, clock, points, ends, seed, *results, changes, fused=fused, arguments=(*packed, *surface))
 
 

@@ -239,6 +239,11 @@ class Process:
     # ---- fields -----------------------------------------------------------------------------------------------------
 
     @property
+    def unscaled(self) -> Process:
+        """The process before its noise was multiplied by a number (see `Driven`); most are their own."""
+        return self
+
+    @property
     def noise_dim(self) -> int:
         """Number of independent Wiener processes (columns of B)."""
         return self.factor_code.n_out // self.dim

@@ -266,7 +266,9 @@ def test_high_order_refuses_what_it_cannot():
         lambda: fp.mean_exit_time(fps.Region.halfspace([1.0], 0.5)),
         lambda: fp.escape_rate(fps.Region.halfspace([1.0], 0.5)),
         lambda: fp.committor(fps.Region.halfspace([1.0], -0.9), fps.Region.halfspace([-1.0], -0.8)),
+        lambda: fp.exit_time_distribution(fps.Region.halfspace([1.0], 0.5), [-1.0, 0.0], [1.0]),
         fp.entropy_production,
+        fp.detailed_balance,
     ):
         with pytest.raises(ValueError, match="phase space.*monotone"):
             question()

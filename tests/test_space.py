@@ -446,12 +446,48 @@ def test_iteration_agrees_with_elimination(iterate):
         assert np.abs(one - other).max() < scale * np.abs(other).max()
 
 
-@pytest.mark.slow
-def test_spectrum_by_iteration(iterate):
-    fp, _, _ = ou(1.0, 14)
-    found = np.sort_complex(fp.spectrum(4).eigenvalues)
+@pytest.mark.parametrize("killed", [False, True])
+def test_spectrum_of_a_chain_too_large_to_factorise(iterate, killed):
+    """Modes of the exponential against those of the resolvent: eigenvalues, a complex pair among them, and both functions."""
+    drift = Process.ornstein_uhlenbeck(np.array([[1.0, 0.6, 0.2], [-0.3, 0.8, 0.1], [0.1, -0.4, 1.2]]), Noise.isotropic(0.5))
+    grid = Grid(*[(-3.0, 3.0, 12)] * 3, boundary="absorbing" if killed else "reflecting")
+    fp = FokkerPlanck(drift, grid)
+    found = fp.spectrum(3)
     _elimination.ELIMINATED = 10**6
-    assert np.abs(found - np.sort_complex(fp.spectrum(4).eigenvalues)).max() < 1e-7
+    other = FokkerPlanck(drift, grid).spectrum(3)
+    assert found.eigenvalues.size == other.eigenvalues.size and np.abs(other.eigenvalues.imag).max() > 0.1
+    partner = [int(np.argmin(np.abs(other.eigenvalues - v))) for v in found.eigenvalues]
+    assert np.abs(found.eigenvalues - other.eigenvalues[partner]).max() < 1e-6
+    for k, j in enumerate(partner):
+        a, b = found.right[k].ravel(), other.right[j].ravel()
+        assert abs(abs(a.conj() @ b) / np.linalg.norm(a) / np.linalg.norm(b) - 1.0) < 1e-6
+    centre, radius = found.solver_info["centre"], found.solver_info["radius"]
+    nearer = np.abs(other.eigenvalues[0 if killed else 1 :] - centre) < (1.0 - 1e-9) * radius
+    assert nearer.any() and all(np.abs(found.eigenvalues - v).min() < 1e-6 for v in other.eigenvalues[0 if killed else 1 :][nearer])
+
+
+def test_errors_of_solutions_by_iteration_are_in_the_estimates(iterate, monkeypatch):
+    """Solved badly on purpose: what is added to the errors covers what the values have changed by; elimination adds nothing."""
+    fp, region, x0 = ou(1.0, 18)[0], Region.ball([0.0, 0.0, 0.0], 4.5), [0.3, 0.0, 0.0]
+
+    def asked():
+        return (
+            fp.escape_rate(region),
+            fp.exit_time_variance(region, at=x0),
+            fp.estimate(lambda f: float(f.mean_exit_time(region).at(x0))),
+        )
+
+    good = asked()
+    monkeypatch.setattr(_iterative, "_AIM", 1e-3)
+    monkeypatch.setattr(_iterative, "_ACCEPTED", 1e-1)
+    for bad, exact in zip(asked(), good, strict=True):
+        added = bad.discretization_error - exact.discretization_error
+        assert abs(bad.value - exact.value) <= added + 0.01 * exact.discretization_error + 1e-12, (bad, exact)
+        assert added > 1e-6 * exact.value
+    with _elimination.solver_errors() as seen:
+        _elimination.ELIMINATED = 10**6
+        fp.escape_rate(region)
+    assert seen == [0.0]
 
 
 def test_high_barriers_of_large_chains_are_right_or_refused(iterate):
