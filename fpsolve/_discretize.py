@@ -7,6 +7,7 @@ what a process returns, and the geometry of a region's surface (where an edge of
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import _balance as balance
 from . import _space as space
+from ._kernels import balance as kernels
 from ._kernels import selling, stencil, stencil3, triplets
 from .grid import Grid, Region
 from .noise import check_tensor
@@ -33,8 +35,6 @@ _SINGULAR = 1e-3
 _REACH = 2.0
 #: Distance below which tensors stray by rounding only.
 _STRAY = 1e-12
-#: Part of the drift below which what g leaves of it is rounding.
-_NOTHING = 1e-14
 #: Defect of the local closure (`_balance.defect`) below which the cells resolve it anyway.
 _DEFECT = 1e-3
 #: Part of D_11 D_22 below which det D is rounding.
@@ -65,7 +65,7 @@ class Stencil:
     sides: NDArray[np.int64]
     spacing: Array
     volume: Array
-    offsets: NDArray[np.int64]
+    offsets: NDArray[Any]
     weights: Array
     gradient: Array
     free: Array
@@ -96,7 +96,10 @@ class Stencil:
     @property
     def upwind(self) -> Array:
         """What upwind differences add to D in every cell (n,)."""
-        return np.asarray(0.5 * np.max(np.abs(self.rest) * self.spacing**2, axis=1) / self.volume)
+        if not self.rest.any():
+            return np.zeros(len(self.rest))
+        along = [np.abs(self.rest[:, k]) * self.spacing[:, k] ** 2 for k in range(self.rest.shape[1])]
+        return np.asarray(0.5 * functools.reduce(np.maximum, along) / self.volume)
 
 
 def finite(values: Any, shape: tuple[int, ...], points: Array, what: str) -> Array:
@@ -116,11 +119,8 @@ def _check_diffusion(diffusion: Array, points: Array) -> None:
     """Refuse tensors that are not symmetric positive semi-definite; closed forms spare most grids an eigensolver."""
     if diffusion.shape[1] == 1 and np.all(diffusion >= 0.0):
         return
-    if diffusion.shape[1] == 2:
-        a, b, c = diffusion[:, 0, 0], diffusion[:, 0, 1], diffusion[:, 1, 1]
-        lowest = 0.5 * (a + c - np.hypot(a - c, 2.0 * b))
-        if np.array_equal(b, diffusion[:, 1, 0]) and np.all(lowest >= -1e-13 * (np.abs(a) + np.abs(c))):
-            return
+    if diffusion.shape[1] == 2 and kernels.semidefinite(diffusion):
+        return
     if diffusion.shape[1] == 3 and stencil3.positive_definite(diffusion):
         return
     check_tensor(diffusion, points)
@@ -157,33 +157,27 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
     else:
         slope, free_slope = np.empty((2, n, d, d))
         gradient = _closure(diffusion, drift, spacing, shape, sides) if balanced is None else balanced
-        scale = volume[:, None] / spacing
 
         def split(g: Array, at: Any = slice(None)) -> tuple[Array, Array, Array]:
             """Free part, shares and rest of the drift in the cells `at`, for the balanced drift g there."""
-            D, a, w = diffusion[at], drift[at], weights[at]
-            free, rest, share = np.zeros(g.shape), np.zeros(g.shape), np.ones(w.shape)
-            unbalanced = a - _apply(D, g)
-            # rounding is no drift: against the noise, where rates fall below 1e-16 of their counterparts, it would rule them
-            unbalanced[np.abs(unbalanced) <= _NOTHING * (np.abs(a) + _apply(np.abs(D), np.abs(g)))] = 0.0
+            left, steps, free, rest = np.empty((4, *g.shape))
+            share = np.empty((len(g), weights.shape[1]))
+            kernels.unbalanced(diffusion[at], drift[at], g, spacing[at], volume[at], left, steps)
             give = stencil3.edge_drift if d == 3 else stencil.edge_drift
-            give(unbalanced * scale[at], g * spacing[at], offsets[at], w, free, share, rest)
+            give(left, steps, offsets[at], weights[at], free, share, rest)
             return free, share, rest
 
         free, share, rest = split(gradient)
-        if d > 1 and not local and balance.defect(diffusion, drift, gradient, grid) > _DEFECT:
+        if d > 1 and not local and balance.defect(diffusion, drift, gradient, spacing, grid) > _DEFECT:
             better = _stationary_gradient(process, grid, cap)
             if better is not None:  # used where no more drift is left without an edge, and less and less where there is more
                 found = split(better)
-                more = np.abs(found[2]).sum(axis=1) - np.abs(rest).sum(axis=1)
-                size = _EXCESS * np.abs((drift - _apply(diffusion, better)) * scale).sum(axis=1)
-                part = np.where(more > 0.0, 1.0 - np.minimum(1.0, more / np.where(size > 0.0, size, 1.0)), 1.0)
-                gradient, mixed = gradient + part[:, None] * (better - gradient), np.flatnonzero(part < 1.0)
+                mixed = kernels.blend(diffusion, drift, spacing, volume, _EXCESS, rest, better, found[2], gradient)
                 free, share, rest = found
                 free[mixed], share[mixed], rest[mixed] = split(gradient[mixed], mixed)
         gradient = gradient * spacing
-        stencil.slopes(gradient, shape, sides, slope)
-        stencil.slopes(free, shape, sides, free_slope)
+        kernels.slopes(gradient, shape, sides, slope)
+        kernels.slopes(free, shape, sides, free_slope)
     midpoint = _face_ratio(process, grid) if d == 1 and not phi.size else np.empty(0)
     exponent, say = np.empty(n), np.empty(weights.shape)
     exponents = stencil3.drift_exponent if d == 3 else stencil.drift_exponent
@@ -194,13 +188,13 @@ def build_stencil(process: Any, grid: Grid, cap: int, *, local: bool = False, ba
 
 def _edges(
     diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int
-) -> tuple[NDArray[np.int64], Array, Array, Array, Array]:
+) -> tuple[NDArray[Any], Array, Array, Array, Array]:
     """Offsets and weights of every cell, what cap and walls together and the cap alone add to D, and what walls shift."""
     n, d = spacing.shape
     if d == 3:
         return space.edges(diffusion, spacing, shape, sides, cap)
     k = d * (d + 1) // 2
-    offsets, weights = np.zeros((n, k, d), np.int64), np.zeros((n, k))
+    offsets, weights = np.zeros((n, k, d), np.int16), np.zeros((n, k))
     clipped, by_cap, shifted = np.zeros((3, n))
     selling.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
     if d == 2:
@@ -213,7 +207,7 @@ def _edges(
 
 
 def _join(
-    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[np.int64],
+    diffusion: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[Any],
     weights: Array, clipped: Array,
 ) -> None:  # fmt: skip
     """Shorten, in place, offsets of cells with definite D that no edges join to the largest set of cells: as little as joins them.
@@ -238,19 +232,17 @@ def _join(
 
 
 def _smoothed(
-    shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[np.int64], weights: Array, clipped: Array
-) -> tuple[NDArray[np.int64], Array]:
+    shape: NDArray[np.int64], sides: NDArray[np.int64], cap: int, offsets: NDArray[Any], weights: Array, clipped: Array
+) -> tuple[NDArray[Any], Array]:
     """Four offsets per cell with smooth weights if D varies so that no one set of three offsets serves all cells.
 
     The width of the smoothing goes to zero with the distance to which the tensors stray from one set, so nothing jumps.
     """
-    total = weights.sum(axis=1)
-    depth = np.where(clipped > 0.0, -1.0, weights.min(axis=1) / np.where(total > 0.0, total, 1.0))
-    far = float(selling.stray(offsets[int(np.argmax(depth))], offsets, weights, clipped))
+    far = float(selling.stray(offsets[selling.deepest(weights, clipped)], offsets, weights, clipped))
     if far < _STRAY:
         return offsets, weights
     n = len(weights)
-    offsets = np.concatenate([offsets, np.zeros((n, 1, 2), np.int64)], axis=1)
+    offsets = np.concatenate([offsets, np.zeros((n, 1, 2), offsets.dtype)], axis=1)
     weights = np.concatenate([weights, np.zeros((n, 1))], axis=1)
     selling.smooth_switches(shape, sides, cap, min(1.0, _REACH * far), offsets, weights)
     return offsets, weights
@@ -259,25 +251,15 @@ def _smoothed(
 def _closure(diffusion: Array, drift: Array, spacing: Array, shape: NDArray[np.int64], sides: NDArray[np.int64]) -> Array:
     """Local estimate of grad log p (n, d), per unit length."""
     slope, gradient = np.empty(diffusion.shape), np.empty(drift.shape)
-    stencil.slopes(drift, shape, sides, slope)
+    kernels.slopes(drift, shape, sides, slope)
     fit = stencil3.fit_gradient if drift.shape[1] == 3 else stencil.fit_gradient
-    fit(diffusion, drift, slope / spacing[:, None, :], gradient)
+    fit(diffusion, drift, slope, spacing, gradient)
     return gradient
 
 
 def _stationary_gradient(process: Any, grid: Grid, cap: int) -> Array | None:
     """grad log p (n, d) from a stationary density on a smaller grid, discretised with the closure."""
     return balance.solved_gradient(grid, lambda small, g: assemble(build_stencil(process, small, cap, local=True, balanced=g))[0])
-
-
-def _apply(matrix: Array, vector: Array) -> Array:
-    """Matrix times vector in every cell."""
-    if vector.shape[1] == 2:
-        out = np.empty(vector.shape)
-        for i in range(2):
-            out[:, i] = matrix[:, i, 0] * vector[:, 0] + matrix[:, i, 1] * vector[:, 1]
-        return out
-    return np.asarray(np.einsum("nij,nj->ni", matrix, vector))
 
 
 def _differences(values: Array, grid: Grid) -> Array:

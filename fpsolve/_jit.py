@@ -34,6 +34,8 @@ kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fast
 ordered_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH - {"reassoc"})
 #: The same for code without a file of its own (user callables): compiled once per process.
 kernel_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
-#: A small scalar function that LLVM must inline, so that the loop around it vectorises.
-inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)
+#: A small function that LLVM must inline, so that the loop around it vectorises. It makes and returns no array, for it counts no
+#: references: else Numba adds an atomic increment and decrement for every array among the arguments to every call, which made loops
+#: over cells two to three times as slow.
+inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True, _nrt=False)
 inline_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)

@@ -103,7 +103,7 @@ def _ridge(A):
 
 
 @kernel
-def fit_gradient(diffusion, drift, slope, gradient):
+def fit_gradient(diffusion, drift, slope, spacing, gradient):
     """Estimate of g = grad log p where p is unknown: the part of the drift that the noise can balance.
 
     A stationary current has a = (D + R) grad log p + div R with R = [r]_x antisymmetric. For the drift linearised with the matrix
@@ -116,7 +116,7 @@ def fit_gradient(diffusion, drift, slope, gradient):
         D = diffusion[i]
         for a in range(3):
             for b in range(3):
-                A[a, b] = -slope[i, a, b]
+                A[a, b] = -slope[i, a, b] / spacing[i, b]
         trace = A[0, 0] + A[1, 1] + A[2, 2]
         top0 = top1 = top2 = size = 0.0
         for k in range(3):  # entries (2,1), (0,2), (1,0) of A D - D A^T
