@@ -55,12 +55,13 @@ def solved_gradient(grid: Grid, generator: Callable[[Grid, Array | None], sp.csr
     """
     sides: list[Any] = ["periodic" if low == "periodic" else "reflecting" for low, _ in grid.boundary]
     small = grid._resized(tuple(min(n, REFERENCE[grid.dim]) for n in grid.shape), sides)
+    kept: list[Any] = []
     try:
-        first = _markov.stationary(generator(small, None), shape=small.shape, log=True)
+        first = _markov.stationary(generator(small, None), shape=small.shape, log=True, kept=kept)
         if not np.all(np.isfinite(first)):
             return None
         start = _spline_gradient(first, small, small)
-        second = _markov.stationary(generator(small, start), shape=small.shape, log=True)
+        second = _markov.stationary(generator(small, start), shape=small.shape, log=True, kept=kept)
     except (FpsolveError, ValueError) as error:
         _log.info("no stationary density to take the balanced drift from, the local closure is used: %s", error)
         return None

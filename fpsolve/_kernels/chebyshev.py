@@ -7,7 +7,7 @@ and the loops over a block vectorise. Vectors are padded on both sides, so that 
 
 import numpy as np
 
-from .._jit import kernel
+from .._jit import kernel, lean_kernel
 
 __all__ = ["BLOCK", "diagonals", "recur"]
 
@@ -48,7 +48,7 @@ def diagonals(indptr, indices, data):
     return block_ptr, offsets, values
 
 
-@kernel
+@lean_kernel
 def recur(block_ptr, offsets, values, pad, n, a, old, c, older, out):
     """out = a (A old) + c older; vectors padded by `pad` zeros on both sides. Returns the sum of |out|.
 
