@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
 
+from fpsolve._kernels import triplets
 from fpsolve._kernels.dissection import dissect
 
 __all__ = ["clean_kill", "clean_rates", "closed_classes", "coordinates", "dissection_order", "is_tridiagonal", "reaching"]
@@ -35,16 +36,14 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
     if not full.has_canonical_format:
         full = full.copy()
         full.sum_duplicates()
-    off = full.indices != np.repeat(np.arange(Q.shape[0], dtype=full.indices.dtype), np.diff(full.indptr))
-    off &= full.data != 0.0
-    indptr = np.concatenate([[0], np.cumsum(off)])[full.indptr].astype(full.indptr.dtype)
-    rates = sp.csr_matrix((full.data[off], full.indices[off], indptr), shape=Q.shape)
+    *arrays, wrong = triplets.off_diagonal(full.indptr, full.indices, full.data)
+    rates = sp.csr_matrix((arrays[2], arrays[1], arrays[0]), shape=Q.shape)
     rates.has_canonical_format = True
-    bad = np.flatnonzero(~((rates.data >= 0) & np.isfinite(rates.data)))
-    if bad.size:
-        row = int(np.searchsorted(rates.indptr, bad[0], side="right")) - 1
+    if wrong >= 0:
+        row = slice(rates.indptr[wrong], rates.indptr[wrong + 1])
+        at = int(np.argmin((rates.data[row] >= 0.0) & np.isfinite(rates.data[row]))) + row.start
         raise ValueError(
-            f"rates off the diagonal must be finite and >= 0, got Q[{row}, {rates.indices[bad[0]]}] = {rates.data[bad[0]]!r}; "
+            f"rates off the diagonal must be finite and >= 0, got Q[{wrong}, {rates.indices[at]}] = {rates.data[at]!r}; "
             "use a monotone scheme (nonnegative rates)"
         )
     return rates
@@ -118,8 +117,7 @@ def is_tridiagonal(rates: sp.csr_matrix) -> bool:
     >>> is_tridiagonal(sp.csr_matrix([[0, 1.0], [1.0, 0]]))
     True
     """
-    source = np.repeat(np.arange(rates.shape[0]), np.diff(rates.indptr))
-    return bool(np.all(np.abs(source - rates.indices) <= 1))
+    return bool(triplets.nearest(rates.indptr, rates.indices))
 
 
 def coordinates(rates: sp.csr_matrix, shape: tuple[int, ...] | np.ndarray | None) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""A generator in CSR from its rates as triplets (arrays in, arrays out)."""
+"""A generator in CSR from its rates as triplets, and its rates off the diagonal (arrays in, arrays out)."""
 
 import numpy as np
 
 from .._jit import kernel
 
-__all__ = ["generator"]
+__all__ = ["generator", "nearest", "off_diagonal"]
 
 
 @kernel
@@ -47,3 +47,33 @@ def generator(rows, cols, rates, kill):
         indptr[i] = start
     indptr[n] = out
     return (indptr, indices, data) if out == indices.size else (indptr, indices[:out].copy(), data[:out].copy())
+
+
+@kernel
+def off_diagonal(indptr, indices, data):
+    """A CSR matrix without its diagonal and zeros, as indptr, indices, data, and the first row that has a negative rate or one
+    that is not finite, -1 if there is none.
+    """
+    n = indptr.size - 1
+    starts, columns, values = np.empty_like(indptr), np.empty_like(indices), np.empty(data.size)
+    out, wrong = 0, -1
+    for i in range(n):
+        starts[i] = out
+        for r in range(indptr[i], indptr[i + 1]):
+            if indices[r] != i and data[r] != 0.0:
+                columns[out], values[out] = indices[r], data[r]
+                out += 1
+                if wrong < 0 and not 0.0 <= data[r] < np.inf:
+                    wrong = i
+    starts[n] = out
+    return starts, columns[:out].copy(), values[:out].copy(), wrong
+
+
+@kernel
+def nearest(indptr, indices):
+    """Whether every entry of a CSR matrix is on the diagonal or beside it."""
+    for i in range(indptr.size - 1):
+        for r in range(indptr[i], indptr[i + 1]):
+            if abs(indices[r] - i) > 1:
+                return False
+    return True
