@@ -96,7 +96,9 @@ class Multifrontal:
         self._rates = (_int(Q.indptr), _int(Q.indices), Q.data, _int(columns.indptr), _int(columns.indices), columns.data)
         self._kill = (kill * self.scale)[self.order]
         self._wide_factor: tuple[np.ndarray, ...] | None = None
-        self.plain: tuple[np.ndarray, np.ndarray] | None = elimination.factorise(self._rates, self.tree, self._kill, self._sizes)
+        store = np.empty(self.tree[4][-1])  # NumPy asks for large pages, first writing to small ones takes long
+        d = elimination.factorise(self._rates, self.tree, self._kill, self._sizes, store)
+        self.plain: tuple[np.ndarray, np.ndarray] | None = (store, d)
         if not self._plain_will_do(*self.plain):
             _log.info("rates beyond the range of doubles: eliminating in wide numbers")
             self.plain = None

@@ -11,7 +11,16 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, dijk
 from fpsolve._kernels import triplets
 from fpsolve._kernels.dissection import dissect
 
-__all__ = ["clean_kill", "clean_rates", "closed_classes", "coordinates", "dissection_order", "is_tridiagonal", "reaching"]
+__all__ = [
+    "assembled",
+    "clean_kill",
+    "clean_rates",
+    "closed_classes",
+    "coordinates",
+    "dissection_order",
+    "is_tridiagonal",
+    "reaching",
+]
 
 LEAF = 32
 
@@ -36,8 +45,9 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
     if not full.has_canonical_format:
         full = full.copy()
         full.sum_duplicates()
-    *arrays, wrong = triplets.off_diagonal(full.indptr, full.indices, full.data)
-    rates = sp.csr_matrix((arrays[2], arrays[1], arrays[0]), shape=Q.shape)
+    starts, columns, values = np.empty_like(full.indptr), np.empty_like(full.indices), np.empty_like(full.data)
+    count, wrong = triplets.off_diagonal(full.indptr, full.indices, full.data, starts, columns, values)
+    rates = sp.csr_matrix((values[:count], columns[:count], starts), shape=Q.shape)
     rates.has_canonical_format = True
     if wrong >= 0:
         row = slice(rates.indptr[wrong], rates.indptr[wrong + 1])
@@ -47,6 +57,25 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
             "use a monotone scheme (nonnegative rates)"
         )
     return rates
+
+
+def assembled(rows: np.ndarray, cols: np.ndarray, rates: np.ndarray, kill: np.ndarray) -> sp.csr_matrix:
+    """The generator of rates given as triplets (m,), with its diagonal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pair = np.array([0, 1], np.int32)
+    >>> assembled(pair, pair[::-1].copy(), np.array([1.0, 2.0]), np.array([0.5, 0.0])).toarray()
+    array([[-1.5,  1. ],
+           [ 2. , -2. ]])
+    """
+    n = kill.size
+    indptr, indices, data = np.empty(n + 1, np.int32), np.empty(rows.size + n, np.int32), np.empty(rows.size + n)
+    count = triplets.generator(rows, cols, rates, kill, indptr, indices, data)
+    out = sp.csr_matrix((data[:count], indices[:count], indptr), shape=(n, n))
+    out.has_canonical_format = True
+    return out
 
 
 def clean_kill(kill: np.ndarray | None, n: int) -> np.ndarray:

@@ -112,18 +112,18 @@ def assemble(F, t, indptr, indices, data, tptr, tindices, tdata, kill, node_ptr,
 
 
 @kernel
-def factorise(rates, tree, kill, sizes):
+def factorise(rates, tree, kill, sizes, store):
     """Multifrontal elimination of all states.
 
     rates = (indptr, indices, data, tptr, tindices, tdata): off-diagonal rates by row and by column, in elimination order.
     tree = (node_ptr, border_ptr, border, children, store_ptr) of `symbolic`; sizes = (largest front, stack peak).
-    Returns the stored fronts and the exit rates d (n,).
+    store: room for the fronts. Returns the exit rates d (n,).
     """
     indptr, indices, data, tptr, tindices, tdata = rates
     node_ptr, border_ptr, border, children, store_ptr = tree
     largest, peak = sizes
     nodes, n = children.size, kill.size
-    store, d = np.empty(store_ptr[nodes]), np.empty(n)
+    d = np.empty(n)
     buffer = np.empty(largest * (largest + 1))
     stack, held = np.empty(peak), np.empty(nodes, np.int64)
     loc = np.empty(n, np.int64)
@@ -152,7 +152,7 @@ def factorise(rates, tree, kill, sizes):
         top += m * (m + 1)
         held[count] = t
         count += 1
-    return store, d
+    return d
 
 
 @lean_kernel

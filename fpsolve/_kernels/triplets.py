@@ -1,4 +1,8 @@
-"""A generator in CSR from its rates as triplets, and its rates off the diagonal (arrays in, arrays out)."""
+"""A generator in CSR from its rates as triplets, and its rates off the diagonal (arrays in, arrays out).
+
+Large arrays are made by the callers: NumPy asks the system for large pages; the first writing to small ones takes as long as all
+the rest.
+"""
 
 import numpy as np
 
@@ -8,18 +12,19 @@ __all__ = ["generator", "nearest", "off_diagonal"]
 
 
 @kernel
-def generator(rows, cols, rates, kill):
-    """Rates as triplets (m,) with diagonal -(sum of the row + kill): indptr (n + 1,), indices, data; rows sorted, duplicates added.
+def generator(rows, cols, rates, kill, indptr, indices, data):
+    """Rates as triplets (m,) with diagonal -(sum of the row + kill) to indptr (n + 1,), indices and data (m + n,) of a CSR matrix.
 
-    One counting sort by row, straight into the result; rows are short and come nearly sorted, so they are sorted by insertion.
+    Rows are sorted, duplicates added; returns the number of entries. One counting sort by row, straight into the result; rows are
+    short and come nearly sorted, so they are sorted by insertion.
     """
     n, m = kill.size, rows.size
-    indptr = np.zeros(n + 1, np.int32)
+    indptr[:] = 0
     for k in range(m):
         indptr[rows[k] + 1] += 1
     for i in range(n):
         indptr[i + 1] += indptr[i] + 1  # and the diagonal
-    indices, data, at = np.empty(m + n, np.int32), np.empty(m + n), indptr[:n].copy()
+    at = indptr[:n].copy()
     for k in range(m):
         q = at[rows[k]]
         indices[q], data[q] = cols[k], rates[k]
@@ -46,16 +51,16 @@ def generator(rows, cols, rates, kill):
         begin = end + 1
         indptr[i] = start
     indptr[n] = out
-    return (indptr, indices, data) if out == indices.size else (indptr, indices[:out].copy(), data[:out].copy())
+    return out
 
 
 @kernel
-def off_diagonal(indptr, indices, data):
-    """A CSR matrix without its diagonal and zeros, as indptr, indices, data, and the first row that has a negative rate or one
-    that is not finite, -1 if there is none.
+def off_diagonal(indptr, indices, data, starts, columns, values):
+    """A CSR matrix without its diagonal and zeros, to starts, columns and values.
+
+    Returns the number of entries, and the first row that has a negative rate or one that is not finite, -1 if there is none.
     """
     n = indptr.size - 1
-    starts, columns, values = np.empty_like(indptr), np.empty_like(indices), np.empty(data.size)
     out, wrong = 0, -1
     for i in range(n):
         starts[i] = out
@@ -66,7 +71,7 @@ def off_diagonal(indptr, indices, data):
                 if wrong < 0 and not 0.0 <= data[r] < np.inf:
                     wrong = i
     starts[n] = out
-    return starts, columns[:out].copy(), values[:out].copy(), wrong
+    return out, wrong
 
 
 @kernel
