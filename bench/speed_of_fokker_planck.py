@@ -5,9 +5,10 @@
 Every round runs every case once, in turn, in one process with one thread; the table has medians of processor time (not of the
 clock, which on a shared machine measures the others; of fresh processes, user and system time). Both columns include the
 assembly and exclude compilation and the reading of expressions. Errors are L1, relative to the mass, against the central scheme
-on as many and twice as many cells, extrapolated (in 1-D 16 and 32 thousand cells). ``--small`` leaves the 512^2 rows out.
+on as many and twice as many cells, extrapolated (in 1-D 16 and 32 thousand cells); in space the
+process is linear and its law known. ``--small`` leaves the 512^2 and 64^3 rows out.
 
-The other side is written here: central nine-point differences (not nonnegative, but of second order) with splu and Crank-Nicolson
+The other side is written here: central differences (not nonnegative, but of second order) with splu and Crank-Nicolson
 or with a Runge-Kutta-Chebyshev step in Numba, and in 1-D a rational approximation of the exponential (CRAM of order 14). TR-BDF2
 with error control stands beside the evolutions; where coefficients depend on time it is given the engine's own rates.
 """
@@ -30,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numba
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import solve_banded
+from scipy.linalg import expm, solve_banded
 from scipy.sparse.linalg import splu
 
 import fpsolve as fps
@@ -150,12 +151,15 @@ def combine(a, b, c, d, e, y0, y1, y2, f0, f1, out):
 
 
 def chebyshev(n: int, steps: int) -> np.ndarray:
-    """Runge-Kutta-Chebyshev of second order (Sommeijer, Shampine, Verwer 1997), damping 2/13 enlarged by one stage in five."""
     planes, offsets = central_planes(n)
-    planes = planes.reshape(9, -1)
-    size, pad, h = n * n, n + 1, 1.0 / steps
+    return rkc(planes.reshape(9, -1), offsets, start(n).ravel(), 1.0 / steps, steps, 1.2).reshape(n, n)
+
+
+def rkc(planes: np.ndarray, offsets: np.ndarray, p: np.ndarray, h: float, steps: int, more: float) -> np.ndarray:
+    """Runge-Kutta-Chebyshev of second order (Sommeijer, Shampine, Verwer 1997), damping 2/13 and `more` times the stages."""
+    size, pad = p.size, int(np.abs(offsets).max())
     radius = float(np.abs(planes).sum(axis=0).max())
-    s = math.ceil(1.2 * (math.sqrt(1.0 + 1.54 * h * radius) + 1))
+    s = math.ceil(more * (math.sqrt(1.0 + 1.54 * h * radius) + 1))
     damping = 2.0 / 3.0
     w0 = 1 + damping / s**2
     theta = math.acosh(w0)
@@ -166,7 +170,7 @@ def chebyshev(n: int, steps: int) -> np.ndarray:
     b = [0.0, 0.0] + [d2[k] / d1[k] ** 2 for k in range(2, s + 1)]
     b[0] = b[1] = b[2]
     y = np.zeros(size + 2 * pad)
-    y[pad : pad + size] = start(n).ravel()
+    y[pad : pad + size] = p
     f0, f1 = np.empty(size), np.empty(size)
     inner = slice(pad, pad + size)
     first, second, third = y.copy(), np.zeros_like(y), np.zeros_like(y)
@@ -181,7 +185,64 @@ def chebyshev(n: int, steps: int) -> np.ndarray:
             combine(1 - mu - nu, mu, nu, mu1 * h, gamma * h, y[inner], second[inner], first[inner], f0, f1, third[inner])
             first, second, third = second, third, first
         y, second = second, y
-    return y[inner].reshape(n, n).copy()
+    return y[inner].copy()
+
+
+# ---- in space ---------------------------------------------------------------------------------------------------------------
+
+SPACE, SPACE_START, SPACE_SPREAD = 5.0, np.array([1.0, 0.5, -0.5]), 0.3
+A3 = np.array([[1.0, 0.6, 0.2], [-0.3, 0.8, 0.1], [0.1, -0.4, 1.2]])
+#: Eigenvalues 1, 1/2 and 1/4 along turned axes; and without the turn.
+TURN = np.linalg.qr(np.array([[1.0, 0.4, -0.3], [0.5, 1.0, 0.2], [-0.2, 0.6, 1.0]]))[0]
+D3 = {"full": TURN @ np.diag([1.0, 0.5, 0.25]) @ TURN.T, "diagonal": np.diag([1.0, 0.5, 0.25])}
+
+
+def cube(n: int, tensor: str) -> fps.FokkerPlanck:
+    D = 0.5 * (D3[tensor] + D3[tensor].T)
+    return fps.FokkerPlanck(fps.Process.ornstein_uhlenbeck(A3, fps.Noise.constant(D)), fps.Grid(*3 * ((-SPACE, SPACE, n),)))
+
+
+def gaussian_in_space(n: int, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    x = np.stack(np.meshgrid(*3 * (-SPACE + 2 * SPACE / n * (np.arange(n) + 0.5),), indexing="ij"), axis=-1) - mean
+    density = np.exp(-0.5 * np.einsum("...i,ij,...j->...", x, np.linalg.inv(covariance), x))
+    return np.asarray(density / np.sqrt(np.linalg.det(2 * np.pi * covariance)))
+
+
+def exact_in_space(n: int, tensor: str) -> np.ndarray:
+    """The Gaussian at t = 1, whose walls hold no mass."""
+    decay, S = expm(-A3), fps.theory.ou_covariance(A3, D3[tensor])
+    return gaussian_in_space(n, decay @ SPACE_START, S + decay @ (SPACE_SPREAD * np.eye(3) - S) @ decay.T)
+
+
+def linear_planes(n: int, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `central_planes` for the linear process: up to 19 planes (m, n^3) that are not zero, and their offsets (m,)."""
+    h, out = 2 * SPACE / n, np.zeros((3, 3, 3, n, n, n))
+    x, faces = -SPACE + h * (np.arange(n) + 0.5), -SPACE + h * np.arange(1, n)
+    for axis in range(3):
+        others = [k for k in range(3) if k != axis]
+        planes = np.moveaxis(out, (axis, 3 + axis), (0, 3))
+        drift = -A3[axis, axis] * faces[:, None, None] - A3[axis, others[0]] * x[:, None] - A3[axis, others[1]] * x
+        cells = slice(0, -1), slice(1, None)
+        for source in range(2):
+            for row, target in enumerate(cells):
+                sign, d = 2 * row - 1, 1 + source - row
+                planes[d, 1, 1, target] += sign * (0.5 * drift + (1 - 2 * source) * D[axis, axis] / h) / h
+                for place, other in enumerate(others):
+                    for step in (-1, 1):
+                        rate = -sign * step * D[axis, other] / (4 * h * h)
+                        side = np.moveaxis(planes[d, :, :, target], (place, 3 + place), (0, 2))
+                        inner, wall = (slice(1, None), 0) if step < 0 else (slice(0, -1), n - 1)
+                        side[1 + step, 1, inner] += rate
+                        side[1, 1, wall] += rate
+    offsets = np.array([(a * n + b) * n + c for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)])
+    flat = out.reshape(27, -1)
+    keep = flat.any(axis=1)
+    return flat[keep], offsets[keep]
+
+
+def chebyshev_in_space(n: int, tensor: str, steps: int) -> np.ndarray:
+    p = gaussian_in_space(n, SPACE_START, SPACE_SPREAD * np.eye(3)).ravel()
+    return rkc(*linear_planes(n, D3[tensor]), p, 1.0 / steps, steps, 1.2).reshape(n, n, n)
 
 
 def pinned(n: int) -> np.ndarray:
@@ -370,6 +431,13 @@ def in_the_plane(n: int, exact: np.ndarray, target: float) -> Case:
     return Case(f"2-D full tensor {n}^2 to t = 1", lambda: valley(n).evolve(gaussian, 1.0, rtol=1e-3), others, target, exact)
 
 
+def in_space(n: int, tensor: str) -> list[Case]:
+    gaussian, exact = ("gaussian", SPACE_START, SPACE_SPREAD * np.eye(3)), exact_in_space(n, tensor)
+    others = {"RKC2, 10 steps": lambda: chebyshev_in_space(n, tensor, 10)}
+    whole = Case(f"{n}^3, {tensor} tensor, to t = 1", lambda: cube(n, tensor).evolve(gaussian, 1.0, rtol=1e-3), others, 0.5, exact)
+    return [whole, Case(f"assembly {n}^3, {tensor} tensor", lambda: cube(n, tensor), {}, math.nan)]
+
+
 def cases(small: bool) -> list[Case]:
     line = extrapolated(one_shot, 16000)
     while line.size > 1000:
@@ -390,6 +458,7 @@ def cases(small: bool) -> list[Case]:
         rows.append(Case("stationary 512^2, full tensor", lambda: valley(512).stationary(), splu_512, 2.5))
         rows.append(Case("assembly 512^2, full tensor", lambda: valley(512), {"nine points": lambda: central_matrix(512)}, 0.3))
         rows.append(Case("assembly 512^2, turning tensor", lambda: valley(512, "turning"), {}, 0.3))
+        rows += [case for tensor in ("diagonal", "full") for case in in_space(64, tensor)]
     splu_128 = {"splu": lambda: pinned(128)}
     rows.append(Case("stationary 128^2", lambda: valley(128).stationary(), splu_128, math.nan, stationary))
     return rows

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _markov
+from ._kernels import balance as kernels
 from ._kernels.stencil3 import positive_definite
 from .errors import FpsolveError
 from .grid import Grid
@@ -33,55 +34,16 @@ REFERENCE = {2: 128, 3: 24}
 AGREE = 0.005
 
 
-def _derivative(values: Array, axis: int, periodic: bool) -> Array:
-    """Central difference per cell of an array of grid.shape, one-sided at walls."""
-    if periodic:
-        return np.asarray(0.5 * (np.roll(values, -1, axis) - np.roll(values, 1, axis)))
-    return np.asarray(np.gradient(values, axis=axis))
+def defect(diffusion: Array, drift: Array, gradient: Array, spacing: Array, grid: Grid) -> float:
+    """How far g (n, d) is from the gradient of a stationary log density: zero for the closure with a linear drift.
 
-
-def defect(diffusion: Array, drift: Array, gradient: Array, grid: Grid) -> float:
-    """How far g (n, 2) is from the gradient of a stationary log density: zero for the closure with a linear drift.
-
-    The largest of |h0 h1 curl g| and |div u + u.g| / (D00/h0^2 + D11/h1^2) with u = a - D g, over all cells. Zero as well where D
-    is singular in a cell: the scheme is of first order there, whatever g.
+    The largest of |h_i h_j curl_ij g| and |div u + u.g| / sum_i D_ii/h_i^2 with u = a - D g, over all cells but those beside walls,
+    where one-sided differences would count as a defect. Zero as well where D is singular in a cell: the scheme is of first order
+    there, whatever g.
     """
-    if grid.dim == 3:
-        return _defect_in_space(diffusion, drift, gradient, grid)
-    a, c = diffusion[:, 0, 0], diffusion[:, 1, 1]
-    if not np.all(a * c - diffusion[:, 0, 1] ** 2 > 1e-14 * a * c):
-        return 0.0
-    shape, h = grid.shape, np.stack(np.meshgrid(*grid.widths, indexing="ij"), axis=-1).reshape(-1, 2)
-    periodic = [sides[0] == "periodic" for sides in grid.boundary]
-    u = drift - np.einsum("nij,nj->ni", diffusion, gradient)
-    g0, g1 = ((gradient[:, k]).reshape(shape) for k in range(2))
-    h0, h1 = (h[:, k].reshape(shape) for k in range(2))
-    curl = np.abs(_derivative(g1, 0, periodic[0]) * h1 - _derivative(g0, 1, periodic[1]) * h0)
-    u0, u1 = (u[:, k].reshape(shape) for k in range(2))
-    source = _derivative(u0, 0, periodic[0]) / h0 + _derivative(u1, 1, periodic[1]) / h1 + u0 * g0 + u1 * g1
-    noise = diffusion[:, 0, 0].reshape(shape) / h0**2 + diffusion[:, 1, 1].reshape(shape) / h1**2
-    inner = tuple(slice(None) if p else slice(1, -1) for p in periodic)  # one-sided differences would count as a defect
-    worst = np.maximum(curl, np.abs(source) / noise)[inner]
-    return float(worst.max(initial=0.0))
-
-
-def _defect_in_space(diffusion: Array, drift: Array, gradient: Array, grid: Grid) -> float:
-    """`defect` with three planes of rotation."""
-    if not positive_definite(diffusion):
-        return 0.0
-    widths = np.stack(np.meshgrid(*grid.widths, indexing="ij"))
-    periodic = [sides[0] == "periodic" for sides in grid.boundary]
-    g = gradient.T.reshape(3, *grid.shape)
-    u = (drift - np.einsum("nij,nj->ni", diffusion, gradient)).T.reshape(3, *grid.shape)
-    worst, source, noise = np.zeros(grid.shape), np.sum(u * g, axis=0), np.zeros(grid.shape)
-    for i in range(3):
-        source = source + _derivative(u[i], i, periodic[i]) / widths[i]
-        noise = noise + diffusion[:, i, i].reshape(grid.shape) / widths[i] ** 2
-        for j in range(i):
-            curl = _derivative(g[i], j, periodic[j]) * widths[i] - _derivative(g[j], i, periodic[i]) * widths[j]
-            worst = np.maximum(worst, np.abs(curl))
-    inner = tuple(slice(None) if p else slice(1, -1) for p in periodic)
-    return float(np.maximum(worst, np.abs(source) / noise)[inner].max(initial=0.0))
+    regular = positive_definite(diffusion) if grid.dim == 3 else kernels.definite(diffusion)
+    periodic = np.array([[2 * (side == "periodic") for side in sides] for sides in grid.boundary], np.int64)
+    return float(kernels.defect(diffusion, drift, gradient, spacing, np.array(grid.shape), periodic)) if regular else 0.0
 
 
 def solved_gradient(grid: Grid, generator: Callable[[Grid, Array | None], sp.csr_matrix]) -> Array | None:
@@ -93,12 +55,13 @@ def solved_gradient(grid: Grid, generator: Callable[[Grid, Array | None], sp.csr
     """
     sides: list[Any] = ["periodic" if low == "periodic" else "reflecting" for low, _ in grid.boundary]
     small = grid._resized(tuple(min(n, REFERENCE[grid.dim]) for n in grid.shape), sides)
+    kept: list[Any] = []
     try:
-        first = _markov.stationary(generator(small, None), shape=small.shape, log=True)
+        first = _markov.stationary(generator(small, None), shape=small.shape, log=True, kept=kept)
         if not np.all(np.isfinite(first)):
             return None
         start = _spline_gradient(first, small, small)
-        second = _markov.stationary(generator(small, start), shape=small.shape, log=True)
+        second = _markov.stationary(generator(small, start), shape=small.shape, log=True, kept=kept)
     except (FpsolveError, ValueError) as error:
         _log.info("no stationary density to take the balanced drift from, the local closure is used: %s", error)
         return None

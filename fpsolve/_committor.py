@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _interpolate, _markov
-from ._discretize import exit_generator
+from ._cuts import exit_generator
 from ._exits import Exits
 from ._flows import Flows, cell_currents
 from ._phase_space import PhaseSpace

@@ -100,21 +100,20 @@ class Tridiagonal:
 class Multifrontal:
     """General sparse chain: nested dissection, dense fronts in doubles, wide numbers where doubles would not do."""
 
-    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, coords: np.ndarray) -> None:
+    def __init__(self, rates: sp.csr_matrix, kill: np.ndarray, coords: np.ndarray, like: "Multifrontal | None" = None) -> None:
         self.n = kill.size
         self._largest = rates.max(axis=1).toarray().ravel() if rates.nnz else np.zeros(self.n)
-        self.order, node_ptr, parent = gen.dissection_order(rates, coords)
+        self._pattern = rates.indptr, rates.indices
+        known = like is not None and all(map(np.array_equal, self._pattern, like._pattern))
+        #: Elimination order, tree of fronts, and the sizes of the largest front and of the stack.
+        self.order, self.tree, self._sizes = like.symbolic if like is not None and known else _analysed(rates, coords)
         self._sorted = rates[self.order][:, self.order].tocsr()
-        pattern = (self._sorted + self._sorted.T).tocsr()
-        pattern.sort_indices()
-        border_ptr, border, children, front, peak = dissection.symbolic(
-            _int(pattern.indptr), _int(pattern.indices), node_ptr, parent
-        )
-        p, m = np.diff(node_ptr), np.diff(border_ptr)
-        store_ptr = np.concatenate([[0], np.cumsum(p * (p + 2 * m))])
-        self.tree = (node_ptr, border_ptr, border, children, store_ptr)
-        self._sizes = (int(front), int(peak))
         self.refactor(kill)
+
+    @property
+    def symbolic(self) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[int, int]]:
+        """What depends on the graph only."""
+        return self.order, self.tree, self._sizes
 
     def refactor(self, kill: np.ndarray) -> None:
         """Eliminate again with other killing rates; order and symbolic work are kept."""
@@ -126,7 +125,9 @@ class Multifrontal:
         self._rates = (_int(Q.indptr), _int(Q.indices), Q.data, _int(columns.indptr), _int(columns.indices), columns.data)
         self._kill = (kill * self.scale)[self.order]
         self._wide_factor: tuple[np.ndarray, ...] | None = None
-        self.plain: tuple[np.ndarray, np.ndarray] | None = elimination.factorise(self._rates, self.tree, self._kill, self._sizes)
+        store = np.empty(self.tree[4][-1])  # NumPy asks for large pages, first writing to small ones takes long
+        d = elimination.factorise(self._rates, self.tree, self._kill, self._sizes, store)
+        self.plain: tuple[np.ndarray, np.ndarray] | None = (store, d)
         if not self._plain_will_do(*self.plain):
             _log.info("rates beyond the range of doubles: eliminating in wide numbers")
             self.plain = None
@@ -199,6 +200,18 @@ class Multifrontal:
         return self.transposed(wide.wide_from(_unit(self.n, int(self.order[-1]))), factor)
 
 
+def _analysed(rates: sp.csr_matrix, coords: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[int, int]]:
+    """Elimination order of a graph, its tree of fronts, and the sizes of the largest front and of the stack."""
+    order, node_ptr, parent = gen.dissection_order(rates, coords)
+    ordered = rates[order][:, order].tocsr()
+    pattern = (ordered + ordered.T).tocsr()
+    pattern.sort_indices()
+    border_ptr, border, children, front, peak = dissection.symbolic(_int(pattern.indptr), _int(pattern.indices), node_ptr, parent)
+    p, m = np.diff(node_ptr), np.diff(border_ptr)
+    store_ptr = np.concatenate([[0], np.cumsum(p * (p + 2 * m))])
+    return order, (node_ptr, border_ptr, border, children, store_ptr), (int(front), int(peak))
+
+
 def _let_last_rest(d: tuple[np.ndarray, ...], last: int) -> None:
     """The state eliminated last in a chain without killing has nowhere to go: its exit rate is set to one."""
     if d[0][last] == 0.0:
@@ -220,8 +233,11 @@ def eliminated(n: int, dim: int) -> bool:
     return dim != 3 or n <= ELIMINATED
 
 
-def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarray]) -> Any:
-    """The engine that fits the graph of the rates: `Tridiagonal`, `Multifrontal`, or, if large and in space, `Iterative`."""
+def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarray], like: Any = None) -> Any:
+    """The engine that fits the graph of the rates: `Tridiagonal`, `Multifrontal`, or, if large and in space, `Iterative`.
+
+    The order of elimination is that of the engine `like` if it was made for the same graph.
+    """
     if gen.is_tridiagonal(rates):
         return Tridiagonal(rates, kill)
     at = coords()
@@ -229,7 +245,7 @@ def engine(rates: sp.csr_matrix, kill: np.ndarray, coords: Callable[[], np.ndarr
         from fpsolve._iterative import Iterative  # its blocks are eliminated by the class above
 
         return Iterative(rates, kill, at)
-    return Multifrontal(rates, kill, at)
+    return Multifrontal(rates, kill, at, like if isinstance(like, Multifrontal) else None)
 
 
 def slowest_decay(solve: Callable[[np.ndarray], np.ndarray], n: int, rtol: float, max_iterations: int) -> tuple[np.ndarray, float]:

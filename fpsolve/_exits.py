@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _interpolate, _markov
 from ._checks import numbers
-from ._discretize import exit_generator
+from ._cuts import exit_generator
 from ._elimination import slowest_decay, solver_errors
 from ._notes import doubtful, mass_notes, unresolved
 from ._phase_space import over_velocities

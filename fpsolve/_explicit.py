@@ -90,7 +90,9 @@ class Chebyshev:
         scale = 2.0 / self.rho if self.rho > 0.0 else 0.0
         matrix = (rates * scale + sp.diags(1.0 - scale * out)).tocsr()
         matrix = matrix.T.tocsr() if transposed else matrix
-        block_ptr, offsets, values = kernels.diagonals(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+        block_ptr = kernels.count_diagonals(matrix.indptr, matrix.indices)
+        offsets, values = np.empty(block_ptr[-1], np.int64), np.zeros((block_ptr[-1], kernels.BLOCK))
+        kernels.fill_diagonals(matrix.indptr, matrix.indices, matrix.data, block_ptr, offsets, values)
         self.matrix = (block_ptr, offsets, values)
         self.pad = int(np.abs(offsets).max(initial=0))
         self.keeps = not kill.any()

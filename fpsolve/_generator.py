@@ -8,9 +8,19 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
 
+from fpsolve._kernels import triplets
 from fpsolve._kernels.dissection import dissect
 
-__all__ = ["clean_kill", "clean_rates", "closed_classes", "coordinates", "dissection_order", "is_tridiagonal", "reaching"]
+__all__ = [
+    "assembled",
+    "clean_kill",
+    "clean_rates",
+    "closed_classes",
+    "coordinates",
+    "dissection_order",
+    "is_tridiagonal",
+    "reaching",
+]
 
 LEAF = 32
 
@@ -35,19 +45,37 @@ def clean_rates(Q: sp.sparray | sp.spmatrix) -> sp.csr_matrix:
     if not full.has_canonical_format:
         full = full.copy()
         full.sum_duplicates()
-    off = full.indices != np.repeat(np.arange(Q.shape[0], dtype=full.indices.dtype), np.diff(full.indptr))
-    off &= full.data != 0.0
-    indptr = np.concatenate([[0], np.cumsum(off)])[full.indptr].astype(full.indptr.dtype)
-    rates = sp.csr_matrix((full.data[off], full.indices[off], indptr), shape=Q.shape)
+    starts, columns, values = np.empty_like(full.indptr), np.empty_like(full.indices), np.empty_like(full.data)
+    count, wrong = triplets.off_diagonal(full.indptr, full.indices, full.data, starts, columns, values)
+    rates = sp.csr_matrix((values[:count], columns[:count], starts), shape=Q.shape)
     rates.has_canonical_format = True
-    bad = np.flatnonzero(~((rates.data >= 0) & np.isfinite(rates.data)))
-    if bad.size:
-        row = int(np.searchsorted(rates.indptr, bad[0], side="right")) - 1
+    if wrong >= 0:
+        row = slice(rates.indptr[wrong], rates.indptr[wrong + 1])
+        at = int(np.argmin((rates.data[row] >= 0.0) & np.isfinite(rates.data[row]))) + row.start
         raise ValueError(
-            f"rates off the diagonal must be finite and >= 0, got Q[{row}, {rates.indices[bad[0]]}] = {rates.data[bad[0]]!r}; "
+            f"rates off the diagonal must be finite and >= 0, got Q[{wrong}, {rates.indices[at]}] = {rates.data[at]!r}; "
             "use a monotone scheme (nonnegative rates)"
         )
     return rates
+
+
+def assembled(rows: np.ndarray, cols: np.ndarray, rates: np.ndarray, kill: np.ndarray) -> sp.csr_matrix:
+    """The generator of rates given as triplets (m,), with its diagonal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pair = np.array([0, 1], np.int32)
+    >>> assembled(pair, pair[::-1].copy(), np.array([1.0, 2.0]), np.array([0.5, 0.0])).toarray()
+    array([[-1.5,  1. ],
+           [ 2. , -2. ]])
+    """
+    n = kill.size
+    indptr, indices, data = np.empty(n + 1, np.int32), np.empty(rows.size + n, np.int32), np.empty(rows.size + n)
+    count = triplets.generator(rows, cols, rates, kill, indptr, indices, data)
+    out = sp.csr_matrix((data[:count], indices[:count], indptr), shape=(n, n))
+    out.has_canonical_format = True
+    return out
 
 
 def clean_kill(kill: np.ndarray | None, n: int) -> np.ndarray:
@@ -118,8 +146,7 @@ def is_tridiagonal(rates: sp.csr_matrix) -> bool:
     >>> is_tridiagonal(sp.csr_matrix([[0, 1.0], [1.0, 0]]))
     True
     """
-    source = np.repeat(np.arange(rates.shape[0]), np.diff(rates.indptr))
-    return bool(np.all(np.abs(source - rates.indices) <= 1))
+    return bool(triplets.nearest(rates.indptr, rates.indices))
 
 
 def coordinates(rates: sp.csr_matrix, shape: tuple[int, ...] | np.ndarray | None) -> np.ndarray:

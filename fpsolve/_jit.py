@@ -19,6 +19,7 @@ __all__ = [
     "inline_uncached",
     "kernel",
     "kernel_uncached",
+    "lean_kernel",
     "ordered_kernel",
 ]
 
@@ -30,10 +31,14 @@ _CACHE = os.environ.get("FPSOLVE_NUMBA_CACHE", "1") != "0"
 
 #: A compiled loop over arrays: releases the GIL, cached on disk.
 kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
-#: The same, but sums keep the order in which they are written, whatever the length of the loop.
+#: The same for loops over views of arrays that make no array of their own: no references are counted, see `inline`.
+lean_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, _nrt=False)
+#: As `kernel`, but sums keep the order in which they are written, whatever the length of the loop.
 ordered_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH - {"reassoc"})
 #: The same for code without a file of its own (user callables): compiled once per process.
 kernel_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
-#: A small scalar function that LLVM must inline, so that the loop around it vectorises.
-inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)
+#: A small function that LLVM must inline, so that the loop around it vectorises. It makes and returns no array, for it counts no
+#: references: else Numba adds an atomic increment and decrement for every array among the arguments to every call, which made loops
+#: over cells two to three times as slow.
+inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True, _nrt=False)
 inline_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)

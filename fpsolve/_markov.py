@@ -183,7 +183,9 @@ def factor(
     return Factor(rates, gen.clean_kill(kill, rates.shape[0]), shape)
 
 
-def stationary(Q: sp.sparray | sp.spmatrix, *, shape: tuple[int, ...] | None = None, log: bool = False) -> np.ndarray:
+def stationary(
+    Q: sp.sparray | sp.spmatrix, *, shape: tuple[int, ...] | None = None, log: bool = False, kept: list[Any] | None = None
+) -> np.ndarray:
     """Stationary law pi of a chain, pi_i sum_{j != i} Q_ij = sum_{j != i} pi_j Q_ji, by elimination without subtractions.
 
     Parameters
@@ -191,6 +193,7 @@ def stationary(Q: sp.sparray | sp.spmatrix, *, shape: tuple[int, ...] | None = N
     Q : (n, n) sparse, rates Q_ij >= 0 from i to j; the diagonal is ignored
     shape : grid shape in C order, used for the elimination order
     log : return ln pi instead, valid where pi itself underflows
+    kept : a list that keeps the elimination for the next chain, whose order of elimination is then found if the graph is the same
 
     Returns
     -------
@@ -228,7 +231,10 @@ def stationary(Q: sp.sparray | sp.spmatrix, *, shape: tuple[int, ...] | None = N
         out[states] = 0.0 if log else 1.0
         return out
     inner = rates if states.size == rates.shape[0] else rates[states][:, states].tocsr()
-    core = engine(inner, np.zeros(states.size), lambda: gen.coordinates(rates, coords_shape)[states])
+    like = kept[-1] if kept else None
+    core = engine(inner, np.zeros(states.size), lambda: gen.coordinates(rates, coords_shape)[states], like)
+    if kept is not None:
+        kept[:] = [core]
     m, e = core.occupation_of_last()
     logs = wide.wide_log(m, e)
     if log and isinstance(core, Multifrontal) and not logs.min() - logs.max() > np.log(_TINY):

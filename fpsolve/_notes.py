@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from . import _markov
-from ._discretize import Stencil, singular_edges
+from ._cuts import singular_edges
+from ._discretize import Stencil
 from .grid import Grid
 
 __all__ = [

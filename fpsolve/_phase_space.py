@@ -151,7 +151,7 @@ def build_phase_stencil(process: PhaseSpace, grid: Grid) -> Stencil:
     noisy = D > 0.0
     # friction is balanced by noise along v; where there is none it is part of the flow
     drift[noisy, 1] += process.motion.friction * points[noisy, 1] / process.motion.mass
-    offsets = np.zeros((n, 1, 2), np.int64)
+    offsets = np.zeros((n, 1, 2), np.int16)
     offsets[:, 0, 1] = 1
     zeros, flat, none = np.zeros(n), np.zeros((n, 2)), np.empty((0, 2, 2))
     return Stencil(shape, sides, h, volume, offsets, (volume * D / h[:, 1] ** 2)[:, None], flat, flat, np.ones((n, 1)), none, none,

@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ._kernels import selling, selling3, stencil3, triplets
+from ._generator import assembled
+from ._kernels import selling, selling3, stencil3
 
 __all__ = ["assemble", "cells", "edges"]
 
@@ -70,7 +71,4 @@ def assemble(st: Any) -> tuple[sp.csr_matrix, Array, Array]:
     m = stencil3.fill_edges(own, bool(st.rest.any()), 0, out)
     for along in walls:
         m = stencil3.fill_edges(along, False, m, out)
-    indptr, indices, data = triplets.generator(out.rows[:m], out.cols[:m], out.rates[:m], out.kill)
-    generator = sp.csr_matrix((data, indices, indptr), shape=(n, n))
-    generator.has_canonical_format = True
-    return generator, out.kill, np.maximum(out.exponent, st.exponent)
+    return assembled(out.rows[:m], out.cols[:m], out.rates[:m], out.kill), out.kill, np.maximum(out.exponent, st.exponent)

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _markov
 from ._committor import Transitions
-from ._discretize import assemble, build_stencil, singular_points
+from ._cuts import singular_points
+from ._discretize import assemble, build_stencil
 from ._exits import start_inside
 from ._generator import clean_rates
 from ._magnus import evolve_driven

@@ -36,19 +36,8 @@ LAYERS: list[set[str]] = [
         "_covariance",
     },
     {"_balance", "_checkpoint", "_kernel_base", "_magnus", "_space", "_watch", "_wide_noise", "driven", "plotting"},
-    {
-        "_discretize",
-        "_escape_laws",
-        "_fused",
-        "_inertia",
-        "_kernel_exits",
-        "_kernel_modes",
-        "_runner",
-        "_schedule",
-        "_sgd",
-        "_wide",
-    },
-    {"_linear"},
+    {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
+    {"_cuts", "_escape_laws", "_inertia", "_linear"},
     {"_model", "_notes", "_passage", "_paths", "_phase_space"},
     {"_blocks", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
@@ -64,7 +53,7 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # fmt: off
 ENGINES = (
     {
-        "fokker_planck", "_balance", "_committor", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
+        "fokker_planck", "_balance", "_committor", "_cuts", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
         "_magnus", "_phase_space", "_start", "_aligned", "_fronts", "_highexits", "_highorder", "_operators", "_pencil",
         "_space", "_stencils",

@@ -21,7 +21,9 @@ def test_diagonals_hold_the_matrix():
     n = 2 * chebyshev.BLOCK + 37
     rng = np.random.default_rng(1)
     matrix = sp.random(n, n, 0.02, "csr", rng=rng)
-    parts = chebyshev.diagonals(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+    block_ptr = chebyshev.count_diagonals(matrix.indptr, matrix.indices)
+    parts = block_ptr, np.empty(block_ptr[-1], np.int64), np.zeros((block_ptr[-1], chebyshev.BLOCK))
+    chebyshev.fill_diagonals(matrix.indptr, matrix.indices, matrix.data, *parts)
     pad = int(np.abs(parts[1]).max())
     old, out = np.zeros((2, n + 2 * pad))
     old[pad : pad + n] = rng.normal(size=n)

@@ -7,16 +7,16 @@ and the loops over a block vectorise. Vectors are padded on both sides, so that 
 
 import numpy as np
 
-from .._jit import kernel
+from .._jit import kernel, lean_kernel
 
-__all__ = ["BLOCK", "diagonals", "recur"]
+__all__ = ["BLOCK", "count_diagonals", "fill_diagonals", "recur"]
 
 BLOCK = 256
 
 
 @kernel
-def diagonals(indptr, indices, data):
-    """Diagonals by blocks of a CSR matrix (n, n): block_ptr (blocks + 1,), offsets (m,), values (m, BLOCK)."""
+def count_diagonals(indptr, indices):
+    """Numbers of diagonals in the blocks of a CSR matrix (n, n), added up: block_ptr (blocks + 1,)."""
     n = indptr.size - 1
     blocks = (n + BLOCK - 1) // BLOCK
     seen = np.full(2 * n + 1, -1)
@@ -30,11 +30,15 @@ def diagonals(indptr, indices, data):
                     seen[d] = b
                     count += 1
         block_ptr[b + 1] = block_ptr[b] + count
-    offsets = np.empty(block_ptr[blocks], np.int64)
-    values = np.zeros((block_ptr[blocks], BLOCK))
-    place = np.empty(2 * n + 1, np.int64)
-    seen[:] = -1
-    for b in range(blocks):
+    return block_ptr
+
+
+@kernel
+def fill_diagonals(indptr, indices, data, block_ptr, offsets, values):
+    """Diagonals by blocks of a CSR matrix (n, n), to offsets (m,) and values (m, BLOCK), zeros on entry."""
+    n = indptr.size - 1
+    seen, place = np.full(2 * n + 1, -1), np.empty(2 * n + 1, np.int64)
+    for b in range(block_ptr.size - 1):
         at = block_ptr[b]
         for i in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
             for r in range(indptr[i], indptr[i + 1]):
@@ -45,10 +49,9 @@ def diagonals(indptr, indices, data):
                     offsets[at] = d - n
                     at += 1
                 values[place[d], i - b * BLOCK] += data[r]
-    return block_ptr, offsets, values
 
 
-@kernel
+@lean_kernel
 def recur(block_ptr, offsets, values, pad, n, a, old, c, older, out):
     """out = a (A old) + c older; vectors padded by `pad` zeros on both sides. Returns the sum of |out|.
 

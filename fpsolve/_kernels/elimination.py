@@ -12,14 +12,15 @@ P) followed by the m x p block of F below them.
 
 import numpy as np
 
-from fpsolve._jit import inline, kernel
+from fpsolve._jit import inline, kernel, lean_kernel
 
 __all__ = [
     "assemble", "backward", "backward_transposed", "eliminate_front", "factorise", "forward", "forward_transposed",
     "tridiagonal_solve", "tridiagonal_solve_transposed",
 ]  # fmt: skip
 
-PANEL, CHUNK = 32, 128
+#: Pivots eliminated row by row before the rest of a front is updated, and columns updated at a time. Most fronts are small.
+PANEL, CHUNK = 8, 128
 
 
 @inline
@@ -31,7 +32,7 @@ def _axpy_row(F, i, k, start, stop):
             F[i, j] += f * F[k, j]
 
 
-@kernel
+@lean_kernel
 def _rank_update(F, k0, k1):
     """F[i, j] += sum_{k0 <= k < k1} F[i, k] F[k, j] for all i, j >= k1, in tiles of 4 rows and 4 pivots.
 
@@ -65,7 +66,7 @@ def _rank_update(F, k0, k1):
                 _axpy_row(F, i, k, j0, j1)
 
 
-@kernel
+@lean_kernel
 def eliminate_front(F, p, d):
     """Eliminate the first p states of the front F (s, s + 1), last column the killing; d (p,) receives the exit rates.
 
@@ -91,7 +92,7 @@ def eliminate_front(F, p, d):
             _rank_update(F, k0, k1)
 
 
-@kernel
+@lean_kernel
 def assemble(F, t, indptr, indices, data, tptr, tindices, tdata, kill, node_ptr, border_ptr, border, loc):
     """Write the original rates that belong to tree node t into its zeroed front; sets loc[position] = row of the front."""
     a, b = node_ptr[t], node_ptr[t + 1]
@@ -111,18 +112,18 @@ def assemble(F, t, indptr, indices, data, tptr, tindices, tdata, kill, node_ptr,
 
 
 @kernel
-def factorise(rates, tree, kill, sizes):
+def factorise(rates, tree, kill, sizes, store):
     """Multifrontal elimination of all states.
 
     rates = (indptr, indices, data, tptr, tindices, tdata): off-diagonal rates by row and by column, in elimination order.
     tree = (node_ptr, border_ptr, border, children, store_ptr) of `symbolic`; sizes = (largest front, stack peak).
-    Returns the stored fronts and the exit rates d (n,).
+    store: room for the fronts. Returns the exit rates d (n,).
     """
     indptr, indices, data, tptr, tindices, tdata = rates
     node_ptr, border_ptr, border, children, store_ptr = tree
     largest, peak = sizes
     nodes, n = children.size, kill.size
-    store, d = np.empty(store_ptr[nodes]), np.empty(n)
+    d = np.empty(n)
     buffer = np.empty(largest * (largest + 1))
     stack, held = np.empty(peak), np.empty(nodes, np.int64)
     loc = np.empty(n, np.int64)
@@ -151,10 +152,10 @@ def factorise(rates, tree, kill, sizes):
         top += m * (m + 1)
         held[count] = t
         count += 1
-    return store, d
+    return d
 
 
-@kernel
+@lean_kernel
 def forward(store, d, tree, y):
     """In place: y <- exit-rate-scaled forward substitution, y_k = (b_k + sum_{i < k} F_ki y_i) / d_k."""
     node_ptr, border_ptr, border, children, store_ptr = tree
@@ -194,7 +195,7 @@ def backward(store, d, tree, y):
             y[a + k] = total
 
 
-@kernel
+@lean_kernel
 def forward_transposed(store, d, tree, z):
     """In place: z_j <- z_j + sum_{k < j} P_kj z_k, the mass that first appears at j when only later states are watched."""
     node_ptr, border_ptr, border, children, store_ptr = tree
@@ -211,7 +212,7 @@ def forward_transposed(store, d, tree, z):
                     z[border[border_ptr[t] + j]] += f * top[k, p + j]
 
 
-@kernel
+@lean_kernel
 def backward_transposed(store, d, tree, z):
     """In place: mu_k = (z_k + sum_{i > k} F_ik mu_i) / d_k."""
     node_ptr, border_ptr, border, children, store_ptr = tree

@@ -20,6 +20,7 @@ __all__ = [
     "REFLECTING",
     "components",
     "decompose",
+    "deepest",
     "locate",
     "partner_of",
     "shifted",
@@ -193,6 +194,21 @@ def shorten(cells, limit, diffusion, spacing, shape, sides, offsets, weights, cl
         room1 = _room(i % n1, n1, sides[1, 0], sides[1, 1], limit)
         a, b, c = diffusion[i, 0, 0] / (h0 * h0), diffusion[i, 0, 1] / (h0 * h1), diffusion[i, 1, 1] / (h1 * h1)
         clipped[i] = _selling_2d(a, b, c, h0, h1, room0, room1, offsets[i], weights[i])
+
+
+@kernel
+def deepest(weights, clipped):
+    """The cell whose least weight is the largest part of their sum; clipped cells come last."""
+    best, depth = 0, -2.0
+    for i in range(weights.shape[0]):
+        total, least = 0.0, math.inf
+        for k in range(weights.shape[1]):
+            total += weights[i, k]
+            least = min(least, weights[i, k])
+        here = -1.0 if clipped[i] > 0.0 else least / (total if total > 0.0 else 1.0)
+        if here > depth:
+            best, depth = i, here
+    return best
 
 
 @kernel

@@ -14,7 +14,7 @@ cell they leave.
 import math
 
 from .._jit import inline, kernel
-from .selling import ABSORBING, PERIODIC, locate, partner_of
+from .selling import ABSORBING, locate, partner_of
 
 __all__ = [
     "bernoulli",
@@ -25,7 +25,6 @@ __all__ = [
     "exit_rows",
     "fill_edges",
     "fit_gradient",
-    "slopes",
 ]
 
 #: Exponent of an edge beyond which its smaller rate stays as it is, some 1e-297 of its weight.
@@ -69,7 +68,7 @@ def edge_rates(weight, z, g, extra):
 
 
 @kernel
-def fit_gradient(diffusion, drift, slope, gradient):
+def fit_gradient(diffusion, drift, slope, spacing, gradient):
     """Estimate of g = grad log p where p is unknown: the part of the drift that the noise can balance.
 
     A stationary current has a = (D + R) grad log p + div R with R antisymmetric. In 1-D R = 0. In 2-D R = rho [[0, 1], [-1, 0]]
@@ -85,7 +84,8 @@ def fit_gradient(diffusion, drift, slope, gradient):
             gradient[i, 0] = drift[i, 0] / d11 if d11 > 0.0 else 0.0
             continue
         d12, d22 = diffusion[i, 0, 1], diffusion[i, 1, 1]
-        a11, a12, a21, a22 = -slope[i, 0, 0], -slope[i, 0, 1], -slope[i, 1, 0], -slope[i, 1, 1]
+        h0, h1 = spacing[i, 0], spacing[i, 1]
+        a11, a12, a21, a22 = -slope[i, 0, 0] / h0, -slope[i, 0, 1] / h1, -slope[i, 1, 0] / h0, -slope[i, 1, 1] / h1
         top = (a11 - a22) * d12 + a12 * d22 - a21 * d11
         size = (abs(a11) + abs(a22)) * abs(d12) + abs(a12) * d22 + abs(a21) * d11
         trace = a11 + a22
@@ -163,26 +163,6 @@ def edge_drift(unbalanced, gradient, offsets, weights, free, share, rest):
         free[i, 0], rest[i, 0] = scale * l0, r0
         if d == 2:
             free[i, 1], rest[i, 1] = scale * l1, r1
-
-
-@kernel
-def slopes(field, shape, sides, out):
-    """out (n, d, d): derivative of component i of a field (n, d) along axis j per cell, central, one-sided at walls."""
-    n, d = field.shape
-    stride = 1
-    for axis in range(d - 1, -1, -1):
-        m = shape[axis]
-        for i in range(n):
-            j = (i // stride) % m
-            up, down = i + stride, i - stride
-            if j == m - 1:
-                up = i - (m - 1) * stride if sides[axis, 1] == PERIODIC else i
-            if j == 0:
-                down = i + (m - 1) * stride if sides[axis, 0] == PERIODIC else i
-            step = (i != down) + (i != up)
-            for k in range(d):
-                out[i, k, axis] = (field[up, k] - field[down, k]) / step
-        stride *= m
 
 
 @inline

@@ -103,7 +103,7 @@ def _ridge(A):
 
 
 @kernel
-def fit_gradient(diffusion, drift, slope, gradient):
+def fit_gradient(diffusion, drift, slope, spacing, gradient):
     """Estimate of g = grad log p where p is unknown: the part of the drift that the noise can balance.
 
     A stationary current has a = (D + R) grad log p + div R with R = [r]_x antisymmetric. For the drift linearised with the matrix
@@ -116,7 +116,7 @@ def fit_gradient(diffusion, drift, slope, gradient):
         D = diffusion[i]
         for a in range(3):
             for b in range(3):
-                A[a, b] = -slope[i, a, b]
+                A[a, b] = -slope[i, a, b] / spacing[i, b]
         trace = A[0, 0] + A[1, 1] + A[2, 2]
         top0 = top1 = top2 = size = 0.0
         for k in range(3):  # entries (2,1), (0,2), (1,0) of A D - D A^T
@@ -158,13 +158,12 @@ def _dot(i, x0, x1, x2, field):
 
 
 @inline
-def _bend(i, j, x, slope):
-    """Second derivative along the edge x of the component along the edge: difference of the end slopes."""
-    out = 0.0
-    for a in range(3):
-        for b in range(3):
-            out += x[a] * x[b] * (slope[j, a, b] - slope[i, a, b])
-    return out
+def _bend(i, j, x0, x1, x2, slope):
+    """Second derivative along the edge of the component along the edge: difference of the end slopes."""
+    a, b = slope[i], slope[j]
+    out = x0 * x0 * (b[0, 0] - a[0, 0]) + x1 * x1 * (b[1, 1] - a[1, 1]) + x2 * x2 * (b[2, 2] - a[2, 2])
+    out += x0 * x1 * (b[0, 1] - a[0, 1] + b[1, 0] - a[1, 0]) + x0 * x2 * (b[0, 2] - a[0, 2] + b[2, 0] - a[2, 0])
+    return out + x1 * x2 * (b[1, 2] - a[1, 2] + b[2, 1] - a[2, 1])
 
 
 @kernel
@@ -231,25 +230,25 @@ def edge_drift(unbalanced, gradient, offsets, weights, free, share, rest):
 
 
 @inline
-def _fitted_edge(i, j, k, partner, x, c):
+def _fitted_edge(i, j, k, partner, x0, x1, x2, c):
     """(weight, z, g, extra) of the edge from i to j where the stationary density is unknown, as `stencil._fitted_edge`."""
     w_i, s_i = c.weights[i, k], c.share[i, k]
     w_j = c.weights[j, partner] if partner >= 0 else 0.0
     s_j = c.share[j, partner] if partner >= 0 else 0.0
     w = 0.5 * (w_i + w_j)
-    g_i, g_j = _dot(i, x[0], x[1], x[2], c.gradient), _dot(j, x[0], x[1], x[2], c.gradient)
-    f_i, f_j = s_i * _dot(i, x[0], x[1], x[2], c.free), s_j * _dot(j, x[0], x[1], x[2], c.free)
+    g_i, g_j = _dot(i, x0, x1, x2, c.gradient), _dot(j, x0, x1, x2, c.gradient)
+    f_i, f_j = s_i * _dot(i, x0, x1, x2, c.free), s_j * _dot(j, x0, x1, x2, c.free)
     g = 0.5 * (g_i + g_j)
     f = 0.5 * (w_i * f_i + w_j * f_j) / w
     if w_i == 0.0 or w_j == 0.0:
         return w, g + f, g, 0.0
     limit = 0.5 * (abs(g_i) + abs(g_j))
-    fitted = g - min(limit, max(-limit, _bend(i, j, x, c.gradient_slope) / 12.0))
+    fitted = g - min(limit, max(-limit, _bend(i, j, x0, x1, x2, c.gradient_slope) / 12.0))
     if f_i == 0.0 and f_j == 0.0:
         return w, fitted, fitted, 0.0
     extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
-    change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x, c.free_slope) / 6.0
+    change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, x2, c.free_slope) / 6.0
     z, g, extra = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
     return w, z, g, extra
 
@@ -280,7 +279,6 @@ def _upwind(i, j0, j1, j2, m, c, out):
 def fill_edges(c, upwind, first, out):
     """Rates between cells as triplets (room for 4 K + 3 per cell) from position `first` on; returns their number. See `stencil`."""
     m = first
-    x = np.zeros(3)
     for i in range(c.weights.shape[0]):
         j0, j1, j2 = i // (c.shape[1] * c.shape[2]), i // c.shape[2] % c.shape[1], i % c.shape[2]
         for k in range(c.weights.shape[1]):
@@ -299,13 +297,12 @@ def fill_edges(c, upwind, first, out):
                 partner = partner_of(j, k, sign * e0, sign * e1, sign * e2, c.offsets, c.weights)
                 if sign < 0 and partner >= 0:
                     continue  # done from the other cell
-                x[0], x[1], x[2] = e0, e1, e2
                 if c.phi.size > 0:
                     w = 0.5 * (w_i + (c.weights[j, partner] if partner >= 0 else 0.0))
                     z = c.phi[i] - c.phi[j]
                     g, extra = z, 0.0
                 else:
-                    w, z, g, extra = _fitted_edge(i, j, k, partner, x, c)
+                    w, z, g, extra = _fitted_edge(i, j, k, partner, e0, e1, e2, c)
                 forward, backward = edge_rates(w, z, g, extra)
                 out.rows[m], out.cols[m], out.rates[m] = i, j, forward / c.volume[i]
                 out.rows[m + 1], out.cols[m + 1], out.rates[m + 1] = j, i, backward / c.volume[j]
