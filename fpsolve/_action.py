@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._geometric import Basis, Dynamics, Segment, density, least
+from ._geometric import Basis, Dynamics, Segment, climb, density, least, panel_actions
 from ._line import DIVERGES, IMPERMEABLE, NO_NOISE, POSITIVE, action_on_a_line, growth, lowest_place
 from ._roots import is_degenerate, newton
 from .errors import FpsolveError
@@ -28,6 +28,10 @@ TURNS, MOST_TURNS = 2, 16
 BENDS = (0.35, -0.35)
 #: A drift below this part of the largest on the curve vanishes.
 STILL = 1e-5
+#: What parting a curve at a fixed point may add to the action, as part of it: on coarse curves, and on refined ones.
+SLACK = (3e-3, 1e-4)
+#: Actions below this part of int |x'||b| are rounding.
+NOTHING = 1e-9
 
 METHOD = "geometric action, cubic splines"
 
@@ -129,7 +133,7 @@ def minimum_action_path(
     curves = _bent(corners) if guess is None else [dynamics.from_state(guess)]
     chain = _first(dynamics, curves, FIRST)
     if _noise_along(dynamics, chain).name != IMPERMEABLE:
-        chain = _refine(dynamics, _part(dynamics, chain), rtol, max_elements)
+        chain = _improve(dynamics, chain, rtol, max_elements)
     return _result(dynamics, chain, rtol, len(curves), {})
 
 
@@ -292,21 +296,49 @@ def _first(dynamics: Dynamics, curves: list[Array], n: int) -> _Chain:
     return _Chain([best], [np.inf])
 
 
-def _part(dynamics: Dynamics, chain: _Chain) -> _Chain:
-    """Part the curves where they come close to a zero of the drift, wherever that does not raise the action."""
+def _part(dynamics: Dynamics, chain: _Chain, slack: float) -> _Chain:
+    """Part the curves where they come close to a zero of the drift, wherever that raises the action by less than `slack`."""
     segments: list[Segment] = []
-    waiting = list(chain.segments)
+    changes: list[float] = []
+    waiting = list(zip(chain.segments, chain.changes, strict=True))
     while waiting:
-        segment = waiting.pop(0)
-        halves = _cut(dynamics, segment, chain.action) if len(segments) + len(waiting) < 16 else None
+        segment, change = waiting.pop(0)
+        halves = _cut(dynamics, segment, chain.action, slack) if len(segments) + len(waiting) < 16 else None
         if halves is None:
             segments.append(segment)
+            changes.append(change)
         else:
-            waiting = [*halves, *waiting]
-    return _Chain(segments, [np.inf] * len(segments))
+            waiting = [(halves[0], np.inf), (halves[1], np.inf), *waiting]
+    return _Chain(segments, changes)
 
 
-def _cut(dynamics: Dynamics, segment: Segment, scale: float) -> tuple[Segment, Segment] | None:
+def _join(dynamics: Dynamics, chain: _Chain) -> _Chain:
+    """Join curves again where a curve that does not meet the fixed point between them has a lower action."""
+    i = 0
+    while i + 1 < len(chain.segments):
+        pair = chain.segments[i : i + 2]
+        first, second = (s.at(s.basis.fine)[0] for s in pair)
+        root = second[0]
+        reach = 0.03 * float(np.linalg.norm(np.ptp(np.concatenate([first, second]), axis=0)))
+        before = first[(np.linalg.norm(first - root, axis=1) > reach) | (np.arange(len(first)) == 0)]
+        after = second[(np.linalg.norm(second - root, axis=1) > reach) | (np.arange(len(second)) == len(second) - 1)]
+        n = max(s.basis.n for s in pair)
+        whole = _settle(dynamics, n, np.concatenate([before, after]), 1e-5, chain.action)
+        if whole.action < sum(s.action for s in pair) - SLACK[1] * chain.action:
+            chain.segments[i : i + 2], chain.changes[i : i + 2] = [whole], [np.inf]
+        else:
+            i += 1
+    return chain
+
+
+def _improve(dynamics: Dynamics, chain: _Chain, rtol: float, max_elements: int) -> _Chain:
+    """Part the curves at fixed points, refine them, and look again at what was decided on coarse curves."""
+    chain = _refine(dynamics, _part(dynamics, chain, SLACK[0]), rtol, max_elements)
+    again = _part(dynamics, _join(dynamics, chain), SLACK[1])
+    return _refine(dynamics, again, rtol, max_elements)
+
+
+def _cut(dynamics: Dynamics, segment: Segment, scale: float, slack: float) -> tuple[Segment, Segment] | None:
     """Two curves through the fixed point that this one all but passes, or None."""
     curve = segment.at(segment.basis.fine)[0]
     size = np.linalg.norm(dynamics.drift(curve), axis=1)
@@ -323,26 +355,32 @@ def _cut(dynamics: Dynamics, segment: Segment, scale: float) -> tuple[Segment, S
         radius = max(distance[nearest], 1e-3 * length)
         before = curve[:nearest][distance[:nearest] > radius]
         after = curve[nearest + 1 :][distance[nearest + 1 :] > radius]
-        n = segment.basis.n
+        n = max(FIRST, segment.basis.n // 2)
         halves = [
             _settle(dynamics, n, np.concatenate([before, root]), 1e-4, scale),
             _settle(dynamics, n, np.concatenate([root, after]), 1e-4, scale),
         ]
-        if sum(h.action for h in halves) <= segment.action + 2e-3 * scale:
+        if sum(h.action for h in halves) <= segment.action + slack * scale:
             return halves[0], halves[1]
     return None
 
 
+def _enough(dynamics: Dynamics, chain: _Chain, rtol: float) -> float:
+    """A change of the action that is small: `rtol` of it, or of what climbing as far would cost where it all but vanishes."""
+    return rtol * chain.action + NOTHING * sum(climb(dynamics, s) for s in chain.segments)
+
+
 def _refine(dynamics: Dynamics, chain: _Chain, rtol: float, max_elements: int) -> _Chain:
     """Double the elements of each curve until its action settles."""
+    enough = _enough(dynamics, chain, rtol) / len(chain.segments)
     for i, segment in enumerate(chain.segments):
-        first = True
-        while (first or chain.changes[i] > rtol * chain.action / len(chain.segments)) and 2 * segment.basis.n <= max_elements:
+        first = np.isinf(chain.changes[i])
+        while (first or chain.changes[i] > enough) and 2 * segment.basis.n <= max_elements:
             curve = segment.at(segment.basis.fine)[0]
             finer = _settle(dynamics, 2 * segment.basis.n, curve, 0.01 * rtol, chain.action)
             change = abs(segment.action - finer.action)
             segment = chain.segments[i] = finer
-            if not first or change <= rtol * chain.action:  # what came before had a loose tolerance of its own
+            if not first or change <= enough:  # what came before had a loose tolerance of its own
                 chain.changes[i] = change
             first = False
     return chain
@@ -359,7 +397,7 @@ def _from_cycle(process: Process, cycle: Cycle, end: Array, rtol: float, max_ele
         curves.append(np.concatenate([np.tile(turned, (TURNS, 1)), away]))
     chain = _first(dynamics, curves, PER_TURN * (TURNS + 1))
     most = max(max_elements, 4 * PER_TURN * (MOST_TURNS + 1))
-    chain = _refine(dynamics, _part(dynamics, chain), rtol, most)
+    chain = _refine(dynamics, _part(dynamics, chain, SLACK[0]), rtol, most)
     turns, gain = TURNS, np.inf
     while turns < MOST_TURNS and gain > 0.3 * rtol * chain.action:
         first, turns = chain.segments[0], turns + 1
@@ -383,8 +421,7 @@ def _result(dynamics: Dynamics, chain: _Chain, rtol: float, starts: int, info: d
     for k, segment in enumerate(chain.segments):
         skip = 1 if k else 0
         points.append(segment.at(np.linspace(0.0, 1.0, segment.basis.n + 1))[0][skip:])
-        parts = density(dynamics, segment.basis.values @ segment.control, segment.basis.slopes @ segment.control).value
-        sums = np.cumsum((segment.basis.weights * parts).reshape(segment.basis.n, -1).sum(axis=1))
+        sums = np.cumsum(panel_actions(dynamics, segment))
         cumulative.append(np.concatenate([[offset], offset + sums])[skip:])
         offset += float(sums[-1])
     curve = np.concatenate(points)
@@ -392,7 +429,7 @@ def _result(dynamics: Dynamics, chain: _Chain, rtol: float, starts: int, info: d
     action, error = offset, float(sum(chain.changes)) + extra
     if noise.name == IMPERMEABLE:
         action, error = np.inf, 0.0
-    settled = "held" if error <= 2.0 * rtol * abs(offset) + 1e-14 else "failed"
+    settled = "held" if error <= 2.0 * _enough(dynamics, chain, rtol) else "failed"
     elements = sum(s.basis.n for s in chain.segments)
     lowest = f"lowest of {starts} initial curves" if starts > 1 else "one initial curve"
     notes = [noise, Assumption("no path of lower action elsewhere", "unknown", lowest)]

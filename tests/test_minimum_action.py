@@ -191,6 +191,26 @@ def test_nonlinear_coordinates_leave_the_action_alone():
     assert action.value == pytest.approx(lyapunov(A, D, x), rel=1e-5)
 
 
+def test_curvature_noise_in_the_plane_has_the_exponent_of_the_line():
+    """D = 0.05 sqrt(H^2 + 1/4): the axis y = 0 is the way; its integrand has narrow peaks at the inflections, as no barrier has."""
+    U = fps.potentials.double_well(2)
+    path = fps.minimum_action_path(fps.Process(U, fps.Noise.hessian(U, scale=0.05, floor=0.5)), [-1.0, 0.0], [1.0, 0.0])
+    inflection = -math.sqrt(1.0 / 3.0)
+    exact, _ = integrate.quad(
+        lambda x: 4 * x * (x * x - 1) / (0.05 * math.hypot(12 * x * x - 4, 0.5)), -1.0, 0.0, points=[inflection], limit=200
+    )
+    assert path.action.value == pytest.approx(exact, rel=1e-4)
+    assert list(path.indices) == [0, 1, 0]
+
+
+def test_downhill_costs_nothing_and_up_and_down_what_the_climb_costs():
+    process = fps.Process(fps.potentials.double_well(2), fps.Noise.isotropic(0.1))
+    down = fps.minimum_action_path(process, [0.3, 0.5], [1.0, 0.0])
+    assert 0.0 <= down.action.value < 1e-6 and status(down.action, "settles") == "held"
+    up = fps.minimum_action_path(process, [1.0, 0.0], [1.5, 1.0])
+    assert up.action.value == pytest.approx((1.25**2 + 0.5) / 0.1, rel=1e-5)
+
+
 # ---- Maier and Stein ------------------------------------------------------------------------------------------------
 
 
