@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy
 from scipy import integrate
 from scipy.linalg import solve_continuous_lyapunov
 from scipy.spatial import cKDTree
@@ -189,6 +190,49 @@ def test_nonlinear_coordinates_leave_the_action_alone():
     process = fps.Process.from_drift(drift, fps.Noise.from_expression(tensor, variables="x y"), variables="x y")
     action = fps.minimum_action_path(process, [0.0, 0.0], [x[0], x[1] + x[0] ** 2]).action
     assert action.value == pytest.approx(lyapunov(A, D, x), rel=1e-5)
+
+
+ROWS = [(-200, -1, 0, -10, 1, 0), (-100, -1, 0, -10, 0, 0.5), (-170, -6.5, 11, -6.5, -0.5, 1.5), (15, 0.7, 0.6, 0.7, -1, 1)]
+LANDSCAPES = {
+    "double well": "(x**2 - 1)**2 + y**2/2",
+    "Mueller-Brown": " + ".join(
+        f"({A})*exp(({a})*(x - ({X}))**2 + ({b})*(x - ({X}))*(y - ({Y})) + ({c})*(y - ({Y}))**2)" for A, a, b, c, X, Y in ROWS
+    ),
+}
+
+
+def rotated(text, strength, D):
+    """-grad U and a field along the contours of U: V stays U/D, as (D grad V + b) . grad V = 0, but the path is another."""
+    U = fps.Potential.from_expression(text, "x y")
+    x, y = sympy.symbols("x y")
+    value = sympy.sympify(text)
+    ux, uy = sympy.diff(value, x), sympy.diff(value, y)
+    drift = [str(-ux - strength * uy), str(-uy + strength * ux)]
+    return U, fps.Process.from_drift(drift, fps.Noise.isotropic(D), variables="x y")
+
+
+def test_rotation_along_the_contours_leaves_the_barrier():
+    U, process = rotated(LANDSCAPES["double well"], 2.0, 0.1)
+    path = fps.minimum_action_path(process, [-1.0, 0.0], [1.0, 0.0])
+    assert path.action.value == pytest.approx(10.0, rel=2e-5)
+    np.testing.assert_allclose(path.saddles, [[0.0, 0.0]], atol=1e-6)
+    assert np.abs(path.points[:, 1]).max() > 0.1  # the gradient path has y = 0
+    value = fps.quasipotential(process, [-1.0, 0.0], [-0.6, 0.8]).value
+    assert value == pytest.approx(U([-0.6, 0.8]) / 0.1, rel=2e-5)
+
+
+@pytest.mark.slow
+def test_rotation_on_mueller_brown_leaves_its_barriers():
+    U, process = rotated(LANDSCAPES["Mueller-Brown"], 1.0, 10.0)
+    points = U.critical_points([(-1.5, 1.2), (-0.2, 2.0)])
+    deep, second, between = (c for c in points if c.kind == "minimum")
+    low, high = (c for c in points if c.kind == "saddle")
+    for a, b, climbed in (
+        (deep, high, high.value - deep.value),
+        (second, low, low.value - second.value),
+        (deep, second, high.value - deep.value + low.value - between.value),
+    ):
+        assert fps.minimum_action_path(process, a.x, b.x).action.value == pytest.approx(climbed / 10.0, rel=2e-5)
 
 
 def test_curvature_noise_in_the_plane_has_the_exponent_of_the_line():
