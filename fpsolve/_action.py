@@ -322,7 +322,7 @@ def _join(dynamics: Dynamics, chain: _Chain) -> _Chain:
         reach = 0.03 * float(np.linalg.norm(np.ptp(np.concatenate([first, second]), axis=0)))
         before = first[(np.linalg.norm(first - root, axis=1) > reach) | (np.arange(len(first)) == 0)]
         after = second[(np.linalg.norm(second - root, axis=1) > reach) | (np.arange(len(second)) == len(second) - 1)]
-        n = max(s.basis.n for s in pair)
+        n = max(FIRST, max(s.basis.n for s in pair) // 2)
         whole = _settle(dynamics, n, np.concatenate([before, after]), 1e-5, chain.action)
         if whole.action < sum(s.action for s in pair) - SLACK[1] * chain.action:
             chain.segments[i : i + 2], chain.changes[i : i + 2] = [whole], [np.inf]
@@ -374,15 +374,11 @@ def _refine(dynamics: Dynamics, chain: _Chain, rtol: float, max_elements: int) -
     """Double the elements of each curve until its action settles."""
     enough = _enough(dynamics, chain, rtol) / len(chain.segments)
     for i, segment in enumerate(chain.segments):
-        first = np.isinf(chain.changes[i])
-        while (first or chain.changes[i] > enough) and 2 * segment.basis.n <= max_elements:
+        while chain.changes[i] > enough and 2 * segment.basis.n <= max_elements:
             curve = segment.at(segment.basis.fine)[0]
             finer = _settle(dynamics, 2 * segment.basis.n, curve, 0.01 * rtol, chain.action)
-            change = abs(segment.action - finer.action)
+            chain.changes[i] = abs(segment.action - finer.action)
             segment = chain.segments[i] = finer
-            if not first or change <= enough:  # what came before had a loose tolerance of its own
-                chain.changes[i] = change
-            first = False
     return chain
 
 

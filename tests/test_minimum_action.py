@@ -45,22 +45,28 @@ LINEAR = {
 }
 
 
+#: Values in use elsewhere, for A S + S A^T = a = 2 D.
+PUBLISHED = {"shear": 0.9248555, "spiral": 1.0}
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "fast spiral" else n for n in LINEAR])
 def test_linear_systems_have_the_exact_quasipotential(name):
     A, D, x = LINEAR[name]
     action = fps.minimum_action_path(fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(D)), np.zeros(2), x).action
     exact = lyapunov(A, D, x)
     assert action.value == pytest.approx(exact, rel=2e-5)
+    assert action.value == pytest.approx(PUBLISHED.get(name, exact), rel=2e-5)
     assert abs(action.value - exact) <= 2.0 * action.discretization_error + 1e-9 * exact
     assert status(action, "settles") == "held" and status(action, "positive") == "held"
 
 
-def test_the_two_numbers_of_the_literature():
-    """AS + SA^T = a: V(1, 1) = 0.9248555 for A = diag(1, 3), a = [[2, 1.2], [1.2, 4]]; V(1, 0) = 1 for the spiral with a = 1."""
-    for name, value in (("shear", 0.9248555), ("spiral", 1.0)):
-        A, D, x = LINEAR[name]
-        V = fps.quasipotential(fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(D)), [0.0, 0.0], x, rtol=1e-3)
-        assert V.value == pytest.approx(value, rel=1e-5)
+def test_what_does_not_settle_says_so():
+    """Ten digits of a spiral are beyond 64 elements; the error that is stated still covers the true one."""
+    A, D, x = LINEAR["spiral"]
+    process = fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(D))
+    path = fps.minimum_action_path(process, np.zeros(2), x, rtol=1e-10, max_elements=64)
+    assert status(path.action, "settles") == "failed" and "settles" in path.warnings[0]
+    assert abs(path.action.value - 1.0) <= path.action.discretization_error < 1e-5
 
 
 def random_linear(d, rng):
@@ -455,6 +461,9 @@ def test_paths_and_cycles_come_back_from_files_and_are_drawn(tmp_path):
 
 
 OU = fps.Process.ornstein_uhlenbeck(np.eye(2), HALF)
+TURN = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+ROUND = fps.Cycle(np.stack([np.cos(TURN), np.sin(TURN)], -1), fps.Estimate(1.0, unit="time"), [0.5])
+ROUND_3D = fps.Cycle(np.stack([np.cos(TURN), np.sin(TURN), TURN], -1), fps.Estimate(1.0, unit="time"), [0.5, 0.5])
 REFUSED = [
     (lambda: fps.minimum_action_path("no", [0, 0], [1, 1]), TypeError, "takes a Process"),
     (
@@ -481,6 +490,8 @@ REFUSED = [
         ValueError,
         "Levy",
     ),
+    (lambda: fps.minimum_action_path(OU, ROUND_3D, [1, 1]), ValueError, "the cycle has 3 coordinates"),
+    (lambda: fps.minimum_action_path(OU, ROUND, [1, 1], initial=[[0, 0], [1, 1]]), ValueError, "initial belongs to"),
     (lambda: fps.quasipotential(OU, [0.5, 0.0], [1, 1]), ValueError, "must be a fixed point"),
     (lambda: fps.quasipotential(maier_stein(1.0), [0.0, 0.0], [1, 1]), ValueError, "does not attract"),
     (lambda: fps.quasipotential(OU, [0.0, 0.0], [1, 1, 1]), ValueError, "points must be"),
