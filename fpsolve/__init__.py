@@ -41,10 +41,14 @@ if TYPE_CHECKING:
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
     from fpsolve.process import Underdamped as Underdamped
+    from fpsolve.rare import limit_cycle as limit_cycle
+    from fpsolve.rare import minimum_action_path as minimum_action_path
+    from fpsolve.rare import quasipotential as quasipotential
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Autocorrelation as Autocorrelation
     from fpsolve.results import Current as Current
+    from fpsolve.results import Cycle as Cycle
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EscapeTimes as EscapeTimes
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
+    from fpsolve.results import Path as Path
     from fpsolve.results import Spectrum as Spectrum
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
@@ -77,12 +82,16 @@ _HOME = {
     "schemes": "langevin",
     "simulate": "langevin",
     "escape_times": "langevin",
+    "limit_cycle": "rare",
+    "minimum_action_path": "rare",
+    "quasipotential": "rare",
     "compare": "report",
     "save": "io",
     "load": "io",
     "Assumption": "results",
     "Autocorrelation": "results",
     "Current": "results",
+    "Cycle": "results",
     "Density": "results",
     "DensitySeries": "results",
     "EscapeTimes": "results",
@@ -90,6 +99,7 @@ _HOME = {
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Occupation": "results",
+    "Path": "results",
     "Spectrum": "results",
     "SurvivalCurve": "results",
     "Table": "results",
@@ -101,6 +111,7 @@ __all__ = [
     "Assumption",
     "Autocorrelation",
     "Current",
+    "Cycle",
     "Density",
     "DensitySeries",
     "Driven",
@@ -114,6 +125,7 @@ __all__ = [
     "Grid",
     "Noise",
     "Occupation",
+    "Path",
     "Potential",
     "Process",
     "Region",
@@ -128,9 +140,12 @@ __all__ = [
     "compare",
     "escape_times",
     "io",
+    "limit_cycle",
     "load",
+    "minimum_action_path",
     "plotting",
     "potentials",
+    "quasipotential",
     "results",
     "save",
     "schemes",

@@ -74,6 +74,13 @@ _DESCRIBE = {
     ("survival_curve", "low"): ("time", "", "lower end of the 95 % interval"),
     ("survival_curve", "high"): ("time", "", "upper end of the 95 % interval"),
     ("survival_curve", "at_risk"): ("time", "", "paths still watched just before"),
+    ("path", "points"): ("point component", "", "points of the path"),
+    ("path", "cumulative"): ("point", "", "action from the start up to the point"),
+    ("path", "drift"): ("point component", "", "drift in the limit of weak noise"),
+    ("path", "fixed_points"): ("fixed_point component", "", "zeros of the drift that the path passes"),
+    ("path", "indices"): ("fixed_point", "", "number of unstable directions of each"),
+    ("cycle", "points"): ("point component", "", "points of the cycle, equally spaced in time"),
+    ("cycle", "multipliers"): ("direction", "", "Floquet multipliers across the cycle"),
     ("estimate", "interval"): ("bound", "{unit}", "95 % interval"),
 }
 

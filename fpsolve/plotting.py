@@ -13,9 +13,11 @@ import numpy.typing as npt
 from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field, state_names
 from fpsolve.results import (
     Autocorrelation,
+    Cycle,
     EscapeTimes,
     ExitTimeDistribution,
     Occupation,
+    Path,
     Spectrum,
     SurvivalCurve,
     Trajectories,
@@ -33,6 +35,7 @@ __all__ = [
     "plot_exit_times",
     "plot_field",
     "plot_occupation",
+    "plot_path",
     "plot_spectrum",
     "plot_survival",
     "plot_trajectories",
@@ -267,6 +270,90 @@ def plot_occupation(result: Occupation, *, ax: "Axes | None" = None, **kwargs: A
     ax.set_xticks(places, list(result.names))
     ax.set(ylabel="fraction of time")
     return ax
+
+
+def plot_path(
+    path: Path | Cycle,
+    *,
+    potential: Any = None,
+    ax: "Axes | None" = None,
+    components: Sequence[int] = (0, 1),
+    labels: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> "Axes":
+    """Draw a path of least action or a cycle in the plane of two components; in 1-D the action against x.
+
+    Fixed points are dots where they attract and crosses elsewhere; the start is a square.
+
+    Parameters
+    ----------
+    path : Path or Cycle
+    potential : Potential, optional
+        A landscape in 2-D, drawn as contours below the path.
+    ax : Axes, optional
+    components : (int, int)
+        Of a state with two or more dimensions.
+    labels : sequence of str, optional
+        Names of the drawn components.
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else than a Path or Cycle, components that do not exist, or a potential of another dimension.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> corner = Path([[0.0, 0.0], [1.0, 1.0]], fps.Estimate(1.0), [0.0, 1.0], np.zeros((2, 2)), [[0.0, 0.0]], [0])
+    >>> plot_path(corner, labels=["a", "b"]).get_xlabel()
+    'a'
+    """
+    need(path, (Path, Cycle), "plot_path")
+    d = path.dim
+    if d > 1 and (len(components) != 2 or not set(components) <= set(range(d)) or components[0] == components[1]):
+        raise ValueError(f"plot_path: components must be two different numbers below {d}, got {list(components)}")
+    if potential is not None and (d != 2 or potential.dim != 2):
+        raise ValueError(f"plot_path: contours need a path and a potential in 2-D, got {d} and {potential.dim} dimensions")
+    ax = axes(ax)
+    shown = [0] if d == 1 else list(components)
+    names = state_names(labels, len(shown)) if labels is not None else [state_names(None, d)[c] for c in shown]
+    if isinstance(path, Cycle):
+        at = np.concatenate([path.points, path.points[:1]])[:, shown]
+        fixed, indices = np.empty((0, 2)), np.empty(0, np.int64)
+    else:
+        at, fixed, indices = path.points[:, shown], path.fixed_points[:, shown], path.indices
+    if d == 1:
+        assert isinstance(path, Path)
+        ax.plot(at[:, 0], path.cumulative, **kwargs)
+        ax.set(xlabel=names[0], ylabel="action")
+        return ax
+    if potential is not None:
+        _contours(ax, potential, at, shown)
+    ax.plot(at[:, 0], at[:, 1], **{"linewidth": 1.6, "color": "C3", **kwargs})
+    if isinstance(path, Path):
+        ax.plot(*at[0], "s", color="k", markersize=4.0)
+    for marker, stable in (("o", True), ("X", False)):
+        ax.plot(*fixed[(indices == 0) == stable].T, marker, color="k", markersize=6.0)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def _contours(ax: "Axes", potential: Any, at: npt.NDArray[np.float64], shown: list[int]) -> None:
+    """Contours of a landscape around a curve, up to somewhat above what the curve climbs."""
+    low, high = at.min(axis=0), at.max(axis=0)
+    margin = 0.35 * max(float((high - low).max()), 1e-300)
+    x, y = (np.linspace(a - margin, b + margin, 161) for a, b in zip(low, high, strict=True))
+    grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1)[..., np.argsort(shown)]
+    values, climbed = potential(grid), potential(at[:, np.argsort(shown)])
+    bottom = min(float(values[np.isfinite(values)].min()), float(climbed.min()))
+    top = float(climbed.max()) + 0.5 * (float(climbed.max()) - bottom)
+    ax.contour(x, y, values.T, levels=np.linspace(bottom, max(top, bottom + 1e-12), 21), cmap="viridis", linewidths=0.6)
 
 
 def plot_trajectories(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from ._roots import FLAT, check_box, find_zeros
 from .expressions import split_names
 
 __all__ = [
@@ -28,16 +29,22 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CriticalPoint:
-    """A point where the gradient vanishes; `index` counts the negative Hessian eigenvalues (0: minimum, 1: saddle)."""
+    """A point where the gradient vanishes; `index` counts the negative Hessian eigenvalues (0: minimum, 1: saddle).
+
+    Where an eigenvalue vanishes the point is `degenerate`: the Hessian does not tell what it is.
+    """
 
     x: Array
     value: float
     hessian: Array
     index: int
+    degenerate: bool = False
 
     @property
     def kind(self) -> str:
-        """'minimum', 'saddle' (index one), 'maximum', or 'saddle of index k'."""
+        """'minimum', 'saddle' (index one), 'maximum', 'saddle of index k', or 'degenerate'."""
+        if self.degenerate:
+            return "degenerate"
         if self.index == 0:
             return "minimum"
         if self.index == len(self.x):
@@ -194,49 +201,34 @@ class Potential:
         ----------
         box : sequence of (lo, hi), one per axis
         starts : int
-            Number of starting points (a regular lattice). More find more; nothing proves that all were found.
+            Number of starting points, spread evenly. More find more; nothing proves that all were found.
         tol : float
             Accepted size of the last Newton step, relative to the box.
 
         Returns
         -------
         list of CriticalPoint
-            Sorted by value.
+            Sorted by value. Where the Hessian is singular they are marked `degenerate`; of a line or surface of such points
+            a few are kept.
+
+        Raises
+        ------
+        ValueError
+            If the box is not made of `dim` finite pairs with lo < hi, or `starts` is no whole number >= 1.
 
         Examples
         --------
         >>> double_well().critical_points([(-2, 2)])
         [<minimum at [-1.], value 0>, <minimum at [1.], value 0>, <maximum at [0.], value 1>]
+        >>> Potential.from_expression("x**3").critical_points([(-1, 1)])[0].kind
+        'degenerate'
         """
-        bounds = np.asarray(box, float)
-        if bounds.shape != (self.dim, 2) or not np.all(np.isfinite(bounds)) or np.any(bounds[:, 0] >= bounds[:, 1]):
-            raise ValueError(f"box must hold {self.dim} finite pairs (lo, hi) with lo < hi, got {box!r}")
-        lo, hi = bounds.T
-        per_axis = max(2, round(starts ** (1.0 / self.dim)))
-        lattice = np.meshgrid(*(np.linspace(a, b, per_axis) + 1e-3 * (b - a) / per_axis for a, b in bounds), indexing="ij")
-        x = np.stack([a.ravel() for a in lattice], -1)
-        x, step = self._newton(x, hi - lo)
-        inside = np.asarray(np.all((x >= lo) & (x <= hi), -1) & np.isfinite(step) & (step < tol))
         found: list[CriticalPoint] = []
-        for point in np.asarray(x)[inside]:
-            if all(np.max(np.abs(point - c.x) / (hi - lo)) > 1e-6 for c in found):
-                hessian = self.hess(point)
-                found.append(CriticalPoint(point + 0.0, float(self(point)), hessian, int(np.sum(np.linalg.eigvalsh(hessian) < 0))))
+        for x, hessian, flat in find_zeros(self.grad, self.hess, check_box(box, self.dim), starts, tol):
+            values = np.linalg.eigvalsh(hessian)
+            index = int(np.sum(values < -FLAT * np.abs(values).max()))
+            found.append(CriticalPoint(x, float(self(x)), hessian, index, flat))
         return sorted(found, key=lambda c: (round(c.value, 12), tuple(c.x)))
-
-    def _newton(self, x: Array, width: Array, iterations: int = 60) -> tuple[Array, Array]:
-        """Damped Newton on grad U = 0 for all starts at once; returns points and the size of the last step."""
-        size = np.full(len(x), np.inf)
-        with np.errstate(all="ignore"):
-            for _ in range(iterations):
-                g, h = self.grad(x), self.hess(x)
-                good = np.asarray(np.isfinite(g).all(-1) & np.isfinite(h).all((-1, -2)))
-                h[~good] = np.eye(self.dim)
-                scale = np.abs(h).max((-1, -2))[:, None, None] + 1e-300
-                step = np.where(good[:, None], -np.linalg.solve(h + 1e-14 * scale * np.eye(self.dim), g[..., None])[..., 0], np.nan)
-                size = np.max(np.abs(step) / width, -1)
-                x = x + step * np.minimum(1.0, 0.1 / np.maximum(size, 1e-300))[:, None]
-        return x, size
 
     def __repr__(self) -> str:
         marks = "".join(f", {k}={v:g}" for k, v in self.params.items())

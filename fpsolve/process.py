@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
 from ._known import name_of
+from ._roots import FixedPoint, fixed_points
 from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode
 from .expressions import split_names
 from .noise import Noise, check_diagonal, check_tensor
@@ -258,6 +259,16 @@ class Process:
         return _sum([(1.0, self.drift_code), (-1.0, _stratonovich_drift(self.factor_code))])
 
     @property
+    def weak_drift_code(self) -> Code:
+        """The drift without what the noise adds to it: b in the limit D -> 0, which large deviations know.
+
+        -grad U in every reading; -D grad Phi of a reversible process.
+        """
+        if self._phi is not None:
+            return _sum([(-1.0, _product(self.diffusion_code, self._force[1]))])
+        return _sum([self._force])
+
+    @property
     def is_gradient_isotropic(self) -> bool:
         """Drift -grad U and D a constant multiple of the identity: Boltzmann holds with temperature D."""
         return self.potential is not None and self.isotropic_diffusion is not None
@@ -330,6 +341,38 @@ class Process:
         if self.potential is None or D is None or D == 0.0:
             return None
         return -self.potential.value_code.evaluate(points, self.params)[..., 0] / D
+
+    def fixed_points(self, box: Sequence[Sequence[float]], *, starts: int = 2000, tol: float = 1e-10) -> list[FixedPoint]:
+        """Points inside a box where the drift vanishes, with their stability, by Newton's method from many starts.
+
+        The drift is the one for D -> 0, without what a reading of the noise adds to it: for a gradient system these are
+        the critical points of U.
+
+        Parameters
+        ----------
+        box : sequence of (lo, hi), one per axis
+        starts : int
+            Number of starting points, spread evenly. More find more; nothing proves that all were found.
+        tol : float
+            Accepted size of the last Newton step, relative to the box.
+
+        Returns
+        -------
+        list of FixedPoint
+            Attractors first: x, jacobian, eigenvalues, index (the number of unstable directions), stable, kind, degenerate.
+
+        Raises
+        ------
+        ValueError
+            If the box is not made of `dim` finite pairs with lo < hi, or `starts` is no whole number >= 1.
+
+        Examples
+        --------
+        >>> drift = ["x - x**3 - 10*x*y**2", "-(1 + x**2)*y"]
+        >>> Process.from_drift(drift, Noise.isotropic(0.5), variables="x y").fixed_points([(-2, 2), (-1, 1)])
+        [<stable node at [-1.  0.]>, <stable node at [1. 0.]>, <saddle at [0. 0.]>]
+        """
+        return fixed_points(self, box, starts, tol)
 
     def check_diffusion(self, x: ArrayLike) -> None:
         """Raise ValueError if D is unusable at one of the points (n, dim).

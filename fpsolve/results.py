@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._correlations import Autocorrelation, Occupation
+from fpsolve._curves import Cycle, Path
 from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
@@ -24,6 +25,7 @@ __all__ = [
     "Assumption",
     "Autocorrelation",
     "Current",
+    "Cycle",
     "Density",
     "DensitySeries",
     "EscapeTimes",
@@ -31,6 +33,7 @@ __all__ = [
     "ExitTimeDistribution",
     "Field",
     "Occupation",
+    "Path",
     "Spectrum",
     "SurvivalCurve",
     "Table",

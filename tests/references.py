@@ -209,3 +209,49 @@ def torch_adam(gradient, start, lr, betas, eps, steps):
             v[i] = v[i] * betas[1] + (1 - betas[1]) * g[i] * g[i]
             w[i] -= lr / (1 - betas[0] ** t) * m[i] / ((v[i] ** 0.5) / (1 - betas[1] ** t) ** 0.5 + eps)
     return w
+
+
+# ---- least action at a fixed time (minimum action paths) ------------------------------------------------------------
+
+
+def least_action_in_time(drift, slope, path, T, rounds=400):
+    """min (1/2) int_0^T |x' - b|^2 dt over polygons with the ends of `path` (n + 1, d), for D = 1/2: midpoint rule, second order.
+
+    A problem of least squares: Levenberg-Marquardt on the banded normal equations. `drift` (n, d) -> (n, d), `slope` -> (n, d, d).
+    """
+    from scipy.linalg import solveh_banded
+
+    x, h, d = path.copy(), T / (len(path) - 1), path.shape[1]
+    size, damping = np.sqrt(h / 2), 1e-3
+
+    def residuals(x):
+        return (np.diff(x, axis=0) / h - drift(0.5 * (x[1:] + x[:-1]))) * size
+
+    r = residuals(x)
+    action = np.sum(r * r)
+    for _ in range(rounds):
+        J = slope(0.5 * (x[1:] + x[:-1]))
+        left, right = (-np.eye(d) / h - 0.5 * J) * size, (np.eye(d) / h - 0.5 * J) * size
+        gradient = np.einsum("nij,ni->nj", right[:-1], r[:-1]) + np.einsum("nij,ni->nj", left[1:], r[1:])
+        diagonal = np.einsum("nki,nkj->nij", right[:-1], right[:-1]) + np.einsum("nki,nkj->nij", left[1:], left[1:])
+        beside = np.einsum("nki,nkj->nij", left[1:-1], right[1:-1])
+        band = np.zeros((2 * d, gradient.size))
+        for i in range(d):
+            for j in range(i, d):
+                band[2 * d - 1 - (j - i), j::d] = diagonal[:, i, j]
+            for j in range(d):
+                band[d - 1 - j + i, d + j :: d] = beside[:, i, j]
+        pivots = band[-1].copy()
+        while True:
+            band[-1] = pivots * (1.0 + damping)
+            trial = x.copy()
+            trial[1:-1] -= solveh_banded(band, gradient.ravel()).reshape(-1, d)
+            new = residuals(trial)
+            if np.sum(new * new) < action or damping > 1e8:
+                break
+            damping *= 4.0
+        gain, damping = action - np.sum(new * new), max(damping / 5.0, 1e-12)
+        x, r, action = trial, new, np.sum(new * new)
+        if gain < 1e-13 * action:
+            break
+    return x, action

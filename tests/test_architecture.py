@@ -12,16 +12,17 @@ ROOT = Path(__file__).parent.parent
 
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
-    {"errors", "_checks", "_known", "_jit", "_interpolate", "_quadrature", "_estimate"},
+    {"errors", "_checks", "_known", "_jit", "_interpolate", "_quadrature", "_estimate", "_roots"},
     {"_kernels", "_fields", "_correlations"},
-    {"_ensembles", "_modes"},
+    {"_curves", "_ensembles", "_modes"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
     {"_iterative"},
     {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},
-    {"_aligned", "_operators", "_pencil", "_walls"},
+    {"_aligned", "_cycles", "_geometric", "_line", "_operators", "_pencil", "_walls"},
+    {"_action"},
     {
         "_codegen",
         "_components",
@@ -42,7 +43,7 @@ LAYERS: list[set[str]] = [
     {"_blocks", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor"},
-    {"fokker_planck", "langevin", "theory", "_show"},
+    {"fokker_planck", "langevin", "rare", "theory", "_show"},
     {"_highexits", "kernel_operator", "report"},
     {"_highorder"},
     {"cli"},
@@ -61,7 +62,7 @@ ENGINES = (
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
         "_watch", "_schedule", "_single", "_rounding", "_linear", "_blocks", "_rows", "_surfaces", "_wide", "_wide_noise",
-        "_wide_run",
+        "_wide_run", "rare", "_action", "_cycles", "_geometric", "_line",
     },
     {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia"},
 )
@@ -181,7 +182,7 @@ def test_kernels_import_only_numerics(path: Path) -> None:
             assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
 
 
-RESULTS = {"results", "_checks", "_correlations", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
+RESULTS = {"results", "_checks", "_correlations", "_curves", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))

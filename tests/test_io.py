@@ -46,6 +46,18 @@ EXAMPLES = {
         [1.0, 2.0, np.nan], [False, True, False], np.full((3, 2), np.nan), t_max=2.0, seed=None, n_failed=1, lr=0.1, batch=20
     ),
     "table": fps.Table("t", ["name", "x"], [["a", 1], ["b", None], ["c", 0.1], ["d", True], ["e", math.nan]], notes=["n\0", ""]),
+    "path": fps.Path(
+        np.eye(3)[:, :2],
+        fps.Estimate(math.inf, assumptions=[fps.Assumption("permeable", "failed", "D = 0")]),
+        [0.0, 1.0, math.inf],
+        np.ones((3, 2)),
+        [[0.0, 0.0]],
+        [1],
+        "splines",
+        ["a warning"],
+        {"elements": 32},
+    ),
+    "cycle": fps.Cycle(np.random.default_rng(0).normal(size=(9, 3)), fps.Estimate(2.0, unit="time"), [0.5 + 0.1j, 0.5 - 0.1j]),
     "grid": GRID,
     "empty": fps.Table("", [], []),
 }

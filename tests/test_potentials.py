@@ -76,6 +76,37 @@ def test_mueller_brown_minima():
     assert values == pytest.approx([-146.700, -108.167, -80.768, -72.249, -40.665], abs=1e-3)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_styblinski_tang_has_all_its_critical_points(d):
+    """Every combination of the three of one coordinate; the index counts the coordinates at the maximum."""
+    found = gallery.styblinski_tang(d).critical_points([(-4, 4)] * d)
+    expected = np.array(np.meshgrid(*[[-2.903534, 0.156731, 2.746803]] * d)).reshape(d, -1).T
+    assert len(found) == 3**d and not any(c.degenerate for c in found)
+    for x in expected:
+        (point,) = (c for c in found if np.allclose(c.x, x, atol=1e-5))
+        assert point.index == np.sum(np.abs(x - 0.156731) < 1e-3)
+
+
+def test_degenerate_points_are_marked():
+    """A quartic minimum, an inflection, circles and lines of minima (a few of their points); two maxima off them are regular."""
+    assert [c.kind for c in Potential.from_expression("x**4").critical_points([(-1, 1.1)])] == ["degenerate"]
+    assert [c.kind for c in Potential.from_expression("x**3").critical_points([(-1, 1.1)])] == ["degenerate"]
+    ring = gallery.ring().critical_points([(-2, 2), (-2, 2)])
+    rest = [c for c in ring if not c.degenerate]
+    assert [c.kind for c in rest] == ["maximum"] and 1 < len(ring) < 50
+    assert all(abs(np.hypot(*c.x) - 1.0) < 1e-6 for c in ring if c.degenerate)
+    valley = gallery.degenerate_valley().critical_points([(-2, 2), (-2, 2)])
+    assert valley and all(c.degenerate and abs(c.x[1]) < 1e-9 for c in valley)
+
+
+def test_many_dimensions_take_no_more_starts():
+    """A quartic in 12 dimensions: a lattice would need 2^12 starts for its corners alone."""
+    names = [f"x{i}" for i in range(12)]
+    U = Potential.from_expression(" + ".join(f"({n}**2 + 0.1*{n}**4)" for n in names), names)
+    (point,) = U.critical_points([(-1, 1)] * 12, starts=20)
+    assert point.kind == "minimum" and np.abs(point.x).max() < 1e-9
+
+
 def test_quadratic_in_many_dimensions():
     rng = np.random.default_rng(3)
     H = rng.normal(size=(40, 40))
@@ -104,6 +135,8 @@ BAD = [
     (lambda: Potential(lambda x, p: {"a": x[0]}["b"], dim=1), TypeError, "fails at"),
     (lambda: Potential(lambda x, p: float(str(x[0])[:4]), dim=1), TypeError, "cannot be compiled"),
     (lambda: gallery.double_well().critical_points([(2, -2)]), ValueError, "lo < hi"),
+    (lambda: gallery.double_well().critical_points("box"), ValueError, "lo < hi"),
+    (lambda: gallery.double_well().critical_points([(-2, 2)], starts=0), ValueError, "starts must be"),
 ]
 
 

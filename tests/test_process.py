@@ -185,3 +185,27 @@ def test_with_params_reaches_the_noise():
     U = Potential.from_expression("k*x**2/2", params={"k": 1.0})
     process = Process(U, Noise.from_expression("0.2*k", params={"k": 1.0})).with_params(k=2.0)
     assert process.noise.params == {"k": 2.0} and process.noise.diffusion([0.0])[0, 0] == process.diffusion([0.0])[0, 0] == 0.4
+
+
+def test_fixed_points_and_their_stability():
+    """Forced van der Pol: a saddle between two unstable foci, their eigenvalues those of the Jacobian; a centre is degenerate."""
+    drift = ["x - x**3/3 + y - y**3/9", "x + 0.9"]
+    found = Process.from_drift(drift, Noise.isotropic(0.5), variables="x y").fixed_points([(-4, 4), (-4, 4)])
+    assert [p.kind for p in found] == ["saddle", "unstable focus", "unstable focus"]
+    assert [p.index for p in found] == [1, 2, 2] and not any(p.stable for p in found)
+    roots = np.sort(np.roots([-1 / 9, 0.0, 1.0, -0.9 + 0.9**3 / 3]))
+    np.testing.assert_allclose(np.sort([p.x[1] for p in found]), roots, atol=1e-9)
+    for p in found:
+        y = p.x[1]
+        np.testing.assert_allclose(p.jacobian, [[1 - 0.81, 1 - y * y / 3], [1.0, 0.0]], atol=1e-9)
+    centre = Process.from_drift(["y", "-x"], Noise.isotropic(0.5), variables="x y").fixed_points([(-1, 1), (-1, 1)])
+    assert [p.kind for p in centre] == ["degenerate"] and not centre[0].stable
+
+
+def test_fixed_points_do_not_depend_on_the_reading_of_the_noise():
+    """The drift for D -> 0: the extrema of U, although noise adds to the drift."""
+    U, noise = Potential.from_expression("(x**2 - 1)**2"), Noise.from_expression("0.1 + 0.05*x")
+    for process in (Process(U, noise, interpretation="klimontovich"), Process.reversible(U, noise)):
+        found = process.fixed_points([(-1.5, 1.5)])
+        np.testing.assert_allclose([p.x[0] for p in found], [-1.0, 1.0, 0.0], atol=1e-9)
+        assert [p.stable for p in found] == [True, True, False]
