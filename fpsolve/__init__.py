@@ -2,7 +2,8 @@
 
 A loss landscape (:class:`Potential`) and a noise model (:class:`Noise`) make a :class:`Process`. The same process goes to
 three engines that know nothing of each other: a Fokker-Planck solver on a grid (:class:`FokkerPlanck`), a path simulator
-(:func:`simulate`, :func:`escape_times`) and closed forms (:mod:`fpsolve.theory`). Their answers are compared with error bars.
+(:func:`simulate`, :func:`escape_times`, :func:`multilevel_splitting`) and closed forms (:mod:`fpsolve.theory`). Their answers are
+compared with error bars.
 
 Importing fpsolve loads none of its dependencies; each name is imported when it is first used.
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fpsolve.potentials import Potential as Potential
     from fpsolve.process import Process as Process
     from fpsolve.process import Underdamped as Underdamped
+    from fpsolve.rare import multilevel_splitting as multilevel_splitting
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Autocorrelation as Autocorrelation
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Spectrum as Spectrum
+    from fpsolve.results import SplittingEstimate as SplittingEstimate
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
@@ -77,6 +80,7 @@ _HOME = {
     "schemes": "langevin",
     "simulate": "langevin",
     "escape_times": "langevin",
+    "multilevel_splitting": "rare",
     "compare": "report",
     "save": "io",
     "load": "io",
@@ -91,6 +95,7 @@ _HOME = {
     "Field": "results",
     "Occupation": "results",
     "Spectrum": "results",
+    "SplittingEstimate": "results",
     "SurvivalCurve": "results",
     "Table": "results",
     "Trajectories": "results",
@@ -119,6 +124,7 @@ __all__ = [
     "Region",
     "SGDChain",
     "Spectrum",
+    "SplittingEstimate",
     "SurvivalCurve",
     "Table",
     "Trajectories",
@@ -129,6 +135,7 @@ __all__ = [
     "escape_times",
     "io",
     "load",
+    "multilevel_splitting",
     "plotting",
     "potentials",
     "results",

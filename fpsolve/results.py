@@ -19,6 +19,7 @@ from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
+from fpsolve._rare_results import SplittingEstimate
 
 __all__ = [
     "Assumption",
@@ -32,6 +33,7 @@ __all__ = [
     "Field",
     "Occupation",
     "Spectrum",
+    "SplittingEstimate",
     "SurvivalCurve",
     "Table",
     "Trajectories",
