@@ -391,9 +391,10 @@ def _assemble(problem: _Problem, loops: Loops, done: Sequence[Run], partial: boo
     back, out = np.array([run.loop_steps for run in done]), np.array([run.exit_steps for run in done])
     alive = np.isfinite(log_p)
     if not alive.any():
+        cure = "shorten dt" if problem.unit == "time" else "a chain like that needs a larger n"
         raise FpsolveError(
-            f"all {len(done)} runs died out: no path above some level was left. Use more paths n, a smaller kill, or a coordinate "
-            "that orders the way out"
+            f"all {len(done)} runs died out: no path above some level was left. Where one step of drift is longer than that "
+            f"of the noise no path climbs: {cure}. Else use more paths n, or a coordinate that orders the way out"
         )
     top = float(log_p.max())
     log_mean = top + math.log(float(np.exp(log_p - top).mean()))
