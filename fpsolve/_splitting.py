@@ -35,8 +35,8 @@ Array = NDArray[np.float64]
 WORDS = ("region", "distance", "potential")
 #: A branch longer than this many times the settling time is told of: something holds the path.
 LONG = 10_000
-#: Largest chance of leaving per loop at which A counts as left many times, and the largest spread of runs, in units of the least
-#: possible variance, at which the coordinate counts as good.
+#: Largest chance of leaving per loop at which A counts as left many times, and the largest variance between runs, in units of the
+#: least possible one, that counts as usual.
 RARE, SPREAD = 0.1, 4.0
 
 
@@ -203,9 +203,10 @@ def _pose(
         raise ValueError(
             "with Levy noise a path leaves by one large jump and climbs no levels: splitting gains nothing, use escape_times"
         )
-    if dim > MAX_FUSED_DIM:
+    if dim > MAX_FUSED_DIM or model.is_wide:
+        what = f"{dim}" if dim > MAX_FUSED_DIM else "noise from a table along a line"
         raise ValueError(
-            f"splitting of processes works in up to {MAX_FUSED_DIM} dimensions, got {dim}; reduce the process to fewer"
+            f"splitting of processes works in up to {MAX_FUSED_DIM} dimensions with scalar code, got {what}; reduce it"
         )
     start = initial_states(_point(x0, (dim, model.shown)), 1, model, seed)
     if region.dim not in (dim, 2 * dim if model.scheme.copies > 1 else dim):
@@ -430,10 +431,10 @@ def _assumptions(problem: _Problem, loops: Loops, done: Sequence[Run], log_mean:
     if np.isfinite(log_p).all() and least > 0.0:
         ratio = float(log_p.var(ddof=1)) / least
         status = "held" if ratio <= SPREAD else "failed"
-        detail = f"variance of ln p between runs is {ratio:.2g} times the least possible one"
+        detail = f"{ratio:.2g} times; more: the coordinate, several ways out, or steps as long as the way"
     else:
         status, detail = "failed", f"{int(np.sum(~np.isfinite(log_p)))} of {len(done)} runs died out"
-    good = Assumption("the coordinate orders the way out", status, detail)  # type: ignore[arg-type]
+    good = Assumption(f"variance between runs at most {SPREAD:g} times the least possible", status, detail)  # type: ignore[arg-type]
     if problem.unit != "time":
         return rare, even, good
     order = "O(dt)" if problem.bridge else "O(sqrt(dt))"

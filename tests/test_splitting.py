@@ -168,6 +168,15 @@ def test_any_coordinate(coordinate):
     agrees(rate, 1.0 / exact, 0.01)
 
 
+def test_reflecting_wall():
+    """Half a parabola: a wall at its minimum, left at barrier/D = 10; with the symmetrised step the error is O(dt)."""
+    process = fps.Process(fps.Potential.from_expression("x**2/2"), fps.Noise.isotropic(0.05))
+    exact = fps.theory.mean_first_passage_1d(process, 0.1, 1.0, reflecting=0.0).value
+    rate = fps.multilevel_splitting(process, [0.1], fps.Region.halfspace([1.0], 1.0), n=100, runs=20, dt=0.01, seed=5, threads=1,
+                                    walls=[(0.0, 5.0, "reflecting")])  # fmt: skip
+    agrees(rate, 1.0 / exact, 0.01)
+
+
 def test_without_the_bridge_the_exit_is_late():
     """Discrete monitoring moves the surface out by 0.5826 sqrt(2 D dt) (Siegmund); relative error of that rule O(dt)."""
     D, dt = 0.025, 0.04
