@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,11 +31,12 @@ from ._code import Code
 from ._fused import CENSORED, ESCAPED, FAILED, UNFINISHED, Fused
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
-from ._sgd import Group
+from ._sgd import Group, stream_entropy
 from .chains import SGDChain
 from .grid import Region
+from .process import Process
 
-__all__ = ["Branching", "ChainBranches", "Ended", "FusedBranches", "Records"]
+__all__ = ["Branching", "ChainBranches", "Ended", "EulerBranches", "FusedBranches", "Records"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -169,34 +171,83 @@ class FusedBranches:
         return Ended(status, steps, ends)
 
 
-@dataclass(frozen=True)
-class ChainBranches:
-    """Branches of SGD on sample losses, advanced together in NumPy; a state holds the weights, with momentum the velocity too."""
+class _ChainGroup:
+    """SGD in NumPy; a state holds the weights, with momentum the velocity too."""
 
-    chain: SGDChain
+    crossed: NDArray[np.bool_] | None = None
+
+    def __init__(self, chain: SGDChain, states: Array, seed: int, base: int) -> None:
+        self.group, self.momentum = Group(chain, states[:, : chain.dim], seed, base), chain.momentum
+        if chain.momentum:
+            self.group.state["v"] = np.array(states[:, chain.dim :], float)
+
+    @property
+    def states(self) -> Array:
+        return np.hstack([self.group.theta, self.group.state["v"]]) if self.momentum else self.group.theta
+
+    def advance(self) -> None:
+        self.group.advance(1)
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        self.group.keep(mask)
+
+
+class _EulerGroup:
+    """Euler steps of a process in NumPy, each path with a generator of its own; with `normal` the bridge to one smooth surface."""
+
+    def __init__(self, owner: EulerBranches, states: Array, base: int) -> None:
+        self.owner, self.states = owner, np.array(states, float)
+        self.crossed: NDArray[np.bool_] | None = None
+        self.rngs = [np.random.default_rng(stream_entropy(owner.seed, base + i)) for i in range(len(states))]
+        self.normals, self.uniforms, self.used = np.zeros((len(states), 0, 0)), np.zeros((len(states), 0)), 0
+
+    def advance(self) -> None:
+        process, h = self.owner.process, self.owner.h
+        if self.used == self.normals.shape[1]:
+            m = process.noise_dim
+            count = max(1, min(64, (1 << 16) // m))
+            self.normals = np.array([rng.standard_normal((count, m)) for rng in self.rngs])
+            self.uniforms = np.array([rng.random(count) for rng in self.rngs])
+            self.used = 0
+        x, z = self.states, self.normals[:, self.used]
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.states = x + h * process.drift(x) + np.sqrt(h) * process.kick(x, z)
+            self.crossed = self.owner.meets(x, self.states, self.uniforms[:, self.used])
+        self.used += 1
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        self.states, self.normals, self.uniforms = self.states[mask], self.normals[mask], self.uniforms[mask]
+        self.rngs = [rng for rng, kept in zip(self.rngs, mask, strict=True) if kept]
+
+
+@dataclass(frozen=True)
+class _GroupBranches:
+    """Branches advanced together in NumPy."""
+
     region: Region
     code: Code
     params: Mapping[str, float]
     seed: int
 
-    @property
-    def variables(self) -> int:
-        return self.chain.dim * (2 if self.chain.momentum else 1)
-
     def level(self, states: Array) -> Array:
         return np.asarray(self.code.evaluate(states[..., : self.code.dim], self.params)[..., 0])
 
-    def _state(self, group: Group) -> Array:
-        return np.hstack([group.theta, group.state["v"]]) if self.chain.momentum else group.theta
+    def g(self, x: Array) -> Array:
+        return np.asarray(self.region.code.evaluate(x, self.region.params)[..., 0])
 
-    def _judge(self, states: Array, peaks: Array, bottom: float, keep: bool) -> tuple[NDArray[np.int8], Array]:
-        """Status and level of states; UNFINISHED goes on."""
-        x = states[:, : self.region.dim]
+    def _begin(self, starts: Array, base: int) -> _ChainGroup | _EulerGroup:
+        raise NotImplementedError
+
+    def _judge(self, group: _ChainGroup | _EulerGroup, peaks: Array, bottom: float, keep: bool) -> tuple[NDArray[np.int8], Array]:
+        """Status and level of the states; UNFINISHED goes on."""
+        states = group.states
         good = np.isfinite(states).all(axis=1)
         heights = np.full(len(states), np.nan)
         heights[good] = self.level(states[good])
         outside = np.zeros(len(states), bool)
-        outside[good] = ~(self.region.code.evaluate(x[good], self.region.params)[..., 0] < 0.0)
+        outside[good] = ~(self.g(states[good][:, : self.region.dim]) < 0.0)
+        if group.crossed is not None:
+            outside |= group.crossed & good
         heights[outside] = np.inf
         status = np.full(len(states), UNFINISHED, np.int8)
         if not keep:
@@ -210,30 +261,74 @@ class ChainBranches:
         self, starts: Array, base: int, control: Control, *, peaks: Array, bottom: float = -np.inf, limit: int | None = None,
         records: Records | None = None, slots: Ints | None = None,
     ) -> Ended | None:  # fmt: skip
-        count, d, keep = len(starts), self.chain.dim, records is not None
+        count, keep, k = len(starts), records is not None, 0
         status, steps, ends = np.zeros(count, np.int8), np.zeros(count, np.int64), np.array(starts, float)
-        group = Group(self.chain, starts[:, :d], self.seed, base)
-        if self.chain.momentum:
-            group.state["v"] = np.array(starts[:, d:], float)
+        group = self._begin(starts, base)
         index, peaks = np.arange(count), np.array(peaks, float)
         slots = np.zeros(count, np.int64) if slots is None else slots
         before = np.zeros(count, np.int64) if records is None else records.last_ages[slots]
         while len(index):
             if control.stopped:
                 return None
-            group.advance(1)
-            states = self._state(group)
-            found, heights = self._judge(states, peaks, bottom, keep)
+            group.advance()
+            k += 1
+            found, heights = self._judge(group, peaks, bottom, keep)
+            states = group.states
             if records is not None:
                 up = (heights > peaks) & (found != BACK)
-                records.add(slots[index[up]], heights[up], states[up], before[index[up]] + group.k)
+                records.add(slots[index[up]], heights[up], states[up], before[index[up]] + k)
                 peaks[up] = heights[up]
-            if group.k == limit:
+            if k == limit:
                 found[found == UNFINISHED] = CENSORED
             done = found != UNFINISHED
             if done.any():
-                status[index[done]], steps[index[done]], ends[index[done]] = found[done], group.k, states[done]
+                status[index[done]], steps[index[done]], ends[index[done]] = found[done], k, states[done]
                 group.keep(~done)
                 index, peaks = index[~done], peaks[~done]
-            control.reach(group.k)
+            control.reach(k)
         return Ended(status, steps, ends)
+
+
+@dataclass(frozen=True)
+class ChainBranches(_GroupBranches):
+    """Branches of SGD on sample losses, or in many dimensions."""
+
+    chain: SGDChain
+
+    @property
+    def variables(self) -> int:
+        return self.chain.dim * (2 if self.chain.momentum else 1)
+
+    def _begin(self, starts: Array, base: int) -> _ChainGroup:
+        return _ChainGroup(self.chain, starts, self.seed, base)
+
+
+@dataclass(frozen=True)
+class EulerBranches(_GroupBranches):
+    """Branches of a process in many dimensions; `normal` gives grad g where the surface is smooth and the bridge is wanted."""
+
+    process: Process
+    h: float
+    normal: Callable[[Array], Array] | None
+
+    @property
+    def variables(self) -> int:
+        return self.process.dim
+
+    @functools.cached_property
+    def _factor(self) -> Array:
+        """B where it is constant."""
+        return self.process.factor(np.zeros(self.process.dim))
+
+    def _begin(self, starts: Array, base: int) -> _EulerGroup:
+        return _EulerGroup(self, starts, base)
+
+    def meets(self, x: Array, y: Array, u: Array) -> NDArray[np.bool_] | None:
+        """Whether the Brownian bridge from x to y meets the surface: probability exp(-2 g0 g1/s^2) with s^2 = h |B^T n|^2."""
+        if self.normal is None:
+            return None
+        n = self.normal(x)
+        across = n @ self._factor if self.process.noise.is_constant else np.einsum("ni,nik->nk", n, self.process.factor(x))
+        variance = self.h * np.einsum("nk,nk->n", across, across)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(u < np.exp(-2.0 * self.g(x) * self.g(y) / variance))

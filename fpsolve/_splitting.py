@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._branches import branch_kernels
-from ._branching import Branching, ChainBranches, FusedBranches
+from ._branching import Branching, ChainBranches, EulerBranches, FusedBranches
 from ._code import Code, FunctionCode, QuadraticCode, TableCode
 from ._model import MAX_FUSED_DIM, Model, check_start, initial_states, make_model
 from ._passage import check_bridge, check_component, check_inside, check_leaving, region_for_jumps, surface_codes
@@ -60,7 +60,8 @@ def multilevel_splitting(
     Parameters
     ----------
     process : Process, Underdamped or SGDChain
-        In up to 16 dimensions; a chain on sample losses in any (without shuffling, schedules, adaptive optimisers).
+        Up to 16 dimensions run in a generated kernel. Sample losses and more dimensions run in NumPy, a hundred times slower, processes
+        by Euler steps without walls. Chains with shuffling, schedules or adaptive optimisers are refused.
     x0 : array (d,)
         Where the paths start: in the basin, best its minimum. They settle before loops are counted.
     region : Region
@@ -193,9 +194,10 @@ def _pose(
     bridge = _check_correction(process, region, correction)
     if isinstance(process, SGDChain):
         _check_chain(process)
-        if not process.fused:
+        if not process.fused or process.dim > MAX_FUSED_DIM:
             if dt is not None or method is not None or walls is not None:
-                raise ValueError("dt, method and walls are refused for SGD on sample losses: its time is the iteration count")
+                what = f"SGD on sample losses, or in more than {MAX_FUSED_DIM} dimensions"
+                raise ValueError(f"dt, method and walls are refused for {what}: its time is the iteration count")
             return _pose_chain(process, x0, region, coordinate, seed)
     model = make_model(process, dt, method, walls)
     field, dim = model.process, model.process.dim
@@ -203,16 +205,13 @@ def _pose(
         raise ValueError(
             "with Levy noise a path leaves by one large jump and climbs no levels: splitting gains nothing, use escape_times"
         )
-    if dim > MAX_FUSED_DIM or model.is_wide:
-        what = f"{dim}" if dim > MAX_FUSED_DIM else "noise from a table along a line"
-        raise ValueError(
-            f"splitting of processes works in up to {MAX_FUSED_DIM} dimensions with scalar code, got {what}; reduce it"
-        )
     start = initial_states(_point(x0, (dim, model.shown)), 1, model, seed)
     if region.dim not in (dim, 2 * dim if model.scheme.copies > 1 else dim):
         raise ValueError(f"the region is {region.dim}-D, the process {dim}-D")
     check_inside(start[:, : region.dim], region, region.dim)
     check_start(field, start[:, :dim])
+    if dim > MAX_FUSED_DIM or model.is_wide:
+        return _pose_wide(model, start, region, coordinate, correction, seed)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else field, start, region, slopes)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
@@ -229,6 +228,35 @@ def _pose(
     packed = (faces.pack(region.params), slopes.pack(region.params), code.pack(params))
     branching = FusedBranches(fused, (*model.arguments(step), *packed), code, params, start.shape[1], seed)
     return _Problem(branching, start, dim, name, model.unit, *_times(model), bridge, coordinate == "distance")
+
+
+def _pose_wide(model: Model, start: Array, region: Region, coordinate: Any, correction: Any, seed: int) -> _Problem:
+    """A process in many dimensions, by Euler steps in NumPy."""
+    if model.method != "euler" or model.walls is not None or model.unit != "time":
+        raise ValueError(
+            f"in more than {MAX_FUSED_DIM} dimensions splitting of a process takes method='euler' without walls and inertia, "
+            f"got {model.method!r}"
+        )
+    dim = model.process.dim
+    check_component(start, region)
+    normal = None if correction is None else _normal(region)
+    if normal is None and correction == "bridge":
+        raise ValueError(f"in {dim}-D the bridge serves half-spaces, balls and sublevels, not {region!r}; use correction=None")
+    code, params, name = _coordinate(coordinate, model.process, region, start[0], dim)
+    _check_level(code, params, name, start)
+    branching = EulerBranches(region, code, params, seed, model.process, model.h, normal)
+    return _Problem(branching, start, dim, name, "time", *_times(model), normal is not None, coordinate == "distance")
+
+
+def _normal(region: Region) -> Callable[[Array], Array] | None:
+    """grad g at points (n, d) of a region in many dimensions with one smooth surface."""
+    kind, values, d = getattr(region.code, "kind", ""), getattr(region.code, "values", np.zeros(0)), region.dim
+    if kind == "halfspace":
+        return lambda x: np.broadcast_to(values[:d], x.shape)
+    if kind == "ball":
+        return lambda x: (x - values[:d]) / np.linalg.norm(x - values[:d], axis=-1, keepdims=True)
+    slopes = getattr(region.code, "slope_code", None)
+    return None if slopes is None else lambda x: np.asarray(slopes.evaluate(x, region.params))
 
 
 def _times(model: Model) -> tuple[float, dict[str, Any]]:
@@ -270,7 +298,7 @@ def _pose_chain(chain: SGDChain, x0: Any, region: Region, coordinate: Any, seed:
     if chain.momentum:
         start = np.hstack([start, np.zeros_like(start)])
     _check_level(code, params, name, start)
-    branching = ChainBranches(chain, region, code, params, seed)
+    branching = ChainBranches(region, code, params, seed, chain)
     labels = {"lr": chain.lr, "batch": chain.batch, "scheme": chain.label}
     return _Problem(branching, start, chain.dim, name, "iteration", 1.0, labels, False, coordinate == "distance")
 

@@ -233,6 +233,34 @@ def test_inertia_against_direct_simulation():
     agrees(rate, direct.value, math.hypot(direct.stderr / direct.value, rate.probability().value))
 
 
+@pytest.mark.parametrize("shape", ["halfspace", "ball", "chain"])
+def test_many_dimensions(shape):
+    """20 coordinates: x0 alone leaves a half-space, as on the line; |x| of a ball is a process on the line of its own.
+
+    The radius r has the drift -r + 19 D/r. 6 runs: |t| < 9 fails a correct code in 3e-4 (Student's law).
+    """
+    D, d = 0.1, 20
+    radial = fps.Process.from_drift(f"-x + {(d - 1) * D}/x", fps.Noise.isotropic(D))
+    line = fps.Process(fps.potentials.quadratic([[1.0]]), fps.Noise.isotropic(D))
+    how = {"n": 60, "runs": 6, "kill": 0.3, "seed": 4, "threads": 1}
+    process = fps.Process(fps.potentials.quadratic(np.eye(d)), fps.Noise.isotropic(D))
+    plane = fps.Region.halfspace(np.eye(d)[0], 1.2)
+    if shape == "halfspace":
+        exact = fps.theory.mean_first_passage_1d(line, 0.0, 1.2).value
+        rate = fps.multilevel_splitting(process, np.zeros(d), plane, dt=0.05, **how)
+        agrees(rate, 1.0 / exact, 0.05, limit=9.0)
+    elif shape == "ball":
+        exact = fps.theory.mean_first_passage_1d(radial, 1.4, 2.5, reflecting=0.05).value
+        rate = fps.multilevel_splitting(process, np.zeros(d), fps.Region.ball(np.zeros(d), 2.5), dt=0.05, **how)
+        agrees(rate, 1.0 / exact, 0.05, limit=9.0)
+    else:
+        chain, short = (fps.SGDChain.gaussian(fps.potentials.quadratic(np.eye(k)), fps.Noise.isotropic(D), 0.1) for k in (d, 1))
+        exact = fps.TransitionKernel(short, fps.Grid((-2.5, 1.5, 200))).escape_rate(fps.Region.halfspace([1.0], 1.2))
+        rate = fps.multilevel_splitting(chain, np.zeros(d), plane, **how)
+        agrees(rate, exact.value, exact.discretization_error / exact.value, limit=9.0)
+    assert rate.probability().value < 0.01
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_gaussian_chain(momentum):
     """1e-12 per iteration against the transition kernel; with momentum against direct simulation at a lower barrier."""
