@@ -60,8 +60,8 @@ def multilevel_splitting(
     Parameters
     ----------
     process : Process, Underdamped or SGDChain
-        Up to 16 dimensions run in a generated kernel. Sample losses and more dimensions run in NumPy, a hundred times slower, processes
-        by Euler steps without walls. Chains with shuffling, schedules or adaptive optimisers are refused.
+        Up to 16 dimensions run in a generated kernel. Sample losses and more dimensions run in NumPy, a hundred times slower,
+        processes by Euler steps without walls. Chains with shuffling, schedules or adaptive optimisers are refused.
     x0 : array (d,)
         Where the paths start: in the basin, best its minimum. They settle before loops are counted.
     region : Region

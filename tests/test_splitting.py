@@ -3,7 +3,6 @@
 import _thread
 import math
 import signal
-import threading
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from path_cases import z_test
 from scipy import integrate
 
 import fpsolve as fps
+from fpsolve import _splitting
 from fpsolve._branches import BACK, UP
 from fpsolve._branching import Ended, Records
 from fpsolve._fused import CENSORED, ESCAPED
@@ -86,14 +86,14 @@ TABLES = {
 def test_probabilities_are_unbiased(name):
     """Ruin of a gambler: from 1 to 10 before 0 at r = q/p per step, (1 - r)/(1 - r^10); many paths always share a level.
 
-    300 runs of 20 paths; |z| < 4 fails a correct code once in 16 000 (the mean of 300 is nearly normal).
+    200 runs of 20 paths; |z| < 4 fails a correct code once in 16 000 (the mean of 200 is nearly normal).
     """
     up, n = 0.35, 20
     r = (1 - up) / up
     exact = (1 - r) / (1 - r**10)
     walk = Walk(7, up, 10, TABLES[name])
     found = []
-    for i in range(300):
+    for i in range(200):
         rng, streams = np.random.default_rng([3, i]), _Streams(walk, 0, Control())
         records = Records(n, 1)
         one, everyone = np.ones((n, 1)), np.arange(n)
@@ -137,9 +137,9 @@ def test_interval_of_log_normal_numbers():
 
 @pytest.mark.parametrize("ratio", [10, 20, 40])
 def test_against_quadrature(ratio):
-    """Mean first passage beyond the saddle. The error of dt = 0.01 is below 1 %, the sampling error 4 to 7 %."""
+    """Mean first passage beyond the saddle. The error of dt = 0.01 is below 1 %, the sampling error 7 to 15 %."""
     exact = fps.theory.mean_first_passage_1d(well(ratio), -1.0, 0.5).value
-    rate = fps.multilevel_splitting(well(ratio), [-1.0], BEYOND, n=200, runs=20, dt=0.01, seed=ratio, threads=1)
+    rate = fps.multilevel_splitting(well(ratio), [-1.0], BEYOND, n=100, runs=20, dt=0.01, seed=ratio, threads=1)
     agrees(rate, 1.0 / exact, 0.01)
     assert rate.unit == "1/time"
     assert not rate.failed
@@ -147,7 +147,11 @@ def test_against_quadrature(ratio):
     assert rate.interval[0] < rate.value < rate.interval[1]
 
 
-@pytest.mark.parametrize("coordinate", ["region", "distance", "potential", "x", "expression", "function", "committor", "flat"])
+@pytest.mark.parametrize(
+    "coordinate",
+    ["distance", "potential", "x", "expression", pytest.param("function", marks=pytest.mark.slow), "committor",
+     pytest.param("flat", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_any_coordinate(coordinate):
     """What the coordinate is changes the spread only."""
 
@@ -163,9 +167,9 @@ def test_any_coordinate(coordinate):
         given["committor"] = fp.committor(fps.Region.halfspace([1.0], -0.9), fps.Region.halfspace([-1.0], -0.5))
     exact = fps.theory.mean_first_passage_1d(well(10), -1.0, 0.2).value
     region = fps.Region.halfspace([1.0], 0.2)
-    rate = fps.multilevel_splitting(well(10), [-1.0], region, n=100, runs=20, dt=0.01, seed=3, threads=1,
+    rate = fps.multilevel_splitting(well(10), [-1.0], region, n=60, runs=20, dt=0.02, seed=3, threads=1,
                                     coordinate=given.get(coordinate, coordinate))  # fmt: skip
-    agrees(rate, 1.0 / exact, 0.01)
+    agrees(rate, 1.0 / exact, 0.02)
 
 
 def test_reflecting_wall():
@@ -213,12 +217,12 @@ def tilted(swirl, ratio):
 
 
 @pytest.mark.parametrize("swirl", [False, True], ids=["gradient", "not a gradient"])
-@pytest.mark.parametrize("ratio", [10, 20, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ratio", [pytest.param(10, marks=pytest.mark.slow), 20, pytest.param(40, marks=pytest.mark.slow)])
 def test_against_fokker_planck_in_the_plane(swirl, ratio):
     process = tilted(swirl, ratio)
-    cells = 120 if ratio < 40 else 240
+    cells = {10: 80, 20: 120, 40: 240}[ratio]
     exact = fps.FokkerPlanck(process, fps.Grid((-1.7, 0.3, cells), (-1.1, 0.6, cells))).escape_rate(PLANE)
-    rate = fps.multilevel_splitting(process, [-1.0, -0.3], PLANE, n=200, runs=20, dt=0.02, seed=8, threads=1)
+    rate = fps.multilevel_splitting(process, [-1.0, -0.3], PLANE, n=100, runs=20, dt=0.02, seed=8, threads=1)
     agrees(rate, exact.value, math.hypot(0.02, exact.discretization_error / exact.value))
 
 
@@ -233,7 +237,9 @@ def test_inertia_against_direct_simulation():
     agrees(rate, direct.value, math.hypot(direct.stderr / direct.value, rate.probability().value))
 
 
-@pytest.mark.parametrize("shape", ["halfspace", "ball", "chain"])
+@pytest.mark.parametrize(
+    "shape", ["halfspace", pytest.param("ball", marks=pytest.mark.slow), pytest.param("chain", marks=pytest.mark.slow)]
+)
 def test_many_dimensions(shape):
     """20 coordinates: x0 alone leaves a half-space, as on the line; |x| of a ball is a process on the line of its own.
 
@@ -247,8 +253,8 @@ def test_many_dimensions(shape):
     plane = fps.Region.halfspace(np.eye(d)[0], 1.2)
     if shape == "halfspace":
         exact = fps.theory.mean_first_passage_1d(line, 0.0, 1.2).value
-        rate = fps.multilevel_splitting(process, np.zeros(d), plane, dt=0.05, **how)
-        agrees(rate, 1.0 / exact, 0.05, limit=9.0)
+        rate = fps.multilevel_splitting(process, np.zeros(d), plane, dt=0.1, **how)
+        agrees(rate, 1.0 / exact, 0.1, limit=9.0)
     elif shape == "ball":
         exact = fps.theory.mean_first_passage_1d(radial, 1.4, 2.5, reflecting=0.05).value
         rate = fps.multilevel_splitting(process, np.zeros(d), fps.Region.ball(np.zeros(d), 2.5), dt=0.05, **how)
@@ -282,25 +288,25 @@ def test_gaussian_chain(momentum):
 def test_chain_on_samples(momentum):
     """Random shifts of a quadratic loss are a Gaussian chain: theta' = (1 - lr h) theta + lr h sigma z/sqrt(B).
 
-    8 runs: |t| < 8 fails a correct code in 1e-4 (Student's law).
+    6 runs: |t| < 9 fails a correct code in 3e-4 (Student's law).
     """
     h, sigma, lr, batch = 1.0, 0.5, 0.1, 2
     chain = fps.SGDChain.random_shift(fps.potentials.quadratic([[h]]), sigma, lr, batch, momentum=momentum)
     twin = fps.SGDChain.gaussian(fps.potentials.quadratic([[h]]), fps.Noise.isotropic(lr * h**2 * sigma**2 / (2 * batch)), lr,
                                  momentum=momentum)  # fmt: skip
     region = fps.Region.ball([0.0], 0.45)
-    rate = fps.multilevel_splitting(chain, [0.0], region, n=60, runs=8, kill=0.3, seed=9, threads=1)
+    rate = fps.multilevel_splitting(chain, [0.0], region, n=60, runs=6, kill=0.3, seed=9, threads=1)
     other = fps.multilevel_splitting(twin, [0.0], region, n=200, runs=20, seed=10, threads=1)
-    agrees(rate, other.value, other.stderr / other.value, limit=8.0)
+    agrees(rate, other.value, other.stderr / other.value, limit=9.0)
     if not momentum:
         exact = fps.TransitionKernel(twin, fps.Grid((-0.5, 0.5, 120))).escape_rate(region)
         assert exact.value < 1e-5
-        agrees(rate, exact.value, exact.discretization_error / exact.value, limit=8.0)
+        agrees(rate, exact.value, exact.discretization_error / exact.value, limit=9.0)
         agrees(other, exact.value, exact.discretization_error / exact.value)
 
 
 def test_chain_on_an_ensemble():
-    """Sample losses (theta - a_i)^2/2: batches of two from five points, against direct simulation; |t| < 8 as before."""
+    """Sample losses (theta - a_i)^2/2: batches of two from five points, against direct simulation; |t| < 8 fails in 1e-4."""
     points = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     ensemble = fps.Ensemble.from_expression("(t - a)**2/2", variables="t", data={"a": points})
     chain = fps.SGDChain(ensemble, lr=0.3, batch=2)
@@ -330,14 +336,14 @@ def test_coverage(swirl, ratio):
 
 
 def test_coverage_of_a_few():
-    """At least 22 of 30 intervals of small runs: 95 % intervals fail that in 3e-5 of such tests, 80 % intervals in 13 %."""
+    """At least 15 of 20 intervals of small runs: 95 % intervals fail that in 3e-4 of such tests, 70 % intervals in half of them."""
     exact = 1.0 / fps.theory.mean_first_passage_1d(well(10), -1.0, 0.2).value
     region = fps.Region.halfspace([1.0], 0.2)
     held = 0
-    for seed in range(30):
-        low, high = fps.multilevel_splitting(well(10), [-1.0], region, n=30, dt=0.02, seed=seed, threads=1).interval
+    for seed in range(20):
+        low, high = fps.multilevel_splitting(well(10), [-1.0], region, n=20, dt=0.05, kill=0.2, seed=seed, threads=1).interval
         held += low < exact < high
-    assert held >= 22
+    assert held >= 15
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------
@@ -465,18 +471,25 @@ def test_bad_chains():
 
 
 def test_a_path_that_is_held_is_told_of(monkeypatch):
-    """Another, deeper basin inside the region, reached on the way: the run warns instead of hanging silently."""
-    monkeypatch.setattr("fpsolve._splitting.LONG", 20)
+    """Another, deeper basin inside the region, reached on the way: the run warns instead of hanging silently; then Ctrl-C."""
+    original = _splitting._patience
+
+    def patience(settle):
+        watch = original(settle)
+
+        def look(control):
+            watch(control)
+            if control.steps > 20 * settle:
+                raise KeyboardInterrupt
+            return ""
+
+        return look
+
+    monkeypatch.setattr(_splitting, "LONG", 20)
+    monkeypatch.setattr(_splitting, "_patience", patience)
     process = fps.Process(fps.Potential.from_expression("(x**2 - 1)**2/4 - 0.2*x"), fps.Noise.isotropic(0.02))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(6.0, _thread.interrupt_main)
-    timer.start()
-    try:
-        with pytest.warns(RuntimeWarning, match="another basin"), pytest.raises(fps.FpsolveError, match="interrupted"):
-            fps.multilevel_splitting(process, [-0.88], fps.Region.halfspace([1.0], 3.0), n=20, dt=0.02, seed=1, threads=1)
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGINT, before)
+    with pytest.warns(RuntimeWarning, match="another basin"), pytest.raises(fps.FpsolveError, match="interrupted"):
+        fps.multilevel_splitting(process, [-0.88], fps.Region.halfspace([1.0], 3.0), n=20, dt=0.02, seed=1, threads=1)
 
 
 def test_quasi_stationary_loops_in_one_dimension():
