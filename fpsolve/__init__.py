@@ -2,7 +2,8 @@
 
 A loss landscape (:class:`Potential`) and a noise model (:class:`Noise`) make a :class:`Process`. The same process goes to
 three engines that know nothing of each other: a Fokker-Planck solver on a grid (:class:`FokkerPlanck`), a path simulator
-(:func:`simulate`, :func:`escape_times`) and closed forms (:mod:`fpsolve.theory`). Their answers are compared with error bars.
+(:func:`simulate`, :func:`escape_times`, :func:`multilevel_splitting`) and closed forms (:mod:`fpsolve.theory`). Their answers are
+compared with error bars.
 
 Importing fpsolve loads none of its dependencies; each name is imported when it is first used.
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fpsolve.process import Underdamped as Underdamped
     from fpsolve.rare import limit_cycle as limit_cycle
     from fpsolve.rare import minimum_action_path as minimum_action_path
+    from fpsolve.rare import multilevel_splitting as multilevel_splitting
     from fpsolve.rare import quasipotential as quasipotential
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
     from fpsolve.results import Spectrum as Spectrum
+    from fpsolve.results import SplittingEstimate as SplittingEstimate
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
@@ -84,6 +87,7 @@ _HOME = {
     "escape_times": "langevin",
     "limit_cycle": "rare",
     "minimum_action_path": "rare",
+    "multilevel_splitting": "rare",
     "quasipotential": "rare",
     "compare": "report",
     "save": "io",
@@ -101,6 +105,7 @@ _HOME = {
     "Occupation": "results",
     "Path": "results",
     "Spectrum": "results",
+    "SplittingEstimate": "results",
     "SurvivalCurve": "results",
     "Table": "results",
     "Trajectories": "results",
@@ -131,6 +136,7 @@ __all__ = [
     "Region",
     "SGDChain",
     "Spectrum",
+    "SplittingEstimate",
     "SurvivalCurve",
     "Table",
     "Trajectories",
@@ -143,6 +149,7 @@ __all__ = [
     "limit_cycle",
     "load",
     "minimum_action_path",
+    "multilevel_splitting",
     "plotting",
     "potentials",
     "quasipotential",

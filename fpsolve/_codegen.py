@@ -69,7 +69,17 @@ def _environment_digest() -> str:
     here = Path(__file__).parent
     files = [
         here / name
-        for name in ("_jit.py", "_codegen.py", "_fused.py", "_code.py", "_single.py", "_rows.py", "_wide.py", "expressions.py")
+        for name in (
+            "_jit.py",
+            "_codegen.py",
+            "_fused.py",
+            "_branches.py",
+            "_code.py",
+            "_single.py",
+            "_rows.py",
+            "_wide.py",
+            "expressions.py",
+        )  # fmt: skip
     ]
     for path in files + sorted((here / "_kernels").glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._runner import Control
     from .chains import SGDChain
 
-__all__ = ["Group", "first_exits", "group_size", "record_group", "update"]
+__all__ = ["Group", "first_exits", "group_size", "record_group", "stream_entropy", "update"]
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class Group:
 
     def __init__(self, chain: SGDChain, theta: Array, seed: int, lo: int) -> None:
         self.chain, self.theta, self.k = chain, np.array(theta, float), 0
-        self.rngs = [np.random.default_rng(_entropy(seed, lo + i)) for i in range(len(theta))]
+        self.rngs = [np.random.default_rng(stream_entropy(seed, lo + i)) for i in range(len(theta))]
         self.state = {"v": np.zeros_like(self.theta), "m": np.zeros_like(self.theta), "p": np.ones_like(self.theta)}
         self.draws, self.used = np.zeros((len(theta), 0, 1)), 0  # (n, iterations, batch[, dim])
         self.order, self.cursor = np.zeros((len(theta), 0), np.int64), 0  # epochs of a scheduled batch size
@@ -176,7 +176,7 @@ class Group:
         return gradient
 
 
-def _entropy(seed: int, index: int) -> list[int]:
+def stream_entropy(seed: int, index: int) -> list[int]:
     """Words that seed the generator of a trajectory, different for all pairs of seed and index and from those of a sampler of x0.
 
     NumPy cuts a number into words of 32 bits and fills up with zeros, so the upper half of a seed must have a place of its own,

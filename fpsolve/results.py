@@ -20,6 +20,7 @@ from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
+from fpsolve._rare_results import SplittingEstimate
 
 __all__ = [
     "Assumption",
@@ -35,6 +36,7 @@ __all__ = [
     "Occupation",
     "Path",
     "Spectrum",
+    "SplittingEstimate",
     "SurvivalCurve",
     "Table",
     "Trajectories",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
     {"errors", "_checks", "_known", "_jit", "_interpolate", "_quadrature", "_estimate", "_roots"},
     {"_kernels", "_fields", "_correlations"},
-    {"_curves", "_ensembles", "_modes"},
+    {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
     {"_iterative"},
@@ -38,14 +38,14 @@ LAYERS: list[set[str]] = [
     },
     {"_balance", "_checkpoint", "_kernel_base", "_magnus", "_space", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
-    {"_cuts", "_escape_laws", "_inertia", "_linear"},
+    {"_branches", "_cuts", "_escape_laws", "_inertia", "_linear"},
     {"_model", "_notes", "_passage", "_paths", "_phase_space"},
-    {"_blocks", "_refine", "_surfaces"},
+    {"_blocks", "_branching", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
-    {"_committor"},
-    {"fokker_planck", "langevin", "rare", "theory", "_show"},
-    {"_highexits", "kernel_operator", "report"},
-    {"_highorder"},
+    {"_committor", "_population"},
+    {"fokker_planck", "langevin", "theory", "_show"},
+    {"_highexits", "_splitting", "kernel_operator", "report"},
+    {"_highorder", "rare"},
     {"cli"},
     {"__main__"},
 ]
@@ -62,7 +62,7 @@ ENGINES = (
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",
         "_watch", "_schedule", "_single", "_rounding", "_linear", "_blocks", "_rows", "_surfaces", "_wide", "_wide_noise",
-        "_wide_run", "rare", "_action", "_cycles", "_geometric", "_line",
+        "_wide_run", "rare", "_action", "_cycles", "_geometric", "_line", "_splitting", "_population", "_branching", "_branches",
     },
     {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia"},
 )
@@ -182,7 +182,9 @@ def test_kernels_import_only_numerics(path: Path) -> None:
             assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
 
 
-RESULTS = {"results", "_checks", "_correlations", "_curves", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"}
+RESULTS = {"results", "_checks", "_correlations", "_curves", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"} | {
+    "_rare_results"
+}
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))

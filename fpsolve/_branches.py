@@ -1,0 +1,263 @@
+"""Text of the step loop of splitting: branches of paths run until they leave the region, fall back, or rise above a level.
+
+A branch is a path from a given state. It ends where it has left the region (ESCAPED), where its coordinate is at or below `bottom`
+(BACK), or at a number of steps (CENSORED). Where it first exceeds its highest level so far, the state is recorded, so that another
+branch may start there later; without records it ends there (UP). One comparison of the coordinate with two numbers and the bound of
+the Brownian bridge settle nearly all steps of all lanes; what remains is left to scalar code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._code import Code
+from ._codegen import load_module
+from ._fused import (
+    CENSORED,
+    ESCAPED,
+    FAILED,
+    PANEL,
+    UNFINISHED,
+    EscapeLayout,
+    Fused,
+    _copy_lines,
+    _emit,
+    _indent,
+    _log_count,
+    _normal_lines,
+    _put_back_function,
+    _resolve_text,
+    _row,
+    _step_lines,
+    _tuple,
+    _variance_lines,
+)
+from ._kernels.rng import LANES
+from ._schemes import Step
+from ._walls import outside_source, wall_names
+
+__all__ = ["BACK", "PLACES", "UP", "BranchLayout", "branch_kernels"]
+
+#: Status of a branch besides those of an escape.
+BACK, UP = 4, 5
+#: Entries of the integer array with which the kernel keeps its place between calls.
+STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, SEED, BASE, DEADLINE, DONE, KEEP, FULL, WORK = range(13)
+PLACES = 13
+
+
+@dataclass(frozen=True)
+class BranchLayout(EscapeLayout):
+    """Rows of the escape kernel and one for the highest level of the branch."""
+
+    @property
+    def peak(self) -> int:
+        return self.mark + 1
+
+    @property
+    def rows(self) -> int:
+        return self.mark + 2
+
+
+def branch_kernels(step: Step, faces: Code, slopes: Code, level: Code, bridge: bool) -> Fused:
+    """The kernel ``branches``: a queue of branches, each with its start, its highest level and its slot for records.
+
+    `faces` and `slopes` are as in `escape_kernels`; `level` is the coordinate, larger nearer to the exit.
+    """
+    layout = BranchLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
+    codes = {"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes, "level": level}
+    source, namespace, cacheable = _emit(codes)
+    text = (
+        f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
+        + _put_back_function(step)
+        + _load_text(layout, faces.dim)
+        + _resolve_text(layout, step, faces.dim, bridge)
+        + _loop_text(layout, step, faces, slopes, level, bridge)
+    )
+    return Fused(load_module(text, namespace, cacheable=cacheable, label=f"branches_{step.scheme.name}_{step.shape.d}d"), layout)
+
+
+def _load_text(layout: BranchLayout, dim: int) -> str:
+    """Start the next branches in free lanes, move the last lanes into free ones where the queue is empty."""
+    body = [
+        "@kernel",
+        "def refill(w, task, birth, freed, meta, starts, peaks, r):",
+        f"    while meta[{FREE}] > 0 and meta[{NEXT}] < meta[{STOP}]:",
+        f"        meta[{FREE}] -= 1",
+        f"        i = freed[meta[{FREE}]]",
+        f"        j = meta[{NEXT}]",
+        "        task[i] = j",
+        f"        birth[i] = meta[{STEP}]",
+        f"        seed_lane(w, i, meta[{SEED}], meta[{BASE}] + j)",
+        *(f"        {_row(layout.state + k)} = starts[j, {k}]" for k in range(layout.variables)),
+        f"        g = faces(({''.join(f'starts[j, {k}], ' for k in range(dim))}), r)",
+        *(f"        {_row(layout.g + f)} = g[{f}]" for f in range(layout.faces)),
+        f"        {_row(layout.peak)} = peaks[j]",
+        f"        meta[{NEXT}] += 1",
+        f"        meta[{ACTIVE}] = max(meta[{ACTIVE}], i + 1)",
+        f"        meta[{DEADLINE}] = min(meta[{DEADLINE}], birth[i] + meta[{LIMIT}])",
+        f"    if meta[{FREE}] == 0:",
+        "        return",
+        "    i = 0",
+        "    while True:",
+        f"        while meta[{ACTIVE}] > 0 and task[meta[{ACTIVE}] - 1] < 0:",
+        f"            meta[{ACTIVE}] -= 1",
+        f"        while i < meta[{ACTIVE}] and task[i] >= 0:",
+        "            i += 1",
+        f"        if i >= meta[{ACTIVE}]:",
+        "            break",
+        f"        last = meta[{ACTIVE}] - 1",
+        f"        for row in range({layout.rows}):",
+        f"            w[row*{LANES} + i] = w[row*{LANES} + last]",
+        "        task[i], birth[i], task[last] = task[last], birth[last], -1",
+        f"    meta[{FREE}] = 0",
+        "",
+    ]
+    return _indent(body, 0)
+
+
+def _event_lines(layout: BranchLayout, levels: int) -> list[str]:
+    """What happens to lane i, whose step was marked: j is its branch, `age` the steps it has made."""
+    state = [_row(layout.state + k).replace("w[", "block[") for k in range(layout.variables)]
+    peak = _row(layout.peak).replace("w[", "block[")
+    return [
+        "j = task[i]",
+        "age = k + 1 - birth[i]",
+        "kind, fraction, y = resolve(block, i, shift, h, q, r, t, walls)",
+        "height = 0.0",
+        f"if kind == {UNFINISHED}:",
+        f"    height = level(({''.join(state[k] + ', ' for k in range(levels))}), lp)[0]",
+        "    if height != height:",
+        f"        kind = {FAILED}",
+        "    elif height <= bottom:",
+        f"        kind = {BACK}",
+        f"    elif height > {peak}:",
+        f"        {peak} = height",
+        f"        if meta[{KEEP}] == 0:",
+        f"            kind = {UP}",
+        f"elif kind == {ESCAPED}:",
+        "    height = np.inf",
+        f"    {peak} = height",
+        f"if meta[{KEEP}] != 0 and height == {peak}:",
+        "    slot = slots[j]",
+        "    m = counts[slot]",
+        "    heights[slot, m] = height",
+        "    ages[slot, m] = before[j] + age",
+        *(f"    states[slot, m, {k}] = {row}" for k, row in enumerate(state)),
+        "    counts[slot] = m + 1",
+        "    if m + 1 == heights.shape[1]:",
+        f"        meta[{FULL}] = 1",
+        f"if kind != {UNFINISHED}:",
+        "    status[j] = kind",
+        "    steps[j] = age",
+        *(f"    ends[j, {k}] = {row}" for k, row in enumerate(state)),
+        *(f"    {row} = {_row(layout.old + k).replace('w[', 'block[')}" for k, row in enumerate(state)),
+        "    task[i] = -1",
+        f"    freed[meta[{FREE}]] = i",
+        f"    meta[{FREE}] += 1",
+        f"    meta[{DONE}] += 1",
+        f"    meta[{WORK}] += age",
+    ]
+
+
+def _lane_lines(layout: BranchLayout, step: Step, faces: Code, level: Code, bridge: bool) -> list[str]:
+    """One step of a lane; `event` is one unless nothing can have happened in it."""
+    v, F = layout.variables, layout.faces
+    lane = [*_step_lines(layout, step), f"g = faces({_tuple('y', faces.dim)}, r)"]
+    if bridge:
+        lane += [
+            f"t0 = slopes({_tuple('x', faces.dim)}, t)",
+            f"bound = crossing_threshold((as_bits({_row(layout.word)}) >> shift) & LOW) + {_log_count(F)!r}",
+        ]
+        for f in range(F):
+            lane += _variance_lines(step.shape, f, "t0")
+        clear = " & ".join(f"(2.0*{_row(layout.g + f)}*g[{f}] > bound*s{f} + bad)" for f in range(F))
+    else:
+        clear = " & ".join(f"(g[{f}] + bad < 0.0)" for f in range(F))
+    inside = f" & ({outside_source(step.shape.sides, [f'y{i}' for i in range(v)])[4:]})" if step.put_back else ""
+    return [
+        *lane,
+        f"bad = 0.0*({' + '.join(f'y{i}' for i in range(v))})",
+        f"height = level({_tuple('y', level.dim)}, lp)[0]",
+        f"event = 0.0 if {clear}{inside} & (height <= {_row(layout.peak)}) & (height > bottom) else 1.0",
+        f"{_row(layout.mark)} = event",
+        "events += event",
+        *(f"{_row(layout.old + i)} = x{i}" for i in range(v)),
+        *(f"{_row(layout.state + i)} = y{i}" for i in range(v)),
+        *(f"{_row(layout.g + f)} = g[{f}]" for f in range(F)),
+    ]
+
+
+def _draw_lines(layout: BranchLayout, m: int, bridge: bool) -> tuple[list[str], list[str], list[str]]:
+    """Lines that draw for a step: at even steps of the queue, at odd ones, at every one."""
+    panels = ["for s in range(0, active, 64):", "    w = block[s:]"]
+    pieces = [f"    fill_words(w, {layout.word * LANES}, 64)"] if bridge else []
+    fills = ["    " + line for line in _normal_lines(layout, PANEL)]
+    even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
+    odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
+    return even, odd, [] if m % 2 else [*panels, *fills]
+
+
+def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, level: Code, bridge: bool) -> str:
+    even, odd, every = _draw_lines(layout, layout.noises, bridge)
+    return (
+        "@kernel\ndef branches(block, task, birth, freed, meta, starts, peaks, slots, before, status, steps, ends,\n"
+        "             heights, states, ages, counts, bottom, until,\n"
+        "             constants, drift_p, factor_p, faces_p, slopes_p, level_p):\n"
+        + _indent(
+            [
+                *step.unpack(),
+                f"r = {faces.unpack_source('faces_p')}",
+                f"t = {slopes.unpack_source('slopes_p')}",
+                f"lp = {level.unpack_source('level_p')}",
+                f"walls = ({''.join(f'{name}, ' for name in wall_names(step.shape.sides))})",
+                f"while meta[{STEP}] < until and meta[{FULL}] == 0:",
+                f"    k = meta[{STEP}]",
+                f"    if k & 1 == 0 and meta[{FREE}] > 0:",
+                "        refill(block, task, birth, freed, meta, starts, peaks, r)",
+                f"    active = meta[{ACTIVE}]",
+                "    if active == 0:",
+                "        break",
+                "    shift = np.uint64(32) if k & 1 == 0 else np.uint64(0)",
+                "    if k & 1 == 0:",
+                *("        " + line for line in even),
+                "    else:",
+                *("        " + line for line in odd),
+                *("    " + line for line in every),
+                "    for s in range(0, active, 64):",
+                "        w = block[s:]",
+                "        events = 0.0",
+                "        for i in range(64):",
+                *("            " + line for line in _lane_lines(layout, step, faces, level, bridge)),
+                "        if events == 0.0:",
+                "            continue",
+                "        for i in range(s, min(s + 64, active)):",
+                f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and task[i] >= 0:",
+                *("                " + line for line in _event_lines(layout, level.dim)),
+                f"    meta[{STEP}] = k + 1",
+                f"    if k + 1 >= meta[{DEADLINE}]:",
+                *("        " + line for line in _deadline_lines(layout)),
+            ],
+            1,
+        )
+    )
+
+
+def _deadline_lines(layout: BranchLayout) -> list[str]:
+    """Branches that have made all their steps end; the next deadline is that of the oldest of the others."""
+    return [
+        "earliest = 1 << 62",
+        "for i in range(active):",
+        f"    if task[i] >= 0 and k + 1 - birth[i] >= meta[{LIMIT}]:",
+        "        j = task[i]",
+        f"        status[j] = {CENSORED}",
+        "        steps[j] = k + 1 - birth[i]",
+        *(f"        ends[j, {n}] = {_row(layout.state + n).replace('w[', 'block[')}" for n in range(layout.variables)),
+        "        task[i] = -1",
+        f"        freed[meta[{FREE}]] = i",
+        f"        meta[{FREE}] += 1",
+        f"        meta[{DONE}] += 1",
+        f"        meta[{WORK}] += steps[j]",
+        "    elif task[i] >= 0:",
+        f"        earliest = min(earliest, birth[i] + meta[{LIMIT}])",
+        f"meta[{DEADLINE}] = earliest",
+    ]
