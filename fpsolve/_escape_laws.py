@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fpsolve._covariance import _symmetric, ou_covariance
 from fpsolve._detailed_balance import _exp, _point, _state
+from fpsolve._roots import newton
 from fpsolve.results import Assumption, Estimate
 
 if TYPE_CHECKING:
@@ -45,17 +46,9 @@ def _positive(**values: Any) -> list[float]:
 
 def _critical_point(U: "Potential", guess: Array, scale: float, what: str) -> Array:
     """Newton's iteration from the guess; refused if it wanders off by a third of the scale."""
-    x = guess.copy()
-    for _ in range(60):
-        try:
-            step = np.linalg.solve(U.hess(x), -U.grad(x))
-        except np.linalg.LinAlgError:
-            break
-        x = x + step
-        if not np.all(np.isfinite(x)) or np.linalg.norm(x - guess) > scale / 3.0:
-            break
-        if np.linalg.norm(step) < 1e-11 * scale:
-            return x
+    (x,), (size,) = newton(U.grad, U.hess, guess[None], np.full(U.dim, scale))
+    if size < 1e-10 and np.linalg.norm(x - guess) <= scale / 3.0:
+        return np.asarray(x)
     raise ValueError(
         f"{what}: there is no critical point within {scale / 3.0:.3g} of the guess {_point(guess)}; "
         "U.critical_points(box) lists minima and saddles"
