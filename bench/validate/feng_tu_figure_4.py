@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 import nets
+from nets._threads import single_threaded_blas
 
 from . import Check
 from ._feng_tu import SOURCE, axes, check, panel
@@ -35,7 +36,7 @@ EWC_LAMBDAS, EWC_COUNTS = 10.0 ** np.arange(5, 10), np.array([10, 30, 100, 300, 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Five seeds; figures feng-tu-figure-4-a.png to -d.png."""
-    with ThreadPoolExecutor(2) as pool:
+    with single_threaded_blas(), ThreadPoolExecutor(2) as pool:
         ldcs, ewcs, ratios = zip(*pool.map(lambda seed: _one(quick, seed), range(SEEDS)), strict=True)
     gain = np.array([e.overall.min() - c.overall.min() for c, e in zip(ldcs, ewcs, strict=True)])
     fewer = np.array([_enough(ewcs) / _enough(ldcs)])
