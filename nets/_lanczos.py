@@ -78,10 +78,10 @@ def _orthogonal(image: Array, basis: Array, scale: float, rng: np.random.Generat
         return rest / beta, beta
     if len(basis) == basis.shape[1]:
         return rest, 0.0
-    rest = rng.standard_normal(basis.shape[1])
+    rest = np.asarray(rng.standard_normal(basis.shape[1]))
     for _ in range(3):
         rest -= (basis @ rest) @ basis
-        rest /= np.linalg.norm(rest)
+        rest = np.asarray(rest / np.linalg.norm(rest))
     return rest, 0.0
 
 
