@@ -154,27 +154,32 @@ def flatness(
 
 
 def _first_step(loss: float, slope: float, curvature: float, level: float) -> float:
-    """Half of the shortest distance at which slope or curvature alone would reach the level."""
-    rise = (level - 1.0) * loss
+    """Four fifths of the shortest distance at which slope or curvature of ln L alone would reach the level."""
+    rise = math.log(level) * loss
     with np.errstate(divide="ignore"):
         by_slope = rise / abs(slope) if slope else math.inf
         by_curvature = math.sqrt(2.0 * rise / curvature) if curvature > 0.0 else math.inf
-    return 0.5 * min(by_slope, by_curvature)
+    return 0.8 * min(by_slope, by_curvature)
 
 
 def _crossing(line: Section, side: float, loss: float, level: float, first: float, reach: float) -> float:
+    """Brent's method in the square of the distance, in which ln L is nearly a straight line."""
     from scipy.optimize import brentq
 
-    def excess(d: float) -> float:
-        value = float(line.loss([side * d])[0]) / loss
-        return math.log(min(max(value, 1e-300), 1e300) if not math.isnan(value) else 1e300) - math.log(level)
+    known: dict[float, float] = {0.0: -math.log(level)}
+
+    def excess(square: float) -> float:
+        if square not in known:
+            value = float(line.loss([side * math.sqrt(square)])[0]) / loss
+            known[square] = math.log(min(max(value, 1e-300), 1e300) if not math.isnan(value) else 1e300) - math.log(level)
+        return known[square]
 
     low, high = 0.0, first
-    while excess(high) < 0.0:
+    while excess(high * high) < 0.0:
         if high >= reach:
             return math.inf
         low, high = high, min(GROWTH * high, reach)
-    return float(brentq(excess, low, high, xtol=1e-9 * high, rtol=1e-9))
+    return math.sqrt(brentq(excess, low * low, high * high, xtol=1e-9 * high * high, rtol=1e-9))
 
 
 @dataclass(frozen=True, eq=False)

@@ -185,7 +185,8 @@ class Section:
         """Outputs z_L (outputs, n) at displacements c, (k,) or (k, n)."""
         land, mlp = self.landscape, self.landscape.mlp
         parts = mlp.unpack(land.theta)
-        z = land.base[:, cols] + c[0] * self.change[0][:, cols]
+        z = self.change[0][:, cols] * c[0]
+        z += land.base[:, cols]
         for j in range(1, len(self.change)):
             z += c[j] * self.change[j][:, cols]
         for k in range(land.first + 1, mlp.n_layers + 1):
@@ -202,9 +203,8 @@ class Section:
         t = self.landscape.targets[:, cols]
         if self.landscape.mlp.loss_name == "mse":
             return np.asarray(0.5 * ((z - t) ** 2).sum(axis=0))
-        top = z.max(axis=0)
-        z -= top
-        linear = (t * z).sum(axis=0)
+        z -= z.max(axis=0)
+        linear = np.einsum("ij,ij->j", t, z)
         return np.asarray(t.sum(axis=0) * np.log(np.exp(z, out=z).sum(axis=0)) - linear)
 
     def _jets(self, cols: Any, d: float) -> Array:

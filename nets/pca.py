@@ -17,8 +17,8 @@ __all__ = ["PCA", "pca"]
 
 Array = NDArray[np.float64]
 
-#: Rows that are read and multiplied at once.
-ROWS = 500
+#: Rows that are read and multiplied at once: each time the covariance, larger than any cache, is read and written once.
+ROWS = 2000
 #: A covariance of more bytes than this is refused.
 MAX_MATRIX_BYTES = 4_000_000_000
 
@@ -151,7 +151,7 @@ def pca(
     Notes
     -----
     The origin is moved to the first record before anything is multiplied: weights of size 10 that fluctuate by 1e-7 in the stiffest
-    direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks of 500 rows (memory
+    direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks of 2000 rows (memory
     P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are taken. Single-precision
     records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread meanwhile: the same bits on
     any number of cores, and no slower where others use them (threads that wait for each other make `eigh` many times slower there).
@@ -203,6 +203,7 @@ def pca(
 
 def _by_covariance(rows: Any, origin: Array, n: int) -> tuple[Array, Array, Array, float]:
     """Mean - origin, variances, directions, total variance through the covariance; memory P^2."""
+    from scipy.linalg import eigh
     from scipy.linalg.blas import dsyr, dsyrk
 
     size = len(origin)
@@ -211,14 +212,15 @@ def _by_covariance(rows: Any, origin: Array, n: int) -> tuple[Array, Array, Arra
             f"the covariance of {size} weights takes {8e-9 * size * size:.0f} GB (limit {1e-9 * MAX_MATRIX_BYTES:.0f} GB): choose "
             "a smaller block, or at most as many records as weights"
         )
-    c, mean, buffer = np.zeros((size, size), order="F"), np.zeros(size), np.empty((ROWS, size))
+    c, mean, buffer = np.zeros((size, size), order="F"), np.zeros(size), np.empty((min(ROWS, n), size))
     for part in rows():
         shifted = _shifted(part, origin, mean, buffer[: len(part)])
         c = dsyrk(1.0 / n, shifted.T, 1.0, c, lower=1, overwrite_c=1)  # the lower triangle only: half the work
     mean /= n
     c = dsyr(-1.0, mean, lower=1, a=c, overwrite_a=1)
-    values, vectors = np.linalg.eigh(c)  # reads the lower triangle
-    return mean, np.maximum(values[::-1], 0.0), vectors[:, ::-1], float(np.trace(c))
+    total = float(np.trace(c))
+    values, vectors = eigh(c, lower=True, overwrite_a=True, check_finite=False, driver="evd")
+    return mean, np.maximum(values[::-1], 0.0), vectors[:, ::-1], total
 
 
 def _by_rows(rows: Any, origin: Array, n: int) -> tuple[Array, Array, Array, float]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .flatness import Profiles
     from .relation import InverseRelation
-    from .window import Window
+    from .window import RandomWalk, Window
 
 __all__ = [
     "plot_cumulative",
@@ -24,6 +25,8 @@ __all__ = [
     "plot_variances",
 ]
 
+Array = NDArray[np.float64]
+
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
@@ -31,6 +34,22 @@ def _axes(ax: Axes | None) -> Axes:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(5.0, 3.8), layout="constrained").subplots()
+
+
+def _beside_walk(
+    window: Window, values: Array, of_walk: Callable[[RandomWalk], Array], null: bool, ax: Axes | None, style: dict[str, Any]
+) -> Axes:
+    """A number of each component, and that of a random walk as long."""
+    from .window import random_walk
+
+    ax, i = _axes(ax), np.arange(1, len(values) + 1)
+    ax.loglog(i, values, **{"marker": ".", "linestyle": "", "label": "measured", **style})
+    if null:
+        expected = of_walk(random_walk(window.records, min(len(i), window.records - 1)))
+        ax.loglog(i[: len(expected)], expected, "k--", linewidth=1.0, label="random walk")
+    ax.set_xlabel("component $i$")
+    ax.legend(frameon=False)
+    return ax
 
 
 def plot_variances(window: Window, *, null: bool = True, ax: Axes | None = None, **kwargs: Any) -> Axes:
@@ -44,16 +63,8 @@ def plot_variances(window: Window, *, null: bool = True, ax: Axes | None = None,
     >>> nets.plotting.plot_variances(nets.analyse_window(run, "W2")).get_xlabel()
     'component $i$'
     """
-    from .window import random_walk
-
-    ax = _axes(ax)
-    i = np.arange(1, len(window.variances) + 1)
-    ax.loglog(i, window.variances, **{"marker": ".", "linestyle": "", "label": "measured", **kwargs})
-    if null:
-        walk = random_walk(window.records, min(len(i), window.records - 1))
-        ax.loglog(i[: len(walk.shares)], window.total * walk.shares, "k--", linewidth=1.0, label="random walk")
-    ax.set(xlabel="component $i$", ylabel=r"$\sigma_i^2$")
-    ax.legend(frameon=False)
+    ax = _beside_walk(window, window.variances, lambda walk: window.total * walk.shares, null, ax, kwargs)
+    ax.set_ylabel(r"$\sigma_i^2$")
     return ax
 
 
@@ -87,16 +98,8 @@ def plot_times(window: Window, *, null: bool = True, ax: Axes | None = None, **k
     >>> nets.plotting.plot_times(nets.analyse_window(run, "W2")).get_yscale()
     'log'
     """
-    from .window import random_walk
-
-    ax = _axes(ax)
-    i = np.arange(1, len(window.tau) + 1)
-    ax.loglog(i, window.tau, **{"marker": ".", "linestyle": "", "label": "measured", **kwargs})
-    if null:
-        walk = random_walk(window.records, min(len(i), window.records - 1))
-        ax.loglog(i[: len(walk.tau)], window.every * walk.tau, "k--", linewidth=1.0, label="random walk")
-    ax.set(xlabel="component $i$", ylabel=r"$\tau_i$ [steps]")
-    ax.legend(frameon=False)
+    ax = _beside_walk(window, window.tau, lambda walk: window.every * walk.tau, null, ax, kwargs)
+    ax.set_ylabel(r"$\tau_i$ [steps]")
     return ax
 
 

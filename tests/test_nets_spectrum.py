@@ -142,16 +142,35 @@ def test_lanczos_agrees_with_the_matrix(monkeypatch, matrix, which):
 
 
 def test_lanczos_that_does_not_converge(monkeypatch):
-    from scipy.sparse.linalg import ArpackNoConvergence
-
-    def stops(action, **options):
-        action.matvec(options["v0"])
-        raise ArpackNoConvergence("no", np.zeros(2), np.zeros((0, 2)))
-
     monkeypatch.setattr(spectrum, "DENSE_UP_TO", 0)
-    monkeypatch.setattr("scipy.sparse.linalg.eigsh", stops)
-    with pytest.raises(FpsolveError, match=r"found 2 of 3 eigenpairs to tol=1e-06 in 1 products"):
+    monkeypatch.setattr("nets._lanczos.MOST", 0)  # ends at the first look, after as many products as pairs are asked for
+    with pytest.raises(FpsolveError, match=r"found [0-2] of 3 eigenpairs to tol=1e-06 in 3 products"):
         nets.top_eigenpairs(*problem((5, 6, 4, 3), "tanh", "mse", soft=True), k=3)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_lanczos_through_restarts_and_repeated_eigenvalues(which):
+    """A known matrix of 400 rows: 3 pairs from a basis of 32 need restarts; a double eigenvalue and a null space are met."""
+    from nets._lanczos import ORDERS, lanczos
+
+    rng = np.random.default_rng(3)
+    q = np.linalg.qr(rng.standard_normal((400, 400)))[0]
+    values = np.r_[np.linspace(-1.0, 1.0, 396), 1.3, 1.3, -1.4, 1.1]
+    matrix = (q * values) @ q.T
+    found, vectors, residuals, converged = lanczos(lambda v: matrix @ v, 400, 3, which, 1e-9, 0)
+    assert converged
+    exact = values[np.argsort(ORDERS[which](values), kind="stable")]
+    np.testing.assert_allclose(np.linalg.norm(matrix @ vectors - vectors * found, axis=0), residuals, atol=1e-13)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-12)
+    # of a repeated eigenvalue rounding brings the second copy in later: each pair is one of the matrix, and the first is the first
+    assert found[0] == pytest.approx(exact[0], abs=1e-9)
+    assert np.abs(found[:, None] - values).min(axis=1).max() < 1e-9
+    # a matrix of rank two: the space of the start is exhausted after three steps
+    low = q[:, :2] @ np.diag([2.0, -3.0]) @ q[:, :2].T
+    found, vectors, residuals, converged = lanczos(lambda v: low @ v, 400, 6, which, 1e-9, 0)
+    exact = np.r_[2.0, -3.0, np.zeros(398)]
+    assert converged and residuals.max() < 1e-13
+    np.testing.assert_allclose(found, exact[np.argsort(ORDERS[which](exact), kind="stable")][:6], atol=1e-13)
 
 
 # ---- density and trace --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nets
+from nets._threads import single_threaded_blas
 
 from . import Check
 
@@ -97,9 +98,10 @@ _DONE: dict[Setting, Measured] = {}
 
 
 def measured(setting: Setting, progress: bool) -> Measured:
-    """The run of a setting, made once in a process."""
+    """The run of a setting, made once in a process; one thread, so that two runs side by side do not wait for each other."""
     if setting not in _DONE:
-        _DONE[setting] = _measure(setting, progress)
+        with single_threaded_blas():
+            _DONE[setting] = _measure(setting, progress)
     return _DONE[setting]
 
 
@@ -109,11 +111,13 @@ def _measure(setting: Setting, progress: bool) -> Measured:
     k = d.size // setting.batch
     theta0 = mlp.init(setting.seed, scheme="he" if setting.quick else "uniform")
     before = setting.last_epoch - 10
-    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * (1 if setting.quick else 3))
+    # a loss of 60 000 samples takes as long as 1600 steps: only where the course of training is looked at
+    seldom = 1 if setting.quick else 3 if setting == reference(False, setting.seed) else 10
+    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * seldom)
     options: dict[str, Any] = {"lr": setting.lr, "batch": setting.batch, "sampling": setting.sampling, "seed": setting.seed}
     options |= {"optimizer": "adam"} if setting.optimizer == "adam" else {"momentum": setting.momentum}
     first = nets.train(mlp, d, theta0=theta0, steps=before * k, record=record, progress=progress, **options)
-    record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k, max_bytes=10**9)
+    record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k * seldom, max_bytes=10**9)
     run = nets.train(mlp, d, resume=first, steps=10 * k, record=record, progress=progress)
     relation = nets.inverse_relation(run, d, block="W2", last=400 if setting.quick else 1000, progress=progress)
     losses = {name: np.r_[first.losses[name], run.losses[name][1:]] for name in ("step", "train_loss", "train_error")}
@@ -121,6 +125,20 @@ def _measure(setting: Setting, progress: bool) -> Measured:
     steps, rows = first.weights["step"], run.weights["value"][:: max(1, 10 * k // 2000)]
     courses = (rows - relation.window.center[relation.window.index]) @ relation.window.directions[:, :50]
     return Measured(relation, np.array(first.weights["value"]), steps / k, losses, courses.T)
+
+
+_SPECTRA: dict[Setting, tuple[Array, Array, Array]] = {}
+
+
+def spectrum(setting: Setting) -> tuple[Array, Array, Array]:
+    """Eigenvalues h (ascending) and eigenvectors v of the Hessian of W2 at the mean weights of the window, and v.C v there."""
+    if setting not in _SPECTRA:
+        d, mlp, theta = data(setting.quick), nets.MLP(WIDTHS), measured(setting, False).window.center
+        with single_threaded_blas():
+            h, v = np.linalg.eigh(nets.hessian(mlp, theta, d.x_train, d.y_train, block="W2"))
+            C = nets.gradient_covariance(mlp, theta, d.x_train, d.y_train, block="W2")
+            _SPECTRA[setting] = h, v, C @ v
+    return _SPECTRA[setting]
 
 
 def prepare(chosen: Sequence[Setting], progress: bool) -> list[Measured]:

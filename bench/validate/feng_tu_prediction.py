@@ -29,7 +29,7 @@ import nets
 from nets.variance import leading_directions, measured_variances
 
 from . import Check
-from ._feng_tu import WIDTHS, check, data, measured, modes_psi, panel, reference
+from ._feng_tu import check, measured, modes_psi, panel, reference, spectrum
 
 NAME = "feng-tu-prediction"
 GROUP = "feng-tu"
@@ -46,18 +46,15 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 
 def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     setting = replace(reference(quick), sampling="replace")
-    m, d = measured(setting, progress), data(quick)
-    args = (nets.MLP(WIDTHS), m.window.center, d.x_train, d.y_train)
-    H, C = nets.hessian(*args, block="W2"), nets.gradient_covariance(*args, block="W2")
-    values, vectors = np.linalg.eigh(H)
+    m, (values, vectors, Cv) = measured(setting, progress), spectrum(setting)
+    noise = np.einsum("ij,ij->j", vectors, Cv)
     count = 100 if quick else 300
-    h, v = values[::-1][:count], vectors[:, ::-1][:, :count]
-    c = np.einsum("ij,ij->j", v, C @ v)
+    h, c, v = values[::-1][:count], noise[::-1][:count], vectors[:, ::-1][:, :count]
     found = ((m.window.directions[:, 1:].T @ v) ** 2 * m.window.variances[1:, None]).sum(axis=0)
     flat = np.sqrt(8.0 * m.relation.flatness.loss / h)
     theory = nets.window_variance(h, c / setting.batch, setting.lr, m.window.steps)
     most = min(400 if quick else 1000, m.window.records // 2)
-    modes = modes_psi(values, np.einsum("ij,ij->j", vectors, C @ vectors), setting, m.window, most)
+    modes = modes_psi(values, noise, setting, m.window, most)
     psi_components = -m.relation.psi(2, most).exponent
     psi_found, psi_theory = (-nets.power_law(flat, y).exponent for y in (found, theory))
     g = nets.power_law(h, c).exponent

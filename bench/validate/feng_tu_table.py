@@ -25,19 +25,17 @@ from . import Check
 from ._feng_tu import (
     SEEDS,
     SOURCE,
-    WIDTHS,
-    Measured,
     Setting,
     algorithms,
     axes,
     check,
-    data,
     measured,
     modes_psi,
     panel,
     prepare,
     reference,
     settings,
+    spectrum,
 )
 
 NAME = "feng-tu-table"
@@ -50,8 +48,11 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """One seed of each setting; table feng-tu-table.txt, figures feng-tu-table-a.png and -b.png."""
     rows, checks, ax = [], [], axes()
     base = reference(quick)
-    chosen = [base, *settings(quick), replace(base, sampling="replace"), *algorithms(quick)]
-    for setting, m in zip(chosen, prepare(chosen, progress), strict=True):
+    drawn, early = replace(base, sampling="replace"), replace(base, last_epoch=14 if quick else 20)
+    chosen = [base, *settings(quick), drawn, *algorithms(quick)]
+    prepare([*chosen, early], progress)
+    for setting in chosen:
+        m = measured(setting, progress)
         most = min(400 if quick else 1000, m.window.records // 2)
         fit = m.relation.psi(2, most)
         low, high = fit.interval
@@ -59,7 +60,8 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         rows.append((setting.name, f"{loss:.2e}", -fit.exponent, f"{-high:.2f} .. {-low:.2f}", f"2-{most}", fit.correlation))
         name = f"{setting.name}: psi over i = 2-{most}"
         if setting.momentum:
-            predicted = _modes(setting, m, quick, most)
+            values, vectors, Cv = spectrum(setting)
+            predicted = modes_psi(values, np.einsum("ij,ij->j", vectors, Cv), setting, m.window, most)
             checks.append(check(name, -fit.exponent, predicted, predicted - 0.6, predicted + 0.6, "linear modes"))
         else:
             checks.append(check(name, -fit.exponent, 4.0, *_band(setting, quick), SOURCE))
@@ -67,10 +69,9 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     panel(out, NAME, "a", ax, "variance against flatness")
     table = fps.Table("psi of each setting", ("setting", "loss", "psi", "95 % within the run", "i", "corr"), rows)
     (out / f"{NAME}.txt").write_text(str(table) + "\n", encoding="utf-8")
-    early = replace(base, last_epoch=14 if quick else 20)
     relation = measured(early, progress).relation
     checks.append(check("early window: psi over i = 2-20", -relation.psi(2, 20).exponent, -3.5, -8.0, -0.5, "reference run"))
-    spread = measured(replace(base, sampling="replace"), progress).window.needed(0.9) / measured(base, progress).window.needed(0.9)
+    spread = measured(drawn, progress).window.needed(0.9) / measured(base, progress).window.needed(0.9)
     checks.append(check("n for 90 % without PC1, with replacement over shuffled", spread, 0.43, 0.2, 0.9, "reference run"))
     return [*checks, *_noise(quick, progress, out)]
 
@@ -83,29 +84,20 @@ def _band(setting: Setting, quick: bool) -> tuple[float, float]:
     return (3.0, 4.6) if setting.batch <= 50 else (2.5, 6.0)
 
 
-def _modes(setting: Setting, m: Measured, quick: bool, most: int) -> float:
-    """psi of the components of linear modes with the H and the diagonal of C of the window, and the same momentum and shuffling."""
-    d = data(quick)
-    args = (nets.MLP(WIDTHS), m.window.center, d.x_train, d.y_train)
-    values, vectors = np.linalg.eigh(nets.hessian(*args, block="W2"))
-    noise = np.einsum("ij,ij->j", vectors, nets.gradient_covariance(*args, block="W2") @ vectors)
-    return modes_psi(values, noise, setting, m.window, most)
-
-
 def _noise(quick: bool, progress: bool, out: Path) -> list[Check]:
-    """C against H in the eigenbasis of H, at the end of the window of the reference run; the mean over seeds in the full run."""
-    d, slopes, ranks, mixed = data(quick), [], [], []
-    for seed in SEEDS[:1] if quick else SEEDS:
-        m = measured(reference(quick, seed), progress)
-        args = (nets.MLP(WIDTHS), m.window.center, d.x_train, d.y_train)
-        H, C = nets.hessian(*args, block="W2"), nets.gradient_covariance(*args, block="W2")
-        values, vectors = np.linalg.eigh(H)
-        h, v = values[::-1][:300], vectors[:, ::-1][:, :300]
-        c = np.einsum("ij,ij->j", v, C @ v)
+    """C against H in the eigenbasis of H, at the mean weights of the window of the reference run; the mean over three seeds."""
+    slopes, ranks, mixed = [], [], []
+    chosen = [reference(quick, seed) for seed in SEEDS]
+    prepare(chosen, progress)
+    for setting in chosen:
+        values, vectors, Cv = spectrum(setting)
+        inside = vectors.T @ Cv  # C in the eigenbasis of H
+        h, c = values[::-1][:300], np.diag(inside)[::-1][:300]
         fit = nets.power_law(h, c)
         slopes.append(fit.exponent)
         ranks.append(fit.rank)
-        mixed.append(np.linalg.norm(C @ H - H @ C) / (np.linalg.norm(C) * np.linalg.norm(H)))
+        commutator = inside * (values - values[:, None])
+        mixed.append(np.linalg.norm(commutator) / (np.linalg.norm(inside) * np.linalg.norm(values)))
     ax = nets.plotting.plot_power_law(h, c, label="$C$ over $H$")
     ax.set(xlabel=r"$H_{ii}$", ylabel=r"$C_{ii}$", title="")
     panel(out, NAME, "b", ax, "noise against curvature in the eigenbasis of H")
