@@ -469,10 +469,10 @@ def test_a_sampler_of_starts_shares_no_stream_with_a_trajectory():
 
 def test_all_bits_of_a_seed_enter_the_batches():
     """Seeds that share their lower or upper half share no stream: NumPy alone takes [2**32 + 5, 0] and [5, 1] for the same."""
-    from fpsolve._sgd import _entropy
+    from fpsolve._sgd import stream_entropy
 
     def batches(seed, index):
-        return tuple(np.random.SeedSequence(_entropy(seed, index)).generate_state(4).tolist())
+        return tuple(np.random.SeedSequence(stream_entropy(seed, index)).generate_state(4).tolist())
 
     seeds = [5, 6, 5 + 2**32, 5 + 2**33, 5 + 2**62, 2**32, 2**63 - 1]
     assert len({batches(seed, i) for seed in seeds for i in range(50)}) == 50 * len(seeds)
@@ -480,4 +480,4 @@ def test_all_bits_of_a_seed_enter_the_batches():
     few, many = (fps.simulate(chain, [0.3], t=20, n=n, seed=seed).final[:, 0] for n, seed in ((1, 2**32 + 5), (2, 5)))
     assert few[0] not in many
     first = np.random.default_rng([5, 1]).integers(0, 1000, 8)  # small seeds keep the streams they always had
-    assert np.array_equal(first, np.random.default_rng(_entropy(5, 1)).integers(0, 1000, 8))
+    assert np.array_equal(first, np.random.default_rng(stream_entropy(5, 1)).integers(0, 1000, 8))
