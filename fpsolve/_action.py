@@ -174,7 +174,10 @@ def quasipotential(
     """
     _check_process(process, "quasipotential")
     _check_numbers(rtol, max_elements)
-    ends = np.asarray(points, float)
+    try:
+        ends = np.asarray(points, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"points must be one point or an array of points, got {type(points).__name__}: {points!r}") from None
     if ends.ndim not in (1, 2) or ends.shape[-1] != process.dim or not np.isfinite(ends).all():
         raise ValueError(f"points must be finite, of shape ({process.dim},) or (n, {process.dim}), got {ends.shape}")
     rows = np.atleast_2d(ends)

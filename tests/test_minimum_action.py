@@ -495,6 +495,7 @@ REFUSED = [
     (lambda: fps.quasipotential(OU, [0.5, 0.0], [1, 1]), ValueError, "must be a fixed point"),
     (lambda: fps.quasipotential(maier_stein(1.0), [0.0, 0.0], [1, 1]), ValueError, "does not attract"),
     (lambda: fps.quasipotential(OU, [0.0, 0.0], [1, 1, 1]), ValueError, "points must be"),
+    (lambda: fps.quasipotential(OU, [0.0, 0.0], "x"), TypeError, "points must be one point"),
     (lambda: fps.limit_cycle(OU, [1.0, 0.0]), fps.FpsolveError, "leads into the fixed point"),
     (lambda: fps.limit_cycle(OU, [1.0]), ValueError, "finite numbers as start"),
     (lambda: fps.limit_cycle("no", [1.0, 0.0]), TypeError, "takes a Process"),
