@@ -288,6 +288,8 @@ def total_rate(*rates: Estimate) -> Estimate:
             raise TypeError(f"total_rate takes Estimates, got {type(r).__name__}: {r!r}")
         if r.unit != rates[0].unit or r.unit not in ("1/time", "1/iteration"):
             raise ValueError(f"total_rate adds rates of one unit, '1/time' or '1/iteration', got {[q.unit for q in rates]}")
+        if r.lr is not None and rates[0].lr is not None and not math.isclose(r.lr, rates[0].lr, rel_tol=1e-12):
+            raise ValueError(f"total_rate adds rates of one learning rate, got {[q.lr for q in rates]}")
     logs = [r.log_value if r.log_value is not None else (math.log(r.value) if r.value > 0.0 else -math.inf) for r in rates]
     log_value = float(np.logaddexp.reduce(logs))
     return Estimate(

@@ -107,6 +107,8 @@ def test_rates_of_several_saddles_add():
     assert (noisy.value, noisy.stderr) == (3.0, 5.0)
     with pytest.raises(ValueError, match="rates of one unit"):
         theory.total_rate(one, fps.Estimate(1.0, unit="1/iteration"))
+    with pytest.raises(ValueError, match="one learning rate"):
+        theory.total_rate(fps.Estimate(1.0, unit="1/time", lr=0.1), fps.Estimate(1.0, unit="1/time", lr=0.2))
     with pytest.raises(TypeError, match="takes Estimates"):
         theory.total_rate(1.0)
 
