@@ -52,6 +52,8 @@ def process_of(tensor: str) -> fps.Process:
     """Made once: reading expressions is no part of the assembly."""
     if tensor == "well":
         return fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(WELL_D))
+    if tensor == "steep":
+        return fps.Process(fps.Potential.from_expression("(x**2 - 1)**2 + y**2 + z**2/2", "x y z"), fps.Noise.isotropic(STEEP_D))
     noise = fps.Noise.from_expression(TENSOR if tensor == "full" else TURNING, "x y")
     return fps.Process.from_drift(DRIFT, noise, variables="x y")
 
@@ -270,13 +272,19 @@ ALPHA = np.array([
 ALPHA0 = 1.8321743782540412751e-14
 
 
+def fitted_rates(potential: Callable[[np.ndarray], np.ndarray], D: float, box: float, n: int) -> tuple[np.ndarray, ...]:
+    """Centres and Scharfetter-Gummel rates up and down over the faces of a line of n cells of [-box, box]."""
+    h = 2 * box / n
+    x = -box + h * (np.arange(n) + 0.5)
+    z = np.diff(potential(x)) / D
+    z = np.where(z == 0.0, 1e-300, z)
+    return x, (D / h**2) * z / np.expm1(z), (D / h**2) * z / -np.expm1(-z)
+
+
 def one_shot(n: int) -> np.ndarray:
     """Scharfetter-Gummel rates of the double well, CRAM of order 14: seven complex tridiagonal systems."""
     h = 2 * WELL_BOX / n
-    x = -WELL_BOX + h * (np.arange(n) + 0.5)
-    z = np.diff((x * x - 1) ** 2) / WELL_D
-    z = np.where(z == 0.0, 1e-300, z)
-    up, down = (WELL_D / h**2) * z / np.expm1(z), (WELL_D / h**2) * z / -np.expm1(-z)
+    x, up, down = fitted_rates(lambda x: (x * x - 1) ** 2, WELL_D, WELL_BOX, n)
     diagonal = -(np.append(up, 0) + np.append(0, down)) * WELL_TIME
     p = np.exp(-((x - WELL_START) ** 2) / (2 * WELL_WIDTH**2))
     p /= p.sum() * h
@@ -287,6 +295,52 @@ def one_shot(n: int) -> np.ndarray:
         bands[1] = diagonal - pole
         out += 2 * (residue * solve_banded((1, 1), bands, p, check_finite=False)).real
     return out
+
+
+#: A potential that is a sum over the axes, steep at the walls: what full coefficient arrays and Runge-Kutta steps take for it.
+STEEP = (lambda x: (x * x - 1) ** 2, lambda y: y * y, lambda z: z * z / 2)
+STEEP_D, STEEP_BOX, STEEP_START, STEEP_WIDTH = 0.1, 2.0, (0.5, 0.8, -0.5), 0.2
+
+
+def steep(n: int) -> fps.FokkerPlanck:
+    return fps.FokkerPlanck(process_of("steep"), fps.Grid(*3 * ((-STEEP_BOX, STEEP_BOX, n),)))
+
+
+def steep_starts(n: int) -> list[np.ndarray]:
+    x = -STEEP_BOX + 2 * STEEP_BOX / n * (np.arange(n) + 0.5)
+    rows = [np.exp(-((x - c) ** 2) / (2 * STEEP_WIDTH**2)) for c in STEEP_START]
+    return [row / (row.sum() * 2 * STEEP_BOX / n) for row in rows]
+
+
+def runge_kutta(n: int, steps: int) -> np.ndarray:
+    """Seven planes of Scharfetter-Gummel rates and the explicit midpoint rule up to t = 1."""
+    planes = np.zeros((7, n, n, n))
+    for axis, potential in enumerate(STEEP):
+        _, up, down = fitted_rates(potential, STEEP_D, STEEP_BOX, n)
+        shape = [n if k == axis else 1 for k in range(3)]
+        planes[0] -= (np.append(up, 0) + np.append(0, down)).reshape(shape)
+        planes[1 + 2 * axis] += np.append(0, up).reshape(shape)
+        planes[2 + 2 * axis] += np.append(down, 0).reshape(shape)
+    flat, offsets, pad, size = planes.reshape(7, -1), np.array([0, -n * n, n * n, -n, n, -1, 1]), n * n, n**3
+    p, middle = np.zeros(size + 2 * pad), np.zeros(size + 2 * pad)
+    inner, f = slice(pad, pad + size), np.empty(size)
+    p[inner] = np.einsum("i,j,k", *steep_starts(n)).ravel()
+    for _ in range(steps):
+        apply(flat, offsets, p, f)
+        middle[inner] = p[inner] + (0.5 / steps) * f
+        apply(flat, offsets, middle, f)
+        p[inner] += f / steps
+    return p[inner].reshape(n, n, n)
+
+
+def exact_steep(n: int, fine: int = 16) -> np.ndarray:
+    """Product of the means over the cells of the solutions along each axis, each on `fine` times as many cells."""
+    out = []
+    for potential, row in zip(STEEP, steep_starts(fine * n), strict=True):
+        _, up, down = fitted_rates(potential, STEEP_D, STEEP_BOX, fine * n)
+        L = np.diag(up, -1) + np.diag(down, 1)
+        out.append((expm(L - np.diag(L.sum(axis=0))) @ row).reshape(n, fine).mean(axis=1))
+    return np.einsum("i,j,k", *out)
 
 
 GAMMA = 2.0 - math.sqrt(2.0)
@@ -458,6 +512,9 @@ def cases(small: bool) -> list[Case]:
         rows.append(Case("stationary 512^2, full tensor", lambda: valley(512).stationary(), splu_512, 2.5))
         rows.append(Case("assembly 512^2, full tensor", lambda: valley(512), {"nine points": lambda: central_matrix(512)}, 0.3))
         rows.append(Case("assembly 512^2, turning tensor", lambda: valley(512, "turning"), {}, 0.3))
+        spread = ("gaussian", STEEP_START, STEEP_WIDTH**2 * np.eye(3))
+        rows.append(Case("64^3, sum of potentials, to t = 1", lambda: steep(64).evolve(spread, 1.0, rtol=1e-3),
+                         {"Runge-Kutta 2, 248 steps": lambda: runge_kutta(64, 248)}, 0.5, exact_steep(64)))  # fmt: skip
         rows += [case for tensor in ("diagonal", "full") for case in in_space(64, tensor)]
     splu_128 = {"splu": lambda: pinned(128)}
     rows.append(Case("stationary 128^2", lambda: valley(128).stationary(), splu_128, math.nan, stationary))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, roots_legendre
 
 from ._checks import numbers
 from .grid import Grid
@@ -73,24 +74,43 @@ def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
                          f"must: mean {mean.tolist()}, covariance {cov.tolist()}; move the mean or enlarge the box")  # fmt: skip
     if share < 1.0 - _OUTSIDE_MASS:
         notes.append(f"{1.0 - share:.3g} of the mass of the Gaussian rho0 lies outside the box and was cut off; enlarge the box")
-    y = grid.points() - mean
-    exponent = -0.5 * np.sum(y * np.linalg.solve(cov, y.T).T, axis=1)
-    return np.exp(exponent - exponent.max()).reshape(grid.shape)
+    exponent = _quadratic_form(np.asarray(np.linalg.inv(cov), float), [c - m for c, m in zip(grid.centers, mean, strict=True)])
+    return np.exp(exponent.min() - exponent)
+
+
+def _quadratic_form(P: Array, y: list[Array]) -> Array:
+    """y^T P y / 2 of grid.shape from coordinates along each axis, without the points (the grid is large in 3-D)."""
+    along = np.ix_(*y)
+    out = np.zeros(tuple(len(c) for c in y))
+    for i, row in enumerate(along):
+        out += (0.5 * P[i, i]) * row * row
+        for j in range(i):
+            out += (P[i, j] * row) * along[j]
+    return out
 
 
 def gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:
-    """Mass of a Gaussian in the box, by Gauss-Legendre along the first axis and the error function along the second."""
+    """Mass of a Gaussian in the box: the error function along the last axis, Gauss-Legendre along those before.
+
+    Axis by axis: with cov = L L^T the coordinate k is ``mean_k + sum_(j<k) L_kj u_j + L_kk u_k``, where u_j are those of the
+    nodes before. Its standard normal u_k is integrated over what of the box lies within 9, and the last exactly.
+    """
     lo, hi = (np.array([axis[k] for axis in grid.axes]) for k in (0, 1))
-    sd = np.sqrt(np.diag(cov))
-    if grid.dim == 1:
-        return float(ndtr((hi[0] - mean[0]) / sd[0]) - ndtr((lo[0] - mean[0]) / sd[0]))
-    a, b = max(lo[0], mean[0] - 9.0 * sd[0]), min(hi[0], mean[0] + 9.0 * sd[0])
-    if a >= b:
-        return 0.0
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    x = 0.5 * (a + b) + 0.5 * (b - a) * nodes
-    density = np.exp(-0.5 * ((x - mean[0]) / sd[0]) ** 2) / (math.sqrt(2.0 * math.pi) * sd[0])
-    middle = mean[1] + cov[0, 1] / cov[0, 0] * (x - mean[0])
-    width = math.sqrt(float(np.linalg.det(cov)) / cov[0, 0])
-    inner = ndtr((hi[1] - middle) / width) - ndtr((lo[1] - middle) / width)
-    return float(0.5 * (b - a) * np.sum(weights * density * inner))
+    L = np.linalg.cholesky(cov)
+    u, mass = np.zeros((1, 0)), np.ones(1)
+    for k in range(grid.dim):
+        middle = mean[k] + u @ L[k, :k]
+        a, b = (lo[k] - middle) / L[k, k], (hi[k] - middle) / L[k, k]
+        if k < grid.dim - 1:
+            nodes, weights = _legendre(400 if grid.dim == 2 else 120)
+            a, b = np.clip(a, -9.0, 9.0)[:, None], np.clip(b, -9.0, 9.0)[:, None]
+            here = 0.5 * (a + b) + 0.5 * (b - a) * nodes
+            mass = (mass[:, None] * 0.5 * (b - a) * weights * np.exp(-0.5 * here * here) / math.sqrt(2.0 * math.pi)).ravel()
+            u = np.column_stack([np.repeat(u, nodes.size, axis=0), here.ravel()])
+    return float(np.sum(mass * (ndtr(b) - ndtr(a))))
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[Array, Array]:
+    nodes, weights = roots_legendre(count)
+    return np.asarray(nodes), np.asarray(weights)

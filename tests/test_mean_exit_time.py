@@ -278,6 +278,12 @@ def test_gaussian_outside_the_box():
     quadrant = gaussian_mass(np.zeros(2), np.array([[1.0, 0.6], [0.6, 1.0]]), Grid((0, 30, 8), (0, 30, 8)))
     np.testing.assert_allclose(quadrant, 0.25 + np.arcsin(0.6) / (2 * np.pi), rtol=1e-10)
     assert gaussian_mass(np.array([50.0, 0.0]), np.eye(2), Grid((-3, 3, 8), (-3, 3, 8))) == 0.0
+    # the octant of three equally correlated normals: 1/8 + 3 arcsin(rho)/(4 pi); and the third axis counts like the others
+    octant = gaussian_mass(np.zeros(3), np.full((3, 3), 0.6) + 0.4 * np.eye(3), Grid(*3 * ((0, 30, 8),)))
+    np.testing.assert_allclose(octant, 0.125 + 3 * np.arcsin(0.6) / (4 * np.pi), rtol=1e-10)
+    space = FokkerPlanck(Process.ornstein_uhlenbeck(np.eye(3), Noise.isotropic(1.0)), Grid(*3 * ((-3, 3, 12),)))
+    with pytest.raises(ValueError, match="mass of the Gaussian"):
+        space.evolve(("gaussian", [0.0, 0.0, 9.0], np.eye(3)), 0.1)
 
 
 def thin_exit(seed, cells):
