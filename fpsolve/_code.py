@@ -109,6 +109,8 @@ class Code:
         Parameters read, in the order in which :meth:`pack` lays them out.
     cacheable : bool
         False if the code calls a user's Python function, which cannot be cached on disk.
+    fusable : bool
+        False if the code can only be evaluated on arrays, not joined into a compiled loop.
     array_params : bool
         True if p must be passed as an array (tables), else it is passed as a tuple of floats.
     noise_level : float
@@ -121,6 +123,7 @@ class Code:
     n_out: int
     names: tuple[str, ...] = ()
     cacheable: bool = True
+    fusable: bool = True
     array_params: bool = False
     noise_level: float = float(np.finfo(float).eps)
     length: float = 1.0

@@ -278,8 +278,9 @@ class SGDChain:
 
     @property
     def fused(self) -> bool:
-        """Whether the chain runs in the fused kernels: Gaussian noise, no adaptive optimiser."""
-        return self.kind == "gaussian" and self.optimizer == "sgd"
+        """Whether the chain runs in the fused kernels: Gaussian noise, no adaptive optimiser, a landscape that can be compiled."""
+        landscape = None if self.reference is None else self.reference.potential
+        return landscape is not None and landscape.value_code.fusable and self.optimizer == "sgd"
 
     @property
     def reference(self) -> Process | None:
@@ -298,7 +299,7 @@ class SGDChain:
             return None
         if self._process is None and self.kind == "ensemble" and self.sampling != "shuffle":
             loss = getattr(self.ensemble, "loss", None)
-            if isinstance(loss, Potential) and self.lr is not None and self.batch is not None:
+            if isinstance(loss, Potential) and hasattr(self.ensemble, "noise") and self.lr is not None and self.batch is not None:
                 self._process = Process(loss, self.ensemble.noise(self.lr, self.batch, self.sampling))
         return self._process
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from ._evaluated import EvaluatedCode
 from ._roots import FLAT, check_box, find_zeros
 from .expressions import split_names
 
@@ -130,6 +131,37 @@ class Potential:
         """A potential from the code of its value alone; the code knows its derivatives."""
         grad = value.jacobian()
         return cls.__new__(cls)._set(value, grad, None, params, name)
+
+    @classmethod
+    def from_arrays(cls, value: Callable[..., Any], grad: Callable[..., Any] | None = None, *, dim: int) -> Potential:
+        """A landscape that Python functions evaluate on many points at once, say a network's loss over all its samples.
+
+        For regions, critical points, and chains with Gaussian noise or sample losses, which advance all trajectories together.
+        Paths in continuous time and rare events are compiled, and refuse it.
+
+        Parameters
+        ----------
+        value : callable
+            Points (n, dim) to (n,).
+        grad : callable, optional
+            Points (n, dim) to (n, dim). Missing: central differences.
+        dim : int
+
+        Raises
+        ------
+        TypeError, ValueError
+            If these are no functions, or when they return other shapes.
+
+        Examples
+        --------
+        >>> U = Potential.from_arrays(lambda x: (x**2).sum(axis=1), lambda x: 2 * x, dim=20)
+        >>> U(np.ones(20)), U.grad(np.ones(20))[:2]
+        (20.0, array([2., 2.]))
+        """
+        if not isinstance(dim, (int, np.integer)) or dim < 1:
+            raise ValueError(f"dim must be a positive integer, got {dim!r}")
+        code = EvaluatedCode(value, int(dim), 1, grad)
+        return cls.__new__(cls)._set(code, code.jacobian(), None, {}, getattr(value, "__name__", "value"))
 
     @classmethod
     def from_expression(

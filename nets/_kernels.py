@@ -240,11 +240,8 @@ def _hidden_delta(d, a, activation):
 
 
 @kernel
-def minibatch_gradient(net, theta, x, t, act, delta, grad):
-    """Mean loss over the rows of x without weight decay; its gradient goes to `grad`.
-
-    act, delta: flat work arrays of n * sum(widths[1:]) numbers each; layer k starts at n * sum(widths[1:k]).
-    """
+def forward(net, theta, x, act):
+    """Activations of the layers above the inputs, to a flat array of n * sum(widths[1:]) numbers; returns those of the last."""
     n = x.shape[0]
     layers = net.widths.size - 1
     p, q = 0, 0
@@ -261,8 +258,28 @@ def minibatch_gradient(net, theta, x, t, act, delta, grad):
         below_ = z
         p += (rows + 1) * cols
         q += n * cols
-    value = _output_delta(below_, act[q - t.size : q], t, net.loss)
-    d = below_
+    return below_
+
+
+@kernel
+def mean_loss(net, theta, x, t, act):
+    """Mean loss over the rows of x without weight decay; `act` is a work array as in `minibatch_gradient`."""
+    last = forward(net, theta, x, act)
+    used = x.shape[0] * (net.widths.sum() - net.widths[0])
+    return _output_delta(last, act[used - t.size : used], t, net.loss)
+
+
+@kernel
+def minibatch_gradient(net, theta, x, t, act, delta, grad):
+    """Mean loss over the rows of x without weight decay; its gradient goes to `grad`.
+
+    act, delta: flat work arrays of n * sum(widths[1:]) numbers each; layer k starts at n * sum(widths[1:k]).
+    """
+    n = x.shape[0]
+    layers = net.widths.size - 1
+    p, q = theta.size, n * (net.widths.sum() - net.widths[0])
+    d = forward(net, theta, x, act)
+    value = _output_delta(d, act[q - t.size : q], t, net.loss)
     for k in range(layers - 1, -1, -1):
         rows, cols = net.widths[k], net.widths[k + 1]
         p -= (rows + 1) * cols
@@ -312,6 +329,25 @@ def gradient_at(net, theta, x, t, index, grad):
         grad[i] += net.decay * theta[i]
         norm += theta[i] * theta[i]
     return value + 0.5 * net.decay * norm
+
+
+@kernel
+def mean_gradients(net, thetas, x, t, indices, out):
+    """`gradient_at` for each row of thetas (n, P) and of indices (n, batch), to out (n, P)."""
+    for i in range(thetas.shape[0]):
+        gradient_at(net, thetas[i], x, t, indices[i], out[i])
+
+
+@kernel
+def mean_losses(net, thetas, x, t, out):
+    """Mean loss over all rows of x, weight decay included, for each row of thetas (n, P), to out (n,)."""
+    work = x.shape[0] * (net.widths.sum() - net.widths[0])
+    act = np.empty(work)
+    for i in range(thetas.shape[0]):
+        theta, norm = thetas[i], 0.0
+        for j in range(theta.size):
+            norm += theta[j] * theta[j]
+        out[i] = mean_loss(net, theta, x, t, act) + 0.5 * net.decay * norm
 
 
 # ---- the step loop ------------------------------------------------------------------------------------------------------

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .data import Data
+
+if TYPE_CHECKING:
+    from fpsolve import Potential
 
 __all__ = ["MLP", "Ensemble"]
 
@@ -375,13 +379,42 @@ class Ensemble:
         """Number of samples N."""
         return len(self.x)
 
+    @cached_property
+    def loss(self) -> Potential:
+        """The mean loss over all samples as a landscape.
+
+        For regions, ``fpsolve.Region.sublevel(ensemble.loss, level)``, and Gaussian chains,
+        ``fpsolve.SGDChain.gaussian(ensemble.loss, noise, lr)``; paths in continuous time cannot be compiled from it.
+        """
+        from fpsolve import Potential
+
+        from ._kernels import mean_losses
+
+        net, everything = self.mlp.kernel_args(), np.arange(self.size)
+
+        def loss(thetas: Array) -> Array:
+            out = np.empty(len(thetas))
+            mean_losses(net, thetas, self.x, self.t, out)
+            return out
+
+        def gradient(thetas: Array) -> Array:
+            return self.gradients(thetas, np.broadcast_to(everything, (len(thetas), self.size)))
+
+        return Potential.from_arrays(loss, gradient, dim=self.dim)
+
     def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradient over the samples `indices` (repeats allowed) plus weight decay, shape (dim,)."""
-        theta, index = self.mlp.check_theta(theta), np.ascontiguousarray(indices, dtype=np.int64)
-        if index.ndim != 1 or index.size == 0 or index.min() < 0 or index.max() >= self.size:
-            raise ValueError(f"indices must be a non-empty list of integers in 0 .. {self.size - 1}: got {indices!r}")
-        from ._kernels import gradient_at
+        return self.gradients(self.mlp.check_theta(theta)[None], np.atleast_2d(indices))[0]
 
-        grad = np.empty(self.dim)
-        gradient_at(self.mlp.kernel_args(), theta, self.x, self.t, index, grad)
-        return grad
+    def gradients(self, thetas: ArrayLike, indices: ArrayLike) -> Array:
+        """The same for many weight vectors (n, dim) and their batches (n, batch), shape (n, dim)."""
+        from ._kernels import mean_gradients
+
+        points, index = np.ascontiguousarray(thetas, dtype=np.float64), np.ascontiguousarray(indices, dtype=np.int64)
+        if points.ndim != 2 or points.shape[1] != self.dim:
+            raise ValueError(f"weights must have shape (n, {self.dim}): got {points.shape}")
+        if index.ndim != 2 or len(index) != len(points) or index.size == 0 or index.min() < 0 or index.max() >= self.size:
+            raise ValueError(f"indices must be {len(points)} non-empty rows of integers in 0 .. {self.size - 1}: got {indices!r}")
+        out = np.empty_like(points)
+        mean_gradients(self.mlp.kernel_args(), points, self.x, self.t, index, out)
+        return out

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
-    {"_iterative"},
+    {"_evaluated", "_iterative"},
     {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
     {"process", "grid", "samples"},

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import fpsolve as fps
 import nets
 from nets import _kernels as K
 
@@ -174,3 +175,31 @@ def test_layout_and_init():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call(nets.MLP((3, 2)))
+
+
+def test_the_loss_as_a_landscape():
+    """The landscape is `MLP.loss`, chains of Gaussian noise run on it, and a process in continuous time is refused."""
+    data, mlp = nets.load_data("digits"), nets.MLP((64, 5, 10), activation="tanh", weight_decay=1e-2)
+    ensemble = mlp.ensemble(data)
+    thetas = np.array([mlp.init(k) for k in range(3)])
+    expected = [mlp.loss(theta, data.x_train, data.y_train) for theta in thetas]
+    np.testing.assert_allclose(ensemble.loss(thetas), expected, rtol=1e-13)
+    gradients = [mlp.gradient(theta, data.x_train, data.y_train) for theta in thetas]
+    np.testing.assert_allclose(ensemble.loss.grad(thetas), gradients, rtol=0, atol=1e-14)
+    batches = np.array([[0, 5, 5], [7, 1, 2], [9, 9, 9]])
+    rows = [mlp.gradient(theta, data.x_train[i], data.y_train[i]) for theta, i in zip(thetas, batches, strict=True)]
+    np.testing.assert_allclose(ensemble.gradients(thetas, batches), rows, rtol=0, atol=1e-14)
+    region = fps.Region.sublevel(ensemble.loss, float(np.mean(sorted(expected)[1:])))
+    assert region.contains(thetas).tolist() == [value < np.mean(sorted(expected)[1:]) for value in expected]
+    chain = fps.SGDChain.gaussian(ensemble.loss, fps.Noise.isotropic(1e-12), 0.5)
+    assert not chain.fused and fps.SGDChain.gaussian(fps.potentials.double_well(), fps.Noise.isotropic(0.1), 0.1).fused
+    end = fps.simulate(chain, thetas[0], t=1, n=1, seed=0, save="final").final[0]  # gradient descent but for noise of 1e-6
+    np.testing.assert_allclose(end, thetas[0] - 0.5 * gradients[0], rtol=0, atol=1e-5)
+    continuous = fps.Process(nets.MLP((2, 2)).ensemble(nets.load_data("spiral")).loss, fps.Noise.isotropic(0.1))
+    with pytest.raises(ValueError, match="SGDChain"):
+        fps.simulate(continuous, np.zeros(6), t=1, dt=0.1, n=2)
+    for bad in (thetas[:, :-1], thetas[0]):
+        with pytest.raises(ValueError, match="weights must have shape"):
+            ensemble.gradients(bad, batches)
+    with pytest.raises(ValueError, match="indices must be"):
+        ensemble.gradients(thetas, batches + 10_000)

@@ -154,3 +154,21 @@ def test_uncompilable_callable_shows_the_line_and_a_rewrite():
         Potential(value, dim=1)
     message = str(caught.value)
     assert "value" in message and "return float(str(x[0])[:4])" in message and "def value(x, p):" in message
+
+
+def test_from_arrays():
+    """Values, derivatives and regions are those of the functions; a missing gradient is by differences; what is wrong is said."""
+    H = np.array([[2.0, 0.5], [0.5, 1.0]])
+    U = Potential.from_arrays(lambda x: 0.5 * np.einsum("ni,ij,nj->n", x, H, x), lambda x: x @ H, dim=2)
+    points = np.array([[1.0, -2.0], [0.3, 0.4]])
+    np.testing.assert_allclose(U(points), 0.5 * np.einsum("ni,ij,nj->n", points, H, points), rtol=1e-15)
+    np.testing.assert_allclose(U.hess(points[0]), H, rtol=1e-7)  # central differences of the gradient: rounding 1e-16/6e-6
+    differences = Potential.from_arrays(lambda x: 0.5 * np.einsum("ni,ij,nj->n", x, H, x), dim=2)
+    np.testing.assert_allclose(differences.grad(points), points @ H, atol=1e-8)
+    assert U.critical_points([(-1.0, 1.0), (-1.0, 1.0)])[0].index == 0
+    with pytest.raises(ValueError, match="returned shape"):
+        Potential.from_arrays(lambda x: x, dim=2)(points)
+    with pytest.raises(TypeError, match="function of points"):
+        Potential.from_arrays(3.0, dim=2)
+    with pytest.raises(ValueError, match="dim must be"):
+        Potential.from_arrays(np.sum, dim=0)
