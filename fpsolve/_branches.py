@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from ._code import Code
 from ._codegen import load_module
 from ._fused import (
-    CENSORED,
-    ESCAPED,
-    FAILED,
     PANEL,
-    UNFINISHED,
     EscapeLayout,
     Fused,
     _copy_lines,
@@ -28,10 +24,12 @@ from ._fused import (
     _put_back_function,
     _resolve_text,
     _row,
+    _start_lines,
     _step_lines,
     _tuple,
     _variance_lines,
 )
+from ._kernels.langevin import ACTIVE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, STEP, UNFINISHED
 from ._kernels.rng import LANES
 from ._schemes import Step
 from ._walls import outside_source, wall_names
@@ -40,9 +38,9 @@ __all__ = ["BACK", "PLACES", "UP", "BranchLayout", "branch_kernels"]
 
 #: Status of a branch besides those of an escape.
 BACK, UP = 4, 5
-#: Entries of the integer array with which the kernel keeps its place between calls.
-STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, SEED, BASE, DEADLINE, DONE, KEEP, FULL, WORK = range(13)
-PLACES = 13
+#: Entries of the integer array with which the kernel keeps its place between calls, behind those of an escape.
+BASE, KEEP, FULL, WORK = range(10, 14)
+PLACES = 14
 
 
 @dataclass(frozen=True)
@@ -69,50 +67,10 @@ def branch_kernels(step: Step, faces: Code, slopes: Code, level: Code, bridge: b
     text = (
         f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
         + _put_back_function(step)
-        + _load_text(layout, faces.dim)
         + _resolve_text(layout, step, faces.dim, bridge)
         + _loop_text(layout, step, faces, slopes, level, bridge)
     )
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"branches_{step.scheme.name}_{step.shape.d}d"), layout)
-
-
-def _load_text(layout: BranchLayout, dim: int) -> str:
-    """Start the next branches in free lanes, move the last lanes into free ones where the queue is empty."""
-    body = [
-        "@kernel",
-        "def refill(w, task, birth, freed, meta, starts, peaks, r):",
-        f"    while meta[{FREE}] > 0 and meta[{NEXT}] < meta[{STOP}]:",
-        f"        meta[{FREE}] -= 1",
-        f"        i = freed[meta[{FREE}]]",
-        f"        j = meta[{NEXT}]",
-        "        task[i] = j",
-        f"        birth[i] = meta[{STEP}]",
-        f"        seed_lane(w, i, meta[{SEED}], meta[{BASE}] + j)",
-        *(f"        {_row(layout.state + k)} = starts[j, {k}]" for k in range(layout.variables)),
-        f"        g = faces(({''.join(f'starts[j, {k}], ' for k in range(dim))}), r)",
-        *(f"        {_row(layout.g + f)} = g[{f}]" for f in range(layout.faces)),
-        f"        {_row(layout.peak)} = peaks[j]",
-        f"        meta[{NEXT}] += 1",
-        f"        meta[{ACTIVE}] = max(meta[{ACTIVE}], i + 1)",
-        f"        meta[{DEADLINE}] = min(meta[{DEADLINE}], birth[i] + meta[{LIMIT}])",
-        f"    if meta[{FREE}] == 0:",
-        "        return",
-        "    i = 0",
-        "    while True:",
-        f"        while meta[{ACTIVE}] > 0 and task[meta[{ACTIVE}] - 1] < 0:",
-        f"            meta[{ACTIVE}] -= 1",
-        f"        while i < meta[{ACTIVE}] and task[i] >= 0:",
-        "            i += 1",
-        f"        if i >= meta[{ACTIVE}]:",
-        "            break",
-        f"        last = meta[{ACTIVE}] - 1",
-        f"        for row in range({layout.rows}):",
-        f"            w[row*{LANES} + i] = w[row*{LANES} + last]",
-        "        task[i], birth[i], task[last] = task[last], birth[last], -1",
-        f"    meta[{FREE}] = 0",
-        "",
-    ]
-    return _indent(body, 0)
 
 
 def _event_lines(layout: BranchLayout, levels: int) -> list[str]:
@@ -190,7 +148,7 @@ def _lane_lines(layout: BranchLayout, step: Step, faces: Code, level: Code, brid
 def _draw_lines(layout: BranchLayout, m: int, bridge: bool) -> tuple[list[str], list[str], list[str]]:
     """Lines that draw for a step: at even steps of the queue, at odd ones, at every one."""
     panels = ["for s in range(0, active, 64):", "    w = block[s:]"]
-    pieces = [f"    fill_words(w, {layout.word * LANES}, 64)"] if bridge else []
+    pieces = [f"    fill_words(w, np.int64({layout.word * LANES}), 64)"] if bridge else []
     fills = ["    " + line for line in _normal_lines(layout, PANEL)]
     even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
     odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
@@ -199,6 +157,7 @@ def _draw_lines(layout: BranchLayout, m: int, bridge: bool) -> tuple[list[str], 
 
 def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, level: Code, bridge: bool) -> str:
     even, odd, every = _draw_lines(layout, layout.noises, bridge)
+    peak = f"{_row(layout.peak).replace('w[', 'block[')} = peaks[task[i]]"
     return (
         "@kernel\ndef branches(block, task, birth, freed, meta, starts, peaks, slots, before, status, steps, ends,\n"
         "             heights, states, ages, counts, bottom, until,\n"
@@ -213,7 +172,7 @@ def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, leve
                 f"while meta[{STEP}] < until and meta[{FULL}] == 0:",
                 f"    k = meta[{STEP}]",
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-                "        refill(block, task, birth, freed, meta, starts, peaks, r)",
+                *("        " + line for line in _start_lines(layout, faces.dim, "task", "np.int64(1)", f"meta[{BASE}]", [peak])),
                 f"    active = meta[{ACTIVE}]",
                 "    if active == 0:",
                 "        break",

@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 IMPORTS = """\
 import numpy as np
 from fpsolve._jit import inline, kernel
-from fpsolve._kernels.langevin import accumulate, bridge_fraction, fold, fold_high, fold_low, is_finite, wrap
+from fpsolve._kernels.langevin import (
+    accumulate, bridge_fraction, close_ranks, end_late, fold, fold_high, fold_low, is_finite, opaque, start_lanes, wrap)
 from fpsolve._kernels.rng import (
     LANES, as_bits, crossing_threshold, fill_normals, fill_words, lane_normals, lane_uniform, seed_lane)
 from fpsolve._kernels.stable import fill_spread, fill_stable

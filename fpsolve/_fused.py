@@ -19,7 +19,7 @@ from typing import Any
 
 from ._code import Code
 from ._codegen import load_module
-from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE, UNFINISHED
+from ._kernels.langevin import ACTIVE, DEADLINE, DONE, ESCAPED, FAILED, FREE, STEP, STRIDE, UNFINISHED
 from ._kernels.rng import LANES
 from ._schemes import Shape, Step
 from ._walls import clip_lines, outside_source, put_back_text, wall_names, wrap_lines
@@ -108,13 +108,13 @@ def _normal_lines(layout: Layout, lanes: int) -> list[str]:
     """Statements that put the step's normals in place; k is the step of the trajectory (its parity is what matters)."""
     m = layout.noises
     pairs = m if m % 2 else m // 2
-    return [f"fill_normals(w, {(layout.normals + 2 * j) * LANES}, {lanes})" for j in range(pairs)]
+    return [f"fill_normals(w, np.int64({(layout.normals + 2 * j) * LANES}), {lanes})" for j in range(pairs)]
 
 
 def _stable_lines(layout: Layout, lanes: int) -> list[str]:
     """Statements that draw the stable variates of the step; each takes two words of its trajectory."""
     fill = "fill_spread" if layout.spread else "fill_stable"
-    return [f"{fill}(w, {(layout.stable + j) * LANES}, {lanes}, alpha)" for j in range(layout.stables)]
+    return [f"{fill}(w, np.int64({(layout.stable + j) * LANES}), {lanes}, alpha)" for j in range(layout.stables)]
 
 
 def _copy_lines(layout: Layout) -> list[str]:
@@ -282,7 +282,7 @@ def advance_linear(w, panels, first, last, matrix, m, spans):
             out = v.size - rows*64
             if m % 2 == 0 or k & 1 == 0:
                 for j in range(0, m + m % 2 * m, 2):
-                    fill_normals(u, {4 * LANES}, 64)
+                    fill_normals(u, np.int64({4 * LANES}), 64)
                     for i in range(64):
                         v[(rows + j)*64 + i] = u[{4 * LANES} + i]
                         v[(rows + j + 1)*64 + i] = u[{5 * LANES} + i]
@@ -306,9 +306,6 @@ def linear_kernels() -> Any:
 
 
 # ---- first passage --------------------------------------------------------------------------------------------------
-
-#: Own entries of the integer array with which the escape kernel keeps its place between calls.
-ACTIVE, FREE, DEADLINE = 1, 4, 8
 
 
 @dataclass(frozen=True)
@@ -350,66 +347,27 @@ def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused
     """
     layout = EscapeLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
     source, namespace, cacheable = _emit({"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes})
-    text = (
-        f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
-        + _put_back_function(step)
-        + _load_text(layout, faces.dim)
-        + _resolve_text(layout, step, faces.dim, bridge)
-    )
+    text = f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n" + _put_back_function(step) + _resolve_text(layout, step, faces.dim, bridge)
     text += _escape_text(layout, step, faces, slopes, bridge)
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"escape_{step.scheme.name}_{step.shape.d}d"), layout)
 
 
-def _load_text(layout: EscapeLayout, dim: int) -> str:
-    """Queue and lanes: start a trajectory, move a lane, and refill all free lanes."""
-    v = layout.variables
-    body = [
-        "@kernel",
-        "def start_lane(w, i, seed, index, starts, row, r):",
-        "    seed_lane(w, i, seed, index)",
-        *(f"    {_row(layout.state + j)} = starts[row, {j}]" for j in range(v)),
-        f"    g = faces(({''.join(f'starts[row, {j}], ' for j in range(dim))}), r)",
-        *(f"    {_row(layout.g + f)} = g[{f}]" for f in range(layout.faces)),
-        "",
-        "@kernel",
-        "def refill(w, index, birth, freed, meta, starts, r):",
-        f"    while meta[{FREE}] > 0 and meta[{NEXT}] < meta[{STOP}]:",
-        f"        meta[{FREE}] -= 1",
-        f"        i = freed[meta[{FREE}]]",
-        f"        index[i] = meta[{NEXT}]",
-        f"        birth[i] = meta[{STEP}]",
-        f"        start_lane(w, i, meta[{SEED}], index[i], starts, index[i]*meta[{STRIDE}], r)",
-        f"        meta[{NEXT}] += 1",
-        f"        meta[{ACTIVE}] = max(meta[{ACTIVE}], i + 1)",
-        f"        meta[{DEADLINE}] = min(meta[{DEADLINE}], birth[i] + meta[{LIMIT}])",
-        f"    if meta[{FREE}] == 0:",
-        "        return",
-        "    i = 0",
-        "    while True:  # the queue is empty: the last lane moves into the first free one",
-        f"        while meta[{ACTIVE}] > 0 and index[meta[{ACTIVE}] - 1] < 0:",
-        f"            meta[{ACTIVE}] -= 1",
-        f"        while i < meta[{ACTIVE}] and index[i] >= 0:",
-        "            i += 1",
-        f"        if i >= meta[{ACTIVE}]:",
-        "            break",
-        f"        last = meta[{ACTIVE}] - 1",
-        f"        for row in range({layout.rows}):",
-        f"            w[row*{LANES} + i] = w[row*{LANES} + last]",
-        "        index[i], birth[i], index[last] = index[last], birth[last], -1",
-        f"    meta[{FREE}] = 0",
-        "",
+def _start_lines(layout: EscapeLayout, dim: int, index: str, stride: str, base: str, more: Sequence[str] = ()) -> list[str]:
+    """Free lanes take the next trajectories, whose distances g are put in place; then no free lane is among those in use."""
+
+    def row(number: int) -> str:
+        return _row(number).replace("w[", "block[")
+
+    return [
+        f"waiting = meta[{FREE}]",
+        f"start_lanes(block, {index}, birth, freed, meta, starts, {stride}, {base}, np.int64({layout.variables}))",
+        f"for n in range(meta[{FREE}], waiting):",
+        "    i = freed[n]",
+        f"    g = faces(({''.join(f'{row(layout.state + j)}, ' for j in range(dim))}), r)",
+        *(f"    {row(layout.g + f)} = g[{f}]" for f in range(layout.faces)),
+        *("    " + line for line in more),
+        f"close_ranks(block, {index}, birth, meta, np.int64({layout.rows}))",
     ]
-    deadline = [
-        "@kernel",
-        "def next_deadline(index, birth, meta):",
-        "    earliest = 1 << 62",
-        f"    for i in range(meta[{ACTIVE}]):",
-        "        if index[i] >= 0:",
-        f"            earliest = min(earliest, birth[i] + meta[{LIMIT}])",
-        "    return earliest",
-        "",
-    ]
-    return _indent([*deadline, *body], 0)
 
 
 def _wall_lines(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> list[str]:
@@ -589,7 +547,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
         *(f"{_row(layout.g + f)} = g[{f}]" for f in range(F)),
     ]
     panels = ["for s in range(0, active, 64):", "    w = block[s:]"]
-    pieces = [f"    fill_words(w, {layout.word * LANES}, 64)"] if bridge else []
+    pieces = [f"    fill_words(w, np.int64({layout.word * LANES}), 64)"] if bridge else []
     fills = ["    " + line for line in _normal_lines(layout, PANEL)]
     even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
     odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
@@ -611,7 +569,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 f"    k = meta[{STEP}]",
                 *("    " + line for line in per_step),
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-                "        refill(block, index, birth, freed, meta, starts, r)",
+                *("        " + line for line in _start_lines(layout, dim, "index", f"meta[{STRIDE}]", "np.int64(0)")),
                 f"    active = meta[{ACTIVE}]",
                 "    if active == 0:",
                 "        break",
@@ -644,15 +602,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 f"                    meta[{DONE}] += 1",
                 f"    meta[{STEP}] = k + 1",
                 f"    if k + 1 >= meta[{DEADLINE}]:",
-                "        for i in range(active):",
-                f"            if index[i] >= 0 and k + 1 - birth[i] >= meta[{LIMIT}]:",
-                f"                status[index[i]] = {CENSORED}",
-                "                times[index[i]] = (k + 1 - birth[i])*clock",
-                "                index[i] = -1",
-                f"                freed[meta[{FREE}]] = i",
-                f"                meta[{FREE}] += 1",
-                f"                meta[{DONE}] += 1",
-                f"        meta[{DEADLINE}] = next_deadline(index, birth, meta)",
+                "        end_late(index, birth, freed, meta, status, times, clock, k + 1)",
             ],
             1,
         )

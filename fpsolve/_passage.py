@@ -14,8 +14,23 @@ from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
 from ._components import Turns, component_for_jumps
-from ._fused import ACTIVE, DEADLINE, FREE, Fused
-from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE, UNFINISHED
+from ._fused import Fused
+from ._kernels.langevin import (
+    ACTIVE,
+    CENSORED,
+    DEADLINE,
+    DONE,
+    ESCAPED,
+    FAILED,
+    FREE,
+    LIMIT,
+    NEXT,
+    SEED,
+    STEP,
+    STOP,
+    STRIDE,
+    UNFINISHED,
+)
 from ._kernels.rng import LANES
 from ._known import fact, name_of
 from ._runner import Control, aligned

@@ -161,7 +161,7 @@ def _affine(code: AffineCode, name: str, params: Mapping[str, float]) -> Rows:
         "    y[i] = 0.0",
         f"matrix = p[:{matrix.size}].reshape(({rows}, {columns}))",
         f"for r in range(0, {rows}, 4):",
-        f"    accumulate(y[r*64:], t, matrix, r, 0, {columns})",
+        f"    accumulate(y[r*64:], t, matrix, r, np.int64(0), opaque({columns}))",
         f"for i in range({64 * code.n_out}):",
         "    out[i] = y[i]",
     ]

@@ -115,7 +115,11 @@ def _names(layout: WideLayout) -> list[str]:
 
 def _draw(m: int) -> list[str]:
     """Normals of step k into z; an odd number of them for two steps at once."""
-    body = [f"for j in range(0, {m + m % 2 * m}, 2):", f"    fill_normals(words, {4 * LANES}, 64)", "    for i in range(64):"]
+    body = [
+        f"for j in range(0, {m + m % 2 * m}, 2):",
+        f"    fill_normals(words, np.int64({4 * LANES}), 64)",
+        "    for i in range(64):",
+    ]
     body += [f"        z[j*64 + i] = words[{4 * LANES} + i]", f"        z[(j + 1)*64 + i] = words[{5 * LANES} + i]"]
     if m % 2 == 0:
         return body
@@ -150,9 +154,18 @@ def _constants(names: tuple[str, ...], scheduled: bool) -> str:
     return f"{', '.join(names)}, = {', '.join(f'constants[{row}{i}]' for i in range(len(names)))},"
 
 
+def _looped(source: str) -> str:
+    """Loops around those over lanes (i) stay loops in machine code: written out they take many times as long to compile."""
+    return re.sub(
+        r"for (?!i\b)(\w+) in range\((0, )?(\d+)(, 4)?\):",
+        lambda m: m[0] if int(m[3]) <= 4 else f"for {m[1]} in range({m[2] or ''}opaque({m[3]}){m[4] or ''}):",
+        source,
+    )
+
+
 def _load(pieces: list[Rows | NoiseRows], text: str, label: str) -> Any:
     namespace = {key: value for piece in pieces for key, value in piece.namespace.items()}
-    source = "\n".join([*(piece.source for piece in pieces), text])
+    source = _looped("\n".join([*(piece.source for piece in pieces), text]))
     return load_module(source, namespace, cacheable=all(piece.cacheable for piece in pieces), label=label)
 
 

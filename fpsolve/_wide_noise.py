@@ -72,7 +72,7 @@ def _product(matrix: str, rows: int, columns: int, source: str, target: str, fir
     """target += matrix source, for rows of the matrix from `first` on."""
     return [
         f"for r in range(0, {rows}, 4):",
-        f"    accumulate({target}[r*64:], {source}, {matrix}, {first} + r, 0, {columns})",
+        f"    accumulate({target}[r*64:], {source}, {matrix}, {first} + r, np.int64(0), opaque({columns}))",
     ]
 
 

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from ._blocks import LinearRun, WideRun
 from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
 from ._checks import check_memory
-from ._fused import UNFINISHED, escape_kernels, path_kernels
+from ._fused import escape_kernels, path_kernels
+from ._kernels.langevin import UNFINISHED
 from ._linear import LinearSchedule, LinearStep
 from ._model import (
     MAX_FUSED_DIM,

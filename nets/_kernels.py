@@ -478,6 +478,7 @@ def train_steps(net, state, x, t, plan, out):
         if not (math.isfinite(loss) and math.isfinite(g2)):
             return NOT_FINITE, s, n_rows
         if plan.row_every > 0 and state.cursor[1] % plan.row_every == 0:
-            out.rows[n_rows, :] = state.theta[plan.row_lo : plan.row_hi]
+            for k in range(plan.row_lo, plan.row_hi):
+                out.rows[n_rows, k - plan.row_lo] = state.theta[k]
             n_rows += 1
     return OK, plan.lr.size, n_rows

@@ -6,9 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from numba import types
 
 import fpsolve as fps
-from fpsolve import _code, _codegen
+from fpsolve import _code, _codegen, _wide
+from fpsolve._kernels import rng
 
 SCRIPT = """
 import json, sys, time
@@ -157,3 +159,39 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
         assert _codegen.cache_folder() == tmp_path / "fpsolve"
+
+
+def machine_code(text, name, *arguments):
+    """Lines of assembly of a function of a generated text, and the function."""
+    module = _codegen._in_memory(f"{_codegen.IMPORTS}{text}", {})
+    function = getattr(module, name)
+    function(*arguments)
+    return next(iter(function.inspect_asm().values())).count("\n"), function
+
+
+def test_loops_over_coordinates_stay_loops_in_machine_code():
+    """The code does not grow with the dimension, nor the time to compile it; written out it is seven times as long at d = 20."""
+    text = (
+        "@kernel\ndef scaled(x, p, out):\n    for k in range({d}):\n        a, c = p[k], p[{d} + k]\n"
+        "        for i in range(64):\n            out[k*64 + i] = a*(x[k*64 + i] - c)\n"
+    )
+    x, p = np.random.default_rng(1).normal(size=(2, 64 * 200))
+    sizes = {}
+    for d in (20, 200):
+        out = np.zeros(64 * d)
+        sizes[d], _ = machine_code(_wide._looped(text.format(d=d)), "scaled", x, p, out)
+        y = x[: 64 * d].reshape(d, 64)
+        np.testing.assert_allclose(out.reshape(d, 64), p[:d, None] * (y - p[d : 2 * d, None]), rtol=1e-14)
+    assert 0.9 < sizes[20] / sizes[200] < 1.1
+    assert "range(opaque(20))" in _wide._looped(text.format(d=20))
+
+
+def test_draws_are_compiled_once_for_all_models():
+    """Not once for each place in the buffer where a model keeps its normals."""
+    for d in (1, 2):
+        names = [f"x{i}" for i in range(d)]
+        process = fps.Process(
+            fps.Potential.from_expression(" + ".join(f"{x}**2/2" for x in names), names), fps.Noise.isotropic(0.1)
+        )
+        fps.simulate(process, np.zeros(d), t=0.02, dt=0.01, n=3, seed=1)
+    assert all(offset == types.int64 for _, offset, _ in rng.fill_normals.signatures)

@@ -14,7 +14,7 @@ import fpsolve as fps
 from fpsolve import _splitting
 from fpsolve._branches import BACK, UP
 from fpsolve._branching import Ended, Records
-from fpsolve._fused import CENSORED, ESCAPED
+from fpsolve._kernels.langevin import CENSORED, ESCAPED
 from fpsolve._population import Loops, Run, _levels, _Streams, split
 from fpsolve._rare_results import log_normal_half
 from fpsolve._runner import Control

@@ -78,7 +78,8 @@ def _partition(indptr, indices, coords, perm, lo, hi, comp, node, axis, cut, sid
                 at += 1
         if part < 2:
             bounds[part] = at
-    perm[lo:hi] = work[lo:hi]
+    for q in range(lo, hi):  # a slice would bring the text of Numba's message about shapes along, which takes a second to compile
+        perm[q] = work[q]
     return bounds[0], bounds[1]
 
 
@@ -97,8 +98,8 @@ def dissect(indptr, indices, coords, leaf):
     pivot_lo, pivot_hi = np.empty(cap, np.int64), np.empty(cap, np.int64)
     parent = np.full(cap, -1)
     stack = np.empty((cap, 3), np.int64)
-    stack[0] = np.array([0, n, -1])
-    depth, nodes = 1, 0
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, n, -1
+    depth, nodes = 1, np.int64(0)  # a literal zero would have the functions it is passed to compiled once more, for that number
     while depth > 0:
         depth -= 1
         lo, hi, node = stack[depth, 0], stack[depth, 1], nodes
@@ -152,7 +153,8 @@ def symbolic(indptr, indices, node_ptr, parent):
         top = start
         if border.size < top + n:
             grown = np.empty(2 * border.size + n, np.int64)
-            grown[:top] = border[:top]
+            for r in range(top):
+                grown[r] = border[r]
             border = grown
         for v in range(node_ptr[t], last):
             for r in range(indptr[v], indptr[v + 1]):

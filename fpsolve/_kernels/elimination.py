@@ -15,7 +15,7 @@ import numpy as np
 from fpsolve._jit import inline, kernel, lean_kernel
 
 __all__ = [
-    "assemble", "backward", "backward_transposed", "eliminate_front", "factorise", "forward", "forward_transposed",
+    "assemble", "backward", "backward_transposed", "copy_block", "eliminate_front", "factorise", "forward", "forward_transposed",
     "tridiagonal_solve", "tridiagonal_solve_transposed",
 ]  # fmt: skip
 
@@ -111,6 +111,15 @@ def assemble(F, t, indptr, indices, data, tptr, tindices, tdata, kill, node_ptr,
                 F[loc[tindices[r]], v - a] = tdata[r]
 
 
+@lean_kernel
+def copy_block(F, i0, i1, j0, j1, out, at):
+    """Write F[i0:i1, j0:j1] row by row into out, from ``at`` on (assigning slices takes Numba seconds to compile)."""
+    for i in range(i0, i1):
+        for j in range(j0, j1):
+            out[at] = F[i, j]
+            at += 1
+
+
 @kernel
 def factorise(rates, tree, kill, sizes, store):
     """Multifrontal elimination of all states.
@@ -127,7 +136,7 @@ def factorise(rates, tree, kill, sizes, store):
     buffer = np.empty(largest * (largest + 1))
     stack, held = np.empty(peak), np.empty(nodes, np.int64)
     loc = np.empty(n, np.int64)
-    top, count = 0, 0
+    top, count, zero = np.int64(0), 0, np.int64(0)  # literal zeros would have functions compiled for these numbers
     for t in range(nodes):
         a, b = node_ptr[t], node_ptr[t + 1]
         p, m = b - a, border_ptr[t + 1] - border_ptr[t]
@@ -146,9 +155,9 @@ def factorise(rates, tree, kill, sizes, store):
                     F[row, loc[border[start + j]]] += stack[base + j]
                 F[row, s] += stack[base + size]
         eliminate_front(F, p, d[a:b])
-        store[store_ptr[t] : store_ptr[t] + p * s].reshape(p, s)[:, :] = F[:p, :s]
-        store[store_ptr[t] + p * s : store_ptr[t + 1]].reshape(m, p)[:, :] = F[p:, :p]
-        stack[top : top + m * (m + 1)].reshape(m, m + 1)[:, :] = F[p:, p:]
+        copy_block(F, zero, p, zero, s, store, store_ptr[t])
+        copy_block(F, p, s, zero, p, store, store_ptr[t] + p * s)
+        copy_block(F, p, s, p, s + 1, stack, top)
         top += m * (m + 1)
         held[count] = t
         count += 1

@@ -68,7 +68,10 @@ def factorise(rows, columns, tree, sizes, store):
             if not np.all(np.isfinite(pivots)) or not np.abs(pivots).sum() > 0.0:
                 return False
             X = store[base : base + p * p].reshape(p, p)
-            X[:] = np.linalg.inv(pivots)
+            inverse = np.linalg.inv(pivots)
+            for a in range(p):  # no slices: to assign them takes Numba seconds to compile
+                for b in range(p):
+                    X[a, b] = inverse[a, b]
             if m > 0:
                 G = store[base + p * p : base + p * p + p * m].reshape(p, m)
                 H = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
@@ -81,7 +84,8 @@ def factorise(rows, columns, tree, sizes, store):
                     for b in range(m):
                         part[a, b] = F[p + a, p + b] - part[a, b]
         else:
-            stack[top : top + m * m] = whole[: m * m]
+            for a in range(m * m):
+                stack[top + a] = whole[a]
         top += m * m
         waiting[count] = t
         count += 1
@@ -118,7 +122,8 @@ def solve(store, tree, x):
             for a in range(m):
                 total -= G[k, a] * near[a]
             held[k] = total
-        x[lo:hi] = held[:p]
+        for k in range(p):
+            x[lo + k] = held[k]
 
 
 @kernel
@@ -151,4 +156,5 @@ def solve_transposed(store, tree, x):
         for a in range(m):
             for q in range(p):
                 held[q] -= H[a, q] * x[own[a]]
-        x[lo:hi] = held[:p]
+        for k in range(p):
+            x[lo + k] = held[k]

@@ -1,4 +1,4 @@
-"""Scalar pieces of first passage (Brownian bridge), of walls, and the blocked matrix product of the linear Euler step.
+"""Scalar pieces of first passage (Brownian bridge), of walls, the queue of lanes, the blocked product of the linear Euler step.
 
 The fused step loops themselves are generated text (see :mod:`fpsolve._fused`); they inline the functions of this file.
 """
@@ -6,15 +6,45 @@ The fused step loops themselves are generated text (see :mod:`fpsolve._fused`); 
 import math
 
 import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.extending import intrinsic
 
-from .._jit import inline
+from .._jit import inline, kernel
+from .rng import LANES, seed_lane
 
-__all__ = ["accumulate", "bridge_fraction", "fold", "fold_high", "fold_low", "is_finite", "wrap"]
+__all__ = [
+    "accumulate", "bridge_fraction", "close_ranks", "end_late", "fold", "fold_high", "fold_low", "is_finite", "opaque",
+    "start_lanes", "wrap",
+]  # fmt: skip
 
-#: Entries of the integer array with which an escape kernel keeps its place between calls; 1, 4 and 8 are the kernel's own.
-STEP, NEXT, STOP, LIMIT, STRIDE, SEED, DONE = 0, 2, 3, 5, 6, 7, 9
+#: Entries of the integer array with which an escape kernel keeps its place between calls; ACTIVE, FREE and DEADLINE are its own.
+STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, STRIDE, SEED, DEADLINE, DONE = range(10)
 #: Status of a trajectory.
 UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
+
+if config.DISABLE_JIT:
+
+    def opaque(count):  # type: ignore[no-untyped-def]
+        """The number itself."""
+        return count
+
+else:
+
+    @intrinsic
+    def opaque(typingctx, count):  # type: ignore[no-untyped-def]
+        """A count below 2^28 that the compiler cannot see, so that it keeps the loop around the lanes a loop.
+
+        With a constant it writes every turn of a loop over coordinates out, twice, which takes many times as long to compile and
+        gains nothing. The bound lets it see that indices are nonnegative and do not overflow.
+        """
+
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            word = ir.IntType(64)
+            same = builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [args[0]], side_effect=False)
+            return builder.and_(same, ir.Constant(word, (1 << 28) - 1))
+
+        return types.int64(types.int64), generate
 
 
 @inline
@@ -102,3 +132,58 @@ def accumulate(y, x, matrix, row, first, last):
             y[64 + i] += a10 * z0 + a11 * z1 + a12 * z2 + a13 * z3
             y[128 + i] += a20 * z0 + a21 * z1 + a22 * z2 + a23 * z3
             y[192 + i] += a30 * z0 + a31 * z1 + a32 * z2 + a33 * z3
+
+
+@kernel
+def start_lanes(w, index, birth, freed, meta, starts, stride, base, variables):
+    """Give free lanes the next trajectories of the queue; their numbers stay in ``freed``, from meta[FREE] on.
+
+    Trajectory j begins at starts[j stride] with the stream base + j; the ``variables`` of the state follow the generator's words.
+    """
+    while meta[FREE] > 0 and meta[NEXT] < meta[STOP]:
+        meta[FREE] -= 1
+        i, j = freed[meta[FREE]], meta[NEXT]
+        index[i], birth[i] = j, meta[STEP]
+        seed_lane(w, i, meta[SEED], base + j)
+        for k in range(variables):
+            w[(4 + k) * LANES + i] = starts[j * stride, k]
+        meta[NEXT] += 1
+        meta[ACTIVE] = max(meta[ACTIVE], i + 1)
+        meta[DEADLINE] = min(meta[DEADLINE], birth[i] + meta[LIMIT])
+
+
+@kernel
+def close_ranks(w, index, birth, meta, rows):
+    """If lanes are free still, the queue is empty: the last lanes, all ``rows`` of them, move into the first free ones."""
+    if meta[FREE] == 0:
+        return
+    i = 0
+    while True:
+        while meta[ACTIVE] > 0 and index[meta[ACTIVE] - 1] < 0:
+            meta[ACTIVE] -= 1
+        while i < meta[ACTIVE] and index[i] >= 0:
+            i += 1
+        if i >= meta[ACTIVE]:
+            break
+        last = meta[ACTIVE] - 1
+        for row in range(rows):
+            w[row * LANES + i] = w[row * LANES + last]
+        index[i], birth[i], index[last] = index[last], birth[last], -1
+    meta[FREE] = 0
+
+
+@kernel
+def end_late(index, birth, freed, meta, status, times, clock, now):
+    """Trajectories that were watched for meta[LIMIT] steps end; the next deadline is that of the oldest of the others."""
+    earliest = 1 << 62
+    for i in range(meta[ACTIVE]):
+        if index[i] >= 0 and now - birth[i] >= meta[LIMIT]:
+            status[index[i]] = CENSORED
+            times[index[i]] = (now - birth[i]) * clock
+            index[i] = -1
+            freed[meta[FREE]] = i
+            meta[FREE] += 1
+            meta[DONE] += 1
+        elif index[i] >= 0:
+            earliest = min(earliest, birth[i] + meta[LIMIT])
+    meta[DEADLINE] = earliest

@@ -162,7 +162,11 @@ def decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, 
         for k in range(3):
             same = same and room[k] == last_room[k] and spacing[i, k] == spacing[i - 1, k]
         if same:
-            offsets[i], weights[i] = offsets[i - 1], weights[i - 1]
+            for k in range(6):  # number by number: to assign rows of arrays takes Numba a second to compile
+                offsets[i, k, 0], offsets[i, k, 1], offsets[i, k, 2] = (
+                    offsets[i - 1, k, 0], offsets[i - 1, k, 1], offsets[i - 1, k, 2],
+                )  # fmt: skip
+                weights[i, k] = weights[i - 1, k]
             clipped[i], clipped_free[i] = clipped[i - 1], clipped_free[i - 1]
             continue
         clipped_free[i] = _selling(D, spacing[i], free, v, offsets[i], weights[i])
@@ -171,7 +175,10 @@ def decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, 
             if abs(offsets[i, k, 0]) > room[0] or abs(offsets[i, k, 1]) > room[1] or abs(offsets[i, k, 2]) > room[2]:
                 clipped[i] = _selling(D, spacing[i], room, v, offsets[i], weights[i])
                 break
-        last[:], last_room[:] = D, room
+        for k in range(6):
+            last[k] = D[k]
+        for k in range(3):
+            last_room[k] = room[k]
 
 
 @inline

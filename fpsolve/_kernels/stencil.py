@@ -13,6 +13,8 @@ cell they leave.
 
 import math
 
+import numpy as np
+
 from .._jit import inline, kernel
 from .selling import ABSORBING, locate, partner_of
 
@@ -303,7 +305,7 @@ def fill_edges(
     times its say (n, K), see `drift_exponent`.
     """
     n, d = rest.shape
-    m = 0
+    m = np.int64(0)  # a literal zero would have _upwind compiled once more, for that number
     n1 = shape[1] if d == 2 else 1
     for i in range(n):
         i0 = i // n1

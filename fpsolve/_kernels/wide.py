@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fpsolve._jit import inline, kernel
-from fpsolve._kernels.elimination import assemble
+from fpsolve._kernels.elimination import assemble, copy_block
 
 __all__ = [
     "wide_backward", "wide_backward_transposed", "wide_divide", "wide_eliminate_front", "wide_factorise", "wide_forward",
@@ -156,7 +156,7 @@ def wide_factorise(rates, tree, kill, sizes):
     buffer, buffer_e = np.empty(largest * (largest + 1)), np.empty(largest * (largest + 1), np.int32)
     stack, stack_e, held = np.empty(peak), np.empty(peak, np.int32), np.empty(nodes, np.int64)
     loc = np.empty(n, np.int64)
-    top, count = 0, 0
+    top, count, zero = np.int64(0), 0, np.int64(0)  # literal zeros would have functions compiled for these numbers
     for t in range(nodes):
         a, b = node_ptr[t], node_ptr[t + 1]
         p, m = b - a, border_ptr[t + 1] - border_ptr[t]
@@ -181,13 +181,11 @@ def wide_factorise(rates, tree, kill, sizes):
                             F[row, col], np.int64(E[row, col]), stack[base + j], np.int64(stack_e[base + j])
                         )
         wide_eliminate_front(F, E, p, dm[a:b], de[a:b])
-        at, mid, end = store_ptr[t], store_ptr[t] + p * s, store_ptr[t + 1]
-        store[at:mid].reshape(p, s)[:, :], store_e[at:mid].reshape(p, s)[:, :] = F[:p, :s], E[:p, :s]
-        store[mid:end].reshape(m, p)[:, :], store_e[mid:end].reshape(m, p)[:, :] = F[p:, :p], E[p:, :p]
-        size = m * (m + 1)
-        stack[top : top + size].reshape(m, m + 1)[:, :] = F[p:, p:]
-        stack_e[top : top + size].reshape(m, m + 1)[:, :] = E[p:, p:]
-        top += size
+        at, mid = store_ptr[t], store_ptr[t] + p * s
+        copy_block(F, zero, p, zero, s, store, at), copy_block(E, zero, p, zero, s, store_e, at)
+        copy_block(F, p, s, zero, p, store, mid), copy_block(E, p, s, zero, p, store_e, mid)
+        copy_block(F, p, s, p, s + 1, stack, top), copy_block(E, p, s, p, s + 1, stack_e, top)
+        top += m * (m + 1)
         held[count] = t
         count += 1
     return store, store_e, dm, de
