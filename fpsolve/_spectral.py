@@ -15,6 +15,7 @@ from . import _generator as gen
 from ._elimination import eliminated, engine
 from ._explicit import Chebyshev
 from ._notes import unresolved
+from ._pencil import in_pairs
 from ._refine import Solver
 from ._transient import backward_evolve
 from .errors import FpsolveError
@@ -69,6 +70,8 @@ class _ShiftInvert:
                 theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)
             except ArpackError as error:
                 raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        whole = in_pairs(theta)
+        theta, vectors = theta[whole], vectors[:, whole]
         order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
         return np.asarray(self.shift - 1.0 / theta[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 
@@ -119,6 +122,8 @@ class _Exponential:
             raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
         moved = self.generators[transposed] @ vectors
         values = np.einsum("nk,nk->k", vectors.conj(), moved) / np.einsum("nk,nk->k", vectors.conj(), vectors)
+        whole = in_pairs(values)
+        values, vectors = values[whole], vectors[:, whole]
         order = np.argsort(-values.real, kind="stable")
         return np.asarray(values[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 
 import fpsolve as fps
 
@@ -236,6 +237,50 @@ def test_high_order_in_phase_space():
         densities.append(np.sum(np.abs(p.values - gibbs(oscillator(), fp.grid)) * fp.grid.cell_volumes))
     assert np.log(errors[0] / errors[1]) / np.log(1.5) > 4.0 and errors[1] < 1e-5, errors
     assert np.log(densities[0] / densities[1]) / np.log(1.5) > 4.0 and densities[1] < 5e-5, densities
+
+
+@pytest.mark.parametrize("friction", [0.8, 3.0])
+def test_high_order_has_no_modes_of_its_own(friction):
+    """Every eigenvalue found is a sum of roots of s^2 + g s + 1 = 0: no sawtooth along x, whose envelope drifts the other way and
+    decays at sqrt(g^2/4 + c) - g/2, c = 5/3 or 11/5 (0.479 and 0.610 at g = 3)."""
+    roots = np.roots([1.0, friction, 1.0]).astype(complex)
+    exact = np.array([a * roots[0] + b * roots[1] for a in range(7) for b in range(7)])
+    side = 6.0 * math.sqrt(T)
+    for order in (4, 6):
+        fp = fps.FokkerPlanck(oscillator(friction), fps.Grid((-side, side, 48), (-side, side, 48)), "high-order", order=order)
+        found = fp.spectrum(4).eigenvalues
+        assert np.abs(found[:, None] - exact).min(axis=1).max() < (5e-3 if order == 4 else 1e-3), found
+        slowest = exact[np.argsort(-exact.real)][: found.size]
+        np.testing.assert_allclose(np.sort(found.real), np.sort(slowest.real), atol=5e-3)
+        backward = scipy.sparse.linalg.eigs(fp.operators.backward.tocsc(), 4, sigma=0.1, return_eigenvectors=False)
+        assert np.abs(backward[:, None] - exact).min(axis=1).max() < 5e-3, backward
+
+
+def test_differences_that_damp_a_sawtooth_keep_the_mass():
+    """256/700 |v|/h of a sawtooth along x is lost, where no wall is near, and no mass."""
+    grid = fps.Grid((-3.0, 3.0, 32), (-5.0, 5.0, 24))
+    matrix = fps.FokkerPlanck(motion(), grid, "high-order").operators.forward
+    assert np.abs(np.asarray(matrix.sum(axis=0))).max() < 1e-12 * np.abs(matrix.diagonal()).max()
+    flat = np.zeros(grid.shape)
+    flat[:, 18:20] = 1.0
+    saw = np.where(np.arange(32) % 2, -1.0, 1.0)[:, None]
+    moved, even = ((matrix @ p.ravel()).reshape(grid.shape)[12:20, 18:20] for p in (saw * flat, flat))
+    lost = 256.0 / 700.0 * grid.centers[1][18:20] / grid.widths[0][0]
+    np.testing.assert_allclose(even - saw[12:20] * moved, np.broadcast_to(lost, moved.shape), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("friction", [0.25, 1.0, 5.0])
+def test_all_slow_modes_of_the_double_well_at_high_order(friction, validation):
+    """The six slowest eigenvalues, not the slowest alone, against Brinkman's hierarchy on a sinc grid."""
+    reference = importlib.import_module(f"{validation.__name__}.klein_kramers")
+    exact = reference.modes(friction)[0]
+    U = fps.Potential.from_expression("x**4/4 - x**2/2")
+    process = fps.Underdamped(U, fps.Noise.isotropic(reference.T / friction), friction=friction)
+    found = fps.FokkerPlanck(process, fps.Grid((-2.0, 2.0, 72), (-1.6, 1.6, 72)), scheme="high-order").spectrum(6).eigenvalues
+    assert np.abs(found[:, None] - exact).min(axis=1).max() < 1e-3, found
+    slowest = np.sort(exact.real)[::-1][: found.size]
+    np.testing.assert_allclose(np.sort(found.real)[::-1], slowest, atol=2e-3)
 
 
 @pytest.mark.slow
