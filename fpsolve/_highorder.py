@@ -36,6 +36,10 @@ _NEGATIVE = 1e-8
 _ROUGHNESS = 1e-3
 #: What scheme="auto" accepts at most: roughness, negative share, share moved by rounding.
 _ACCEPTED = (1e-3, 1e-6, 1e-6)
+#: The first two where the monotone density is found to be worse: farther away than so many times the error that they mean.
+_STRETCHED, _WORSE = (5e-2, 1e-3), 1.5
+#: L1 error of a density that is not quite resolved, in units of the two numbers, at most (random linear processes).
+_MEANT = (2.0, 50.0)
 #: Mass in cells next to walls whose drift is damped that is worth a warning.
 _DAMPED = 1e-6
 #: Share of the largest density below which rounding makes the entropy of a current meaningless.
@@ -132,8 +136,8 @@ class HighOrder(HighExits):
     def _values(self, mass: Array) -> Array:
         return np.asarray(mass.reshape(self.grid.shape) / self._volumes)
 
-    def _verdict(self) -> str:
-        """What scheme="auto" measures: "high-order: ..." where it will do, else why it will not."""
+    def _measured(self) -> tuple[Array, tuple[float, float, float], list[str]]:
+        """The density that scheme="auto" looks at, its roughness, negative part and what rounding moves, and these in words."""
         if self._conserved:
             mass, info, _ = self._null
             rounding, what = info["moved by rounding"], "the stationary density"
@@ -141,15 +145,44 @@ class HighOrder(HighExits):
             mass, rate = _pencil.slowest(self.operators.forward, self.grid.shape)
             rounding, what = _pencil.ROUNDING * _pencil.largest_rate(self.operators.forward) / rate, "the slowest density"
         negative = float(-np.minimum(mass, 0.0).sum() / np.abs(mass).sum())
-        measured = (self._roughness(mass), negative, rounding)
         names = (
             f"{what} varies by {{:.2g}} of its size from cell to cell",
             "its negative part is {:.2g}",
             "rounding moves {:.2g} of it",
         )
+        measured = (self._roughness(mass), negative, rounding)
         words = [f"{name.format(value)} (limit {limit:g})" for name, value, limit in zip(names, measured, _ACCEPTED, strict=True)]
+        return mass, measured, words
+
+    def _verdict(self) -> tuple[FokkerPlanck | None, str]:
+        """What scheme="auto" finds: itself or the monotone solver (None where that was not looked at), and why.
+
+        Where the density is not resolved to the limits, neither may be that of the monotone scheme: then the two are compared. The
+        error of this one follows from its roughness and negative part; if the other lies farther away than that, the
+        other is wrong.
+        """
+        mass, measured, words = self._measured()
         failed = [w for w, value, limit in zip(words, measured, _ACCEPTED, strict=True) if not value <= limit]
-        return "; ".join(failed) if failed else "high-order: " + "; ".join(words)
+        if not failed:
+            return self, "; ".join(words)
+        why = "; ".join(failed)
+        if (
+            not self._conserved
+            or not measured[2] <= _ACCEPTED[2]
+            or not all(v <= limit for v, limit in zip(measured, _STRETCHED, strict=False))
+        ):
+            return None, why
+        own = _MEANT[0] * measured[0] + _MEANT[1] * measured[1]
+        other = FokkerPlanck(self.process, self.grid, max_offset=self.max_offset)
+        try:
+            density = other.stationary().values
+        except ValueError:
+            return None, why
+        apart = float(np.abs(mass - density.ravel() * self._volumes.ravel()).sum())
+        if apart > _WORSE * own:
+            return self, (f"the monotone density is {apart:.2g} of the mass away from its own, whose error is below {own:.2g} or so, "
+                          f"though {why}")  # fmt: skip
+        return other, f"{why}; the two densities differ by {apart:.2g} of the mass"
 
     def _notes_of(self, mass: Array) -> list[str]:
         """Warnings of a density: walls, cells too coarse, negative parts, damping."""
@@ -347,17 +380,15 @@ def made(process: Any, grid: Grid, scheme: str, options: dict[str, Any]) -> Fokk
     if scheme == "high-order":
         out: FokkerPlanck = object.__new__(HighOrder)
         return out
-    tried, reason = None, ""
+    tried, chosen, reason = None, None, ""
     try:
-        tried = HighOrder(process, grid, order=options.get("order"))
-        reason = tried._verdict()
+        tried = HighOrder(process, grid, max_offset=options.get("max_offset", 16), order=options.get("order"))
+        chosen, reason = tried._verdict()
     except (FpsolveError, ValueError) as error:
         if tried is None and grid.size and min(grid.shape) >= least_cells(options.get("order") or 6):
             raise
         reason = f"high-order cannot: {error}"
-    if tried is not None and reason.startswith("high-order:"):
-        tried.choice = f"chosen by 'auto': {reason}"
-        return tried
-    other: FokkerPlanck = object.__new__(FokkerPlanck)
-    other.choice = f"chosen by 'auto': monotone, since {reason}"
-    return other
+    if chosen is None:
+        chosen = object.__new__(FokkerPlanck)
+    chosen.choice = f"chosen by 'auto': {'high-order: ' if chosen is tried else 'monotone, since '}{reason}"
+    return chosen

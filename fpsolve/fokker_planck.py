@@ -57,7 +57,8 @@ class FokkerPlanck(Transitions, Spectral):
         "high-order": central differences of order six (or four), exact mass, for smooth densities that the cells resolve and
         barriers that double precision holds; negative parts and rounding are reported; regions end on faces of the cells.
         "auto": "high-order" where its stationary density (with absorbing sides: its slowest one) is found to be resolved,
-        nonnegative and free of rounding, else "monotone"; `choice` says what was measured.
+        nonnegative and free of rounding, or nearly so and the monotone one far off; else "monotone". `choice` says what was
+        measured.
     max_offset : int
         Longest offset, in cells, along which mass may jump; strong anisotropy at an angle needs long offsets. What the cap adds to
         D is in `added_diffusion`. Monotone scheme only.
@@ -131,6 +132,8 @@ class FokkerPlanck(Transitions, Spectral):
     ) -> None:  # fmt: skip
         if scheme == "high-order":
             raise TypeError(f"{type(self).__name__} is not of the high-order scheme; call FokkerPlanck itself")
+        if "generator" in self.__dict__:  # made, and looked at, by scheme="auto"
+            return
         scheme, order = ("monotone", None) if scheme == "auto" else (scheme, order)  # what "auto" has chosen
         self._posed = process
         self.driven = process if isinstance(process, Driven) else None
