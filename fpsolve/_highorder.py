@@ -180,8 +180,8 @@ class HighOrder(HighExits):
             return None, why
         apart = float(np.abs(mass - density.ravel() * self._volumes.ravel()).sum())
         if apart > _WORSE * own:
-            return self, (f"the monotone density is {apart:.2g} of the mass away from its own, whose error is below {own:.2g} or so, "
-                          f"though {why}")  # fmt: skip
+            return self, (f"the monotone density is {apart:.2g} of the mass away from its own, whose error is some {own:.2g} at "
+                          f"most, though {why}")  # fmt: skip
         return other, f"{why}; the two densities differ by {apart:.2g} of the mass"
 
     def _notes_of(self, mass: Array) -> list[str]:

@@ -240,8 +240,8 @@ class FokkerPlanck(Transitions, Spectral):
         times = np.atleast_1d(np.asarray(t, float))
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
-        if not (isinstance(rtol, (int, float)) and 0.0 < rtol < 1.0):
-            raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
+        if not (isinstance(rtol, (int, float)) and 1e-11 <= rtol < 1.0):
+            raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
         if method not in _markov.METHODS:
             raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
         values, start_notes = initial_density(rho0, self.grid)

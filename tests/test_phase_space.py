@@ -105,6 +105,18 @@ def test_spectrum_of_the_oscillator_to_first_order():
     assert abs(extrapolated.real - exact.real) < 0.02 and abs(extrapolated.imag - abs(exact.imag)) < 0.01
 
 
+@pytest.mark.parametrize("friction, mass", [(0.8, 1.0), (2.0, 1.0), (1.0, 0.3)])
+def test_stated_errors_of_the_slowest_pair_cover_first_order(friction, mass):
+    """The change from half as many cells is less than the error where the order is not quite one."""
+    root = np.roots([mass, friction, 1.0])[0]
+    side = 6.0 * math.sqrt(T / mass)
+    for n in (32, 48):
+        grid = fps.Grid((-6.0 * math.sqrt(T), 6.0 * math.sqrt(T), n), (-side, side, n))
+        s = fps.FokkerPlanck(oscillator(friction, mass), grid).spectrum(3)
+        error = abs(s.eigenvalues[1].real - root.real) + 0.0
+        assert error < s.eigenvalue_errors[1] < 4.0 * error
+
+
 def test_transient_of_the_oscillator():
     """The mean obeys (x, v)' = A (x, v); mass is kept and the positive method is nonnegative."""
     A = np.array([[0.0, 1.0], [-1.0, -0.8]])
