@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _pencil
+from ._checks import check_memory
 from ._flows import entropy_rate
 from ._highexits import HighExits, check_times
 from ._notes import mass_notes, unresolved
@@ -80,7 +81,15 @@ class HighOrder(HighExits):
         if isinstance(self.process, PhaseSpace) and "absorbing" in grid.boundary[0]:
             raise ValueError("an absorbing side of positions is crossed outwards by some velocities only, which 'high-order' "
                              "does not know; use scheme='monotone'")  # fmt: skip
+        if isinstance(self.process, PhaseSpace) and "periodic" in grid.boundary[1]:
+            raise ValueError("velocities cannot be periodic; make the sides of the second axis reflecting, at some six thermal "
+                             "velocities")  # fmt: skip
         self.order = check_order(order, grid)
+        # at least the matrix, and the front of the widest separator
+        front = (self.order // 2 * grid.size // max(grid.shape)) ** 2
+        check_memory(max(2 * grid.size * (grid.dim * self.order + 1), front),
+                     f"the factors of the high-order scheme on {' x '.join(map(str, grid.shape))} cells",
+                     "use fewer cells or scheme='monotone'")  # fmt: skip
         self.operators = Operators(self.process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
         self.exponent = self.operators.exponent.reshape(grid.shape)
         self.added_diffusion = self.operators.damping.reshape(grid.shape)

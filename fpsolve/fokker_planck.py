@@ -122,6 +122,8 @@ class FokkerPlanck(Transitions, Spectral):
         if cls is FokkerPlanck and scheme in ("high-order", "auto"):
             from . import _highorder
 
+            if unknown := sorted(options.keys() - {"max_offset", "order"}):
+                raise TypeError(f"FokkerPlanck has no option {', '.join(map(repr, unknown))}; known are max_offset and order")
             process = _of_one_time(phase_space(process), scheme)
             _check_arguments(process, grid, scheme, options.get("max_offset", 16), options.get("order"))
             return _highorder.made(process, grid, scheme, options)

@@ -546,3 +546,12 @@ def test_orders_are_confirmed_by_three_grids():
     mean = fp.estimate(lambda f: f.stationary().mean()[0], confirm=True)
     assert mean.assumptions[0].name == "order 4 on three grids"
     assert abs(mean.value - exact) < mean.discretization_error < 1e-6
+
+
+def test_absurd_sizes_and_unknown_options_are_refused_at_once():
+    process = Process.from_drift(["-x", "-y", "-z"], Noise.constant(np.eye(3)), variables="x y z")
+    with pytest.raises(ValueError, match=r"the high-order scheme on 1000 x 900 x 950 cells need .* GB.*monotone"):
+        FokkerPlanck(process, Grid((-4, 4, 1000), (-4, 4, 900), (-4, 4, 950)), "high-order")
+    for scheme in ("high-order", "auto"):
+        with pytest.raises(TypeError, match="FokkerPlanck has no option 'ordr'; known are max_offset and order"):
+            FokkerPlanck(linear(), Grid((-4, 4, 40)), scheme, ordr=4)

@@ -318,6 +318,8 @@ def test_high_order_refuses_what_it_cannot():
     grid = fps.Grid((-2.7, 2.5, 20), (-6.0, 6.0, 20))
     with pytest.raises(ValueError, match="absorbing side of positions.*monotone"):
         fps.FokkerPlanck(process, fps.Grid((-2.7, 2.5, 20), WIDE, boundary=["absorbing", "reflecting"]), scheme="high-order")
+    with pytest.raises(ValueError, match="velocities cannot be periodic"):
+        fps.FokkerPlanck(process, fps.Grid((-2.7, 2.5, 20), WIDE, boundary=["reflecting", "periodic"]), scheme="high-order")
     fp = fps.FokkerPlanck(process, grid, scheme="high-order")
     for question in (
         lambda: fp.mean_exit_time(fps.Region.halfspace([1.0], 0.5)),
