@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _pencil
+from ._checks import check_memory
 from ._flows import entropy_rate
 from ._highexits import HighExits, check_times
 from ._notes import mass_notes, unresolved
@@ -36,6 +37,10 @@ _NEGATIVE = 1e-8
 _ROUGHNESS = 1e-3
 #: What scheme="auto" accepts at most: roughness, negative share, share moved by rounding.
 _ACCEPTED = (1e-3, 1e-6, 1e-6)
+#: The first two where the monotone density is found to be worse: farther away than so many times the error that they mean.
+_STRETCHED, _WORSE = (5e-2, 1e-3), 1.5
+#: L1 error of a density that is not quite resolved, in units of the two numbers, at most (random linear processes).
+_MEANT = (2.0, 50.0)
 #: Mass in cells next to walls whose drift is damped that is worth a warning.
 _DAMPED = 1e-6
 #: Share of the largest density below which rounding makes the entropy of a current meaningless.
@@ -76,7 +81,15 @@ class HighOrder(HighExits):
         if isinstance(self.process, PhaseSpace) and "absorbing" in grid.boundary[0]:
             raise ValueError("an absorbing side of positions is crossed outwards by some velocities only, which 'high-order' "
                              "does not know; use scheme='monotone'")  # fmt: skip
+        if isinstance(self.process, PhaseSpace) and "periodic" in grid.boundary[1]:
+            raise ValueError("velocities cannot be periodic; make the sides of the second axis reflecting, at some six thermal "
+                             "velocities")  # fmt: skip
         self.order = check_order(order, grid)
+        # at least the matrix, and the front of the widest separator
+        front = (self.order // 2 * grid.size // max(grid.shape)) ** 2
+        check_memory(max(2 * grid.size * (grid.dim * self.order + 1), front),
+                     f"the factors of the high-order scheme on {' x '.join(map(str, grid.shape))} cells",
+                     "use fewer cells or scheme='monotone'")  # fmt: skip
         self.operators = Operators(self.process, grid, self.order, tuple(slice(0, n) for n in grid.shape), grid.boundary)
         self.exponent = self.operators.exponent.reshape(grid.shape)
         self.added_diffusion = self.operators.damping.reshape(grid.shape)
@@ -132,8 +145,8 @@ class HighOrder(HighExits):
     def _values(self, mass: Array) -> Array:
         return np.asarray(mass.reshape(self.grid.shape) / self._volumes)
 
-    def _verdict(self) -> str:
-        """What scheme="auto" measures: "high-order: ..." where it will do, else why it will not."""
+    def _measured(self) -> tuple[Array, tuple[float, float, float], list[str]]:
+        """The density that scheme="auto" looks at, its roughness, negative part and what rounding moves, and these in words."""
         if self._conserved:
             mass, info, _ = self._null
             rounding, what = info["moved by rounding"], "the stationary density"
@@ -141,15 +154,44 @@ class HighOrder(HighExits):
             mass, rate = _pencil.slowest(self.operators.forward, self.grid.shape)
             rounding, what = _pencil.ROUNDING * _pencil.largest_rate(self.operators.forward) / rate, "the slowest density"
         negative = float(-np.minimum(mass, 0.0).sum() / np.abs(mass).sum())
-        measured = (self._roughness(mass), negative, rounding)
         names = (
             f"{what} varies by {{:.2g}} of its size from cell to cell",
             "its negative part is {:.2g}",
             "rounding moves {:.2g} of it",
         )
+        measured = (self._roughness(mass), negative, rounding)
         words = [f"{name.format(value)} (limit {limit:g})" for name, value, limit in zip(names, measured, _ACCEPTED, strict=True)]
+        return mass, measured, words
+
+    def _verdict(self) -> tuple[FokkerPlanck | None, str]:
+        """What scheme="auto" finds: itself or the monotone solver (None where that was not looked at), and why.
+
+        Where the density is not resolved to the limits, neither may be that of the monotone scheme: then the two are compared. The
+        error of this one follows from its roughness and negative part; if the other lies farther away than that, the
+        other is wrong.
+        """
+        mass, measured, words = self._measured()
         failed = [w for w, value, limit in zip(words, measured, _ACCEPTED, strict=True) if not value <= limit]
-        return "; ".join(failed) if failed else "high-order: " + "; ".join(words)
+        if not failed:
+            return self, "; ".join(words)
+        why = "; ".join(failed)
+        if (
+            not self._conserved
+            or not measured[2] <= _ACCEPTED[2]
+            or not all(v <= limit for v, limit in zip(measured, _STRETCHED, strict=False))
+        ):
+            return None, why
+        own = _MEANT[0] * measured[0] + _MEANT[1] * measured[1]
+        other = FokkerPlanck(self.process, self.grid, max_offset=self.max_offset)
+        try:
+            density = other.stationary().values
+        except ValueError:
+            return None, why
+        apart = float(np.abs(mass - density.ravel() * self._volumes.ravel()).sum())
+        if apart > _WORSE * own:
+            return self, (f"the monotone density is {apart:.2g} of the mass away from its own, whose error is some {own:.2g} at "
+                          f"most, though {why}")  # fmt: skip
+        return other, f"{why}; the two densities differ by {apart:.2g} of the mass"
 
     def _notes_of(self, mass: Array) -> list[str]:
         """Warnings of a density: walls, cells too coarse, negative parts, damping."""
@@ -347,17 +389,15 @@ def made(process: Any, grid: Grid, scheme: str, options: dict[str, Any]) -> Fokk
     if scheme == "high-order":
         out: FokkerPlanck = object.__new__(HighOrder)
         return out
-    tried, reason = None, ""
+    tried, chosen, reason = None, None, ""
     try:
-        tried = HighOrder(process, grid, order=options.get("order"))
-        reason = tried._verdict()
+        tried = HighOrder(process, grid, max_offset=options.get("max_offset", 16), order=options.get("order"))
+        chosen, reason = tried._verdict()
     except (FpsolveError, ValueError) as error:
         if tried is None and grid.size and min(grid.shape) >= least_cells(options.get("order") or 6):
             raise
         reason = f"high-order cannot: {error}"
-    if tried is not None and reason.startswith("high-order:"):
-        tried.choice = f"chosen by 'auto': {reason}"
-        return tried
-    other: FokkerPlanck = object.__new__(FokkerPlanck)
-    other.choice = f"chosen by 'auto': monotone, since {reason}"
-    return other
+    if chosen is None:
+        chosen = object.__new__(FokkerPlanck)
+    chosen.choice = f"chosen by 'auto': {'high-order: ' if chosen is tried else 'monotone, since '}{reason}"
+    return chosen

@@ -18,7 +18,18 @@ from ._fronts import Fronts
 from ._transient import Terms, _advance
 from .errors import FpsolveError
 
-__all__ = ["ROUNDING", "Resolvent", "coordinates", "evolve", "factorised", "largest_rate", "null_vector", "slow_modes", "slowest"]
+__all__ = [
+    "ROUNDING",
+    "Resolvent",
+    "coordinates",
+    "evolve",
+    "factorised",
+    "in_pairs",
+    "largest_rate",
+    "null_vector",
+    "slow_modes",
+    "slowest",
+]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -168,6 +179,18 @@ def slowest(matrix: sp.csr_matrix, shape: tuple[int, ...], *, rtol: float = 1e-1
                        "restrict the region to one basin, or use scheme='monotone'")  # fmt: skip
 
 
+def in_pairs(values: Complex) -> NDArray[np.bool_]:
+    """Which of some eigenvalues of a real matrix are real or come with their conjugate: ARPACK may cut the pair farthest out.
+
+    Examples
+    --------
+    >>> in_pairs(np.array([1 + 1j, 0.5, 1 - 1j, 0.2 + 3j]))
+    array([ True,  True,  True, False])
+    """
+    apart = np.abs(values[:, None] - values.conj()[None, :]).min(axis=1)
+    return np.asarray((values.imag == 0.0) | (apart < 1e-6 * np.abs(values)))
+
+
 def slow_modes(
     matrix: sp.csr_matrix, stationary: tuple[Array, Array] | None, count: int, shape: tuple[int, ...]
 ) -> tuple[Complex, Complex, tuple[float, float]]:
@@ -196,6 +219,8 @@ def slow_modes(
             theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)
         except ArpackError as error:
             raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        whole = in_pairs(theta)
+        theta, vectors = theta[whole], vectors[:, whole]
         order = np.argsort(-(shift - 1.0 / theta).real, kind="stable")
         return np.asarray(shift - 1.0 / theta[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 

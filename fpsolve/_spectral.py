@@ -15,7 +15,8 @@ from . import _generator as gen
 from ._elimination import eliminated, engine
 from ._explicit import Chebyshev
 from ._notes import unresolved
-from ._refine import Solver
+from ._pencil import in_pairs
+from ._refine import _ORDER_BAND, Solver, _ratio
 from ._transient import backward_evolve
 from .errors import FpsolveError
 from .grid import Grid
@@ -69,6 +70,8 @@ class _ShiftInvert:
                 theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)
             except ArpackError as error:
                 raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
+        whole = in_pairs(theta)
+        theta, vectors = theta[whole], vectors[:, whole]
         order = np.argsort(-(self.shift - 1.0 / theta).real, kind="stable")
         return np.asarray(self.shift - 1.0 / theta[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 
@@ -119,6 +122,8 @@ class _Exponential:
             raise FpsolveError(f"the eigenvalue iteration did not converge: {error}; ask for fewer modes") from error
         moved = self.generators[transposed] @ vectors
         values = np.einsum("nk,nk->k", vectors.conj(), moved) / np.einsum("nk,nk->k", vectors.conj(), vectors)
+        whole = in_pairs(values)
+        values, vectors = values[whole], vectors[:, whole]
         order = np.argsort(-values.real, kind="stable")
         return np.asarray(values[order], np.complex128), np.asarray(vectors[:, order], np.complex128)
 
@@ -195,10 +200,11 @@ def _match(values: Complex, other: Complex) -> list[int]:
 
 def _tidy(values: Complex, right: Complex, left: Complex, weight: Array) -> tuple[Complex, Complex, Complex]:
     """Real parts where the imaginary ones are rounding, unit weighted norm of the right functions, largest entry positive."""
+    weight = np.abs(weight)  # a density that cells do not resolve may be negative
     real = np.abs(values.imag) < 1e-9 * np.maximum(np.abs(values), 1e-300)
     values = np.asarray(np.where(real, values.real, values), np.complex128)
     for k in range(values.size):
-        at = int(np.argmax(np.abs(right[:, k]) * np.sqrt(np.abs(weight))))
+        at = int(np.argmax(np.abs(right[:, k]) * np.sqrt(weight)))
         factor = np.abs(right[at, k]) / right[at, k] / np.sqrt(np.sum(weight * np.abs(right[:, k]) ** 2))
         right[:, k] *= factor
         left[:, k] /= factor
@@ -222,7 +228,8 @@ class Spectral(Solver):
         -------
         Spectrum
             Eigenvalues in 1/time (real parts <= 0), right eigenfunctions (observables), left ones (densities), residuals.
-            `eigenvalue_errors` is the whole change from half as many cells, inf for modes that those do not have;
+            `eigenvalue_errors` is the whole change from half as many cells (in phase space, of first order, 1.6 times
+            that), inf for modes that those do not have;
             ``fp.estimate(lambda f: f.spectrum(k).rates, confirm=True)`` gives rates as Estimates from three grids.
             `solver_info` holds centre and radius of a circle in the complex plane in which no other mode lies: a mode that
             oscillates faster than the circle reaches may be missing.
@@ -291,7 +298,9 @@ class Spectral(Solver):
         except (ValueError, FpsolveError):
             return errors
         paired = min(values.size, coarse.size)
-        errors[:paired] = np.abs(values[:paired] - coarse[_match(values[:paired], coarse)])
+        # where no more than first order is expected, what is left is more than the change
+        left = min(1.0, _ratio(self.grid, self._half.grid) ** min(1.0, self.order - _ORDER_BAND) - 1.0)
+        errors[:paired] = np.abs(values[:paired] - coarse[_match(values[:paired], coarse)]) / left
         return errors
 
     # ---- expectations ---------------------------------------------------------------------------------------------------

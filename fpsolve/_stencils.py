@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -98,6 +99,8 @@ class AxisMatrices:
         From fluxes on the faces to the conservative derivative, as in `first`.
     step : (n + 1, n)
         Differences of neighbouring cells on the faces, none on walls.
+    seventh, eighth : (n + 1, n), (n, n)
+        Differences of seventh order on the faces and of eighth order in the cells, none where they would reach across a wall.
     weights : (n,)
         Conserved weights of point values, close to one.
     """
@@ -112,6 +115,8 @@ class AxisMatrices:
     end_values: sp.csr_matrix
     divergence: sp.csr_matrix
     step: sp.csr_matrix
+    seventh: sp.csr_matrix
+    eighth: sp.csr_matrix
     weights: Array
 
 
@@ -234,6 +239,17 @@ class _Build:
         total[-self.order :] += weights[::-1]
         return inverse.tocsr(), total
 
+    def _differences(self, power: int) -> sp.csr_matrix:
+        """Plain differences of neighbouring cells: of odd powers on the n + 1 faces, of even ones in the n cells."""
+        reach, rows = (power + 1) // 2 if power % 2 else power // 2, self.n + power % 2
+        out = _Rows(rows, self.n)
+        weights = [Fraction((-1) ** (power - j) * math.comb(power, j)) for j in range(power + 1)]
+        for i in range(rows):
+            cells = range(i - reach, i - reach + power + 1)
+            if self.periodic or (cells[0] >= 0 and cells[-1] < self.n):
+                out.add(i, cells, weights)
+        return out.matrix()
+
     def matrices(self) -> AxisMatrices:
         norm, weights = self._norm()
         difference = sp.diags([-np.ones(self.n), np.ones(self.n)], [0, 1], shape=(self.n, self.n + 1), format="csr")
@@ -242,8 +258,6 @@ class _Build:
         slope, _ = self._centres(1, "slope")
         back_first, data_first = self._centres(1, "backward")
         back_second, data_second = self._centres(2, "backward")
-        step = _Rows(self.n + 1, self.n)
-        for i in range(0 if self.periodic else 1, self.n + (1 if self.periodic else 0)):
-            step.add(i, [i - 1, i], [Fraction(-1), Fraction(1)])
         return AxisMatrices(first.tocsr(), second.tocsr(), slope, back_first, back_second, data_first, data_second,
-                            self._ends(), divergence, step.matrix(), weights)  # fmt: skip
+                            self._ends(), divergence, self._differences(1), self._differences(7), self._differences(8),
+                            weights)  # fmt: skip

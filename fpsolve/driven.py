@@ -123,17 +123,17 @@ class Driven:
         """The parameters at time t, checked; with `noise` also r(t), under the name :data:`LEVEL`."""
         t, out = float(t), self.process.params
         if self.params is not None:
-            values = self.params(t)
+            values = _called("params", self.params, t)
             if not isinstance(values, Mapping):
                 raise TypeError(f"params must return a mapping of names to numbers, got {type(values).__name__} at t = {t:g}")
             if self.process.noise.is_constant and not self.process.noise.params.keys().isdisjoint(values):
                 self.process.with_params(**values)  # says why not
-            found = {name: float(value) for name, value in values.items()}
+            found = {name: _number(f"params()[{name!r}]", value, t) for name, value in values.items()}
             known = found.keys() <= out.keys() and all(map(math.isfinite, found.values()))
             out = {**out, **found} if known else update_params(out, found)  # which says what is wrong
         if self.noise is None:
             return out
-        factor = float(self.noise(t))
+        factor = _number("noise", _called("noise", self.noise, t), t)
         if not (math.isfinite(factor) and factor >= 0.0):
             raise ValueError(f"noise must be a finite number >= 0, got {factor!r} at t = {t:g}")
         return {**out, LEVEL: factor}
@@ -149,6 +149,23 @@ class Driven:
     def __repr__(self) -> str:
         names = [name for name, value in (("params(t)", self.params), ("noise(t)", self.noise)) if value is not None]
         return f"Driven({self.process!r}, {', '.join(names)})"
+
+
+def _called(name: str, function: Callable[[float], Any], t: float) -> Any:
+    """A function of the user at a time, its failure in words; what it refuses itself is passed on."""
+    try:
+        return function(t)
+    except (ArithmeticError, LookupError) as error:
+        raise ValueError(
+            f"{name} failed at t = {t:g}: {type(error).__name__}: {error}; it is asked at every time from 0 on"
+        ) from error
+
+
+def _number(name: str, value: Any, t: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r} at t = {t:g}") from None
 
 
 class LevelCode(Code):

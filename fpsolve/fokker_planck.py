@@ -57,7 +57,8 @@ class FokkerPlanck(Transitions, Spectral):
         "high-order": central differences of order six (or four), exact mass, for smooth densities that the cells resolve and
         barriers that double precision holds; negative parts and rounding are reported; regions end on faces of the cells.
         "auto": "high-order" where its stationary density (with absorbing sides: its slowest one) is found to be resolved,
-        nonnegative and free of rounding, else "monotone"; `choice` says what was measured.
+        nonnegative and free of rounding, or nearly so and the monotone one far off; else "monotone". `choice` says what was
+        measured.
     max_offset : int
         Longest offset, in cells, along which mass may jump; strong anisotropy at an angle needs long offsets. What the cap adds to
         D is in `added_diffusion`. Monotone scheme only.
@@ -121,6 +122,8 @@ class FokkerPlanck(Transitions, Spectral):
         if cls is FokkerPlanck and scheme in ("high-order", "auto"):
             from . import _highorder
 
+            if unknown := sorted(options.keys() - {"max_offset", "order"}):
+                raise TypeError(f"FokkerPlanck has no option {', '.join(map(repr, unknown))}; known are max_offset and order")
             process = _of_one_time(phase_space(process), scheme)
             _check_arguments(process, grid, scheme, options.get("max_offset", 16), options.get("order"))
             return _highorder.made(process, grid, scheme, options)
@@ -131,6 +134,8 @@ class FokkerPlanck(Transitions, Spectral):
     ) -> None:  # fmt: skip
         if scheme == "high-order":
             raise TypeError(f"{type(self).__name__} is not of the high-order scheme; call FokkerPlanck itself")
+        if "generator" in self.__dict__:  # made, and looked at, by scheme="auto"
+            return
         scheme, order = ("monotone", None) if scheme == "auto" else (scheme, order)  # what "auto" has chosen
         self._posed = process
         self.driven = process if isinstance(process, Driven) else None
@@ -237,8 +242,8 @@ class FokkerPlanck(Transitions, Spectral):
         times = np.atleast_1d(np.asarray(t, float))
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
-        if not (isinstance(rtol, (int, float)) and 0.0 < rtol < 1.0):
-            raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
+        if not (isinstance(rtol, (int, float)) and 1e-11 <= rtol < 1.0):
+            raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
         if method not in _markov.METHODS:
             raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
         values, start_notes = initial_density(rho0, self.grid)

@@ -1,5 +1,7 @@
 """Coefficients that depend on time: moments in closed form, order in time, schedules of SGD, and what is refused."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -183,3 +185,26 @@ def test_refusals():
     jumping = fps.Driven(process, noise=lambda t: 1.0 if t < 0.5 else np.nan)
     with pytest.raises(ValueError, match="t = 0"):
         fps.FokkerPlanck(jumping, fps.Grid((-4, 4, 50))).evolve(("gaussian", [0.0], [[0.1]]), 1.0)
+
+
+@pytest.mark.parametrize(
+    "options, kind, said",
+    [
+        ({"noise": lambda t: 1.0 / t}, ValueError, "noise failed at t = 0: ZeroDivisionError"),
+        ({"noise": lambda t: None}, TypeError, "noise must be a number, got NoneType"),
+        ({"params": lambda t: {"k": "a"}}, TypeError, "must be a number, got str: 'a' at t = 0"),
+        ({"params": lambda t: {"k": np.ones(2)}}, TypeError, "must be a number, got ndarray"),
+        ({"params": lambda t: {"k": [1.0, 2.0][int(t) + 2]}}, ValueError, "params failed at t = 0: IndexError"),
+    ],
+)
+def test_what_a_function_of_time_does_wrong_is_said_in_words(options, kind, said):
+    trap = fps.Process(fps.Potential.from_expression("k*x**2/2", params={"k": 1.0}), fps.Noise.isotropic(0.5))
+    with pytest.raises(kind, match=re.escape(said)):
+        fps.Driven(trap, **options)
+
+
+def test_tolerances_below_rounding_are_refused_before_any_work():
+    trap = fps.Process(fps.Potential.from_expression("x**2/2"), fps.Noise.isotropic(0.5))
+    fp = fps.FokkerPlanck(fps.Driven(trap, noise=lambda t: 1.0 + t), fps.Grid((-4, 4, 40)))
+    with pytest.raises(ValueError, match=r"rtol must lie in \[1e-11, 1\), got 1e-16"):
+        fp.evolve(("gaussian", [0.0], [[0.3]]), 1.0, rtol=1e-16)

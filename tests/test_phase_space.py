@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 
 import fpsolve as fps
 
@@ -102,6 +103,18 @@ def test_spectrum_of_the_oscillator_to_first_order():
     assert np.all(np.abs(orders - 1.0) < 0.15), orders
     extrapolated = 2.0 * found[2] - found[1]
     assert abs(extrapolated.real - exact.real) < 0.02 and abs(extrapolated.imag - abs(exact.imag)) < 0.01
+
+
+@pytest.mark.parametrize("friction, mass", [(0.8, 1.0), (2.0, 1.0), (1.0, 0.3)])
+def test_stated_errors_of_the_slowest_pair_cover_first_order(friction, mass):
+    """The change from half as many cells is less than the error where the order is not quite one."""
+    root = np.roots([mass, friction, 1.0])[0]
+    side = 6.0 * math.sqrt(T / mass)
+    for n in (32, 48):
+        grid = fps.Grid((-6.0 * math.sqrt(T), 6.0 * math.sqrt(T), n), (-side, side, n))
+        s = fps.FokkerPlanck(oscillator(friction, mass), grid).spectrum(3)
+        error = abs(s.eigenvalues[1].real - root.real) + 0.0
+        assert error < s.eigenvalue_errors[1] < 4.0 * error
 
 
 def test_transient_of_the_oscillator():
@@ -238,6 +251,50 @@ def test_high_order_in_phase_space():
     assert np.log(densities[0] / densities[1]) / np.log(1.5) > 4.0 and densities[1] < 5e-5, densities
 
 
+@pytest.mark.parametrize("friction", [0.8, 3.0])
+def test_high_order_has_no_modes_of_its_own(friction):
+    """Every eigenvalue found is a sum of roots of s^2 + g s + 1 = 0: no sawtooth along x, whose envelope drifts the other way and
+    decays at sqrt(g^2/4 + c) - g/2, c = 5/3 or 11/5 (0.479 and 0.610 at g = 3)."""
+    roots = np.roots([1.0, friction, 1.0]).astype(complex)
+    exact = np.array([a * roots[0] + b * roots[1] for a in range(7) for b in range(7)])
+    side = 6.0 * math.sqrt(T)
+    for order in (4, 6):
+        fp = fps.FokkerPlanck(oscillator(friction), fps.Grid((-side, side, 48), (-side, side, 48)), "high-order", order=order)
+        found = fp.spectrum(4).eigenvalues
+        assert np.abs(found[:, None] - exact).min(axis=1).max() < (5e-3 if order == 4 else 1e-3), found
+        slowest = exact[np.argsort(-exact.real)][: found.size]
+        np.testing.assert_allclose(np.sort(found.real), np.sort(slowest.real), atol=5e-3)
+        backward = scipy.sparse.linalg.eigs(fp.operators.backward.tocsc(), 4, sigma=0.1, return_eigenvectors=False)
+        assert np.abs(backward[:, None] - exact).min(axis=1).max() < 5e-3, backward
+
+
+def test_differences_that_damp_a_sawtooth_keep_the_mass():
+    """256/700 |v|/h of a sawtooth along x is lost, where no wall is near, and no mass."""
+    grid = fps.Grid((-3.0, 3.0, 32), (-5.0, 5.0, 24))
+    matrix = fps.FokkerPlanck(motion(), grid, "high-order").operators.forward
+    assert np.abs(np.asarray(matrix.sum(axis=0))).max() < 1e-12 * np.abs(matrix.diagonal()).max()
+    flat = np.zeros(grid.shape)
+    flat[:, 18:20] = 1.0
+    saw = np.where(np.arange(32) % 2, -1.0, 1.0)[:, None]
+    moved, even = ((matrix @ p.ravel()).reshape(grid.shape)[12:20, 18:20] for p in (saw * flat, flat))
+    lost = 256.0 / 700.0 * grid.centers[1][18:20] / grid.widths[0][0]
+    np.testing.assert_allclose(even - saw[12:20] * moved, np.broadcast_to(lost, moved.shape), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("friction", [0.25, 1.0, 5.0])
+def test_all_slow_modes_of_the_double_well_at_high_order(friction, validation):
+    """The six slowest eigenvalues, not the slowest alone, against Brinkman's hierarchy on a sinc grid."""
+    reference = importlib.import_module(f"{validation.__name__}.klein_kramers")
+    exact = reference.modes(friction)[0]
+    U = fps.Potential.from_expression("x**4/4 - x**2/2")
+    process = fps.Underdamped(U, fps.Noise.isotropic(reference.T / friction), friction=friction)
+    found = fps.FokkerPlanck(process, fps.Grid((-2.0, 2.0, 72), (-1.6, 1.6, 72)), scheme="high-order").spectrum(6).eigenvalues
+    assert np.abs(found[:, None] - exact).min(axis=1).max() < 1e-3, found
+    slowest = np.sort(exact.real)[::-1][: found.size]
+    np.testing.assert_allclose(np.sort(found.real)[::-1], slowest, atol=2e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("friction", [0.25, 1.0, 5.0])
 def test_kramers_turnover_at_high_order(friction, validation):
@@ -261,6 +318,8 @@ def test_high_order_refuses_what_it_cannot():
     grid = fps.Grid((-2.7, 2.5, 20), (-6.0, 6.0, 20))
     with pytest.raises(ValueError, match="absorbing side of positions.*monotone"):
         fps.FokkerPlanck(process, fps.Grid((-2.7, 2.5, 20), WIDE, boundary=["absorbing", "reflecting"]), scheme="high-order")
+    with pytest.raises(ValueError, match="velocities cannot be periodic"):
+        fps.FokkerPlanck(process, fps.Grid((-2.7, 2.5, 20), WIDE, boundary=["reflecting", "periodic"]), scheme="high-order")
     fp = fps.FokkerPlanck(process, grid, scheme="high-order")
     for question in (
         lambda: fp.mean_exit_time(fps.Region.halfspace([1.0], 0.5)),

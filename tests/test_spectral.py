@@ -6,7 +6,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 
 import fpsolve
-from fpsolve import _transient
+from fpsolve import _spectral, _transient
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
 from fpsolve.noise import Noise
@@ -261,3 +261,9 @@ def test_refusals():
         fp.evolve("gaussian", 1.0)
     with pytest.raises(ValueError, match="f lives on"):
         fp.expectation(Field(np.ones(4), Grid((0, 1, 4))), 1.0, ("gaussian", [0.0], [[1.0]]))
+
+
+def test_eigenfunctions_are_finite_where_the_density_has_negative_parts():
+    right = np.array([[1.0], [0.2], [0.1]], complex)
+    values, r, left = _spectral._tidy(np.array([-1.0 + 0j]), right.copy(), right.copy(), np.array([-0.5, 0.7, 0.8]))
+    assert np.isfinite(r).all() and np.isfinite(left).all() and float(np.real(r.T @ left)[0, 0]) == pytest.approx(1.05)
