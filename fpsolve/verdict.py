@@ -274,7 +274,8 @@ def _equation(run: _Run) -> dict[str, Estimate]:
     if (never := _never(run)) is not None:
         return {EQUATION: never}
     if case.end is not None:
-        return {EQUATION: run.time(theory.mean_first_passage_1d(case.process, float(case.a[0]), case.end))}
+        wall = case.box[0][0] if case.end > case.a[0] else case.box[0][1]  # beyond it D may grow without bound
+        return {EQUATION: run.time(theory.mean_first_passage_1d(case.process, float(case.a[0]), case.end, reflecting=wall))}
     d = case.process.dim
     if d > 3:
         raise ValueError(f"no grid in {d} dimensions; see splitting and paths")
