@@ -355,9 +355,12 @@ def _tails(case: Case) -> Assumption:
     g, sums = np.abs(g[g != 0.0]), sums[sums > 0.0]
     if g.size < 1000 or not sums.size:
         return Assumption(name, "unknown", f"{g.size} samples are too few")
-    inverse = (np.log(sums).mean() - np.log(g).mean()) / math.log(block)
-    index = 1.0 / inverse if inverse > 0.0 else math.inf
-    return Assumption(name, _status(index >= GAUSSIAN), f"index {min(index, 2.0):.3g} of a stable law across the saddle")
+    logs, log_sums = np.log(g), np.log(sums)
+    inverse = float(log_sums.mean() - logs.mean()) / math.log(block)
+    error = math.sqrt(log_sums.var() / log_sums.size + logs.var() / logs.size) / math.log(block)
+    index, most = (min(2.0, 1.0 / v) if v > 0.5 else 2.0 for v in (inverse, inverse - 2.0 * error))
+    verdict: Literal["held", "failed", "unknown"] = "held" if index >= GAUSSIAN else "failed" if most < GAUSSIAN else "unknown"
+    return Assumption(name, verdict, f"index of a stable law across the saddle {index:.3g}, at most {most:.3g}")
 
 
 def frozen_noise(case: Case) -> Noise | None:

@@ -379,7 +379,7 @@ def _reference(run: _Run) -> str:
     for name in (*exact, PATHS, SPLITTING):
         e = run.estimates.get(name)
         relative = None if e is None else _relative(e)
-        if e is not None and not (relative or 0.0) > KNOWN and not (name in exact and e.failed):
+        if e is not None and not (relative or 0.0) > KNOWN and not (name != PATHS and e.failed):
             return name
     return ""
 

@@ -42,7 +42,7 @@ def process(D: float) -> fps.Process:
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
-    """Bands: 4 errors of both sides, and 4 % for the step (dt h/2 at the stiffest curvature 4000; 2 % in full); written down before the run."""
+    """Bands: 4 errors of both sides, and 4 % for the step (dt h/2 at the stiffest curvature 4000); written down before the run."""
     cells, checks, rows = 120 if quick else 240, [], []
     grid = fps.Grid((-1.7, 0.4, cells), (-0.1, 2.1, cells))
     coarse = fps.FokkerPlanck(process(12.0), fps.Grid((-1.7, 0.4, 80), (-0.1, 2.1, 80)))
