@@ -485,6 +485,8 @@ def plot_comparison(
 def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Axes":
     """Draw the answers of a report on one axis of log10(mean time); the range of the SGD formula is a bar, the reference a line.
 
+    Hollow points have a failed assumption of their own.
+
     Parameters
     ----------
     report : EscapeReport
@@ -517,7 +519,8 @@ def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Ax
             ax.annotate("never", (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", color="C3")
             continue
         width = 1.96 * e.error / e.value / ten if 0.0 < e.value < np.inf else 0.0
-        ax.errorbar(log, y, xerr=width, fmt="o", color="k" if name == report.reference else "C0", markersize=5.0, capsize=3.0)
+        color, face = "k" if name == report.reference else "C0", {"markerfacecolor": "none"} if e.failed else {}
+        ax.errorbar(log, y, xerr=width, fmt="o", color=color, markersize=5.0, capsize=3.0, **face)  # type: ignore[arg-type]
     if report.reference:
         ax.axvline(report.log_time(report.reference) / ten, color="0.6", linewidth=0.8, zorder=0)
     ax.set_yticks(range(len(rows)), rows)

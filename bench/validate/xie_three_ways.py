@@ -84,7 +84,7 @@ def _figure(rows: list[tuple[float, float, float, float, float]], path: fps.Path
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     path.plot(ax=left, potential=U)
-    left.set(title="minimum action path", xlim=(-1.7, 0.4), ylim=(-0.1, 2.1))
+    left.set(title="minimum action path")
     D, pde, split, error, paths = np.array(rows).T
     right.plot(1.0 / D, pde, "k-", lw=0.9, label="PDE")
     right.errorbar(1.0 / D, split, 2.0 * error, fmt="o", ms=4, label="splitting")
