@@ -267,7 +267,7 @@ def _limits(process: Process, chain: SGDChain | None, a: Array, points: Array, b
 
 def _reach(process: Process, a: Array, e: Array, scale: float, lr: float) -> float:
     """How far from a the integral of the drift over D comes to FALL, and a long jump more; not where jumps overshoot far."""
-    t = np.linspace(0.0, 5.0 * scale, 2001)[1:]
+    t = np.linspace(0.0, 5.0 * scale, 501)[1:]
     x = a + t[:, None] * e
     with np.errstate(all="ignore"):
         back = -np.asarray(process.drift(x)) @ e
