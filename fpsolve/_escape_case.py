@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._roots import newton
+from ._roots import check_box, newton
 from .chains import SGDChain
 from .grid import Region
 from .noise import Noise
@@ -118,7 +118,7 @@ def pose(
     if box is None and saddle is None:
         raise ValueError("escape_report: give saddle= (a guess), or box= to have critical points looked for in it")
     if box is not None:
-        scale = float(max(hi - lo for lo, hi in box)) / 4.0
+        scale = float(np.ptp(check_box(box, process.dim), axis=1).max()) / 4.0
     else:
         scale = float(np.linalg.norm(_point(saddle, process.dim, "saddle") - guess))
     if not scale > 0.0:

@@ -160,6 +160,7 @@ class EscapeReport(Table):
         What could not be run, with the reason.
     conclusion : str
         One sentence that follows from the numbers.
+    seed : int, optional
 
     Raises
     ------
@@ -178,6 +179,7 @@ class EscapeReport(Table):
     assumptions: tuple[Assumption, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     conclusion: str = ""
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

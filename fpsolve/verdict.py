@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from . import theory
 from ._escape_case import Case, conditions, frozen_noise, pose
+from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
 from .errors import FpsolveError
 from .fokker_planck import FokkerPlanck
@@ -123,7 +124,7 @@ def escape_report(
     'Eyring-Kramers can be trusted here: 0.958 times the answer of equation.'
     """
     case = pose(process, minimum, saddle, exit, region, box, lr, batch)
-    run = _Run(case, bool(quick), seed, threads)
+    run = _Run(case, bool(quick), resolve_seed(seed), thread_count(threads))
     parts: tuple[tuple[str, _Part], ...] = (
         (EXPONENT, _exponent),
         ("SGD formula", _formula),
@@ -145,7 +146,7 @@ def escape_report(
 class _Run:
     """The question, how much may be spent on it, what was found so far, what was left out, what the methods warned of."""
 
-    def __init__(self, case: Case, quick: bool, seed: int | None, threads: int | None) -> None:
+    def __init__(self, case: Case, quick: bool, seed: int, threads: int) -> None:
         self.case, self.quick, self.seed, self.threads = case, quick, seed, threads
         self.path: Path | None = None
         self.estimates: dict[str, Estimate] = {}
@@ -342,10 +343,11 @@ def _paths(run: _Run) -> dict[str, Estimate]:
     steps = math.log(n / (dt if dt is not None else 1.0)) + (0.0 if run.case.inertial and math.isinf(expected) else expected)
     if steps > math.log(budget):
         raise ValueError(f"{n} of them would take {_power_of_ten(steps)} steps, more than {budget:.0e}; see splitting")
-    seed = None if run.seed is None else run.seed + 1
     # where the other answers are wrong the paths that are still inside are cut off
     limit = math.ceil(3.0 * budget / n) if dt is None else 3.0 * budget / n * dt
-    times = escape_times(case.chain or case.process, case.a, case.region, n=n, dt=dt, t_max=limit, seed=seed, threads=run.threads)
+    times = escape_times(
+        case.chain or case.process, case.a, case.region, n=n, dt=dt, t_max=limit, seed=(run.seed + 1) % 2**63, threads=run.threads
+    )
     return {PATHS: run.time(times.mean())}
 
 
@@ -404,6 +406,7 @@ def _report(run: _Run) -> EscapeReport:
         assumptions=(*conditions(case, run.path), *_of_formula(estimates)),
         skipped=run.skipped,
         conclusion=_conclusion(estimates, reference),
+        seed=run.seed,
     )
 
 

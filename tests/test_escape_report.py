@@ -137,6 +137,7 @@ def test_saved_and_drawn(white: fps.EscapeReport, tmp_path: object) -> None:
     white.save(path)
     assert fps.load(path) == white
     labels = [label.get_text() for label in white.plot().get_yticklabels()]
+    assert white.seed == 3
     assert labels[0] == "SGD formula, s in [0, 1]" and "paths" in labels and "quasi-potential (exponent)" not in labels
     text = str(white)
     assert "conditions of the formulas" in text and text.endswith(white.conclusion)
@@ -164,6 +165,8 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"region": fps.Region.ball([1.0], 0.5)}, ValueError, "not inside"),
         ({"region": fps.Region.ball([-1.0], 0.5)}, ValueError, "exit='saddle'"),
         ({"saddle": None, "box": [(-2.0, -0.5)]}, ValueError, "larger box"),
+        ({"saddle": None, "box": [(1.0, -1.0)]}, ValueError, "lo < hi|lo"),
+        ({"seed": -1}, ValueError, "seed"),
     ],
 )
 def test_refused(change: dict[str, object], error: type[Exception], words: str) -> None:

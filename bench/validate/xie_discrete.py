@@ -9,7 +9,7 @@
 4. SGLD over 1/D: the slope is the barrier; the excess of the chain over the equation at lr = 1e-3.
 5. In n dimensions the rates of the coordinates combine as 1 - (1 - rate)^n.
 
-About half a minute of one core; the full run takes two minutes.
+Six seconds of one core after compilation, the full run eleven.
 """
 
 from __future__ import annotations

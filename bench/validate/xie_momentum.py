@@ -9,7 +9,7 @@ T = H Var, lr H/2B, lr H/(2B (1 - mu)) and lr sqrt(H)/(2 sqrt(B)).
 3. Heavy ball in a double well with the noise of the minimum everywhere: slope of ln(time) over B by splitting, against
    (1 - mu) 2 dL/(lr H) and against Kramers' law with inertia.
 
-About ten seconds of one core, the full run a minute.
+About ten seconds of one core, the full run three quarters of a minute.
 """
 
 from __future__ import annotations
