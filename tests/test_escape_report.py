@@ -122,6 +122,18 @@ def test_heavy_ball() -> None:
     assert status(found, "barrier / D") == "held"  # 1/0.15
 
 
+def test_adam_has_the_formula_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """No escape within the steps that may be spent: everything else is listed as left out, and nothing is concluded."""
+    noise = fps.Noise.covariance([[80.0]], 0.002, 4)
+    found = report(fps.SGDChain.gaussian(WELL, noise, 0.002, optimizer="adam"), [-1.0], [0.0], progress=True)
+    assert set(found.estimates) == {"SGD formula, s = 1", "SGD formula, s = 0"} and found.reference == ""
+    exponent = 2.0 * math.sqrt(4.0) / (0.002 * math.sqrt(8.0))  # 2 sqrt(B) dL/(lr sqrt(H))
+    prefactor = math.log(2.0 * math.pi / 4.0) + 0.25 * math.log(4.0 / 8.0)
+    assert found.log_time("SGD formula, s = 1") == pytest.approx(exponent + prefactor - math.log(0.002), rel=1e-9)
+    assert "no escape among" in found.skipped["paths"] and "adam counts" in found.skipped["splitting"]
+    assert found.conclusion.startswith("Nothing here is known well enough")
+
+
 @pytest.mark.parametrize(("heavy", "expected"), [(False, "held"), (True, "failed")])
 def test_tails_of_data(heavy: bool, expected: str) -> None:
     """Gaussian samples, and Student's law with 1.2 degrees of freedom: index 2 and 1.2, each to 0.1."""
