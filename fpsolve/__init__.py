@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Cycle as Cycle
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
+    from fpsolve.results import EscapeReport as EscapeReport
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
     from fpsolve.samples import Ensemble as Ensemble
+    from fpsolve.verdict import escape_report as escape_report
 
 __version__ = "0.1.0"
 
@@ -90,6 +92,7 @@ _HOME = {
     "multilevel_splitting": "rare",
     "quasipotential": "rare",
     "compare": "report",
+    "escape_report": "verdict",
     "save": "io",
     "load": "io",
     "Assumption": "results",
@@ -98,6 +101,7 @@ _HOME = {
     "Cycle": "results",
     "Density": "results",
     "DensitySeries": "results",
+    "EscapeReport": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
     "ExitTimeDistribution": "results",
@@ -121,6 +125,7 @@ __all__ = [
     "DensitySeries",
     "Driven",
     "Ensemble",
+    "EscapeReport",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -144,6 +149,7 @@ __all__ = [
     "Underdamped",
     "__version__",
     "compare",
+    "escape_report",
     "escape_times",
     "io",
     "limit_cycle",

@@ -163,7 +163,7 @@ def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
             continue
         if item.name == "assumptions":
             value = _Json([dataclasses.asdict(a) for a in value])
-        elif kind == "table" and item.name == "rows":
+        elif kind in ("table", "escape_report") and item.name == "rows":
             value = _Json([list(row) for row in value])
         _write_node(group, item.name, value, depth=1)
         if (kind, item.name) in _DESCRIBE:

@@ -14,6 +14,7 @@ from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field
 from fpsolve.results import (
     Autocorrelation,
     Cycle,
+    EscapeReport,
     EscapeTimes,
     ExitTimeDistribution,
     Occupation,
@@ -31,6 +32,7 @@ __all__ = [
     "plot_comparison",
     "plot_current",
     "plot_density",
+    "plot_escape_report",
     "plot_escape_times",
     "plot_exit_times",
     "plot_field",
@@ -477,4 +479,52 @@ def plot_comparison(
     if not ratio and np.all(y > 0.0):
         ax.set_yscale("log")
     ax.legend()
+    return ax
+
+
+def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the answers of a report on one axis of log10(mean time); the range of the SGD formula is a bar, the reference a line.
+
+    Hollow points have a failed assumption of their own.
+
+    Parameters
+    ----------
+    report : EscapeReport
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> from fpsolve.results import EscapeReport, Estimate
+    >>> answers = {"equation": Estimate(1e6, unit="time"), "paths": Estimate(9e5, stderr=5e4, unit="time")}
+    >>> ax = plot_escape_report(EscapeReport("Escape", ["answer"], [["equation"], ["paths"]], estimates=answers, reference="paths"))
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['equation', 'paths']
+    """
+    ax = axes(ax)
+    ten = np.log(10.0)
+    times = {name: e for name, e in report.estimates.items() if e.unit}
+    ends = [name for name in times if name.startswith("SGD formula")]
+    rows = (["SGD formula, s in [0, 1]"] if ends else []) + [name for name in times if name not in ends]
+    for y, name in enumerate(rows):
+        if ends and y == 0:
+            low, high = sorted(report.log_time(n) / ten for n in ends)
+            ax.barh(y, high - low, left=low, height=0.3, color="C3", alpha=0.6)
+            continue
+        log, e = report.log_time(name) / ten, times[name]
+        if not np.isfinite(log):
+            ax.annotate("never", (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", color="C3")
+            continue
+        width = 1.96 * e.error / e.value / ten if 0.0 < e.value < np.inf else 0.0
+        color, face = "k" if name == report.reference else "C0", {"markerfacecolor": "none"} if e.failed else {}
+        ax.errorbar(log, y, xerr=width, fmt="o", color=color, markersize=5.0, capsize=3.0, **face)  # type: ignore[arg-type]
+    if report.reference:
+        ax.axvline(report.log_time(report.reference) / ten, color="0.6", linewidth=0.8, zorder=0)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    unit = next((e.unit for e in times.values()), "time")
+    ax.set(xlabel=f"log10 of the mean time ({unit})", title=report.title.split(":")[0])
     return ax

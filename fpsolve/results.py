@@ -4,14 +4,15 @@ A leaf of the package: NumPy only at module level. ``.plot``, ``.save`` and ``.t
 Numbers carry their errors (`Estimate`), their unit and the assumptions behind them (`Assumption`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.axes import Axes
 
 
 from fpsolve._correlations import Autocorrelation, Occupation
@@ -29,6 +30,7 @@ __all__ = [
     "Cycle",
     "Density",
     "DensitySeries",
+    "EscapeReport",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -136,5 +138,85 @@ class Table(_Record):
 
         rule = "  ".join("-" * w for w in widths)
         return "\n".join([self.title, line(text[0]), rule, *(line(row) for row in text[1:]), *self.notes])
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EscapeReport(Table):
+    """Answers to one escape question side by side, and what follows from them; made by `fpsolve.escape_report`.
+
+    A `Table` whose rows are the answers, with these fields in addition.
+
+    Parameters
+    ----------
+    estimates : mapping of str to Estimate
+        The mean time of each row, all in one unit; the quasi-potential is a number without unit, the exponent of the time.
+    reference : str
+        The row that the others are held against; empty if nothing can serve.
+    assumptions : sequence of Assumption
+        What the formulas need, tested for the case at hand.
+    skipped : mapping of str to str
+        What could not be run, with the reason.
+    conclusion : str
+        One sentence that follows from the numbers.
+    seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        As `Table`, or if the reference is none of the rows.
+
+    Examples
+    --------
+    >>> report = EscapeReport("Escape", ["method"], [["formula"]], estimates={"formula": Estimate(2.0, unit="time")})
+    >>> report.log_ratio("formula", "formula")
+    0.0
+    """
+
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    reference: str = ""
+    assumptions: tuple[Assumption, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    conclusion: str = ""
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "estimates", dict(self.estimates))
+        object.__setattr__(self, "assumptions", tuple(self.assumptions))
+        object.__setattr__(self, "skipped", dict(self.skipped))
+        if self.reference and self.reference not in self.estimates:
+            raise ValueError(f"EscapeReport: the reference {self.reference!r} is none of {list(self.estimates)}")
+
+    @property
+    def failed(self) -> tuple[Assumption, ...]:
+        """The conditions that do not hold."""
+        return tuple(a for a in self.assumptions if a.status == "failed")
+
+    def log_time(self, name: str) -> float:
+        """Natural logarithm of an answer, also where it is beyond doubles."""
+        if name not in self.estimates:
+            raise ValueError(f"EscapeReport: no row {name!r}; there are {list(self.estimates)}")
+        e = self.estimates[name]
+        if e.log_value is not None:
+            return e.log_value
+        return math.log(e.value) if e.value > 0.0 else -math.inf
+
+    def log_ratio(self, name: str, other: str | None = None) -> float:
+        """ln of an answer over another one; over the reference by default."""
+        return self.log_time(name) - self.log_time(self.reference if other is None else other)
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """The mean times on one axis, the range of the formula as a bar; see `fpsolve.plotting.plot_escape_report`."""
+        from fpsolve import plotting
+
+        return plotting.plot_escape_report(self, ax=ax, **kwargs)
+
+    def __str__(self) -> str:
+        lines = [super().__str__(), "", "conditions of the formulas", *(f"  {a}" for a in self.assumptions)]
+        if self.skipped:
+            lines += ["left out", *(f"  {name}: {reason}" for name, reason in self.skipped.items())]
+        return "\n".join([*lines, self.conclusion])
 
     __repr__ = __str__

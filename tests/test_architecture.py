@@ -44,8 +44,9 @@ LAYERS: list[set[str]] = [
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_population"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"_highexits", "_splitting", "kernel_operator", "report"},
+    {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_highorder", "rare"},
+    {"verdict"},
     {"cli"},
     {"__main__"},
 ]
