@@ -7,7 +7,7 @@ hand the claims fail and say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -162,10 +162,15 @@ def spectrum(setting: Setting) -> tuple[Array, Array, Array]:
         return h, v, nets.gradient_covariance(nets.MLP(WIDTHS), theta, d.x_train, d.y_train, block="W2") @ v
 
 
-def prepare(chosen: Sequence[Setting], progress: bool) -> list[Measured]:
-    """Several runs, two at a time in threads: steps and matrix products release the GIL."""
+def side_by_side(work: Callable[[Setting], Any], chosen: Sequence[Setting]) -> list[Any]:
+    """The same for several settings, two at a time in threads: steps and matrix products release the GIL."""
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda setting: measured(setting, progress), chosen))
+        return list(pool.map(work, chosen))
+
+
+def prepare(chosen: Sequence[Setting], progress: bool) -> list[Measured]:
+    """Several runs, two at a time."""
+    return side_by_side(lambda setting: measured(setting, progress), chosen)
 
 
 def landscape(setting: Setting, theta: Array | None = None) -> nets.Landscape:
@@ -202,12 +207,6 @@ def log_slope(i: Array, y: Array, low: int, high: int) -> float:
 def largest(window: nets.Window, quick: bool) -> int:
     """Number of the last component that is fitted: half as many as there are records, 400 or 1000 at most."""
     return min(400 if quick else 1000, window.records // 2)
-
-
-def linear_psis(chosen: Sequence[Setting]) -> dict[Setting, tuple[float, float]]:
-    """`linear_psi` of several settings, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(chosen, pool.map(linear_psi, chosen), strict=True))
 
 
 def linear_psi(setting: Setting) -> tuple[float, float]:
