@@ -43,6 +43,7 @@ class Products:
     H v by Pearlmutter's R-operator (Neural Computation 6, 147, 1994), C v with :math:`g_n \cdot v` layer by layer, so that no
     per-sample gradient is formed. Samples go in chunks; what the network gives at theta is kept between products while it is small
     (64 MB), and made anew otherwise. Layers below the block are not touched by the vectors.
+    Samples that are mostly zeros, such as images, are multiplied with one vector as sparse rows.
 
     Parameters
     ----------
