@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._kernels_sparse import SparseRows
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
 __all__ = ["Products", "covariance_vector_product", "hessian_vector_product"]
@@ -30,6 +31,7 @@ class _Pass(NamedTuple):
     delta: list[Array]  # d l_n / d z_1, ..., d l_n / d z_L
     p: Array  # softmax of the outputs; empty for mse
     weight: Array  # (n, 1) sum of each target row; empty for mse
+    sparse: SparseRows | None  # x, where it is mostly zeros and a product needs it
 
 
 class Products:
@@ -41,6 +43,7 @@ class Products:
     H v by Pearlmutter's R-operator (Neural Computation 6, 147, 1994), C v with :math:`g_n \cdot v` layer by layer, so that no
     per-sample gradient is formed. Samples go in chunks; what the network gives at theta is kept between products while it is small
     (64 MB), and made anew otherwise. Layers below the block are not touched by the vectors.
+    Samples that are mostly zeros, such as images, are multiplied with one vector as sparse rows.
 
     Parameters
     ----------
@@ -144,7 +147,8 @@ class Products:
             delta = self.mlp.backward(self.theta, a, t)
             soft = self.mlp.loss_name == "cross_entropy"
             p, weight = (softmax(a[-1]), t.sum(axis=1, keepdims=True)) if soft else (t[:, :0], t[:, :0])
-            passed = _Pass(a[:-1], delta, p, weight)
+            sparse = SparseRows.where_it_pays(a[0]) if self.first == 1 and self.matrix == "hessian" else None
+            passed = _Pass(a[:-1], delta, p, weight, sparse)
             if numbers <= CACHE_NUMBERS:
                 kept.append(passed)
             yield passed
@@ -155,11 +159,14 @@ class Products:
         """Add the R-derivative of each sample's gradient; R{z}, R{a}, R{delta} have shape (n, k, width)."""
         mlp, last, n = self.mlp, self.mlp.n_layers, len(passed.a[0])
         a, delta = passed.a, passed.delta
+        sparse = passed.sparse if k == 1 else None  # BLAS makes up for the zeros where the matrices are wide
         moved: dict[int, tuple[Array, Array]] = {}  # layer -> R{z}, R{a}
         for layer in range(self.first, last + 1):
             width = mlp.widths[layer]
             rz = np.zeros((n, k, width))
-            if f"W{layer}" in direction:
+            if f"W{layer}" in direction and layer == 1 and sparse is not None:
+                sparse.times(direction["W1"], rz.reshape(n, -1))
+            elif f"W{layer}" in direction:
                 np.matmul(a[layer - 1], direction[f"W{layer}"], out=rz.reshape(n, -1))
             if f"b{layer}" in direction:
                 rz += direction[f"b{layer}"].reshape(k, width)
@@ -172,7 +179,9 @@ class Products:
             p = passed.p[:, None, :]
             rd = p * (rd - (p * rd).sum(axis=2, keepdims=True)) * passed.weight[:, :, None]
         for layer in range(last, self.first - 1, -1):
-            if f"W{layer}" in sums:
+            if f"W{layer}" in sums and layer == 1 and sparse is not None:
+                sparse.add_transposed_times(rd.reshape(n, -1), sums["W1"])
+            elif f"W{layer}" in sums:
                 sums[f"W{layer}"] += a[layer - 1].T @ rd.reshape(n, -1)
                 if layer > self.first:
                     moving = moved[layer - 1][1].reshape(n, -1).T @ delta[layer - 1]  # (k width_below, width)

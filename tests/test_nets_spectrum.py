@@ -59,6 +59,24 @@ def test_products_of_blocks(monkeypatch, case, block, soft):
     assert fresh._kept is None and fresh.count == 7
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("block", ["all", "W1", ("b1", "W2")])
+def test_products_with_samples_that_are_mostly_zeros(monkeypatch, case, block):
+    """H v of one vector multiplies only what is not zero: rows without any number, with one, and with more than four of them."""
+    mlp, theta, x, y = problem((23, *case[0][1:]), *case[1:])
+    x[np.random.default_rng(5).random(x.shape) < 0.8] = 0.0
+    x[3], x[4], x[5] = 0.0, np.eye(23)[22], np.r_[np.ones(13), np.zeros(10)]
+    block = blocks_of(mlp, block)
+    monkeypatch.setattr(products, "ROWS", 12)
+    v = np.random.default_rng(0).standard_normal((2, len(mlp.block_index(block))))
+    expected = v @ nets.hessian(mlp, theta, x, y, block=block)
+    operator = Products(mlp, theta, x, y, block=block)
+    got = np.array([operator(one) for one in v])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13 * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(operator(v), expected, rtol=0, atol=1e-13 * max(1.0, np.abs(expected).max()))
+    assert [passed.sparse is not None for passed in operator._kept] == [operator.first == 1] * 2
+
+
 def test_hessian_vector_products_by_differences():
     """Directional central differences of the gradient at h and h/2: the error falls by 4, the extrapolated one agrees to 1e-9."""
     mlp, theta, x, y = problem((5, 6, 4, 3), "tanh", "cross_entropy")

@@ -7,7 +7,7 @@ hand the claims fail and say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fpsolve as fps
 import nets
 from nets._threads import single_threaded_blas
 
@@ -36,7 +37,7 @@ class Setting:
     lr: float = 0.1
     sampling: str = "shuffle"
     seed: int = 0
-    last_epoch: int = 70  # the window is the last ten epochs
+    last_epoch: int | None = 70  # the window is the last ten epochs; None: epochs 51-60 after the error has reached zero
     quick: bool = True
     momentum: float = 0.0
     optimizer: str = "sgd"
@@ -55,12 +56,9 @@ def reference(quick: bool, seed: int = 0) -> Setting:
 
 
 def settings(quick: bool) -> list[Setting]:
-    """Other batch sizes and learning rates; windows at equal lr x steps / (B = 50's), so that the loss is about the same."""
-    base = reference(quick)
-    ends = {(25, 0.1): 50, (100, 0.1): 130, (200, 0.1): 250, (50, 0.05): 100, (50, 0.2): 50}
-    if not quick:
-        ends = {(b, lr): int(100 * b / 50 * 0.1 / lr) for b, lr in ends}
-    return [replace(base, batch=b, lr=lr, last_epoch=end) for (b, lr), end in ends.items()]
+    """Other batch sizes and learning rates, in windows as old as the reference's: fifty epochs after the error has reached zero."""
+    chosen = ((25, 0.1), (100, 0.1), (200, 0.1), (50, 0.05), (50, 0.2))
+    return [replace(reference(quick), batch=b, lr=lr, last_epoch=None) for b, lr in chosen]
 
 
 def algorithms(quick: bool) -> list[Setting]:
@@ -109,42 +107,70 @@ def _measure(setting: Setting, progress: bool) -> Measured:
     """Train to the window with a snapshot of all weights now and then, record every step of W2 in the window, analyse it."""
     mlp, d = nets.MLP(WIDTHS), data(setting.quick)
     k = d.size // setting.batch
-    theta0 = mlp.init(setting.seed, scheme="he" if setting.quick else "uniform")
-    before = setting.last_epoch - 10
     # a loss of 60 000 samples takes as long as 1600 steps: only where the course of training is looked at
     seldom = 1 if setting.quick else 3 if setting == reference(False, setting.seed) else 10
-    record = nets.Record(weights="all", weights_every=k * max(1, before // 12), losses_every=k * seldom)
+    before = _approach(setting, seldom, progress)
+    record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k * seldom, max_bytes=10**9)
+    run = nets.train(mlp, d, resume=before[-1], steps=10 * k, record=record, progress=progress)
+    relation = nets.inverse_relation(run, d, block="W2", last=400 if setting.quick else 1000, progress=progress)
+    losses = {name: np.concatenate([r.losses[name] for r in (*before, run)]) for name in ("step", "train_loss", "train_error")}
+    losses["epoch"] = losses["step"] / k
+    snapshots, steps = (np.concatenate([r.weights[name] for r in before]) for name in ("value", "step"))
+    rows = run.weights["value"][:: max(1, 10 * k // 2000)]
+    courses = (rows - relation.window.center[relation.window.index]) @ relation.window.directions[:, :50]
+    return Measured(relation, snapshots, steps / k, losses, courses.T)
+
+
+def _approach(setting: Setting, seldom: int, progress: bool) -> list[nets.Run]:
+    """All training before the window, to a given epoch or to fifty epochs after the first of every tenth with error zero."""
+    mlp, d = nets.MLP(WIDTHS), data(setting.quick)
+    k, runs = d.size // setting.batch, list[nets.Run]()
     options: dict[str, Any] = {"lr": setting.lr, "batch": setting.batch, "sampling": setting.sampling, "seed": setting.seed}
     options |= {"optimizer": "adam"} if setting.optimizer == "adam" else {"momentum": setting.momentum}
-    first = nets.train(mlp, d, theta0=theta0, steps=before * k, record=record, progress=progress, **options)
-    record = nets.Record(weights="W2", weights_every=1, sums=True, losses_every=k * seldom, max_bytes=10**9)
-    run = nets.train(mlp, d, resume=first, steps=10 * k, record=record, progress=progress)
-    relation = nets.inverse_relation(run, d, block="W2", last=400 if setting.quick else 1000, progress=progress)
-    losses = {name: np.r_[first.losses[name], run.losses[name][1:]] for name in ("step", "train_loss", "train_error")}
-    losses["epoch"] = losses["step"] / k
-    steps, rows = first.weights["step"], run.weights["value"][:: max(1, 10 * k // 2000)]
-    courses = (rows - relation.window.center[relation.window.index]) @ relation.window.directions[:, :50]
-    return Measured(relation, np.array(first.weights["value"]), steps / k, losses, courses.T)
+    options["theta0"] = mlp.init(setting.seed, scheme="he" if setting.quick else "uniform")
+
+    def further(epochs: int) -> nets.Run:
+        record = nets.Record(weights="all", weights_every=k * max(1, epochs // 12), losses_every=k * seldom)
+        start = {"resume": runs[-1]} if runs else options
+        runs.append(nets.train(mlp, d, steps=epochs * k, record=record, progress=progress, **start))
+        return runs[-1]
+
+    if setting.last_epoch is not None:
+        further(setting.last_epoch - 10)
+        return runs
+    while further(10).losses["train_error"][-1] > 0.0:
+        if len(runs) == 40:
+            raise fps.FpsolveError(f"{setting.name}: the training error is not zero at any tenth epoch up to 400")
+    further(50)
+    return runs
 
 
-_SPECTRA: dict[Setting, tuple[Array, Array, Array]] = {}
+@cache
+def modes(setting: Setting) -> tuple[Array, Array]:
+    """Eigenvalues (ascending) and eigenvectors of the Hessian of W2 at the mean weights of the window."""
+    d, theta = data(setting.quick), measured(setting, False).window.center
+    with single_threaded_blas():
+        return tuple(np.linalg.eigh(nets.hessian(nets.MLP(WIDTHS), theta, d.x_train, d.y_train, block="W2")))
 
 
+@cache
 def spectrum(setting: Setting) -> tuple[Array, Array, Array]:
-    """Eigenvalues h (ascending) and eigenvectors v of the Hessian of W2 at the mean weights of the window, and v.C v there."""
-    if setting not in _SPECTRA:
-        d, mlp, theta = data(setting.quick), nets.MLP(WIDTHS), measured(setting, False).window.center
-        with single_threaded_blas():
-            h, v = np.linalg.eigh(nets.hessian(mlp, theta, d.x_train, d.y_train, block="W2"))
-            C = nets.gradient_covariance(mlp, theta, d.x_train, d.y_train, block="W2")
-            _SPECTRA[setting] = h, v, C @ v
-    return _SPECTRA[setting]
+    """The same two, and C v: the covariance of the gradients of samples, times the eigenvectors."""
+    d, theta = data(setting.quick), measured(setting, False).window.center
+    h, v = modes(setting)
+    with single_threaded_blas():
+        return h, v, nets.gradient_covariance(nets.MLP(WIDTHS), theta, d.x_train, d.y_train, block="W2") @ v
+
+
+def side_by_side(work: Callable[[Setting], Any], chosen: Sequence[Setting]) -> list[Any]:
+    """The same for several settings, two at a time in threads: steps and matrix products release the GIL."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(work, chosen))
 
 
 def prepare(chosen: Sequence[Setting], progress: bool) -> list[Measured]:
-    """Several runs, two at a time in threads: steps and matrix products release the GIL."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda setting: measured(setting, progress), chosen))
+    """Several runs, two at a time."""
+    return side_by_side(lambda setting: measured(setting, progress), chosen)
 
 
 def landscape(setting: Setting, theta: Array | None = None) -> nets.Landscape:
@@ -178,25 +204,39 @@ def log_slope(i: Array, y: Array, low: int, high: int) -> float:
     return nets.power_law(i[keep], y[keep]).exponent
 
 
-def modes_psi(h: Array, c: Array, setting: Setting, window: nets.Window, most: int) -> float:
-    """psi of the components 1 .. most of Gaussian linear modes of curvatures h and per-sample noise c, flatness from p.H p.
+def largest(window: nets.Window, quick: bool) -> int:
+    """Number of the last component that is fitted: half as many as there are records, 400 or 1000 at most."""
+    return min(400 if quick else 1000, window.records // 2)
 
-    Heavy ball y' = y + mu (y - y_before) - lr (h y + xi), watched for as many steps as the window after a run-up of the same
-    length; the noise is independent, or sums to zero over each epoch as that of shuffled batches does.
+
+def linear_psi(setting: Setting) -> tuple[float, float]:
+    """psi of the components that are fitted, flatness from p.H p, of the network and of linear SGD with its H and its gradients.
+
+    y' = y + mu (y - y_before) - lr (h y + xi) in the eigenbasis of H. xi are the gradients of minibatches at the mean weights,
+    drawn as in training, less the mean of all; nothing depends on y but the force h y, no other layer moves, and there is no
+    drift. The window is as long as the network's, after a run-up of the same length, and analysed in the same way.
     """
-    from scipy.signal import lfilter
-
-    rng, steps, k = np.random.default_rng(8), window.records, window.n_samples // setting.batch
-    h, c = np.maximum(h, 0.0), np.maximum(c, 0.0) / setting.batch
-    path = np.empty((steps, len(h)))
-    for j, curvature in enumerate(h):
-        xi = rng.standard_normal(2 * steps)
-        if setting.sampling == "shuffle":
-            epochs = xi.reshape(-1, k)
-            epochs -= epochs.mean(axis=1, keepdims=True)
-            xi *= (k / (k - 1)) ** 0.5
-        back = [1.0, -(1.0 + setting.momentum - setting.lr * curvature), setting.momentum]
-        path[:, j] = lfilter([-setting.lr * c[j] ** 0.5], back, xi)[steps:]
-    parts = nets.pca(path, n_directions=most)
-    curvature_along = (parts.directions**2 * h[:, None]).sum(axis=0)
-    return -nets.power_law(curvature_along**-0.5, parts.variances).exponent
+    d, mlp, window = data(setting.quick), nets.MLP(WIDTHS), measured(setting, False).window
+    (h, v), b, n, most = modes(setting), setting.batch, d.size, largest(window, setting.quick)
+    h, k, rng = np.maximum(h, 0.0), n // b, np.random.default_rng(8)
+    below, delta = np.empty((n, WIDTHS[1])), np.empty((n, WIDTHS[2]))
+    x, t = mlp.check_samples(d.x_train, d.y_train)
+    for i in range(0, n, 2000):
+        layers = mlp.forward(window.center, x[i : i + 2000])
+        below[i : i + 2000], delta[i : i + 2000] = layers[1], mlp.backward(window.center, layers, t[i : i + 2000])[1]
+    mean = (below.T @ delta).ravel() / n
+    y, before, path = np.zeros(len(h)), np.zeros(len(h)), np.empty((10 * k, len(h)))
+    with single_threaded_blas():
+        for epoch in range(20):
+            drawn = rng.permutation(n)[: k * b] if setting.sampling == "shuffle" else rng.integers(n, size=k * b)
+            gradients = np.matmul(below[drawn].reshape(k, b, -1).transpose(0, 2, 1), delta[drawn].reshape(k, b, -1)) / b
+            for step, xi in enumerate((gradients.reshape(k, -1) - mean) @ v):
+                y, before = y + setting.momentum * (y - before) - setting.lr * (h * y + xi), y
+                if epoch >= 10:
+                    path[(epoch - 10) * k + step] = y
+        parts = nets.pca(path, n_directions=most)
+        along = v.T @ window.directions[:, 1:most]
+    curvature = (along**2).T @ h, (parts.directions[:, 1:] ** 2).T @ h
+    variances = window.variances[1:most], parts.variances[1:]
+    own, linear = (-nets.power_law(c**-0.5, s).exponent for c, s in zip(curvature, variances, strict=True))
+    return own, linear
