@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -73,9 +74,16 @@ def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
                          f"must: mean {mean.tolist()}, covariance {cov.tolist()}; move the mean or enlarge the box")  # fmt: skip
     if share < 1.0 - _OUTSIDE_MASS:
         notes.append(f"{1.0 - share:.3g} of the mass of the Gaussian rho0 lies outside the box and was cut off; enlarge the box")
-    y = grid.points() - mean
-    exponent = -0.5 * np.sum(y * np.linalg.solve(cov, y.T).T, axis=1)
-    return np.exp(exponent - exponent.max()).reshape(grid.shape)
+    precision, exponent = np.linalg.inv(cov), np.zeros(grid.shape)
+    y = np.meshgrid(*(x - m for x, m in zip(grid.centers, mean, strict=True)), indexing="ij", sparse=True)
+    for a in range(d):  # -y.P y/2 axis by axis
+        exponent += y[a] * (-0.5 * precision[a, a] * y[a] - sum(precision[a, b] * y[b] for b in range(a)))
+    return np.asarray(np.exp(exponent - exponent.max()))
+
+
+@functools.cache
+def _nodes() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(400)
 
 
 def gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:
@@ -87,7 +95,7 @@ def gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:
     a, b = max(lo[0], mean[0] - 9.0 * sd[0]), min(hi[0], mean[0] + 9.0 * sd[0])
     if a >= b:
         return 0.0
-    nodes, weights = np.polynomial.legendre.leggauss(400)
+    nodes, weights = _nodes()
     x = 0.5 * (a + b) + 0.5 * (b - a) * nodes
     density = np.exp(-0.5 * ((x - mean[0]) / sd[0]) ** 2) / (math.sqrt(2.0 * math.pi) * sd[0])
     middle = mean[1] + cov[0, 1] / cov[0, 0] * (x - mean[0])
