@@ -24,6 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from ._generator import leaving
 from ._kernels import chebyshev as kernels
 from .errors import FpsolveError
 
@@ -85,14 +86,12 @@ class Chebyshev:
     """
 
     def __init__(self, rates: sp.csr_matrix, kill: Array, *, transposed: bool = True) -> None:
-        out = np.asarray(rates.sum(axis=1)).ravel() + kill
+        out = leaving(rates, kill)
         self.n, self.rho = out.size, 2.0 * float(out.max(initial=0.0))
         scale = 2.0 / self.rho if self.rho > 0.0 else 0.0
-        matrix = (rates * scale + sp.diags(1.0 - scale * out)).tocsr()
-        matrix = matrix.T.tocsr() if transposed else matrix
-        block_ptr = kernels.count_diagonals(matrix.indptr, matrix.indices)
+        block_ptr = kernels.count_diagonals(rates.indptr, rates.indices, transposed)
         offsets, values = np.empty(block_ptr[-1], np.int64), np.zeros((block_ptr[-1], kernels.BLOCK))
-        kernels.fill_diagonals(matrix.indptr, matrix.indices, matrix.data, block_ptr, offsets, values)
+        kernels.fill_diagonals(rates.indptr, rates.indices, rates.data, out, scale, transposed, block_ptr, offsets, values)
         self.matrix = (block_ptr, offsets, values)
         self.pad = int(np.abs(offsets).max(initial=0))
         self.keeps = not kill.any()
@@ -114,7 +113,8 @@ class Chebyshev:
         span, cuts = end, 0
         while done < times.size:
             last = np.searchsorted(times, (now + span) * (1 + 1e-14), side="right")
-            at = np.append(times[done:last] - now, span)
+            at = times[done:last] - now
+            at = at if at.size and at[-1] >= span else np.append(at, span)
             found = self._sweep(p, at, tolerance * (span / end if end > 0.0 else 1.0), most)
             if found is None and self.products >= most:
                 return None
@@ -124,7 +124,7 @@ class Chebyshev:
                     raise FpsolveError("the terms of the Chebyshev series grow beyond the range of doubles: use method='rational'")
                 continue
             values, error = found
-            out[done:last], errors[done:last] = values[:-1], spent + error
+            out[done:last], errors[done:last] = values[: last - done], spent + error
             p, now, spent, done = values[-1], now + span, spent + error, int(last)
             span = min(span, end - now) if end > now else span
             self.steps += 1
@@ -145,7 +145,7 @@ class Chebyshev:
         while True:
             k = len(norms)  # the next term
             error = tails[min(k, top)] * max(norms[-_SEEN:]) * _further(norms)
-            if error < 0.5 * tolerance:
+            if error < tolerance - rounding:
                 break
             if rounding > 0.5 * tolerance or k >= top or self.products >= most:
                 return None

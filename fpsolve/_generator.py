@@ -19,6 +19,7 @@ __all__ = [
     "coordinates",
     "dissection_order",
     "is_tridiagonal",
+    "leaving",
     "reaching",
 ]
 
@@ -94,6 +95,20 @@ def clean_kill(kill: np.ndarray | None, n: int) -> np.ndarray:
     bad = np.flatnonzero(~((out >= 0) & np.isfinite(out)))
     if bad.size:
         raise ValueError(f"killing rates must be finite and >= 0, got kill[{bad[0]}] = {out[bad[0]]!r}")
+    return out
+
+
+def leaving(rates: sp.csr_matrix, kill: np.ndarray) -> np.ndarray:
+    """Rates (n,) of leaving each state, for another one or for good.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> leaving(sp.csr_matrix([[0, 1.0], [2.0, 0]]), np.array([0.5, 0.0]))
+    array([1.5, 2. ])
+    """
+    out = np.array(kill, dtype=float)
+    triplets.row_sums(rates.indptr, rates.data, out)
     return out
 
 

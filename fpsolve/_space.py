@@ -16,6 +16,8 @@ __all__ = ["assemble", "cells", "edges"]
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+#: Share of D by which tensors are moved for the mean of their weights, and most offsets of a cell then.
+_WIDTH, _MOST = 0.5, 12
 #: Rounds in which cells of corners that are cut off get edges along the axes.
 _ROUNDS = 3
 
@@ -35,7 +37,8 @@ def edges(
         return offsets, np.ascontiguousarray(np.einsum("nii->ni", diffusion) / spacing**2), clipped, by_cap, shifted
     offsets, weights = np.zeros((n, 6, 3), np.int16), np.zeros((n, 6))
     selling3.decompose(diffusion, spacing, shape, sides, cap, offsets, weights, clipped, by_cap)
-    label = np.empty(n, np.int64)
+    offsets, weights = _smoothed(diffusion, spacing, shape, sides, cap, offsets, weights, clipped)
+    label = np.empty(n, np.int32)
     for _ in range(_ROUNDS):
         selling3.components(shape, sides, offsets, weights, label)
         cut_off = np.flatnonzero(label != np.bincount(label).argmax())
@@ -46,6 +49,27 @@ def edges(
     if short.any():
         selling3.shifted(shape, sides, spacing, offsets, weights, short, shifted)
     return offsets, weights, clipped, by_cap, shifted
+
+
+def _smoothed(
+    diffusion: Array, spacing: Array, shape: Integers, sides: Integers, cap: int, offsets: NDArray[Any], weights: Array,
+    clipped: Array,
+) -> tuple[NDArray[Any], Array]:  # fmt: skip
+    """Smooth weights on a few more offsets per cell if D varies so that no one set of offsets serves all cells."""
+    n, own = len(weights), weights > 0.0
+    if (np.all(diffusion == diffusion[0]) and np.all(spacing == spacing[0])) or np.all(clipped > 0.0):
+        return offsets, weights
+    # the cell whose tensor is amid those of its offsets: most weights, of which the least is the largest part of their sum
+    total = np.maximum(weights.sum(axis=1), np.finfo(float).tiny)
+    depth = own.sum(axis=1) + np.where(own, weights, total[:, None]).min(axis=1) / total
+    i = int(np.argmax(np.where(clipped > 0.0, -1.0, depth)))
+    reference = (diffusion[i] / np.outer(spacing[i], spacing[i]))[np.triu_indices(3)]
+    more = np.concatenate([offsets, np.zeros((n, _MOST - 6, 3), offsets.dtype)], axis=1)
+    smooth = np.concatenate([weights, np.zeros((n, _MOST - 6))], axis=1)
+    most = selling3.smooth_switches(diffusion, spacing, shape, sides, cap, reference, _WIDTH, clipped, more, smooth)
+    if most == 6:
+        return offsets, weights
+    return np.ascontiguousarray(more[:, :most]), np.ascontiguousarray(smooth[:, :most])
 
 
 def cells(st: Any) -> stencil3.Cells:
@@ -60,15 +84,18 @@ def assemble(st: Any) -> tuple[sp.csr_matrix, Array, Array]:
     The edges of the cells, and along reflecting walls those for what the walls cut off.
     """
     n, k = st.weights.shape
-    own, walls = cells(st), []
+    own, walls, room = cells(st), [], n * (4 * k + 3)
+    index, ones = np.arange(n, dtype=np.int32), np.ones((n, 3)) if k > 3 else np.empty((0, 3))
     for axis in range(3):
-        if k > 3 and np.any(st.sides[axis] == selling.REFLECTING):
+        ends = [end for end, side in zip((0, -1), st.sides[axis], strict=True) if side == selling.REFLECTING]
+        if k > 3 and ends:
+            beside = np.unique(np.take(index.reshape(st.shape), ends, axis))
             offsets, weights = np.zeros((n, 3, 3), np.int16), np.zeros((n, 3))
-            if selling3.wall_edges(axis, st.shape, st.sides, st.cap, st.offsets, st.weights, offsets, weights):
-                walls.append(own._replace(offsets=offsets, weights=weights, share=np.ones((n, 3)), say=np.ones((n, 3))))
-    room = n * (4 * k + 3) + sum(4 * int(np.count_nonzero(w.weights)) for w in walls)
+            if selling3.wall_edges(axis, beside, st.shape, st.sides, st.cap, st.offsets, st.weights, offsets, weights):
+                walls.append((beside, own._replace(offsets=offsets, weights=weights, share=ones, say=ones)))
+                room += 12 * beside.size
     out = stencil3.Edges(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(n), np.zeros(n))
-    m = stencil3.fill_edges(own, bool(st.rest.any()), 0, out)
-    for along in walls:
-        m = stencil3.fill_edges(along, False, m, out)
+    m = stencil3.fill_edges(index, own, bool(st.rest.any()), 0, out)
+    for beside, along in walls:
+        m = stencil3.fill_edges(beside, along, False, m, out)
     return assembled(out.rows[:m], out.cols[:m], out.rates[:m], out.kill), out.kill, np.maximum(out.exponent, st.exponent)

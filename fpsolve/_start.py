@@ -74,19 +74,11 @@ def _gaussian(spec: tuple[Any, ...], grid: Grid, notes: list[str]) -> Array:
                          f"must: mean {mean.tolist()}, covariance {cov.tolist()}; move the mean or enlarge the box")  # fmt: skip
     if share < 1.0 - _OUTSIDE_MASS:
         notes.append(f"{1.0 - share:.3g} of the mass of the Gaussian rho0 lies outside the box and was cut off; enlarge the box")
-    exponent = _quadratic_form(np.asarray(np.linalg.inv(cov), float), [c - m for c, m in zip(grid.centers, mean, strict=True)])
-    return np.exp(exponent.min() - exponent)
-
-
-def _quadratic_form(P: Array, y: list[Array]) -> Array:
-    """y^T P y / 2 of grid.shape from coordinates along each axis, without the points (the grid is large in 3-D)."""
-    along = np.ix_(*y)
-    out = np.zeros(tuple(len(c) for c in y))
-    for i, row in enumerate(along):
-        out += (0.5 * P[i, i]) * row * row
-        for j in range(i):
-            out += (P[i, j] * row) * along[j]
-    return out
+    precision, exponent = np.linalg.inv(cov), np.zeros(grid.shape)
+    y = np.meshgrid(*(x - m for x, m in zip(grid.centers, mean, strict=True)), indexing="ij", sparse=True)
+    for a in range(d):  # -y.P y/2 axis by axis
+        exponent += y[a] * (-0.5 * precision[a, a] * y[a] - sum(precision[a, b] * y[b] for b in range(a)))
+    return np.asarray(np.exp(exponent - exponent.max()))
 
 
 def gaussian_mass(mean: Array, cov: Array, grid: Grid) -> float:

@@ -272,13 +272,9 @@ def _poisson(mean: float) -> tuple[int, np.ndarray]:
     return first, weights / weights.sum()
 
 
-def _out_rates(rates: sp.csr_matrix, kill: np.ndarray) -> np.ndarray:
-    return np.asarray(rates.sum(axis=1)).ravel() + kill
-
-
 def _jumps(rates: sp.csr_matrix, kill: np.ndarray, rate: float) -> sp.csr_matrix:
     """1 + G / rate: probabilities of jumps of a chain that jumps, or stays, at one rate."""
-    return (rates / rate + sp.diags(np.maximum(1.0 - _out_rates(rates, kill) / rate, 0.0))).tocsr()
+    return (rates / rate + sp.diags(np.maximum(1.0 - gen.leaving(rates, kill) / rate, 0.0))).tocsr()
 
 
 def _uniform_rounding(mean: float) -> float:
@@ -398,7 +394,7 @@ def propagate(
     """`evolve` with checked arguments; the masses may have small negative parts."""
     n = rates.shape[0]
     spans = np.diff(t, prepend=0.0)
-    out_rate = float(_out_rates(rates, loss).max())
+    out_rate = float(gen.leaving(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
     few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and _few_products(rates, jumps, spans)))
@@ -595,7 +591,7 @@ def backward_evolve(
     if not 1e-11 <= rtol < 1:
         raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
     total = float(np.abs(f).sum())
-    out_rate = float(_out_rates(rates, loss).max())
+    out_rate = float(gen.leaving(rates, loss).max())
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
     mean = out_rate * time

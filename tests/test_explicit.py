@@ -16,19 +16,21 @@ def rotating(n, omega, noise=0.5):
     return fps.FokkerPlanck(process, fps.Grid((-4, 4, n), (-4, 4, n)))
 
 
-def test_diagonals_hold_the_matrix():
-    """Short diagonals of a random matrix times a vector, against SciPy, for a size that is no multiple of the block."""
+@pytest.mark.parametrize("transposed", [False, True])
+def test_diagonals_hold_the_matrix(transposed):
+    """Short diagonals of 1 + c (Q - out) times a vector, against SciPy, for a size that is no multiple of the block."""
     n = 2 * chebyshev.BLOCK + 37
     rng = np.random.default_rng(1)
-    matrix = sp.random(n, n, 0.02, "csr", rng=rng)
-    block_ptr = chebyshev.count_diagonals(matrix.indptr, matrix.indices)
+    rates, out_rates, scale = sp.random(n, n, 0.02, "csr", rng=rng), rng.random(n), 0.7
+    block_ptr = chebyshev.count_diagonals(rates.indptr, rates.indices, transposed)
     parts = block_ptr, np.empty(block_ptr[-1], np.int64), np.zeros((block_ptr[-1], chebyshev.BLOCK))
-    chebyshev.fill_diagonals(matrix.indptr, matrix.indices, matrix.data, *parts)
+    chebyshev.fill_diagonals(rates.indptr, rates.indices, rates.data, out_rates, scale, transposed, *parts)
     pad = int(np.abs(parts[1]).max())
     old, out = np.zeros((2, n + 2 * pad))
     old[pad : pad + n] = rng.normal(size=n)
     size = chebyshev.recur(*parts, pad, n, 2.0, old, -1.0, old, out)
-    expected = 2.0 * (matrix @ old[pad : pad + n]) - old[pad : pad + n]
+    matrix = sp.identity(n) + scale * (rates - sp.diags(out_rates))
+    expected = 2.0 * ((matrix.T if transposed else matrix) @ old[pad : pad + n]) - old[pad : pad + n]
     assert np.abs(out[pad : pad + n] - expected).max() < 1e-13
     assert size == pytest.approx(np.abs(expected).sum(), rel=1e-12)
     assert not out[:pad].any() and not out[pad + n :].any()

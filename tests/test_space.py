@@ -13,7 +13,7 @@ from scipy import integrate
 from scipy.sparse.csgraph import connected_components
 
 from fokker_planck_cases import SIDES, Stand, gaussian, l1, orders
-from fpsolve import _elimination, _explicit, _iterative, _markov
+from fpsolve import _elimination, _explicit, _iterative, _markov, _space
 from fpsolve import _generator as gen
 from fpsolve._kernels import selling3
 from fpsolve.errors import FpsolveError
@@ -69,6 +69,55 @@ def test_selling_splits_any_tensor_into_nonnegative_weights(seed, log_condition,
         assert np.all(weights >= 0.0) and np.abs(offsets).max() <= cap
         assert np.linalg.eigvalsh(more)[0] > -1e-11 and np.linalg.eigvalsh(more)[-1] <= clipped[0] + 1e-11
         assert clipped[0] == free[0] and (cap == 4 or clipped[0] == 0.0)
+
+
+def smooth_weights(tensors, reference, cap=900):
+    """Offsets (n, 12, 3) and smooth weights (n, 12) of tensors in cells of width one, by the kernels."""
+    n, sides = len(tensors), np.full((3, 2), 2)
+    offsets, weights, clipped, free = np.zeros((n, 12, 3), np.int16), np.zeros((n, 12)), np.zeros(n), np.zeros(n)
+    near, own = np.zeros((n, 6, 3), np.int16), np.zeros((n, 6))
+    shape = np.array([2000, 2000, 2000])
+    selling3.decompose(tensors, np.ones((n, 3)), shape, sides, cap, near, own, clipped, free)
+    offsets[:, :6], weights[:, :6] = near, own
+    selling3.smooth_switches(
+        tensors, np.ones((n, 3)), shape, sides, cap, reference[np.triu_indices(3)], 0.5, clipped, offsets, weights
+    )
+    return offsets, weights
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0), st.floats(0.0, 1.0), st.floats(0.0, 3.0))
+def test_smooth_weights_are_nonnegative_and_add_up(seed, log_condition, middle, other):
+    """Whatever the tensor and the tensor that the means lead away from; scales do not matter."""
+    D, reference = tensor(10.0**log_condition, seed, middle), 7.0 * tensor(10.0**other, seed + 1, 0.3)
+    offsets, weights = smooth_weights(D[None], reference)
+    assert np.all(weights >= 0.0)
+    np.testing.assert_allclose(np.einsum("k,ki,kj->ij", weights[0], offsets[0] * 1.0, offsets[0] * 1.0), D, atol=1e-12)
+    _, scaled = smooth_weights(5.0 * D[None], 0.1 * reference)
+    np.testing.assert_allclose(np.sort(scaled), 5.0 * np.sort(weights), atol=1e-12)
+
+
+def test_smooth_weights_have_no_kinks():
+    """Along a line of tensors through several sets of offsets: slopes jump with Selling's weights, and do not with their means."""
+    s = np.linspace(0.0, 1.0, 4001)
+    q = rotation(5)
+    u = np.cos(3.0 * s)[:, None] * q[0] + np.sin(3.0 * s)[:, None] * q[1]
+    tensors = 0.75 * u[:, :, None] * u[:, None, :] + 0.25 * np.eye(3)
+    reference = tensor(3.0, 8)
+    jumps = []
+    for smooth in (False, True):
+        offsets, weights = smooth_weights(tensors, reference)
+        if not smooth:
+            offsets, weights = np.zeros((s.size, 6, 3), np.int16), np.zeros((s.size, 6))
+            sides, none = np.full((3, 2), 2), np.zeros(s.size)
+            selling3.decompose(
+                tensors, np.ones((s.size, 3)), np.array([2000, 2000, 2000]), sides, 900, offsets, weights, none, none
+            )
+        vectors = {tuple(e) for e in offsets[weights > 0.0].tolist()}
+        assert len(vectors) > 8  # several sets
+        w = np.array([np.where(np.all(offsets == e, axis=2), weights, 0.0).sum(axis=1) for e in vectors])
+        jumps.append(np.abs(np.diff(w, 2, axis=1)).max() / (s[1] - s[0]))
+    assert jumps[0] > 0.5 > 0.05 > jumps[1], jumps
 
 
 @settings(max_examples=30)
@@ -142,18 +191,37 @@ def moment_errors(generator, grid, drift, diffusion):
     return np.array([[np.abs(e[keep]).max(), np.abs(smooth @ e).max() / smooth.sum()] for e in (first, second)])
 
 
-def test_consistency_of_both_moments_and_that_the_test_has_teeth():
-    """Against smooth functions of second order. In single cells the weights have kinks where offsets change, as the page says."""
+def test_consistency_of_both_moments_and_that_the_test_has_teeth(monkeypatch):
+    """Against smooth functions of second order. Weights with kinks where offsets change lose an order in single cells."""
     drift, diffusion, divergence = turning(4.0)
-    process, errors, wrong = Stand(3, drift, diffusion, divergence), [], []
+    process, errors, wrong, kinks = Stand(3, drift, diffusion, divergence), [], [], []
     for n in (20, 40):
         grid = Grid(*[(-2.0, 2.0, n)] * 3)
         errors.append(moment_errors(FokkerPlanck(process, grid).generator, grid, drift, diffusion))
+        with monkeypatch.context() as patch:
+            patch.setattr(_space, "_smoothed", lambda *args: args[5:7])
+            kinks.append(moment_errors(FokkerPlanck(process, grid).generator, grid, drift, diffusion))
         wrong.append(moment_errors(seven_point_upwind(grid, drift, diffusion), grid, drift, diffusion))
     assert np.all(np.log2(errors[0] / errors[1])[:, 1] >= 1.8), errors
-    assert np.log2(errors[0] / errors[1])[1, 0] >= 0.9, errors  # second moments of the worst cell
+    assert np.all(np.log2(errors[0] / errors[1])[:, 0] >= [1.3, 1.8]), errors  # the worst cell
+    assert np.log2(kinks[0] / kinks[1])[0, 0] < 1.1, kinks
     assert errors[1][1, 1] < 0.01 < 0.1 < wrong[1][1, 1]  # what a scheme without D_xy misses does not go away
     assert np.log2(wrong[0] / wrong[1])[1, 1] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("condition", "most", "kinks", "order"), [(4.0, [0.074, 0.026, 0.009], 0.026, 1.4), (30.0, [1.3, 0.76, 0.48], 0.57, 0.65)]
+)
+def test_single_cells_on_finer_grids(condition, most, kinks, order, monkeypatch):
+    """First moments of the worst cell with smooth weights, and with Selling's own on the last grid."""
+    drift, diffusion, divergence = turning(condition)
+    process, grids = Stand(3, drift, diffusion, divergence), [Grid(*[(-2.0, 2.0, n)] * 3) for n in (16, 32, 64)]
+    errors = [moment_errors(FokkerPlanck(process, grid).generator, grid, drift, diffusion)[0, 0] for grid in grids]
+    assert np.all(np.array(errors) <= most), errors
+    assert np.log2(errors[1] / errors[2]) >= order, errors
+    monkeypatch.setattr(_space, "_smoothed", lambda *args: args[5:7])
+    assert moment_errors(FokkerPlanck(process, grids[2]).generator, grids[2], drift, diffusion)[0, 0] > kinks
 
 
 @pytest.mark.parametrize("axes", [[(-2.0, 2.0, 14)] * 3, [(-2.0, 2.0, 12), (-2.0, 2.0, 10, "centre"), (-1.5, 2.0, 9)]])

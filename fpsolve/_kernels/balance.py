@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .._jit import kernel
+from .._jit import inline, kernel
 from .selling import PERIODIC
 
 __all__ = ["blend", "definite", "defect", "semidefinite", "slopes", "unbalanced"]
@@ -38,26 +38,35 @@ def definite(diffusion):
     return True
 
 
+@inline
+def _neighbours(axis, i, stride, shape, sides, up, down, part):
+    """Steps to the cells above and below along an axis, and one over their distance, one-sided at walls."""
+    j, s, m = i // stride[axis] % shape[axis], stride[axis], shape[axis]
+    up[axis], down[axis] = s, -s
+    if j == m - 1:
+        up[axis] = -(m - 1) * s if sides[axis, 1] == PERIODIC else 0
+    if j == 0:
+        down[axis] = (m - 1) * s if sides[axis, 0] == PERIODIC else 0
+    part[axis] = 1.0 / ((up[axis] != 0) + (down[axis] != 0))
+
+
 @kernel
 def slopes(field, shape, sides, out):
     """out (n, d, d): derivative of component i of a field (n, d) along axis j per cell, central, one-sided at walls."""
     n, d = field.shape
-    stride = 1
-    for axis in range(d - 1, -1, -1):
-        m = shape[axis]
-        for line in range(n // (m * stride)):
-            for j in range(m):
-                up, down = stride, -stride
-                if j == m - 1:
-                    up = -(m - 1) * stride if sides[axis, 1] == PERIODIC else 0
-                if j == 0:
-                    down = (m - 1) * stride if sides[axis, 0] == PERIODIC else 0
-                part = 1.0 / ((up != 0) + (down != 0))
-                first = (line * m + j) * stride
-                for i in range(first, first + stride):
-                    for k in range(d):
-                        out[i, k, axis] = (field[i + up, k] - field[i + down, k]) * part
-        stride *= m
+    up, down, part = np.zeros(d, np.int64), np.zeros(d, np.int64), np.zeros(d)
+    stride = np.ones(d, np.int64)
+    for axis in range(d - 2, -1, -1):
+        stride[axis] = stride[axis + 1] * shape[axis + 1]
+    m = shape[d - 1]
+    for i in range(n):
+        first = i % m
+        if first <= 1 or first == m - 1:  # along a line only the last axis changes, at its ends
+            for axis in range(d):
+                _neighbours(axis, i, stride, shape, sides, up, down, part)
+        for k in range(d):
+            for axis in range(d):
+                out[i, k, axis] = (field[i + up[axis], k] - field[i + down[axis], k]) * part[axis]
 
 
 @kernel

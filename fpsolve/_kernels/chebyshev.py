@@ -15,40 +15,53 @@ BLOCK = 256
 
 
 @kernel
-def count_diagonals(indptr, indices):
-    """Numbers of diagonals in the blocks of a CSR matrix (n, n), added up: block_ptr (blocks + 1,)."""
+def count_diagonals(indptr, indices, transposed):
+    """Numbers of diagonals in the blocks of 1 + c (Q - out), Q in CSR (n, n), or of its transpose, added up: (blocks + 1,).
+
+    Along a diagonal rows grow with the columns, so that it meets its blocks one after the other, whichever are read.
+    """
     n = indptr.size - 1
     blocks = (n + BLOCK - 1) // BLOCK
-    seen = np.full(2 * n + 1, -1)
+    seen = np.full(2 * n + 1, -1, np.int32)
     block_ptr = np.zeros(blocks + 1, np.int64)
     for b in range(blocks):
-        count = 0
-        for i in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
-            for r in range(indptr[i], indptr[i + 1]):
-                d = indices[r] - i + n
-                if seen[d] != b:
-                    seen[d] = b
-                    count += 1
-        block_ptr[b + 1] = block_ptr[b] + count
+        block_ptr[b + 1] = 1  # the diagonal itself
+    for i in range(n):
+        for r in range(indptr[i], indptr[i + 1]):
+            j = indices[r]
+            row, d = (j, i - j) if transposed else (i, j - i)
+            b = row // BLOCK
+            if d != 0 and seen[d + n] != b:
+                seen[d + n] = b
+                block_ptr[b + 1] += 1
+    for b in range(blocks):
+        block_ptr[b + 1] += block_ptr[b]
     return block_ptr
 
 
 @kernel
-def fill_diagonals(indptr, indices, data, block_ptr, offsets, values):
-    """Diagonals by blocks of a CSR matrix (n, n), to offsets (m,) and values (m, BLOCK), zeros on entry."""
+def fill_diagonals(indptr, indices, data, out, scale, transposed, block_ptr, offsets, values):
+    """Diagonals by blocks of 1 + scale (Q - out) or its transpose to offsets (m,) and values (m, BLOCK), zeros on entry."""
     n = indptr.size - 1
-    seen, place = np.full(2 * n + 1, -1), np.empty(2 * n + 1, np.int64)
-    for b in range(block_ptr.size - 1):
-        at = block_ptr[b]
-        for i in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
-            for r in range(indptr[i], indptr[i + 1]):
-                d = indices[r] - i + n
-                if seen[d] != b:
-                    seen[d] = b
-                    place[d] = at
-                    offsets[at] = d - n
-                    at += 1
-                values[place[d], i - b * BLOCK] += data[r]
+    seen, place = np.full(2 * n + 1, -1, np.int32), np.empty(2 * n + 1, np.int32)
+    free = block_ptr[:-1] + 1
+    for b in range(free.size):
+        offsets[free[b] - 1] = 0
+    for i in range(n):
+        b = i // BLOCK
+        values[block_ptr[b], i - b * BLOCK] += 1.0 - scale * out[i]
+        for r in range(indptr[i], indptr[i + 1]):
+            j = indices[r]
+            row, d = (j, i - j) if transposed else (i, j - i)
+            b = row // BLOCK
+            at = block_ptr[b]
+            if d != 0:
+                if seen[d + n] != b:
+                    seen[d + n], place[d + n] = b, free[b]
+                    offsets[free[b]] = d
+                    free[b] += 1
+                at = place[d + n]
+            values[at, row - b * BLOCK] += scale * data[r]
 
 
 @lean_kernel

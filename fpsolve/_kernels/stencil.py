@@ -20,6 +20,7 @@ from .selling import ABSORBING, locate, partner_of
 
 __all__ = [
     "bernoulli",
+    "both_rates",
     "corrected",
     "drift_exponent",
     "edge_drift",
@@ -27,6 +28,7 @@ __all__ = [
     "exit_rows",
     "fill_edges",
     "fit_gradient",
+    "smaller_rate",
 ]
 
 #: Exponent of an edge beyond which its smaller rate stays as it is, some 1e-297 of its weight.
@@ -41,32 +43,52 @@ SLACK = 0.01
 def bernoulli(z):
     """B(z) = z / (exp(z) - 1) to full relative accuracy up to 690, and B(690) beyond: a rate that underflows cuts the graph.
 
-    By its series below 1/2, where most edges are.
+    By its series below 1/2, where most edges are; above, the difference costs less than two bits.
     """
     if abs(z) < 0.5:
         y = z * z
         even = -1.0 / 1209600.0 + y * (1.0 / 47900160.0 + y * (-691.0 / 1307674368000.0 + y / 74724249600.0))
         return 1.0 - 0.5 * z + y * (1.0 / 12.0 + y * (-1.0 / 720.0 + y * (1.0 / 30240.0 + y * even)))
-    return min(z, STEEPEST) / math.expm1(min(z, STEEPEST))
+    return min(z, STEEPEST) / (math.exp(min(z, STEEPEST)) - 1.0)
 
 
 @inline
-def edge_rates(weight, z, g, extra):
+def kept_positive(size, central):
+    """The smaller rate of an edge of exponent +-size: phi(g) + extra - size/2, or more where that comes near zero or below.
+
+    From size = 6 on at least B(size). B <= 1 is found only where it is needed.
+    """
+    least = min(1.0, max(0.01, 0.25 * (size - 2.0)))
+    return central if central >= least else max(central, least * bernoulli(size))
+
+
+@inline
+def central_rate(z, g, extra):
+    """phi(g) + extra - |z|/2 with phi(g) = (g/2) coth(g/2), without cancellation where g is close to z."""
+    return bernoulli(abs(g)) + 0.5 * (abs(g) - abs(z)) + extra
+
+
+@inline
+def smaller_rate(z, g):
+    """The smaller rate per weight of an edge with drift exponent z, of which g is the part that the noise balances."""
+    return bernoulli(abs(z)) if z == g else kept_positive(abs(z), central_rate(z, g, 0.0))
+
+
+@inline
+def edge_rates(weight, z, g):
     """Rates (forward, backward) of one edge with drift exponent z, of which g is the part that the noise balances.
 
-    z == g is Scharfetter-Gummel, weight * B(-+z). Otherwise weight * (phi(g) + extra +- z/2) with
-    phi(g) = (g/2) coth(g/2): the rest z - g is carried by central differences. Where the smaller of the two would come
-    near zero or below (|z| > 2) it is kept positive, at B(|z|) from |z| = 6 on, and the difference of the two is kept.
+    z == g is Scharfetter-Gummel, weight * B(-+z). Otherwise weight * (phi(g) +- z/2): the rest z - g is carried by central
+    differences. Where the smaller of the two would come near zero or below (|z| > 2) it is kept positive, and the difference of the
+    two is kept.
     """
-    size = abs(z)
-    small = bernoulli(size)
-    if z != g or extra != 0.0:
-        # phi(g) - |z|/2 without cancellation where g is close to z
-        central = bernoulli(abs(g)) + 0.5 * (abs(g) - size) + extra
-        small = max(central, small * min(1.0, max(0.01, 0.25 * (size - 2.0))))
-    if z >= 0.0:
-        return weight * (small + size), weight * small
-    return weight * small, weight * (small + size)
+    return both_rates(weight, z, smaller_rate(z, g))
+
+
+@inline
+def both_rates(weight, z, small):
+    """Rates (forward, backward) from the smaller one per weight."""
+    return weight * (small + max(z, 0.0)), weight * (small + max(-z, 0.0))
 
 
 @kernel
@@ -215,20 +237,21 @@ def _dot(i, x0, x1, gradient):
 
 @inline
 def corrected(g, f, fitted, z, extra):
-    """(z, g, extra) of `edge_rates` for a plain exponent g + f and its corrections, as many of them as nonnegative rates hold."""
-    room = bernoulli(abs(fitted)) + 0.5 * (abs(fitted) - abs(z)) + extra
-    if room < 0.0:
+    """(z, smaller rate per weight) for a plain exponent g + f and its corrections, as many of them as nonnegative rates hold."""
+    central = central_rate(z, fitted, extra)
+    if central < 0.0:
         # the smaller rate would be negative, while the plain rates are not: as much of the corrections as fits
         plain = bernoulli(abs(g)) + 0.5 * abs(g)
         some = max(0.0, plain - 0.5 * abs(g + f)) + SLACK * plain
-        part = some / (some - room)
-        return g + f + part * (z - g - f), g + part * (fitted - g), part * extra
-    return z, fitted, extra
+        part = some / (some - central)
+        z = g + f + part * (z - g - f)
+        central = central_rate(z, g + part * (fitted - g), part * extra)
+    return z, kept_positive(abs(z), central)
 
 
 @inline
 def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slope, free_slope):
-    """(weight, z, g, extra) of the edge from i to j where the stationary density is unknown; see `edge_rates`.
+    """(weight, z, smaller rate per weight) of the edge from i to j where the stationary density is unknown; see `edge_rates`.
 
     With s the position along the edge in units of its length, p' = g p and p'' = (g^2 + g') p. The exponent of the balanced part is
     the integral of g (trapezoid with end slopes). The flux c p of the free drift c = w f is evaluated so that differences along
@@ -242,14 +265,14 @@ def _fitted_edge(i, j, w_i, w_j, s_i, s_j, x0, x1, gradient, free, gradient_slop
     g = 0.5 * (g_i + g_j)
     f = 0.5 * (w_i * f_i + w_j * f_j) / w
     if w_i == 0.0 or w_j == 0.0:
-        return w, g + f, g, 0.0
+        return w, g + f, smaller_rate(g + f, g)
     limit = 0.5 * (abs(g_i) + abs(g_j))
     fitted = g - min(limit, max(-limit, _bend(i, j, x0, x1, gradient_slope) / 12.0))
     extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
     change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, free_slope) / 6.0
-    z, g, extra = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
-    return w, z, g, extra
+    z, small = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
+    return w, z, small
 
 
 @inline
@@ -326,7 +349,7 @@ def fill_edges(
                     if side == ABSORBING:
                         g = _dot(i, x0, x1, gradient)
                         z = g + share[i, k] * _dot(i, x0, x1, free)
-                        kill[i] += edge_rates(w_i / cut, z * cut, g * cut, 0.0)[0] / volume[i]
+                        kill[i] += edge_rates(w_i / cut, z * cut, g * cut)[0] / volume[i]
                     continue
                 if weights[j, k] > 0.0 and offsets[j, k, 0] == e0 and (d == 1 or offsets[j, k, 1] == e1):
                     partner = k
@@ -336,10 +359,9 @@ def fill_edges(
                     continue  # done from the other cell
                 w_j = weights[j, partner] if partner >= 0 else 0.0
                 s_j = share[j, partner] if partner >= 0 else 0.0
-                extra = 0.0
                 if phi.size > 0:
                     w, z = 0.5 * (w_i + w_j), phi[i] - phi[j]
-                    g = z
+                    small = bernoulli(abs(z))
                 elif d == 1:
                     w, z = 0.5 * (w_i + w_j), 0.5 * x0 * (gradient[i, 0] + gradient[j, 0])
                     middle = midpoint[i] if sign > 0 else midpoint[j]
@@ -347,12 +369,10 @@ def fill_edges(
                         z = x0 * gradient[i, 0]
                     elif middle == middle:
                         z = (z + 2.0 * x0 * middle) / 3.0
-                    g = z
+                    small = bernoulli(abs(z))
                 else:
-                    w, z, g, extra = _fitted_edge(
-                        i, j, w_i, w_j, share[i, k], s_j, x0, x1, gradient, free, gradient_slope, free_slope
-                    )
-                forward, backward = edge_rates(w, z, g, extra)
+                    w, z, small = _fitted_edge(i, j, w_i, w_j, share[i, k], s_j, x0, x1, gradient, free, gradient_slope, free_slope)
+                forward, backward = both_rates(w, z, small)
                 rows[m], cols[m], rates[m] = i, j, forward / volume[i]
                 rows[m + 1], cols[m + 1], rates[m + 1] = j, i, backward / volume[j]
                 m += 2
@@ -406,7 +426,7 @@ def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, shar
                     z = phi[i] - (phi[j] if j >= 0 else phi_cut[r, 2 * k + arm])
                     g = z
                 middle = _arm_weight(i, j, s, target[r, 2 * k + 1 - arm], e0, e1, w, offsets, weights)
-                rate = edge_rates(stretch * middle / s, z, g, 0.0)[0]
+                rate = edge_rates(stretch * middle / s, z, g)[0]
                 if j == -1:
                     kill[i] += rate
                 else:

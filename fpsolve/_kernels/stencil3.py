@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._jit import inline, kernel
 from .selling import ABSORBING
 from .selling3 import locate, partner_of
-from .stencil import SMALL_PART, bernoulli, corrected, edge_rates
+from .stencil import SMALL_PART, bernoulli, both_rates, corrected, edge_rates, smaller_rate
 
 __all__ = ["Cells", "Edges", "drift_exponent", "edge_drift", "exit_rows", "fill_edges", "fit_gradient", "positive_definite"]
 
@@ -65,6 +65,27 @@ def _solve(m, b0, b1, b2):
     )
 
 
+@inline
+def _inverse(a, b, c, d, e, f):
+    """Inverse (six entries) and determinant of the symmetric matrix [[a, b, c], [b, d, e], [c, e, f]]; zeros where that is zero."""
+    k0, k1, k2 = d * f - e * e, c * e - b * f, b * e - c * d
+    det = a * k0 + b * k1 + c * k2
+    inv = 1.0 / det if det != 0.0 else 0.0
+    return (inv * k0, inv * k1, inv * k2, inv * (a * f - c * c), inv * (b * c - a * e), inv * (a * d - b * b)), det
+
+
+@inline
+def _form(m, x0, x1, x2):
+    """x.M x for the six entries of a symmetric matrix."""
+    return m[0] * x0 * x0 + m[3] * x1 * x1 + m[5] * x2 * x2 + 2.0 * (m[1] * x0 * x1 + m[2] * x0 * x2 + m[4] * x1 * x2)
+
+
+@inline
+def _times(m, x0, x1, x2):
+    """M x for the six entries of a symmetric matrix."""
+    return m[0] * x0 + m[1] * x1 + m[2] * x2, m[1] * x0 + m[3] * x1 + m[4] * x2, m[2] * x0 + m[4] * x1 + m[5] * x2
+
+
 @kernel
 def positive_definite(diffusion):
     """Whether all tensors (n, 3, 3) are symmetric and positive definite beyond rounding, by their leading minors."""
@@ -83,6 +104,10 @@ def positive_definite(diffusion):
 def _ridge(A):
     """Largest (2 a_i a_j)^2/(a_i^2 + a_j^2) over pairs of eigenvalues of (A + A^T)/2 of opposite signs; 0 where it is definite."""
     p, q, r = 0.5 * (A[0, 1] + A[1, 0]), 0.5 * (A[0, 2] + A[2, 0]), 0.5 * (A[1, 2] + A[2, 1])
+    plane = A[0, 0] * A[1, 1] - p * p  # leading minors: most are definite
+    minor = A[2, 2] * plane - A[0, 0] * r * r - A[1, 1] * q * q + 2.0 * p * q * r
+    if plane > 0.0 and minor * A[0, 0] > 0.0:
+        return 0.0
     mean = (A[0, 0] + A[1, 1] + A[2, 2]) / 3.0
     x, y, z = A[0, 0] - mean, A[1, 1] - mean, A[2, 2] - mean
     size = math.sqrt((x * x + y * y + z * z + 2.0 * (p * p + q * q + r * r)) / 6.0)
@@ -171,7 +196,8 @@ def drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exp
     """Largest |e . D^-1 a| of the edges of every cell (n,) and what an edge counts for, say (n, K), as `stencil.drift_exponent`."""
     for i in range(drift.shape[0]):
         D = diffusion[i]
-        a0, a1, a2, det = _solve(D, drift[i, 0], drift[i, 1], drift[i, 2])
+        inverse, det = _inverse(D[0, 0], D[0, 1], D[0, 2], D[1, 1], D[1, 2], D[2, 2])
+        a0, a1, a2 = _times(inverse, drift[i, 0], drift[i, 1], drift[i, 2])
         regular = det > 1e-14 * D[0, 0] * D[1, 1] * D[2, 2]
         still = drift[i, 0] == 0.0 and drift[i, 1] == 0.0 and drift[i, 2] == 0.0
         exponent[i] = 0.0 if regular or still else math.inf
@@ -181,57 +207,54 @@ def drift_exponent(diffusion, drift, spacing, volume, offsets, weights, say, exp
                 continue
             x0, x1 = offsets[i, k, 0] * spacing[i, 0], offsets[i, k, 1] * spacing[i, 1]
             x2 = offsets[i, k, 2] * spacing[i, 2]
-            y0, y1, y2, _ = _solve(D, x0, x1, x2)
-            say[i, k] = min(1.0, weights[i, k] / volume[i] * (x0 * y0 + x1 * y1 + x2 * y2) / SMALL_PART)
+            say[i, k] = min(1.0, weights[i, k] / volume[i] * _form(inverse, x0, x1, x2) / SMALL_PART)
             exponent[i] = max(exponent[i], say[i, k] * abs(x0 * a0 + x1 * a1 + x2 * a2))
 
 
 @kernel
 def edge_drift(unbalanced, gradient, offsets, weights, free, share, rest):
     """Give the drift u = a - D g (n, 3) that the noise does not balance to the edges, as `stencil.edge_drift`."""
-    M = np.empty((3, 3))
     for i in range(unbalanced.shape[0]):
         u0, u1, u2 = unbalanced[i, 0], unbalanced[i, 1], unbalanced[i, 2]
-        if u0 == 0.0 and u1 == 0.0 and u2 == 0.0:
-            for a in range(3):
-                free[i, a], rest[i, a] = 0.0, 0.0
-            for k in range(weights.shape[1]):
-                share[i, k] = 1.0
-            continue
+        for k in range(weights.shape[1]):
+            share[i, k] = 1.0
         for a in range(3):
-            for b in range(3):
-                M[a, b] = 0.0
-                for k in range(weights.shape[1]):
-                    M[a, b] += weights[i, k] * offsets[i, k, a] * offsets[i, k, b]
-        l0, l1, l2, det = _solve(M, u0, u1, u2)
-        spans = det > 1e-13 * M[0, 0] * M[1, 1] * M[2, 2]
-        if not spans:
-            l0 = l1 = l2 = 0.0
-        scale = 1.0
+            free[i, a], rest[i, a] = 0.0, 0.0
+        if u0 == 0.0 and u1 == 0.0 and u2 == 0.0:
+            continue
+        m00 = m01 = m02 = m11 = m12 = m22 = 0.0
+        for k in range(weights.shape[1]):
+            w, e0, e1, e2 = weights[i, k], offsets[i, k, 0], offsets[i, k, 1], offsets[i, k, 2]
+            m00, m01, m02 = m00 + w * e0 * e0, m01 + w * e0 * e1, m02 + w * e0 * e2
+            m11, m12, m22 = m11 + w * e1 * e1, m12 + w * e1 * e2, m22 + w * e2 * e2
+        inverse, det = _inverse(m00, m01, m02, m11, m12, m22)
+        if not det > 1e-13 * m00 * m11 * m22:  # the edges do not span the space
+            rest[i, 0], rest[i, 1], rest[i, 2] = u0, u1, u2
+            continue
+        l0, l1, l2 = _times(inverse, u0, u1, u2)
+        scale, fits = 1.0, True
         for k in range(weights.shape[1]):
             e0, e1, e2 = offsets[i, k, 0], offsets[i, k, 1], offsets[i, k, 2]
             g, c = _dot(i, e0, e1, e2, gradient), e0 * l0 + e1 * l1 + e2 * l2
-            share[i, k] = 1.0
-            if weights[i, k] > 0.0 and c != 0.0:
+            if weights[i, k] > 0.0 and abs(c) > 2.0 - abs(g):  # as B(x) >= 1 - x/2, no need to look else
                 room = 2.0 * bernoulli(abs(g)) + abs(g) + (-g if c > 0.0 else g)  # 2 phi(g) -+ g
                 if room < abs(c):
-                    share[i, k] = max(0.0, room / abs(c))
-                    x0, x1, x2, _ = _solve(M, e0, e1, e2)
-                    part = weights[i, k] * (e0 * x0 + e1 * x1 + e2 * x2)
+                    fits, share[i, k] = False, max(0.0, room / abs(c))
+                    part = weights[i, k] * _form(inverse, e0, e1, e2)
                     scale = min(scale, 1.0 - (1.0 - share[i, k]) * min(1.0, part / SMALL_PART))
-        r0, r1, r2 = (0.0, 0.0, 0.0) if spans else (u0, u1, u2)
+        free[i, 0], free[i, 1], free[i, 2] = scale * l0, scale * l1, scale * l2
+        if fits:
+            continue
         for k in range(weights.shape[1]):
             e0, e1, e2 = offsets[i, k, 0], offsets[i, k, 1], offsets[i, k, 2]
             left = weights[i, k] * (e0 * l0 + e1 * l1 + e2 * l2) * (1.0 - min(share[i, k], scale))
             share[i, k] = share[i, k] / scale if share[i, k] < scale else 1.0
-            r0, r1, r2 = r0 + left * e0, r1 + left * e1, r2 + left * e2
-        free[i, 0], free[i, 1], free[i, 2] = scale * l0, scale * l1, scale * l2
-        rest[i, 0], rest[i, 1], rest[i, 2] = r0, r1, r2
+            rest[i, 0], rest[i, 1], rest[i, 2] = rest[i, 0] + left * e0, rest[i, 1] + left * e1, rest[i, 2] + left * e2
 
 
 @inline
 def _fitted_edge(i, j, k, partner, x0, x1, x2, c):
-    """(weight, z, g, extra) of the edge from i to j where the stationary density is unknown, as `stencil._fitted_edge`."""
+    """(weight, z, smaller rate per weight) of an edge where the stationary density is unknown, as `stencil._fitted_edge`."""
     w_i, s_i = c.weights[i, k], c.share[i, k]
     w_j = c.weights[j, partner] if partner >= 0 else 0.0
     s_j = c.share[j, partner] if partner >= 0 else 0.0
@@ -241,16 +264,16 @@ def _fitted_edge(i, j, k, partner, x0, x1, x2, c):
     g = 0.5 * (g_i + g_j)
     f = 0.5 * (w_i * f_i + w_j * f_j) / w
     if w_i == 0.0 or w_j == 0.0:
-        return w, g + f, g, 0.0
+        return w, g + f, smaller_rate(g + f, g)
     limit = 0.5 * (abs(g_i) + abs(g_j))
     fitted = g - min(limit, max(-limit, _bend(i, j, x0, x1, x2, c.gradient_slope) / 12.0))
     if f_i == 0.0 and f_j == 0.0:
-        return w, fitted, fitted, 0.0
+        return w, fitted, bernoulli(abs(fitted))
     extra = min(0.5, max(-0.5, f * fitted / 6.0 + (w_j * f_j - w_i * f_i) / (12.0 * w)))
     limit = 0.5 * (abs(f_i) + abs(f_j))
     change = f * (g_j - g_i) / 6.0 + 0.5 * (s_i + s_j) * _bend(i, j, x0, x1, x2, c.free_slope) / 6.0
-    z, g, extra = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
-    return w, z, g, extra
+    z, small = corrected(g, f, fitted, fitted + f - min(limit, max(-limit, change)), extra)
+    return w, z, small
 
 
 @inline
@@ -276,34 +299,41 @@ def _upwind(i, j0, j1, j2, m, c, out):
 
 
 @kernel
-def fill_edges(c, upwind, first, out):
-    """Rates between cells as triplets (room for 4 K + 3 per cell) from position `first` on; returns their number. See `stencil`."""
+def fill_edges(cells, c, upwind, first, out):
+    """Rates between cells as triplets (room for 4 K + 3 per cell) from position `first` on; returns their number. See `stencil`.
+
+    cells (m,): those whose edges are made.
+    """
     m = first
-    for i in range(c.weights.shape[0]):
-        j0, j1, j2 = i // (c.shape[1] * c.shape[2]), i // c.shape[2] % c.shape[1], i % c.shape[2]
+    n0, n1, n2 = c.shape[0], c.shape[1], c.shape[2]
+    for i in cells:
+        line = i // n2
+        j0, j1, j2 = line // n1, line % n1, i - line * n2
         for k in range(c.weights.shape[1]):
             w_i = c.weights[i, k]
             if w_i <= 0.0:
                 continue
             for sign in range(1, -2, -2):
                 e0, e1, e2 = sign * c.offsets[i, k, 0], sign * c.offsets[i, k, 1], sign * c.offsets[i, k, 2]
-                j, side, cut = locate(j0, j1, j2, e0, e1, e2, c.shape, c.sides)
+                if 0 <= j0 + e0 < n0 and 0 <= j1 + e1 < n1 and 0 <= j2 + e2 < n2:
+                    j, side, cut = i + (e0 * n1 + e1) * n2 + e2, -1, 1.0
+                else:
+                    j, side, cut = locate(j0, j1, j2, e0, e1, e2, c.shape, c.sides)
                 if j < 0:
                     if side == ABSORBING:
                         g = _dot(i, e0, e1, e2, c.gradient)
                         z = g + c.share[i, k] * _dot(i, e0, e1, e2, c.free)
-                        out.kill[i] += edge_rates(w_i / cut, z * cut, g * cut, 0.0)[0] / c.volume[i]
+                        out.kill[i] += edge_rates(w_i / cut, z * cut, g * cut)[0] / c.volume[i]
                     continue
                 partner = partner_of(j, k, sign * e0, sign * e1, sign * e2, c.offsets, c.weights)
                 if sign < 0 and partner >= 0:
                     continue  # done from the other cell
                 if c.phi.size > 0:
-                    w = 0.5 * (w_i + (c.weights[j, partner] if partner >= 0 else 0.0))
-                    z = c.phi[i] - c.phi[j]
-                    g, extra = z, 0.0
+                    w, z = 0.5 * (w_i + (c.weights[j, partner] if partner >= 0 else 0.0)), c.phi[i] - c.phi[j]
+                    small = bernoulli(abs(z))
                 else:
-                    w, z, g, extra = _fitted_edge(i, j, k, partner, e0, e1, e2, c)
-                forward, backward = edge_rates(w, z, g, extra)
+                    w, z, small = _fitted_edge(i, j, k, partner, e0, e1, e2, c)
+                forward, backward = both_rates(w, z, small)
                 out.rows[m], out.cols[m], out.rates[m] = i, j, forward / c.volume[i]
                 out.rows[m + 1], out.cols[m + 1], out.rates[m + 1] = j, i, backward / c.volume[j]
                 m += 2
@@ -350,7 +380,7 @@ def exit_rows(cells, target, cut, phi_cut, c, out):
                     z = c.phi[i] - (c.phi[j] if j >= 0 else phi_cut[r, 2 * k + arm])
                     g = z
                 middle = _arm_weight(i, j, k, s, target[r, 2 * k + 1 - arm], e0, e1, e2, c)
-                rate = edge_rates(stretch * middle / s, z, g, 0.0)[0]
+                rate = edge_rates(stretch * middle / s, z, g)[0]
                 if j == -1:
                     out.kill[i] += rate
                 else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._jit import kernel
 
-__all__ = ["generator", "nearest", "off_diagonal"]
+__all__ = ["generator", "nearest", "off_diagonal", "row_sums"]
 
 
 @kernel
@@ -82,3 +82,13 @@ def nearest(indptr, indices):
             if abs(indices[r] - i) > 1:
                 return False
     return True
+
+
+@kernel
+def row_sums(indptr, data, out):
+    """Add the sums of the rows of a CSR matrix to out (n,)."""
+    for i in range(out.size):
+        total = 0.0
+        for r in range(indptr[i], indptr[i + 1]):
+            total += data[r]
+        out[i] += total
