@@ -17,7 +17,7 @@ from fpsolve import _explicit
 from fpsolve import _generator as gen
 from fpsolve._elimination import eliminated
 
-__all__ = ["FEW_WORK", "few_products", "most_products", "resolvent", "spent"]
+__all__ = ["FEW_WORK", "few_products", "fresh", "most_products", "resolvent", "spent"]
 
 #: Per state a solve of nearest-neighbour chains and of others, per state^(3/2) and coupling an elimination, and of the calls of one
 #: solve and of one product.
@@ -26,6 +26,8 @@ _LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 20e-9, 180e-9, 1.2e-9, 10e-6, 8e-6
 _SOLVE_SPACE, _ELIMINATE_SPACE = 40e-9, 1.2e-9
 #: What a series of products costs before the first one: its matrix is made and sorted by diagonals.
 _SETUP = 0.8e-3
+#: Ordering and scaling a matrix of a known pattern, once and per state.
+_FRESH = 0.4e-3, 0.7e-6
 #: Uniformisation is taken up to so many multiplications where it is no dearer than solves.
 FEW_WORK = 20_000_000
 #: Solves of the rational approximation over one interval.
@@ -58,6 +60,17 @@ def resolvent(rates: sp.csr_matrix, shape: tuple[int, ...] | np.ndarray | None) 
             return math.inf, math.inf
         return _ELIMINATE_SPACE * float(n) ** 2, _CALL + _SOLVE_SPACE * n ** (4 / 3)
     return _ELIMINATE * (rates.nnz / n) * n**1.5, _CALL + _SOLVE * n
+
+
+def fresh(rates: sp.csr_matrix) -> float:
+    """Of taking up a new matrix for elimination: ordering and scaling it, whose work has no part in `resolvent`.
+
+    Examples
+    --------
+    >>> fresh(sp.diags([1.0, 1.0], [-1, 1], shape=(1000, 1000)).tocsr())
+    0.0
+    """
+    return 0.0 if gen.is_tridiagonal(rates) else _FRESH[0] + _FRESH[1] * rates.shape[0]
 
 
 def few_products(rates: sp.csr_matrix, jumps: float, spans: np.ndarray) -> bool:

@@ -38,7 +38,7 @@ class Frozen:
     Examples
     --------
     >>> frozen = Frozen(lambda t: (sp.csr_matrix([[0, 1.0 + (t >= 0.5)], [1.0, 0]]), np.zeros(2)), [0.5], 1.0)
-    >>> frozen.at(0.5)[0][0, 1], frozen.before(0.5)[0][0, 1], frozen.assemblies
+    >>> float(frozen.at(0.5)[0][0, 1]), float(frozen.before(0.5)[0][0, 1]), frozen.assemblies
     (2.0, 1.0, 2)
     """
 

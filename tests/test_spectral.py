@@ -261,3 +261,24 @@ def test_refusals():
         fp.evolve("gaussian", 1.0)
     with pytest.raises(ValueError, match="f lives on"):
         fp.expectation(Field(np.ones(4), Grid((0, 1, 4))), 1.0, ("gaussian", [0.0], [[1.0]]))
+
+
+@pytest.mark.parametrize("scheme", ["monotone", "high-order"])
+def test_progress_counts_solves_on_a_terminal_and_is_silent_elsewhere(scheme, monkeypatch, capsys):
+    """The bar of tqdm gets one update per solve; without a terminal nothing is printed; the answer is the same."""
+    import tqdm.auto
+
+    updates = []
+
+    class Bar(tqdm.auto.tqdm):
+        def update(self, n=1):
+            updates.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    fp = FokkerPlanck(Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0)), Grid((-6, 6, 100)), scheme)
+    plain = fp.spectrum(3)
+    assert not updates
+    shown = fp.spectrum(3, progress=True)
+    assert len(updates) > 20 and np.array_equal(shown.eigenvalues, plain.eigenvalues)
+    assert capsys.readouterr().err == ""
