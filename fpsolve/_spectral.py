@@ -222,7 +222,7 @@ class Spectral(Solver):
             Number of modes, the stationary one (mu = 0) included where mass is conserved; a complex pair is not cut.
         progress : bool
             Show how many solves, or exponentials of a large chain in space, have been made: there are some hundred, and on 64^3
-            cells they take a minute.
+            cells they take up to a minute.
 
         Returns
         -------
