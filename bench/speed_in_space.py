@@ -40,6 +40,7 @@ def questions(n: int) -> dict[str, tuple[Callable[[], object], int]]:
         "evolve to t = 1": (lambda: fp.evolve(start, 1.0, rtol=1e-3), 3),
         "stationary": (fp.stationary, 1),
         "exit from a ball": (lambda: fp.mean_exit_time(ball), 1),
+        "spectrum of three modes": (lambda: fp.spectrum(3), 1),
     }
 
 

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 from fpsolve import _elimination as elimination
 from fpsolve._kernels import incomplete, wide
+from fpsolve._progress import tick
 from fpsolve.errors import FpsolveError
 
 __all__ = ["Iterative", "gmres"]
@@ -148,6 +149,7 @@ class Iterative:
         """
         change, rate, small = np.inf, 1.0, np.inf
         for _ in range(_ROUNDS):
+            tick()
             share = self._share(law)
             lumped, _ = self._coarse(share, np.zeros(self.n))
             held = np.zeros(1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from ._fronts import Fronts
+from ._progress import tick
 from ._transient import Terms, _advance
 from .errors import FpsolveError
 
@@ -213,7 +214,12 @@ def slow_modes(
 
     def nearest(shift: float) -> tuple[Complex, Complex]:
         solver.factorise(shift * unit - matrix)
-        operator = LinearOperator((n, n), matvec=lambda x: project(solver.solve(project(np.ravel(x)))), dtype=float)
+
+        def apply(x: Array) -> Array:
+            tick()
+            return project(solver.solve(project(np.ravel(x))))
+
+        operator = LinearOperator((n, n), matvec=apply, dtype=float)
         start = project(np.random.default_rng(0).standard_normal(n))
         try:
             theta, vectors = eigs(operator, count, which="LM", v0=start, maxiter=2000, ncv=min(n, 2 * count + 16), tol=1e-13)

@@ -16,6 +16,7 @@ from ._elimination import eliminated, engine
 from ._explicit import Chebyshev
 from ._notes import unresolved
 from ._pencil import in_pairs
+from ._progress import shown, tick
 from ._refine import _ORDER_BAND, Solver, _ratio
 from ._transient import backward_evolve
 from .errors import FpsolveError
@@ -52,6 +53,7 @@ class _ShiftInvert:
         self.shift = shift
 
     def apply(self, x: Array, transposed: bool) -> Array:
+        tick()
         out = self.core.plain_solve(np.ascontiguousarray(_without(np.ravel(x), self.pi, transposed)), transposed)
         if out is None:
             raise FpsolveError(f"the resolvent at {self.shift:g} left the range of doubles; scale the rates")
@@ -107,6 +109,7 @@ class _Exponential:
             self.set_shift(0.5 * self.shift)
 
     def apply(self, x: Array, transposed: bool, tolerance: float) -> Array:
+        tick()
         x = _without(np.ravel(x), self.pi, transposed)
         found = self.series[transposed].series(x, np.array([1.0 / self.shift]), tolerance * float(np.abs(x).sum()))
         assert found is not None, "no limit was set"
@@ -216,13 +219,16 @@ def _tidy(values: Complex, right: Complex, left: Complex, weight: Array) -> tupl
 class Spectral(Solver):
     """Eigenfunctions and expectations; a part of `FokkerPlanck`."""
 
-    def spectrum(self, k: int) -> Spectrum:
+    def spectrum(self, k: int, *, progress: bool = False) -> Spectrum:
         r"""The k slowest modes of the generator: L r = mu r and its adjoint.
 
         Parameters
         ----------
         k : int
             Number of modes, the stationary one (mu = 0) included where mass is conserved; a complex pair is not cut.
+        progress : bool
+            Show how many solves, or exponentials of a large chain in space, have been made: there are some hundred, and on 64^3
+            cells they take up to a minute.
 
         Returns
         -------
@@ -262,7 +268,12 @@ class Spectral(Solver):
         n, conserved = self.grid.size, not np.any(self.kill > 0.0)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= max(1, n // 4):
             raise ValueError(f"k must be an integer from 1 to {max(1, n // 4)} (a quarter of the cells), got {k!r}")
-        wanted = int(k) - conserved
+        with shown("spectrum", "solve", progress):
+            return self._spectrum(int(k), conserved)
+
+    def _spectrum(self, k: int, conserved: bool) -> Spectrum:
+        """`spectrum` of checked arguments."""
+        n, wanted = self.grid.size, k - conserved
         pi, (values, right, left, circle) = self._slow_modes(wanted)
         weight = pi if pi is not None else np.full(n, 1.0 / n)
         values, right, left = _tidy(values, right, left, weight)

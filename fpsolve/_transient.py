@@ -23,7 +23,8 @@ import scipy.sparse as sp
 
 from fpsolve import _explicit
 from fpsolve import _generator as gen
-from fpsolve._elimination import Tridiagonal, eliminated, engine
+from fpsolve._costs import FEW_WORK, few_products, most_products
+from fpsolve._elimination import Tridiagonal, engine
 from fpsolve._kernels import line
 from fpsolve.errors import FpsolveError
 
@@ -33,18 +34,12 @@ _log = logging.getLogger(__name__)
 
 #: What `evolve` takes; None chooses by cost.
 METHODS = (None, "positive", "chebyshev", "rational", "uniformisation")
-#: Costs in seconds of the machine where they were measured; their ratios count. Per state a solve of nearest-neighbour chains and
-#: of others, per state^(3/2) and coupling an elimination, and of the calls of one solve and of one product.
-_LINE, _SOLVE, _ELIMINATE, _CALL, _PRODUCT = 20e-9, 180e-9, 1.2e-9, 10e-6, 8e-6
-#: What a series of products costs before the first one: its matrix is made and sorted by diagonals.
-_SETUP = 0.8e-3
-#: In space: per state^(4/3) a solve, per state^2 an elimination.
-_SOLVE_SPACE, _ELIMINATE_SPACE = 40e-9, 1.2e-9
 #: Uniformisation is taken for method="positive" up to this many multiplications (jumps x couplings) and jumps (each loses up to
 #: 1e-16 of the mass) ...
 _UNIFORM_WORK, _UNIFORM_JUMPS = 2_000_000_000, 1e4
-#: ... and by default where this many jumps do, and so many multiplications, since it is then as cheap as a factorisation and exact.
-_FEW_JUMPS, _FEW_WORK = 200.0, 20_000_000
+#: ... and by default where this many jumps do, and few multiplications (`_costs`), since it is then as cheap as a factorisation and
+#: exact.
+_FEW_JUMPS = 200.0
 _MAX_DEGREE = 60
 #: How often a step is halved at most: all steps of a span at once, twice, and then by halving the span, while half of its tolerance
 #: is above what the series can reach.
@@ -397,45 +392,15 @@ def propagate(
     out_rate = float(gen.leaving(rates, loss).max())
     jumps = out_rate * t[-1]
     affordable = jumps <= _UNIFORM_JUMPS and jumps * (rates.nnz + n) <= _UNIFORM_WORK
-    few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and _few_products(rates, jumps, spans)))
+    few = jumps <= _FEW_JUMPS and (method == "positive" or (method is None and few_products(rates, jumps, spans)))
     if few or method == "uniformisation" or (method == "positive" and affordable):
         return _evolve_uniform(rates, loss, p, spans, out_rate, rtol)
     if method in (None, "positive", "chebyshev"):
-        most = np.inf if method == "chebyshev" else _most_products(rates, 2.0 * jumps, spans, rtol, shape)
+        most = np.inf if method == "chebyshev" else most_products(rates, 2.0 * jumps, spans, rtol, shape)
         found = _evolve_chebyshev(rates, loss, p, t, rtol, most, method == "positive") if most > 0 else None
         if found is not None:
             return found
     return _evolve_rational(rates, loss, p, spans, rtol, method, shape)
-
-
-def _few_products(rates: sp.csr_matrix, jumps: float, spans: np.ndarray) -> bool:
-    """Whether uniformisation costs little, and on a line less than the solves of the rational approximation."""
-    if jumps * rates.nnz > _FEW_WORK:
-        return False
-    intervals, n = int(np.count_nonzero(spans)), rates.shape[0]
-    needed = jumps + intervals * (9.0 * math.sqrt(jumps / max(1, intervals)) + 40.0)
-    cost, solves = _SETUP + needed * (_PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * n)), 30 * intervals * (_CALL + _LINE * n)
-    return n < 200 or cost < solves or not gen.is_tridiagonal(rates)
-
-
-def _most_products(
-    rates: sp.csr_matrix, rho_t: float, spans: np.ndarray, rtol: float, shape: tuple[int, ...] | np.ndarray | None
-) -> float:
-    """Products with the generator that cost as much as the rational approximation; zero where the series needs more."""
-    n, needed = rates.shape[0], _explicit.products(rho_t, rtol)
-    dim = 0 if shape is None else shape.shape[1] if isinstance(shape, np.ndarray) else len(shape)
-    product = _PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * n)
-    kinds, intervals = np.unique(spans[spans > 0].round(12)).size, np.count_nonzero(spans)
-    # the cheapest count first: the graph is looked at only where it matters
-    if gen.is_tridiagonal(rates):
-        rational = 30 * intervals * (_CALL + _LINE * n)
-    elif dim == 3:
-        if not eliminated(n, dim):
-            return np.inf
-        rational = 2 * kinds * _ELIMINATE_SPACE * float(n) ** 2 + 30 * intervals * (_CALL + _SOLVE_SPACE * n ** (4 / 3))
-    else:
-        rational = 2 * kinds * _ELIMINATE * (rates.nnz / n) * n**1.5 + 30 * intervals * (_CALL + _SOLVE * n)
-    return 1.5 * rational / product if _SETUP + needed * product < rational else 0.0
 
 
 def _evolve_chebyshev(
@@ -595,12 +560,12 @@ def backward_evolve(
     if time == 0 or total == 0 or out_rate == 0:
         return f, {"method": "none", "steps": 0, "error": 0.0, "factorisations": 0, "solves": 0}
     mean = out_rate * time
-    if mean <= _FEW_JUMPS and mean * rates.nnz <= _FEW_WORK:
+    if mean <= _FEW_JUMPS and mean * rates.nnz <= FEW_WORK:
         info = {"method": "uniformisation", "steps": int(mean) + 1, "error": _uniform_rounding(mean), "factorisations": 0,
                 "solves": 0}  # fmt: skip
         return _uniformise(_jumps(rates, loss, out_rate), f, mean), info
     wanted, times = max(rtol, _ROUNDING) * total, np.array([time])
-    most = _most_products(rates, 2.0 * mean, times, rtol, shape)
+    most = most_products(rates, 2.0 * mean, times, rtol, shape)
     if most > 0:
         series = _explicit.Chebyshev(rates, loss, transposed=False)
         found = series.series(f, times, wanted, most)

@@ -20,8 +20,8 @@ from ._committor import Transitions
 from ._cuts import singular_points
 from ._discretize import assemble, build_stencil
 from ._exits import start_inside
+from ._follow import DRIVEN_METHODS, evolve_driven
 from ._generator import clean_rates
-from ._magnus import evolve_driven
 from ._notes import barred_note, basin_note, cap_note, fits, mass_notes, thickened, thin_note
 from ._phase_space import PhaseSpace, build_phase_stencil, phase_space
 from ._refine import step_error
@@ -215,11 +215,15 @@ class FokkerPlanck(Transitions, Spectral):
             Times >= 0.
         rtol : float
             Error of the time integration relative to the mass.
-        method : None, "positive", "chebyshev", "rational" or "uniformisation"
+        method : None, "positive", "chebyshev", "rational" or "uniformisation"; of Driven processes also "magnus" or "tr-bdf2"
             None: the cheapest, may be negative within rtol, reported by `negative_mass`. "positive": nonnegative to rounding.
             "chebyshev": explicit, products with the generator only, all times from one sweep. "rational": implicit, one
             factorisation whatever the time. "uniformisation": a sum of nonnegative terms, as many as the chain jumps. What was
             used, and the error of it at every time, is in `solver_info`.
+
+            Coefficients that depend on time are followed in steps of second order, by the exponential midpoint rule ("magnus") or
+            by TR-BDF2 ("tr-bdf2"); None: the cheaper one, step by step. The other names are those of the exponentials of "magnus";
+            "positive" is a product of nonnegative matrices. TR-BDF2 is negative by half of the error in `solver_info` at most.
 
         Returns
         -------
@@ -244,13 +248,22 @@ class FokkerPlanck(Transitions, Spectral):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
         if not (isinstance(rtol, (int, float)) and 1e-11 <= rtol < 1.0):
             raise ValueError(f"rtol must lie in [1e-11, 1), got {rtol!r}")
-        if method not in _markov.METHODS:
-            raise ValueError(f"method must be one of {', '.join(map(repr, _markov.METHODS))}, got {method!r}")
+        methods = _markov.METHODS if self.driven is None else DRIVEN_METHODS
+        if method not in methods:
+            only = " (for Driven processes, with coefficients that depend on time)" if method in DRIVEN_METHODS else ""
+            raise ValueError(f"method must be one of {', '.join(map(repr, methods))}, got {method!r}{only}")
         values, start_notes = initial_density(rho0, self.grid)
         mass0 = (values * self.grid.cell_volumes).ravel()
         if self.driven is not None:
             masses, info = evolve_driven(
-                self._frozen, mass0, times, rtol=rtol, method=method, shape=self.grid.shape, values=self.driven.values
+                self._frozen,
+                mass0,
+                times,
+                rtol=rtol,
+                method=method,
+                shape=self.grid.shape,
+                values=self.driven.values,
+                assembly=self._stencil.cost,
             )
         else:
             masses, info = _markov.evolve(self.generator, self.kill, mass0, times, rtol=rtol, method=method, shape=self.grid.shape)

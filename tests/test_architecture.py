@@ -12,17 +12,17 @@ ROOT = Path(__file__).parent.parent
 
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
-    {"errors", "_checks", "_known", "_jit", "_interpolate", "_quadrature", "_estimate", "_roots"},
+    {"errors", "_checks", "_known", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
     {"_kernels", "_fields", "_correlations"},
     {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
-    {"_evaluated", "_iterative"},
+    {"_costs", "_evaluated", "_iterative"},
     {"_dense", "_single", "_tensors", "potentials", "_transient"},
     {"noise"},
-    {"process", "grid", "samples"},
-    {"_aligned", "_cycles", "_geometric", "_line", "_operators", "_pencil", "_walls"},
-    {"_action"},
+    {"process", "grid", "samples", "_frozen"},
+    {"_aligned", "_cycles", "_geometric", "_line", "_operators", "_pencil", "_walls", "_magnus", "_trbdf2"},
+    {"_action", "_follow"},
     {
         "_codegen",
         "_components",
@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "_detailed_balance",
         "_covariance",
     },
-    {"_balance", "_checkpoint", "_kernel_base", "_magnus", "_space", "_watch", "_wide_noise", "driven", "plotting"},
+    {"_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_branches", "_cuts", "_escape_laws", "_inertia", "_linear"},
     {"_model", "_notes", "_passage", "_paths", "_phase_space"},
@@ -57,8 +57,8 @@ ENGINES = (
     {
         "fokker_planck", "_balance", "_committor", "_cuts", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
         "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
-        "_magnus", "_phase_space", "_start", "_aligned", "_fronts", "_highexits", "_highorder", "_operators", "_pencil",
-        "_space", "_stencils",
+        "_magnus", "_trbdf2", "_frozen", "_follow", "_phase_space", "_start", "_aligned", "_fronts", "_highexits", "_highorder",
+        "_operators", "_pencil", "_space", "_stencils",
     },
     {
         "langevin", "_fused", "_schemes", "_model", "_observe", "_passage", "_paths", "_runner", "_sgd", "_walls", "_checkpoint",

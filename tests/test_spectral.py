@@ -267,3 +267,24 @@ def test_eigenfunctions_are_finite_where_the_density_has_negative_parts():
     right = np.array([[1.0], [0.2], [0.1]], complex)
     values, r, left = _spectral._tidy(np.array([-1.0 + 0j]), right.copy(), right.copy(), np.array([-0.5, 0.7, 0.8]))
     assert np.isfinite(r).all() and np.isfinite(left).all() and float(np.real(r.T @ left)[0, 0]) == pytest.approx(1.05)
+
+
+@pytest.mark.parametrize("scheme", ["monotone", "high-order"])
+def test_progress_counts_solves_on_a_terminal_and_is_silent_elsewhere(scheme, monkeypatch, capsys):
+    """The bar of tqdm gets one update per solve; without a terminal nothing is printed; the answer is the same."""
+    import tqdm.auto
+
+    updates = []
+
+    class Bar(tqdm.auto.tqdm):
+        def update(self, n=1):
+            updates.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    fp = FokkerPlanck(Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0)), Grid((-6, 6, 100)), scheme)
+    plain = fp.spectrum(3)
+    assert not updates
+    shown = fp.spectrum(3, progress=True)
+    assert len(updates) > 20 and np.array_equal(shown.eigenvalues, plain.eigenvalues)
+    assert capsys.readouterr().err == ""

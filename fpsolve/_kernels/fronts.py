@@ -1,7 +1,7 @@
 """Multifrontal factorisation and solution of a general sparse matrix on the tree of `_kernels.dissection`, dense fronts by BLAS.
 
-A front of p pivots and m border rows is [[A, B], [C, S]]; stored are X = A^-1 (pivoting inside the block), G = X B and H = C X,
-and S - C G goes to the parent. Unlike `_kernels.elimination` this subtracts: for matrices that are no M-matrices.
+A front of p pivots and m border rows is [[A, B], [C, S]]; stored are X = A^-1 (pivoting inside the block), G = X B and C, and
+S - C G goes to the parent. Unlike `_kernels.elimination` this subtracts: for matrices that are no M-matrices.
 """
 
 import numpy as np
@@ -74,10 +74,9 @@ def factorise(rows, columns, tree, sizes, store):
                     X[a, b] = inverse[a, b]
             if m > 0:
                 G = store[base + p * p : base + p * p + p * m].reshape(p, m)
-                H = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
-                C = F[p:, :p].copy()
+                C = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
+                C[:] = F[p:, :p]
                 np.dot(X, F[:p, p:].copy(), G)
-                np.dot(C, X, H)
                 part = stack[top : top + m * m].reshape(m, m)
                 np.dot(C, G, part)
                 for a in range(m):
@@ -93,37 +92,40 @@ def factorise(rows, columns, tree, sizes, store):
 
 
 @kernel
+def _room(starts):
+    """A vector for the longest of the pieces that begin at `starts`."""
+    longest = 0
+    for t in range(starts.size - 1):
+        longest = max(longest, starts[t + 1] - starts[t])
+    return np.empty(longest)
+
+
+@kernel
 def solve(store, tree, x):
     """A x = b in place, in elimination order."""
     node_ptr, border_ptr, border, _, store_ptr = tree
     nodes = node_ptr.size - 1
+    pivots, others = _room(node_ptr), _room(border_ptr)
     for t in range(nodes):
         lo, hi = node_ptr[t], node_ptr[t + 1]
         own, p = border[border_ptr[t] : border_ptr[t + 1]], hi - lo
         m, base = own.size, store_ptr[t]
-        H = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
-        for a in range(m):
-            total = 0.0
-            for k in range(p):
-                total += H[a, k] * x[lo + k]
-            x[own[a]] -= total
-    held = np.empty(node_ptr.size and int(np.max(np.diff(node_ptr))))
+        if p > 0:
+            np.dot(store[base : base + p * p].reshape(p, p), x[lo:hi], pivots[:p])
+            x[lo:hi] = pivots[:p]
+            if m > 0:
+                np.dot(store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p), x[lo:hi], others[:m])
+                for a in range(m):
+                    x[own[a]] -= others[a]
     for t in range(nodes - 1, -1, -1):
         lo, hi = node_ptr[t], node_ptr[t + 1]
         own, p = border[border_ptr[t] : border_ptr[t + 1]], hi - lo
         m, base = own.size, store_ptr[t]
-        X = store[base : base + p * p].reshape(p, p)
-        G = store[base + p * p : base + p * p + p * m].reshape(p, m)
-        near = x[own]
-        for k in range(p):
-            total = 0.0
-            for q in range(p):
-                total += X[k, q] * x[lo + q]
+        if p > 0 and m > 0:
             for a in range(m):
-                total -= G[k, a] * near[a]
-            held[k] = total
-        for k in range(p):
-            x[lo + k] = held[k]
+                others[a] = x[own[a]]
+            np.dot(store[base + p * p : base + p * p + p * m].reshape(p, m), others[:m], pivots[:p])
+            x[lo:hi] -= pivots[:p]
 
 
 @kernel
@@ -131,30 +133,24 @@ def solve_transposed(store, tree, x):
     """A^T x = b in place, in elimination order."""
     node_ptr, border_ptr, border, _, store_ptr = tree
     nodes = node_ptr.size - 1
+    pivots, others = _room(node_ptr), _room(border_ptr)
     for t in range(nodes):
         lo, hi = node_ptr[t], node_ptr[t + 1]
         own, p = border[border_ptr[t] : border_ptr[t + 1]], hi - lo
         m, base = own.size, store_ptr[t]
-        G = store[base + p * p : base + p * p + p * m].reshape(p, m)
-        near = np.zeros(m)
-        for k in range(p):
+        if p > 0 and m > 0:
+            np.dot(store[base + p * p : base + p * p + p * m].reshape(p, m).T, x[lo:hi], others[:m])
             for a in range(m):
-                near[a] += G[k, a] * x[lo + k]
-        for a in range(m):
-            x[own[a]] -= near[a]
-    held = np.empty(node_ptr.size and int(np.max(np.diff(node_ptr))))
+                x[own[a]] -= others[a]
     for t in range(nodes - 1, -1, -1):
         lo, hi = node_ptr[t], node_ptr[t + 1]
         own, p = border[border_ptr[t] : border_ptr[t + 1]], hi - lo
         m, base = own.size, store_ptr[t]
-        X = store[base : base + p * p].reshape(p, p)
-        H = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
-        held[:p] = 0.0
-        for k in range(p):
-            for q in range(p):
-                held[q] += X[k, q] * x[lo + k]
-        for a in range(m):
-            for q in range(p):
-                held[q] -= H[a, q] * x[own[a]]
-        for k in range(p):
-            x[lo + k] = held[k]
+        if p > 0:
+            if m > 0:
+                for a in range(m):
+                    others[a] = x[own[a]]
+                np.dot(store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p).T, others[:m], pivots[:p])
+                x[lo:hi] -= pivots[:p]
+            np.dot(store[base : base + p * p].reshape(p, p).T, x[lo:hi], pivots[:p])
+            x[lo:hi] = pivots[:p]
