@@ -119,8 +119,8 @@ def richardson(
     resolved : bool
         Whether the cells of the coarser grids resolve it. If not, an order that they show is chance, and does not count either.
     other : Estimate, optional
-        The same from another scheme on the finest grid, where its cells do not resolve the problem: there the change between grids
-        may be small by chance, or because both are equally wrong. The distance is added to the error.
+        The same from another scheme on the finest grid, where its cells or the next do not resolve the problem: there the change
+        between grids may be small by chance, or because both are equally wrong. The distance is added to the error.
 
     Returns
     -------
@@ -262,9 +262,9 @@ class Solver:
             Measure the order on three grids. Where it is within 0.3 of `order`, and the cells of all three grids resolve the noise
             where the mass of the stationary density is, the value is extrapolated, else it is that of this grid; an assumption of
             the Estimate says which, and what was measured. Without, the value is that of this grid, and its error the whole change
-            from half as many cells: three times the error where the order is two. Where the cells do not resolve the noise the
-            distance to the answer of the scheme of high order on the same cells is added, up to 512 x 512 cells: there the change
-            alone may understate the error many times.
+            from half as many cells: three times the error where the order is two. Where the cells of one of these two grids do not
+            resolve the noise the distance to the answer of the scheme of high order on this grid is added, up to 512 x 512 cells:
+            there the change alone may understate the error many times.
         order : float, optional
             Expected order of convergence in the cell width; by default the scheme's: 2 if monotone, 1 in phase space.
         unit : str, optional
@@ -307,9 +307,10 @@ class Solver:
             solvers.append(self._half._half)
         ratio, coarse, grids = _ratio(self.grid, solvers[1].grid), self._coarse_note, len(solvers)
         resolved = not any(solver._coarse_note for solver in solvers)
+        doubted = bool(coarse or self._half._coarse_note)  # the change between these two is the error stated
         with solver_errors() as seen:
             answers = [self._estimates(question(solver), unit or "") for solver in solvers]
-            if coarse and self.scheme == "monotone" and self.grid.size <= _ASKED:
+            if doubted and self.scheme == "monotone" and self.grid.size <= _ASKED:
                 with contextlib.suppress(ValueError, FpsolveError):  # a scheme of high order refuses some problems
                     answers.append(self._estimates(question(self._of_high_order), unit or ""))
 

@@ -744,6 +744,23 @@ def test_the_error_is_honest_at_condition_1000_at_every_size(n):
     test_the_error_is_honest_at_condition_1000(n)
 
 
+def test_the_error_is_honest_where_only_the_coarser_grid_does_not_resolve():
+    """A linear process found at random (condition 14, 79 x 77 cells): half as many cells are off by as much with the same sign."""
+    rng = np.random.default_rng(1095)
+    condition, Q = 10 ** rng.uniform(0, 2.5), np.linalg.qr(rng.normal(size=(2, 2)))[0]
+    D = Q @ np.diag([1.0, 1.0 / condition]) @ Q.T
+    drift = rng.normal(size=(2, 2))
+    drift += np.eye(2) * (0.3 - min(0.0, np.linalg.eigvals(drift).real.min()))
+    exact = la.solve_continuous_lyapunov(drift, D + D.T)
+    cells = int(rng.integers(32, 80))
+    axes = [(-s * rng.uniform(6.5, 8), s * rng.uniform(6.5, 8), cells + int(rng.integers(0, 8))) for s in exact.diagonal() ** 0.5]
+    fp = FokkerPlanck(Process.ornstein_uhlenbeck(drift, Noise.constant(0.5 * (D + D.T))), Grid(*axes))
+    assert fp.grid.shape == (79, 77) and not fp._coarse_note and fp._half._coarse_note
+    for row, true in zip(covariance_of(fp, False), exact, strict=True):
+        for entry, value in zip(row, true, strict=True):
+            assert abs(entry.value - value) <= entry.discretization_error
+
+
 @pytest.mark.slow
 def test_the_error_is_honest_for_random_tensors():
     """Conditions 100 to 5000 at any angle, any stable drift, 32 to 100 cells: the stated error covers the true one."""
