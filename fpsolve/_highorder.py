@@ -247,8 +247,13 @@ class HighOrder(HighExits):
 
     # ---- forward ----------------------------------------------------------------------------------------------------------
 
-    def stationary(self) -> Density:
+    def stationary(self, *, progress: bool = False) -> Density:
         """The stationary density, of mass one; negative parts, where cells do not resolve it, are reported.
+
+        Parameters
+        ----------
+        progress : bool
+            Of no effect: one factorisation, compiled, has no steps to count.
 
         Returns
         -------

@@ -24,6 +24,7 @@ from ._follow import DRIVEN_METHODS, evolve_driven
 from ._generator import clean_rates
 from ._notes import barred_note, basin_note, cap_note, fits, mass_notes, thickened, thin_note
 from ._phase_space import PhaseSpace, build_phase_stencil, phase_space
+from ._progress import shown
 from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
@@ -167,8 +168,13 @@ class FokkerPlanck(Transitions, Spectral):
 
     # ---- forward ----------------------------------------------------------------------------------------------------
 
-    def stationary(self) -> Density:
+    def stationary(self, *, progress: bool = False) -> Density:
         """The stationary density, nonnegative and of mass one, by elimination without subtractions.
+
+        Parameters
+        ----------
+        progress : bool
+            Count the rounds of the iteration for large chains in space on the terminal.
 
         Returns
         -------
@@ -196,7 +202,8 @@ class FokkerPlanck(Transitions, Spectral):
         if np.any(self.kill > 0.0):
             raise ValueError("with absorbing sides all mass is lost in the end and there is no stationary density; "
                              "make the sides reflecting, or ask evolve for the density at a time")  # fmt: skip
-        mass = self._stationary_mass
+        with shown("stationary density", "round", progress):
+            mass = self._stationary_mass
         barred = barred_note(self.process, self.grid)
         notes = (*self.warnings, *mass_notes(self, mass), *(barred or basin_note(self.generator, mass, self.grid)))
         return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
@@ -453,8 +460,8 @@ def _check_centre(region: Region, x0: Array, inside: NDArray[np.bool_], grid: Gr
 
 
 def _singular_text(points: Array) -> str:
-    shown = ", ".join(str([float(f"{v:.6g}") for v in p]) for p in points[:3])
-    return (f"D vanishes at {shown}{', ...' if len(points) > 3 else ''} inside the region: Ito paths cannot cross there "
+    places = ", ".join(str([float(f"{v:.6g}") for v in p]) for p in points[:3])
+    return (f"D vanishes at {places}{', ...' if len(points) > 3 else ''} inside the region: Ito paths cannot cross there "
             "against the drift, and the time found depends on where the cells lie; give the noise a floor")  # fmt: skip
 
 
