@@ -53,8 +53,6 @@ DATA = (
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Bands were written down before the run: the last digit known, or the per cent that was asked for; figure xie-laws.png."""
     parts = [_critical(), _white(), _prefactor(), _inflection(out / f"{NAME}.png"), _data(), _ball(), _plane(quick)]
-    if progress:
-        print(f"{sum(map(len, parts))} numbers")
     return [check for part in parts for check in part]
 
 
@@ -109,7 +107,7 @@ def _prefactor() -> list[Check]:
     Ha, Hb = CRITICAL["deep minimum"][2], -CRITICAL["maximum"][2]
     for kappa in PIECES:
         for s in (0.3, 0.5):
-            c = brentq(lambda x: float(F([x])) - low - s * (high - low), DEEP, TOP)  # noqa: B023
+            c = brentq(lambda x, level=low + s * (high - low): float(F([x])) - level, DEEP, TOP)
             noise = fps.Noise.from_expression(f"{kappa}*({Hb} + {Ha - Hb}*(1 - tanh((x - ({c}))/0.0005))/2)")
             E = (high - low) / kappa * (s / Ha + (1.0 - s) / Hb)
             expected = _sharp(kappa, c, E)

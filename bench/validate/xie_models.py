@@ -14,8 +14,8 @@ is far too small for any such law, and only the linear chain is asked. Deviation
 changed after a first run failed in them: over 1/lr the times were in iterations, and waiting times were compared with one, though
 the network under SGLD leaves before its soft directions have equilibrated.
 
-A network on 120 images of MNIST, where two samples carry most of the noise, was tried and left out: its slopes were 1.30 (B) and
-1.44 (1/lr) times those of the linear chain, under SGLD 1.02; frozen noise does not describe it, and we do not know what does.
+Networks whose noise is carried by a few samples are left out: one on images of MNIST did not follow the linear chain under SGD,
+though it did under SGLD, and why is not understood.
 """
 
 from __future__ import annotations
