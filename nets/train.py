@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._settings import Schedule, Settings, duration, initial_state, settings
-from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store
+from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store, check_free
 from ._threads import single_threaded_blas
 from .data import Data
 from .mlp import MLP, Ensemble
@@ -220,7 +220,7 @@ def train_many(
     paths: list[Path | None] = [None] * len(seeds)
     if out is not None:
         target = Path(os.path.expanduser(os.fspath(out)))
-        paths = [target.with_name(f"{target.stem}-{seed}{target.suffix}") for seed in seeds]
+        paths = [check_free(target.with_name(f"{target.stem}-{seed}{target.suffix}"), overwrite) for seed in seeds]
     total, done, lock = sum(job.recorder.steps for job in jobs), [0] * len(jobs), threading.Lock()
     with single_threaded_blas(), _held_interrupts() as interrupted, _bar(progress, total) as show:
 
