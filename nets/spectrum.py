@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import positive
 from ._lanczos import ORDERS, lanczos
 from ._saved import Saved
 from ._threads import single_threaded_blas
@@ -142,8 +143,7 @@ def top_eigenpairs(
     operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= operator.size:
         raise ValueError(f"k must lie in 1 .. {operator.size}, the number of weights: got {k!r}")
-    if not (math.isfinite(tol) and tol > 0.0):
-        raise ValueError(f"tol must be finite and > 0: got {tol!r}")
+    positive("tol", tol)
     with single_threaded_blas():
         if operator.size <= DENSE_UP_TO or 5 * k >= operator.size:
             make = hessian if matrix == "hessian" else gradient_covariance
