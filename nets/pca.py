@@ -155,11 +155,12 @@ def pca(
 
     Notes
     -----
-    The origin is moved to the mean of the first 2000 records before anything is multiplied: weights of size 10 that fluctuate by 1e-7
-    in the stiffest direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks of 2000 rows (memory
-    P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are taken. Single-precision
-    records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread meanwhile: the same bits on
-    any number of cores, and no slower where others use them (threads that wait for each other make `eigh` many times slower there).
+    The origin is moved to the mean of the first 2000 records before anything is multiplied: weights of size 10 that fluctuate by
+    1e-7 in the stiffest direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks
+    of 2000 rows (memory P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are
+    taken. Single-precision records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread
+    meanwhile: the same bits on any number of cores, and no slower where others use them (threads that wait for each other make
+    `eigh` many times slower there).
 
     Examples
     --------
@@ -191,7 +192,7 @@ def pca(
 
     if len(steps) < 2:
         raise ValueError(f"principal components need at least 2 records: got {len(steps)}")
-    origin = np.mean(next(rows()), axis=0, dtype=np.float64)  # not one record: that could lie far from all others
+    origin: Array = np.asarray(next(rows()).mean(axis=0, dtype=np.float64))  # not one record: that could lie far from all others
     if not np.isfinite(origin).all():
         origin = np.zeros_like(origin)  # the records are refused below, with a count
     size, n = len(origin), len(steps)

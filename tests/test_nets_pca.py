@@ -62,7 +62,7 @@ def test_digits_survive_far_from_the_origin():
 
 @pytest.mark.parametrize("n", [400, 5000])
 def test_one_record_far_from_the_others_costs_no_digits_beyond_the_resolution(n):
-    """A first record at 1e6 beside fluctuations of 1e-6: one direction holds it, and all others no more than the stated rounding."""
+    """A first record at 1e6 beside fluctuations of 1e-6: one direction holds it, the others but the stated rounding."""
     table = 1e-6 * np.random.default_rng(2).standard_normal((n, 8))
     table[0] = 1e6
     for rows in (table, table[::-1]):
