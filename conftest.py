@@ -6,6 +6,7 @@ everything that takes part in compiled code.
 
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,3 +26,7 @@ _CACHE = ROOT / "build" / "test-cache" / _key()
 os.environ["NUMBA_CACHE_DIR"] = str(_CACHE / "numba")
 os.environ["FPSOLVE_CACHE_DIR"] = str(_CACHE / "fpsolve")
 os.environ["MPLBACKEND"] = "Agg"
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -64,7 +64,9 @@ class Settings:
     def check_schedules(self, first: int, steps: int) -> None:
         """Ask the schedules for the first and the last step, before any work."""
         for k in (first, first + steps - 1):
-            self.rates(k, k + 1)
+            lr = self.rates(k, k + 1)[0][0]
+            if not 0.0 < self.dtype(lr) < math.inf:
+                raise ValueError(f"lr = {lr:g} is no positive number of precision={self.precision!r}: use 'double'")
 
 
 def settings(
@@ -104,11 +106,13 @@ def settings(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}: got {value!r}")
-    momentum = 0.0 if momentum is None else float(momentum)
-    if not 0.0 <= momentum < 1.0:
+    momentum = 0.0 if momentum is None else momentum
+    if isinstance(momentum, bool) or not (isinstance(momentum, (int, float, np.number)) and 0.0 <= momentum < 1.0):
         raise ValueError(f"momentum must lie in [0, 1): got {momentum!r}")
     _check_constants(lr, batch, sampling, ensemble.size)
-    chain = SGDChain(ensemble, lr, batch, momentum, sampling, optimizer=optimizer, betas=betas, eps=eps)
+    chain = SGDChain(ensemble, lr, batch, float(momentum), sampling, optimizer=optimizer, betas=betas, eps=eps)
+    if optimizer == "adam" and not np.asarray(chain.eps, PRECISIONS[precision]) > 0.0:
+        raise ValueError(f"eps must be above 0 in precision={precision!r}, or weights without gradient become 0/0: got {eps!r}")
     return Settings(chain, sampling, precision, _seed(seed))
 
 
@@ -119,7 +123,8 @@ def _resumed(name: str, value: Any, old: Any) -> Any:
 
 
 def _check_constants(lr: Any, batch: Any, sampling: str, n: int) -> None:
-    if not callable(lr) and np.ndim(lr) == 0 and not (math.isfinite(float(lr)) and float(lr) > 0.0):
+    number = isinstance(lr, (int, float, np.integer, np.floating)) and not isinstance(lr, bool)
+    if not callable(lr) and np.ndim(lr) == 0 and not (number and math.isfinite(lr) and lr > 0.0):
         raise ValueError(f"lr must be finite and > 0: got {lr!r}")
     if callable(batch) or np.ndim(batch) == 1:
         return
@@ -163,9 +168,10 @@ def initial_state(mlp: MLP, before: Run | None, how: Settings, theta0: ArrayLike
         return state
     from ._kernels import seed_rng
 
-    theta = mlp.init(how.seed) if theta0 is None else mlp.check_theta(theta0).copy()
-    if not np.isfinite(theta).all():
-        raise ValueError(f"theta0 must be finite: got {np.count_nonzero(~np.isfinite(theta))} non-finite numbers")
+    theta = mlp.init(how.seed) if theta0 is None else mlp.check_point(theta0, "theta0").copy()
+    limit = np.finfo(how.dtype).max
+    if np.abs(theta).max() > limit:
+        raise ValueError(f"theta0 must not exceed {limit:.3g}, the largest number of precision={how.precision!r}")
     theta = theta.astype(how.dtype)
     rng = np.empty(4, dtype=np.uint64)
     seed_rng(np.uint64(how.seed), rng)

@@ -21,7 +21,7 @@ import numpy as np
 
 from fpsolve import io
 
-__all__ = ["Store", "parts_folder", "settle"]
+__all__ = ["Store", "check_free", "parts_folder", "settle"]
 
 #: Array -> its axes, units, long name; losses are in nats (cross-entropy) or squared target units (mse).
 DESCRIBE = {
@@ -74,23 +74,45 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
+def check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Make sure that a run can be written to `path`, before any work is done; returns the absolute path.
+
+    Segments beside it that have been joined, or a folder that holds none, are no obstacle.
+
+    Raises
+    ------
+    OSError
+        As of `fpsolve.io.check_writable`; or another run writes there, or was interrupted and can be recovered.
+    """
+    target = io.check_writable(path, overwrite=overwrite)
+    folder = parts_folder(target)
+    if not folder.exists():
+        return target
+    with _claimed(folder, FileExistsError):
+        foreign = sorted(file.name for file in folder.iterdir() if not _ours(file))
+        if foreign:
+            raise FileExistsError(f"{folder} holds {foreign[0]}, which is no part of a run: choose another name for out")
+        if _leftover(target, folder) or not any(folder.glob("[0-9]*.h5")):
+            return target
+    raise FileExistsError(
+        f"{folder} holds an interrupted run: recover it with nets.load_run({str(target)!r}), or delete that folder, or choose "
+        "another name for out"
+    )
+
+
 class Store:
     """Writes the segments of one run, and joins them."""
 
     def __init__(self, path: str | os.PathLike[str], overwrite: bool) -> None:
-        self.path = io.check_writable(path, overwrite=overwrite)
+        self.path = check_free(path, overwrite)
         self.folder, self.name = parts_folder(self.path), uuid.uuid4().hex
         self.count = 0
-        if self.folder.exists() and _leftover(self.path, self.folder):
-            _remove(self.folder)
         if self.folder.exists():
-            raise FileExistsError(
-                f"{self.folder} holds an interrupted run: recover it with nets.load_run({str(self.path)!r}), or "
-                "delete that folder, or choose another name for out"
-            )
+            _remove(self.folder)
         self.folder.mkdir()
         self.owner = open(self.folder / "owner", "x", encoding="ascii")  # stays open: it carries the lock
-        _lock(self.owner)
+        if not _lock(self.owner):
+            raise FileExistsError(_alive(self.folder))
         self.owner.write(self.name)
         self.owner.flush()
 
@@ -187,15 +209,20 @@ def _lock(file: Any) -> bool:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def _claimed(folder: Path, error: type[Exception] = ValueError) -> Iterator[None]:
+    """The folder of a run whose process has ended, ours for now; `error` if it goes on."""
     owner = folder / "owner"
     if not owner.exists():  # killed before it was written, or while the folder was being removed
         yield
         return
     with open(owner, encoding="ascii") as file:
         if not _lock(file):
-            raise ValueError(f"{folder} is being written by a run that goes on: wait until it has ended")
+            raise error(_alive(folder))
         yield
+
+
+def _alive(folder: Path) -> str:
+    return f"{folder} is being written by a run that goes on: wait until it has ended, or choose another name"
 
 
 def _owner(folder: Path) -> str:
@@ -218,8 +245,14 @@ def _leftover(path: Path, folder: Path) -> bool:
         return False
 
 
+def _ours(file: Path) -> bool:
+    """Whether a file in the folder of the segments is one that a run made."""
+    return file.name == "owner" or file.suffix == ".tmp" or (file.suffix == ".h5" and file.stem.isdigit())
+
+
 def _remove(folder: Path) -> None:
-    """Remove the segments, the name of their run last."""
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == "owner"):
+    """Remove the segments, the name of their run last; what else somebody put there stays."""
+    for file in sorted(filter(_ours, folder.iterdir()), key=lambda file: file.name == "owner"):
         file.unlink(missing_ok=True)
-    folder.rmdir()
+    if not any(folder.iterdir()):
+        folder.rmdir()

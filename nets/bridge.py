@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._checks import of_kind
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def bridge(stats: Stats, directions: int | ArrayLike = 2) -> Process:
     """
     import fpsolve as fps
 
+    of_kind(stats, Stats, "stats", "of nets.measure or nets.from_arrays")
     if stats.momentum:
         raise ValueError(
             f"bridge describes plain SGD; the statistics are of momentum {stats.momentum:g}. With h, c = "

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer, of_kind, positive
 from ._saved import Saved
 from .data import Data
 from .flatness import Flatness
@@ -35,9 +36,12 @@ def only_labels(data: Data, labels: Sequence[int]) -> Data:
     >>> task.n_classes, sorted(set(task.y_train.tolist()))
     (2, [0, 1])
     """
+    of_kind(data, Data, "data", "nets.load_data(...), or nets.Data of your own arrays")
     wanted = np.asarray(labels)
+    if wanted.ndim != 1 or not wanted.size or not np.issubdtype(wanted.dtype, np.integer):
+        raise ValueError(f"labels must be a sequence of integers, at least one: got {labels!r}")
     if not data.n_classes or len(set(wanted.tolist())) < len(wanted) or not np.isin(wanted, data.y_train).all():
-        raise ValueError(f"labels must be different classes of {data.name!r}, 0 .. {data.n_classes - 1}: got {list(labels)}")
+        raise ValueError(f"labels must be different classes of {data.name!r}, 0 .. {data.n_classes - 1}: got {labels!r}")
     number = np.full(data.n_classes, -1, dtype=np.int64)
     number[wanted] = np.arange(len(wanted))
     train, test = number[data.y_train] >= 0, number[data.y_test] >= 0
@@ -93,8 +97,11 @@ def fisher_diagonal(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, b
         raise ValueError(f"labels must be 'data' or 'model': got {labels!r}")
     if labels == "model" and mlp.loss_name != "cross_entropy":
         raise ValueError(f"labels can be drawn from a network with cross-entropy only: this one has {mlp.loss_name!r}")
-    theta, (x, t) = mlp.check_theta(theta), mlp.check_samples(x, y)
-    size, k = len(mlp.block_index(block)), int(block[1:])
+    if len(mlp.block_names(block)) != 1:
+        raise ValueError(f"the Fisher information is that of one block out of {list(mlp.blocks)}: got {block!r}")
+    theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
+    (name,) = mlp.block_names(block)
+    size, k = len(mlp.block_index(name)), int(name[1:])
     total = np.zeros(size)
     rows = max(1, CHUNK_NUMBERS // (8 * sum(mlp.widths)))
     for i in range(0, len(x), rows):
@@ -106,7 +113,7 @@ def fisher_diagonal(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, b
             cases = [(p[:, c], np.eye(mlp.widths[-1])[np.full(len(p), c)]) for c in range(mlp.widths[-1])]
         for weight, target in cases:
             squares = mlp.backward(theta, a, target)[k - 1] ** 2 * weight[:, None]
-            total += (a[k - 1] ** 2).T.dot(squares).ravel() if block[0] == "W" else squares.sum(axis=0)
+            total += (a[k - 1] ** 2).T.dot(squares).ravel() if name[0] == "W" else squares.sum(axis=0)
     return np.asarray(total / len(x))
 
 
@@ -138,8 +145,19 @@ class Constraint:
     def __post_init__(self) -> None:
         if (self.directions is None) == (self.axes is None):
             raise ValueError("a constraint has either directions or axes")
-        if not (np.isfinite(self.strengths).all() and (np.asarray(self.strengths) >= 0.0).all()):
-            raise ValueError("the strengths of a constraint must be finite and not negative")
+        s, k = np.asarray(self.strengths, dtype=np.float64), len(np.atleast_1d(self.strengths))
+        if s.ndim != 1 or not np.isfinite(s).all() or (s < 0.0).any():
+            raise ValueError(f"the strengths of a constraint must be a vector, finite and not negative: got shape {s.shape}")
+        if self.directions is not None:
+            p = np.asarray(self.directions)
+            if p.shape != (self.size, k) or np.abs(p.T @ p - np.eye(k)).max() > 1e-8:
+                raise ValueError(
+                    f"directions must be {k} orthonormal columns of {self.size} weights: got shape {p.shape}; use numpy.linalg.qr"
+                )
+        elif self.axes is not None:
+            axes = np.asarray(self.axes)
+            if axes.shape != (k,) or len(np.unique(axes)) < k or axes.min() < 0 or axes.max() >= self.size:
+                raise ValueError(f"axes must be {k} different numbers in 0 .. {self.size - 1}: got {self.axes!r}")
 
     def displacements(self, moved: Array) -> Array:
         """(w - w_1).p_i of displacements (m, size), array (m, k)."""
@@ -184,9 +202,10 @@ def ldc(flatness: Flatness, directions: ArrayLike) -> Constraint:
     >>> ldc(flat, np.eye(2)).strengths
     array([0.25  , 0.0625])
     """
+    of_kind(flatness, Flatness, "flatness", "of nets.flatness along the directions")
     p = np.asarray(directions, dtype=np.float64)
     width = np.where(flatness.one_sided, 2.0 * np.minimum(-flatness.left, flatness.right), flatness.width)
-    if p.ndim != 2 or p.shape[1] != len(width) or np.abs(p.T @ p - np.eye(p.shape[1])).max() > 1e-8:
+    if p.ndim != 2 or p.shape[1] != len(width):
         raise ValueError(f"directions must be {len(width)} orthonormal columns, those of the flatness: got shape {p.shape}")
     return Constraint("LDC", width**-2.0, len(p), directions=np.ascontiguousarray(p))
 
@@ -355,13 +374,21 @@ def second_task(
     >>> bool(kept.first_error[0] > 0.2 > kept.first_error[1])
     True
     """
+    of_kind(constraint, Constraint, "constraint", "of nets.ldc or nets.ewc")
     strengths, number = _grid(constraint, lambdas, counts)
-    theta = mlp.check_theta(theta)
+    theta = mlp.check_point(theta)
     part = mlp.blocks.get(block, slice(0, 0))
     if block[:1] != "W" or part.stop - part.start != constraint.size:
         raise ValueError(f"block must be a weight matrix of {constraint.size} weights, as the constraint has: got {block!r}")
-    if not 1 <= batch <= second.size or epochs < 1 or not (math.isfinite(lr) and lr > 0.0):
-        raise ValueError(f"batch must lie in 1 .. {second.size}, epochs be >= 1, lr above 0: got {batch!r}, {epochs!r}, {lr!r}")
+    for name, task in (("first", first), ("second", second)):
+        of_kind(task, Data, name, "of nets.only_labels")
+        mlp.check_samples(task.x_train[:1], task.y_train[:1])
+        if not task.n_classes or not len(task.x_test):
+            raise ValueError(f"{name} must have labels and test samples, on which its error is taken: got {task!r}")
+        mlp.targets(task.y_test)
+    integer("batch, up to the samples of the second task,", batch, 1, second.size)
+    integer("epochs", epochs, 1)
+    positive("lr", lr)
     layer, rng = _Layer(mlp, theta, int(block[1:])), np.random.default_rng(seed)
     inputs, targets = layer.inputs(second.x_train), mlp.targets(second.y_train)
     used = 2.0 * lr * strengths[:, None] * constraint.strengths * (np.arange(len(constraint.strengths)) < number[:, None])

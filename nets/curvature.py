@@ -65,7 +65,7 @@ def gradient_covariance(
     >>> C.shape, bool((C == C.T).all())
     ((650, 650), True)
     """
-    theta, (x, t) = mlp.check_theta(theta), mlp.check_samples(x, y)
+    theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
     name = block if isinstance(block, str) else block[0] if block is not None and len(block) == 1 else None
@@ -135,7 +135,7 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     array([[5., 2.],
            [2., 1.]])
     """
-    theta, (x, t) = mlp.check_theta(theta), mlp.check_samples(x, y)
+    theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
     layer_of = {name: int(name[1:]) for name in mlp.blocks}

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Data", "load_data", "read_idx"]
+from ._checks import integer
+
+__all__ = ["Data", "fingerprint", "load_data", "read_idx"]
 
 Array = NDArray[Any]
 
@@ -49,7 +51,7 @@ class Data:
         Class labels 0 .. n_classes - 1, or real targets of a regression problem.
     name : str
     n_classes : int
-        0 for regression.
+        0 for regression; if it is not given with labels, the largest label plus one.
     scaling : str
         What was done to the raw inputs.
     source : str
@@ -73,14 +75,16 @@ class Data:
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
-            x = np.ascontiguousarray(getattr(self, f"x_{part}"), dtype=np.float64)
-            y = np.asarray(getattr(self, f"y_{part}"))
+            x, y = _numbers(f"x_{part}", getattr(self, f"x_{part}")), _numbers(f"y_{part}", getattr(self, f"y_{part}"))
+            x = np.ascontiguousarray(x, dtype=np.float64)
             if x.ndim != 2 or len(x) != len(y):
                 raise ValueError(f"x_{part} must have shape (n, d) with one row per target: got x {x.shape} and y {y.shape}")
             if not np.isfinite(x).all():
                 raise ValueError(f"x_{part} contains non-finite numbers")
-            labels = np.issubdtype(y.dtype, np.integer)
+            labels = y.dtype.kind in "iub"
             y = np.ascontiguousarray(y, dtype=np.int64 if labels else np.float64)
+            if not np.isfinite(y).all():
+                raise ValueError(f"y_{part} contains {np.count_nonzero(~np.isfinite(y))} non-finite numbers")
             if labels and y.ndim != 1:
                 raise ValueError(f"integer y_{part} are class labels of shape (n,): got shape {y.shape}; use floats for regression")
             if labels and len(y) and not (y.min() >= 0 and (self.n_classes == 0 or y.max() < self.n_classes)):
@@ -93,6 +97,11 @@ class Data:
             raise ValueError(
                 f"x_train {self.x_train.shape} must not be empty and must have as many columns as x_test {self.x_test.shape}"
             )
+        classes = np.issubdtype(self.y_train.dtype, np.integer)
+        if classes and len(self.y_test) and not np.issubdtype(self.y_test.dtype, np.integer):
+            raise ValueError("y_train are class labels, so y_test must be integers as well: got real targets")
+        if classes and self.n_classes == 0:
+            object.__setattr__(self, "n_classes", 1 + max(int(y.max()) for y in (self.y_train, self.y_test) if len(y)))
 
     @property
     def dim(self) -> int:
@@ -122,8 +131,7 @@ class Data:
         """
         n_test = len(self.x_test) if n_test is None else n_test
         for what, k, have, least in (("n", n, self.size, 1), ("n_test", n_test, len(self.x_test), 0)):
-            if not least <= k <= have:
-                raise ValueError(f"{what} must lie in {least} .. {have} (the samples of {self.name!r}): got {k}")
+            integer(f"{what}, of {self.name!r},", k, least, have)
         return replace(
             self,
             x_train=self.x_train[:n],
@@ -186,9 +194,29 @@ def load_data(name: str, *, split: str = "standard", n: int | None = None, seed:
         raise ValueError(f"unknown data set {name!r}: known are {', '.join(sorted(_LOADERS))}{hint}")
     if split not in ("standard", "all"):
         raise ValueError(f"split must be 'standard' or 'all': got {split!r}")
-    if n is not None and (not isinstance(n, (int, np.integer)) or n < 1):
-        raise ValueError(f"n must be a positive integer: got {n!r}")
+    if n is not None:
+        integer("n", n, 1)
+    if seed is not None:
+        integer("seed", seed, 0)
     return _LOADERS[name](split, n, seed)
+
+
+def fingerprint(x: Array, t: Array) -> str:
+    """Hash of training samples and their targets, by which a run knows them again."""
+    digest = hashlib.sha256(repr((x.shape, t.shape)).encode())
+    digest.update(x.tobytes())
+    digest.update(t.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _numbers(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if array.dtype.kind not in "iubf":
+        raise TypeError(f"{name} must be an array of real numbers: got dtype {array.dtype}")
+    return array
 
 
 def _split(x: Array, y: Array, split: str, name: str, **facts: Any) -> Data:

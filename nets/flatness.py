@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind, positive
 from ._saved import Saved
 from .landscape import Landscape, Section
 
@@ -133,11 +134,10 @@ def flatness(
     (0.05, 2.5, 1.0)
     """
     p = _columns(landscape, directions)
-    if not (math.isfinite(level) and level > 1.0):
-        raise ValueError(f"level must be finite and above 1: got {level!r}")
+    positive("level", level, above=1.0)
+    if reach is not None:
+        positive("reach", reach)
     norm = max(1.0, float(np.linalg.norm(landscape.theta[landscape.index])))
-    if reach is not None and not (math.isfinite(reach) and reach > 0.0):
-        raise ValueError(f"reach must be finite and above 0: got {reach!r}")
     rows, loss = [], math.nan
     for j in _counted(range(p.shape[1]), progress, "flatness"):
         line, length = landscape.section(p[:, j]), float(np.linalg.norm(p[:, j]))
@@ -211,11 +211,13 @@ class Profiles(Saved):
 
     def parabola(self) -> tuple[Array, Array]:
         """Coefficients (k, 3) of d^2, d, 1 fitted to ln L by least squares, and the share R^2 of its variance that they explain."""
+        if self.loss.shape[1] < 3 or not ((self.loss > 0.0) & np.isfinite(self.loss)).all():
+            raise ValueError(f"a parabola of ln L needs 3 points and losses above 0: got {self.loss.shape[1]}, {self.loss.min()}")
         fits, shares = [], []
         for d, loss in zip(self.displacements, np.log(self.loss), strict=True):
             c = np.polyfit(d, loss, 2)
             fits.append(c)
-            shares.append(1.0 - np.var(loss - np.polyval(c, d)) / np.var(loss))
+            shares.append(1.0 - np.var(loss - np.polyval(c, d)) / np.var(loss) if np.ptp(loss) > 0.0 else 1.0)
         return np.array(fits), np.array(shares)
 
 
@@ -233,8 +235,8 @@ def loss_profiles(landscape: Landscape, directions: ArrayLike, displacements: Ar
     p = _columns(landscape, directions)
     d = np.asarray(displacements, dtype=np.float64)
     d = np.tile(d, (p.shape[1], 1)) if d.ndim == 1 else d
-    if d.ndim != 2 or len(d) != p.shape[1]:
-        raise ValueError(f"displacements must have shape (m,) or ({p.shape[1]}, m): got {d.shape}")
+    if d.ndim != 2 or len(d) != p.shape[1] or d.size == 0 or not np.isfinite(d).all():
+        raise ValueError(f"displacements must be finite, of shape (m,) or ({p.shape[1]}, m), m >= 1: got shape {d.shape}")
     loss = np.array([landscape.section(p[:, j]).loss(d[j]) for j in range(p.shape[1])])
     return Profiles(d, loss, float(landscape.section(p[:, 0]).loss([0.0])[0]))
 
@@ -258,6 +260,7 @@ def loss_plane(landscape: Landscape, directions: ArrayLike, first: ArrayLike, se
 
 
 def _columns(landscape: Landscape, directions: ArrayLike) -> Array:
+    of_kind(landscape, Landscape, "landscape", "nets.Landscape(mlp, theta, x, y, block='W2')")
     p = np.asarray(directions, dtype=np.float64)
     p = p[:, None] if p.ndim == 1 else p
     if p.ndim != 2 or len(p) != landscape.size or p.shape[1] < 1:

@@ -54,9 +54,7 @@ class Landscape:
     """
 
     def __init__(self, mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> None:
-        self.mlp, self.theta = mlp, mlp.check_theta(theta).copy()
-        if not np.isfinite(self.theta).all():
-            raise ValueError(f"theta must be finite: got {np.count_nonzero(~np.isfinite(self.theta))} non-finite numbers")
+        self.mlp, self.theta = mlp, mlp.check_point(theta).copy()
         samples, targets = mlp.check_samples(x, y)
         self.index, self.samples = mlp.block_index(block), len(samples)
         self.targets = np.ascontiguousarray(targets.T)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from .curvature import gradient_covariance, hessian
 from .data import Data
 from .mlp import MLP
@@ -71,20 +72,15 @@ def measure(
     """
     from fpsolve import io
 
-    from .train import _fingerprint
-
     if isinstance(source, Run):
         mlp = source.mlp
-        if source.data_hash != _fingerprint(*mlp.check_samples(data.x_train, data.y_train)):
-            raise ValueError(
-                f"measure: the run used other training data ({source.data_name!r}, {source.n_samples} samples) than given "
-                f"({data.name!r}, {data.size} samples)"
-            )
+        source.check_data(data)
         theta = source.mean_weights if theta is None else theta
         lr, batch = source.lr if lr is None else lr, source.batch if batch is None else batch
         sampling, momentum = sampling or source.sampling, source.momentum if momentum is None else momentum
     elif isinstance(source, MLP):
         mlp = source
+        of_kind(data, Data, "data", "nets.load_data(...), or nets.Data of your own arrays")
     else:
         raise TypeError(f"measure takes a Run or an MLP: got {type(source).__name__}")
     if theta is None or lr is None or batch is None:

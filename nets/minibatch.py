@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer, positive
 from ._saved import Saved
 from .flatness import _columns
 from .landscape import Landscape, Section
@@ -64,8 +65,8 @@ class BatchMinima(Saved):
 
     @property
     def spread(self) -> float:
-        """Variance of the positions of the minima; those at the cap are left out."""
-        return float(np.var(self.position[~self.capped]))
+        """Variance of the positions of the minima; those at the cap are left out. NaN where all are."""
+        return float(np.var(self.position[~self.capped])) if not self.capped.all() else math.nan
 
     @property
     def stiffness(self) -> float:
@@ -115,10 +116,11 @@ def minibatch_minima(
     ([-1.0, 1.0], 1.0)
     """
     p = _columns(landscape, direction)
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch <= landscape.samples:
-        raise ValueError(f"batch must be an integer in 1 .. {landscape.samples}, the number of samples: got {batch!r}")
-    if not (math.isfinite(cap) and cap > 0.0) or n < 2:
-        raise ValueError(f"cap must be finite and above 0, n at least 2: got {cap!r}, {n!r}")
+    if p.shape[1] != 1:
+        raise ValueError(f"minima are looked for along one direction: got {p.shape[1]}")
+    integer("batch, up to the number of samples,", batch, 1, landscape.samples)
+    positive("cap", cap)
+    integer("n", n, 2)
     rng = np.random.default_rng(seed)
     chosen = np.array([rng.choice(landscape.samples, batch, replace=False) for _ in range(n)])
     line = landscape.section(p)
@@ -197,6 +199,6 @@ def active_temperature(
     if d.ndim != 2 or len(d) != p.shape[1] or not np.isfinite(d).all():
         raise ValueError(f"displacements must be finite, of shape (m,) or ({p.shape[1]}, m): got {d.shape}")
     size = landscape.samples
-    factor = 1.0 if sampling == "replace" else (size - batch) / (size - 1)
+    factor = 1.0 if sampling == "replace" else (size - batch) / max(size - 1, 1)
     noise = [[landscape.section(column).jets(point)[1].var() for point in row] for column, row in zip(p.T, d, strict=True)]
     return np.asarray(0.5 * lr / batch * factor * np.array(noise))

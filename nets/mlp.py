@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer
 from .data import Data
 
 if TYPE_CHECKING:
@@ -75,14 +76,14 @@ class MLP:
     def __init__(
         self, widths: Sequence[int], *, activation: str = "relu", loss: str = "cross_entropy", weight_decay: float = 0.0
     ) -> None:
-        widths = tuple(widths)
-        if len(widths) < 2 or not all(isinstance(w, (int, np.integer)) and w >= 1 for w in widths):
+        layers: tuple[Any, ...] = tuple(widths) if np.ndim(widths) else (widths,)
+        if len(layers) < 2 or not all(isinstance(w, (int, np.integer)) and not isinstance(w, bool) and w >= 1 for w in layers):
             raise ValueError(f"widths are at least two positive integers (inputs, hidden ..., outputs): got {widths}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {ACTIVATIONS}: got {activation!r}")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}: got {loss!r}")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
+        if not (isinstance(weight_decay, (int, float, np.number)) and math.isfinite(weight_decay) and weight_decay >= 0.0):
             raise ValueError(f"weight_decay must be finite and >= 0: got {weight_decay!r}")
         if loss == "cross_entropy" and widths[-1] == 1:
             raise ValueError(
@@ -146,11 +147,15 @@ class MLP:
 
     def block_index(self, block: str | Sequence[str] | None) -> NDArray[np.intp]:
         """Positions in theta of a block, of several blocks in the order given, or (None or "all") of everything."""
-        names = list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
-        unknown = [name for name in names if name not in self.blocks]
-        if unknown or not names or len(set(names)) < len(names):
+        return np.concatenate([np.arange(self.dim)[self.blocks[name]] for name in self.block_names(block)])
+
+    def block_names(self, block: str | Sequence[str] | None) -> list[str]:
+        """Names of a block, of several blocks in the order given, or (None or "all") of all, or ValueError."""
+        every = block is None or (isinstance(block, str) and block == "all")
+        names: list[Any] = list(self.blocks) if every else list(block) if isinstance(block, (tuple, list)) else [block]
+        if not all(isinstance(name, str) and name in self.blocks for name in names) or not names or len(set(names)) < len(names):
             raise ValueError(f"blocks must be different names out of {list(self.blocks)}, or 'all': got {block!r}")
-        return np.concatenate([np.arange(self.dim)[self.blocks[name]] for name in names])
+        return names
 
     def check_theta(self, theta: ArrayLike) -> Array:
         """The parameter vector as a float64 array, or ValueError."""
@@ -159,11 +164,20 @@ class MLP:
             raise ValueError(f"theta must have shape ({self.dim},) for {self!r}: got {array.shape}")
         return array
 
+    def check_point(self, theta: ArrayLike, name: str = "theta") -> Array:
+        """The same; a point where something is measured must moreover be finite."""
+        array = self.check_theta(theta)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite: got {np.count_nonzero(~np.isfinite(array))} non-finite numbers")
+        return array
+
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Inputs (n, d), targets (n, outputs) (one-hot for labels) as float64, or ValueError."""
         x = np.ascontiguousarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
             raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
+        if not np.isfinite(x.sum()) and not np.isfinite(x).all():  # the sum makes no copy
+            raise ValueError(f"x must be finite: got {np.count_nonzero(~np.isfinite(x))} non-finite numbers")
         return x, self.targets(y, len(x))
 
     def targets(self, y: ArrayLike, n: int | None = None) -> Array:
@@ -180,6 +194,8 @@ class MLP:
             return t
         if y.shape != (n, outputs):
             raise ValueError(f"y must be {n} integer labels or have shape ({n}, {outputs}): got dtype {y.dtype}, shape {y.shape}")
+        if not np.isfinite(y).all() or (self.loss_name == "cross_entropy" and y.size and y.min() < 0.0):
+            raise ValueError(f"targets must be finite, with cross-entropy not negative: got {y.min()} .. {y.max()}")
         return np.ascontiguousarray(y, dtype=np.float64)
 
     def init(self, seed: int | None = None, *, scheme: str = "uniform") -> Array:
@@ -197,6 +213,8 @@ class MLP:
         """
         if scheme not in ("uniform", "he"):
             raise ValueError(f"scheme must be 'uniform' or 'he': got {scheme!r}")
+        if seed is not None:
+            integer("seed", seed, 0)
         rng = np.random.default_rng(seed)
         parts = []
         for rows, cols in zip(self.widths[:-1], self.widths[1:], strict=True):
@@ -244,6 +262,8 @@ class MLP:
     def outputs(self, theta: ArrayLike, x: ArrayLike) -> Array:
         """Outputs z_L of shape (n, outputs), before any softmax."""
         theta, x = self.check_theta(theta), np.ascontiguousarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
+            raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
         rows = self.chunk_rows()
         return np.concatenate([self.forward(theta, x[i : i + rows])[-1] for i in range(0, len(x), rows)])
 
@@ -256,6 +276,8 @@ class MLP:
         y = np.asarray(y)
         if not np.issubdtype(y.dtype, np.integer):
             raise ValueError("the classification error needs integer labels: for real targets look at the loss")
+        if y.shape != np.shape(x)[:1]:
+            raise ValueError(f"y must be one label for each row of x: got shapes {y.shape} and {np.shape(x)}")
         return float(np.mean(self.predict(theta, x) != y)) if len(y) else math.nan
 
     def loss(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> float:
@@ -301,8 +323,7 @@ class MLP:
         Each includes weight_decay * theta, so that their mean is `gradient`.
         """
         theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
-        index = self.block_index(block)
-        names = list(self.blocks) if block is None or block == "all" else [block] if isinstance(block, str) else list(block)
+        names, index = self.block_names(block), self.block_index(block)
         rows = max(1, CHUNK_NUMBERS // max(len(index), 4 * sum(self.widths))) if chunk is None else chunk
         for i in range(0, len(x), rows):
             a = self.forward(theta, x[i : i + rows])
@@ -410,11 +431,13 @@ class Ensemble:
         """The same for many weight vectors (n, dim) and their batches (n, batch), shape (n, dim)."""
         from ._kernels import mean_gradients
 
-        points, index = np.ascontiguousarray(thetas, dtype=np.float64), np.ascontiguousarray(indices, dtype=np.int64)
+        points, index = np.ascontiguousarray(thetas, dtype=np.float64), np.asarray(indices)
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"weights must have shape (n, {self.dim}): got {points.shape}")
-        if index.ndim != 2 or len(index) != len(points) or index.size == 0 or index.min() < 0 or index.max() >= self.size:
+        whole = np.issubdtype(index.dtype, np.integer)
+        fits = index.ndim == 2 and len(index) == len(points) and index.size > 0
+        if not (whole and fits and index.min() >= 0 and index.max() < self.size):
             raise ValueError(f"indices must be {len(points)} non-empty rows of integers in 0 .. {self.size - 1}: got {indices!r}")
         out = np.empty_like(points)
-        mean_gradients(self.mlp.kernel_args(), points, self.x, self.t, index, out)
+        mean_gradients(self.mlp.kernel_args(), points, self.x, self.t, np.ascontiguousarray(index, dtype=np.int64), out)
         return out

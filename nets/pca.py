@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer
 from ._saved import Saved
 from ._threads import single_threaded_blas
 from .run import Run
@@ -93,19 +94,9 @@ class PCA(Saved):
         Raises
         ------
         ValueError
-            If the directions kept hold less than that.
+            If the directions kept hold less than that, or nothing but rounding is left.
         """
-        if not 0.0 < fraction <= 1.0 or not 0 <= without < len(self.variances):
-            raise ValueError(
-                f"fraction must lie in (0, 1] and without in 0 .. {len(self.variances) - 1}: got {fraction!r}, {without!r}"
-            )
-        held = np.cumsum(self.variances[without:]) / (self.total - self.variances[:without].sum())
-        enough = np.flatnonzero(held >= fraction * (1.0 - 1e-12))
-        if not len(enough):
-            raise ValueError(
-                f"the {len(self.variances)} directions kept hold only {held[-1]:.6g} of the variance: raise n_directions"
-            )
-        return int(enough[0]) + 1
+        return needed(self.variances, self.total, len(self.mean), fraction, without)
 
     def project(self, weights: ArrayLike, k: int | None = None) -> Array:
         """(weights - mean) . directions, shape (..., k); default: all directions kept."""
@@ -116,6 +107,20 @@ class PCA(Saved):
         if self.rows is None:
             raise ValueError("the records are not at hand: use project(weights)")
         return np.concatenate([self.project(part, k) for part in self.rows()])
+
+
+def needed(variances: Array, total: float, size: int, fraction: float, without: int) -> int:
+    """Number of leading directions that hold `fraction` of the variance, the first `without` of them left out of both."""
+    if not 0.0 < fraction <= 1.0 or not 0 <= without < len(variances):
+        raise ValueError(f"fraction must lie in (0, 1] and without in 0 .. {len(variances) - 1}: got {fraction!r}, {without!r}")
+    left = total - variances[:without].sum()
+    if not left > np.finfo(np.float64).eps * total * np.sqrt(size):
+        raise ValueError(f"without the first {without} directions there is no variance but rounding: {left:.2g} of {total:.6g}")
+    held = np.cumsum(variances[without:]) / left
+    enough = np.flatnonzero(held >= fraction * (1.0 - 1e-12))
+    if not len(enough):
+        raise ValueError(f"the {len(variances)} directions kept hold only {held[-1]:.6g} of the variance: raise n_directions")
+    return int(enough[0]) + 1
 
 
 def pca(
@@ -150,11 +155,12 @@ def pca(
 
     Notes
     -----
-    The origin is moved to the first record before anything is multiplied: weights of size 10 that fluctuate by 1e-7 in the stiffest
-    direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks of 2000 rows (memory
-    P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are taken. Single-precision
-    records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread meanwhile: the same bits on
-    any number of cores, and no slower where others use them (threads that wait for each other make `eigh` many times slower there).
+    The origin is moved to the mean of the first 2000 records before anything is multiplied: weights of size 10 that fluctuate by
+    1e-7 in the stiffest direction would otherwise lose all digits. With n > P records the covariance is accumulated over blocks
+    of 2000 rows (memory P^2 numbers, whatever n) and diagonalised; with fewer the singular values of the centred records are
+    taken. Single-precision records are multiplied in double precision, but their own rounding stays. BLAS runs with one thread
+    meanwhile: the same bits on any number of cores, and no slower where others use them (threads that wait for each other make
+    `eigh` many times slower there).
 
     Examples
     --------
@@ -186,11 +192,13 @@ def pca(
 
     if len(steps) < 2:
         raise ValueError(f"principal components need at least 2 records: got {len(steps)}")
-    origin = next(rows())[0].copy()
+    origin: Array = np.asarray(next(rows()).mean(axis=0, dtype=np.float64))  # not one record: that could lie far from all others
+    if not np.isfinite(origin).all():
+        origin = np.zeros_like(origin)  # the records are refused below, with a count
     size, n = len(origin), len(steps)
     most = min(size, n - 1)
-    if n_directions is not None and not (isinstance(n_directions, (int, np.integer)) and 1 <= n_directions <= most):
-        raise ValueError(f"n_directions must lie in 1 .. {most} = min(P, n - 1): got {n_directions!r}")
+    if n_directions is not None:
+        integer("n_directions, at most min(P, n - 1),", n_directions, 1, most)
     keep = most if n_directions is None else int(n_directions)
     with single_threaded_blas():
         shift, variances, directions, total = (_by_rows if n <= size else _by_covariance)(rows, origin, n)

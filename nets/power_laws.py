@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._saved import Saved
 
 __all__ = ["PowerLaw", "over_blocks", "over_seeds", "power_law"]
@@ -129,6 +130,8 @@ def over_seeds(fits: Sequence[PowerLaw]) -> PowerLaw:
 
     if len(fits) < 2:
         raise ValueError(f"an interval over seeds needs at least 2 runs: got {len(fits)}")
+    for fit in fits:
+        of_kind(fit, PowerLaw, "each of fits", "of nets.power_law or InverseRelation.psi")
     e = np.array([f.exponent for f in fits])
     half = float(student.ppf(0.975, len(e) - 1)) * float(e.std(ddof=1)) / math.sqrt(len(e))
     return _joined(fits, float(e.mean()), half, f"over {len(e)} seeds")

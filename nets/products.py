@@ -84,7 +84,7 @@ class Products:
     ) -> None:
         if matrix not in MATRICES:
             raise ValueError(f"matrix must be one of {MATRICES}: got {matrix!r}")
-        self.mlp, self.theta, (self.x, self.t) = mlp, mlp.check_theta(theta), mlp.check_samples(x, y)
+        self.mlp, self.theta, (self.x, self.t) = mlp, mlp.check_point(theta), mlp.check_samples(x, y)
         self.matrix, self.index, self.count = matrix, mlp.block_index(block), 0
         self.parts = mlp.unpack(self.theta)
         inside = np.zeros(mlp.dim, dtype=bool)
@@ -105,6 +105,8 @@ class Products:
         v = np.asarray(v, dtype=np.float64)
         if v.ndim not in (1, 2) or v.shape[-1] != self.size:
             raise ValueError(f"v must have shape ({self.size},) or (k, {self.size}): got {v.shape}")
+        if not np.isfinite(v).all():
+            raise ValueError(f"v must be finite: got {np.count_nonzero(~np.isfinite(v))} non-finite numbers")
         rows = np.atleast_2d(v)
         result = np.empty_like(rows)
         for i in range(0, len(rows), VECTORS):

@@ -41,7 +41,8 @@ class Record:
     test : bool
         Evaluate the test set on the same schedule.
     center, basis : arrays of shapes (P,) and (P, k), optional
-        Projections :math:`y = Q^T(\theta - c)` with c = `center`, Q = `basis` (columns need not be orthonormal).
+        Projections :math:`y = Q^T(\theta - c)` with c = `center`, Q = `basis` (columns need not be orthonormal). Take c near the
+        weights of the run, such as the mean of a pilot: moments about a far point lose the digits of a small variance.
     moments_every : int
         Mean and covariance of y are accumulated every that many steps.
     projections_every : int, optional

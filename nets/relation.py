@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer, of_kind
 from ._saved import Saved
 from .flatness import Flatness, flatness
 from .landscape import Landscape
 from .power_laws import PowerLaw, over_blocks, power_law
+from .run import Run
 from .window import Window, analyse_window
 
 if TYPE_CHECKING:
     from .data import Data
-    from .run import Run
 
 __all__ = ["InverseRelation", "inverse_relation"]
 
@@ -90,7 +91,12 @@ class InverseRelation(Saved):
         The interval is a jackknife over stretches of the window with the directions held fixed: it lacks what differs from run to
         run. For that use `over_seeds`.
         """
-        chosen = self.between(first, math.inf if last is None else last)  # type: ignore[arg-type]
+        chosen = self.between(first, int(self.numbers.max()) if last is None else last)
+        if chosen.sum() < 3:
+            raise ValueError(
+                f"psi needs at least 3 components measured in first .. last = {first} .. {last}: got {int(chosen.sum())} of "
+                f"{self.numbers.min()} .. {self.numbers.max()}"
+            )
         width, index = self.flatness.width[chosen], self.numbers[chosen] - 1
         fits = []
         for stretch in range(len(self.window.block_mean)):
@@ -107,7 +113,7 @@ def inverse_relation(
     run: Run,
     data: Data,
     *,
-    block: str = "W2",
+    block: str | Sequence[str] = "W2",
     window: tuple[int, int] | Window | None = None,
     numbers: ArrayLike | None = None,
     last: int = 1000,
@@ -121,7 +127,7 @@ def inverse_relation(
         With the weights of `block` recorded, best at every step; ``Record(sums=True)`` for the mean of the other blocks.
     data : Data
         What it was trained on.
-    block : str
+    block : str or sequence of str
     window : (int, int) or Window, optional
         Steps, or a window already analysed; default: all records.
     numbers : sequence of int, optional
@@ -137,7 +143,8 @@ def inverse_relation(
     Raises
     ------
     ValueError
-        Data of another run, numbers out of range, or what `analyse_window` and `flatness` refuse.
+        Data of another run, a window of another block, or one before the end of a run that recorded this block only (the other
+        blocks are then not known); numbers out of range, or what `analyse_window` and `flatness` refuse.
 
     Notes
     -----
@@ -145,16 +152,30 @@ def inverse_relation(
     minima", PNAS 118, e2015617118 (2021). Never quote psi without the range of the fit: early windows have the opposite sign for
     the leading components.
     """
-    if len(data.x_train) != run.n_samples:
-        raise ValueError(f"the run was trained on {run.n_samples} samples of {run.data_name!r}, these are {len(data.x_train)}")
+    of_kind(run, Run, "run", "of nets.train")
+    run.check_data(data)
     parts = window if isinstance(window, Window) else analyse_window(run, block, window=window)
+    _check_window(run, block, parts)
     chosen = _numbers(numbers, min(last, len(parts.variances)), len(parts.variances))
     land = Landscape(run.mlp, parts.center, data.x_train, data.y_train, block=block)
     return InverseRelation(parts, flatness(land, parts.directions[:, chosen - 1], progress=progress), chosen)
 
 
+def _check_window(run: Run, block: str | Sequence[str], window: Window) -> None:
+    """Whether displacements from its centre make sense for the loss as a function of the block."""
+    if not np.array_equal(window.index, run.mlp.block_index(block)):
+        raise ValueError(f"the window is one of block {window.block!r}, not of {block!r}: pass block={window.block!r}")
+    if not window.centred:
+        raise ValueError(
+            f"the window ends at step {window.last}, the run at {run.step}, and only {window.block!r} was recorded: the other "
+            "blocks are not known at that time, and those at the end belong to another network. Record all blocks, or let the "
+            "window be the end of a run (train in pieces, resume=...)"
+        )
+
+
 def _numbers(numbers: ArrayLike | None, last: int, most: int) -> NDArray[np.int64]:
     if numbers is None:
+        integer("last", last, 1)
         rest = np.geomspace(EVERY_UP_TO, last, DIRECTIONS - EVERY_UP_TO) if last > EVERY_UP_TO else np.zeros(0)
         return np.union1d(np.arange(1, min(EVERY_UP_TO, last) + 1), rest.round().astype(np.int64))
     chosen = np.asarray(numbers)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import integer, of_kind
+from .data import Data, fingerprint
 from .mlp import MLP
 
 __all__ = ["Run", "load_run"]
@@ -111,6 +113,15 @@ class Run:
             raise ValueError(f"{purpose} needs SGD at a constant learning rate and batch size: got {self!r}")
         return self.lr, self.batch
 
+    def check_data(self, data: Data) -> None:
+        """ValueError unless `data` has the training samples of the run."""
+        of_kind(data, Data, "data", "what the run was trained on")
+        if self.data_hash != fingerprint(*self.mlp.check_samples(data.x_train, data.y_train)):
+            raise ValueError(
+                f"the run used other training data ({self.data_name!r}, {self.n_samples} samples, hash {self.data_hash}) than "
+                f"given ({data.name!r}, {data.size} samples)"
+            )
+
     @property
     def mean_weights(self) -> Array:
         """Mean over all steps of the parameters before the step, shape (P,)."""
@@ -200,7 +211,12 @@ class Run:
         steps = np.asarray(self._stored("weights", "weights")["step"])
         if window is None:
             return slice(0, len(steps))
-        low, high = window
+        try:
+            low, high = (integer("window", end, 0) for end in window)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"window must be two steps (first, last), for the records of first + 1 .. last: got {window!r}"
+            ) from None
         part = slice(int(np.searchsorted(steps, low, side="right")), int(np.searchsorted(steps, high, side="right")))
         if part.start >= part.stop:
             raise ValueError(

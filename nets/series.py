@@ -49,12 +49,12 @@ def autocorrelation(series: ArrayLike) -> Array:
         raise ValueError(f"a series must have shape (n,) or (n, k) with n >= 4: got {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError("the series contains non-finite values")
+    if not np.all(np.ptp(x, axis=0) > 0.0):
+        raise ValueError("the series is constant: it has no autocorrelation")
     x = x - x.mean(axis=0)
     n, size = len(x), 1 << (2 * len(x) - 1).bit_length()
     power = np.abs(np.fft.rfft(x, size, axis=0)) ** 2
     c = np.fft.irfft(power, size, axis=0)[:n]
-    if not np.all(c[0] > 0.0):
-        raise ValueError("the series is constant: it has no autocorrelation")
     return np.asarray(c / c[0])
 
 
@@ -108,6 +108,13 @@ def effective_sample_size(series: ArrayLike) -> Any:
     return len(np.asarray(series)) / np.maximum(integrated_autocorrelation_time(series), 1.0)
 
 
+def _one_series(series: ArrayLike) -> Array:
+    x = np.asarray(series, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"an estimate is of one series, of shape (n,): got {x.shape}")
+    return x
+
+
 def mean_estimate(series: ArrayLike) -> Estimate:
     """Mean of a stationary series (n,) with its standard error sqrt(variance tau / n).
 
@@ -118,8 +125,8 @@ def mean_estimate(series: ArrayLike) -> Estimate:
     """
     from fpsolve import Estimate
 
-    x = np.asarray(series, dtype=np.float64)
-    if x.ndim == 1 and len(x) >= 2 and np.ptp(x) == 0.0:
+    x = _one_series(series)
+    if len(x) >= 2 and np.ptp(x) == 0.0:
         return Estimate(float(x[0]), method=f"mean of {len(x)} equal values")
     tau = max(integrated_autocorrelation_time(x), 1.0)
     return Estimate(
@@ -147,7 +154,7 @@ def variance_estimate(series: ArrayLike, mean: float | None = None) -> Estimate:
     """
     from fpsolve import Estimate
 
-    x = np.asarray(series, dtype=np.float64)
+    x = _one_series(series)
     tau = max(integrated_autocorrelation_time(x), 1.0)
     n = len(x)
     u = (x - (x.mean() if mean is None else mean)) ** 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import positive
 from ._lanczos import ORDERS, lanczos
 from ._saved import Saved
 from ._threads import single_threaded_blas
@@ -117,7 +118,7 @@ def top_eigenpairs(
     Raises
     ------
     ValueError
-        Bad arguments.
+        Bad arguments; the smallest of the covariance for more than 2000 weights: they are zeros, or crowd there.
     fpsolve.FpsolveError
         Lanczos did not converge.
 
@@ -142,10 +143,15 @@ def top_eigenpairs(
     operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= operator.size:
         raise ValueError(f"k must lie in 1 .. {operator.size}, the number of weights: got {k!r}")
-    if not (math.isfinite(tol) and tol > 0.0):
-        raise ValueError(f"tol must be finite and > 0: got {tol!r}")
+    positive("tol", tol)
+    dense = operator.size <= DENSE_UP_TO or 5 * k >= operator.size
+    if matrix == "covariance" and which == "smallest" and not dense:
+        raise ValueError(
+            f"the smallest eigenvalues of the covariance of {len(operator.x)} gradients in {operator.size} directions are zeros or "
+            "crowd at zero, which Lanczos does not resolve: use numpy.linalg.eigvalsh(nets.gradient_covariance(...))"
+        )
     with single_threaded_blas():
-        if operator.size <= DENSE_UP_TO or 5 * k >= operator.size:
+        if dense:
             make = hessian if matrix == "hessian" else gradient_covariance
             whole = make(mlp, theta, x, y, block=block)
             values, vectors = np.linalg.eigh(whole)

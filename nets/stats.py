@@ -268,6 +268,10 @@ def from_arrays(
     """
     if gradients is not None and covariance is not None:
         raise ValueError("give gradients or covariance, not both")
+    for what, a, ranks in (("weights", weights, (1, 2)), ("covariance", covariance, (2,)), ("hessian", hessian, (2,))):
+        if a is not None and np.ndim(a) not in ranks:
+            shapes = "(P,) or (T, P)" if what == "weights" else "(P, P)"
+            raise ValueError(f"{what} must have shape {shapes}: got {np.shape(a)}")
     spread = None
     if gradients is not None:
         g = np.asarray(gradients, dtype=np.float64)
@@ -279,7 +283,7 @@ def from_arrays(
     dims = {
         what: np.shape(a)[-1]
         for what, a in (("weights", weights), ("covariance", covariance), ("hessian", hessian))
-        if a is not None and np.ndim(a)
+        if a is not None
     }
     if not dims:
         raise ValueError("from_arrays needs at least one of weights, gradients, covariance and hessian")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._settings import Schedule, Settings, duration, initial_state, settings
-from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store
+from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store, check_free
 from ._threads import single_threaded_blas
-from .data import Data
+from .data import Data, fingerprint
 from .mlp import MLP, Ensemble
 from .record import Record, Recorder
 from .run import Run, from_tree, load_run
@@ -204,9 +204,9 @@ def train_many(
     >>> bool((runs[1].theta == nets.train(mlp, data, seed=4, lr=0.1, batch=10, epochs=2).theta).all())
     True
     """
-    seeds = list(seeds)
+    given_seeds, seeds = seeds, list(seeds) if isinstance(seeds, Iterable) else []
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different integers, at least one: got {seeds}")
+        raise ValueError(f"seeds must be different integers, at least one: got {given_seeds!r}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = cores if threads is None else threads
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
@@ -215,12 +215,15 @@ def train_many(
     if refused:
         raise TypeError(f"train_many takes seeds, not {' or '.join(sorted(refused))}")
     samples, names = _Samples(mlp, data), ("lr", "batch", "epochs", "steps", "sampling", "momentum", "optimizer")
-    given = {**dict.fromkeys((*names, "betas", "eps", "precision", "theta0", "record")), "resume": None, **options}
+    defaults: dict[str, Any] = dict.fromkeys((*names, "betas", "eps", "precision", "theta0", "record", "resume"))
+    if unknown := set(options) - set(defaults):
+        raise TypeError(f"train_many got unknown arguments {sorted(unknown)}: it takes those of nets.train")
+    given = {**defaults, **options}
     jobs = [_prepare(samples, seed=seed, **given) for seed in seeds]
     paths: list[Path | None] = [None] * len(seeds)
     if out is not None:
         target = Path(os.path.expanduser(os.fspath(out)))
-        paths = [target.with_name(f"{target.stem}-{seed}{target.suffix}") for seed in seeds]
+        paths = [check_free(target.with_name(f"{target.stem}-{seed}{target.suffix}"), overwrite) for seed in seeds]
     total, done, lock = sum(job.recorder.steps for job in jobs), [0] * len(jobs), threading.Lock()
     with single_threaded_blas(), _held_interrupts() as interrupted, _bar(progress, total) as show:
 
@@ -250,6 +253,10 @@ class _Samples:
     mlp: MLP
     data: Data
 
+    def __post_init__(self) -> None:
+        of_kind(self.mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
+        of_kind(self.data, Data, "data", "nets.load_data(...), or nets.Data of your own arrays")
+
     @cached_property
     def train(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Inputs and targets, double precision."""
@@ -258,13 +265,16 @@ class _Samples:
     @cached_property
     def single(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The same in single precision."""
+        for name, array in zip(("x_train", "y_train"), self.train, strict=True):
+            if np.abs(array).max() > np.finfo(np.float32).max:
+                raise ValueError(f"{name} holds numbers too large for precision='single': scale them, or use 'double'")
         x, t = self.train
         return x.astype(np.float32), t.astype(np.float32)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the training samples."""
-        return _fingerprint(*self.train)
+        return fingerprint(*self.train)
 
 
 def _prepare(
@@ -286,6 +296,10 @@ def _prepare(
 ) -> _Job:
     """Check everything; nothing is computed yet."""
     before = load_run(resume) if isinstance(resume, (str, os.PathLike)) else resume
+    if before is not None:
+        of_kind(before, Run, "resume", "as nets.train and nets.load_run return it, or the path of its file")
+    if record is not None:
+        of_kind(record, Record, "record", "nets.Record(weights='W2', ...)")
     mlp, (x, t) = samples.mlp, samples.train
     how = settings(
         before, Ensemble(mlp, x, t), lr=lr, batch=batch, sampling=sampling, momentum=momentum, optimizer=optimizer, betas=betas,
@@ -301,13 +315,6 @@ def _prepare(
     ref = np.array(state["theta"] if record.center is None else record.center, dtype=np.float64)
     facts["first_step"] = first
     return _Job(samples, how, state, Recorder(mlp, record, first, n_steps, ref, how.dtype), facts)
-
-
-def _fingerprint(x: NDArray[Any], t: NDArray[Any]) -> str:
-    digest = hashlib.sha256(repr((x.shape, t.shape)).encode())
-    digest.update(x.tobytes())
-    digest.update(t.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _check_same(before: Run, mlp: MLP, facts: dict[str, Any]) -> None:
@@ -460,6 +467,8 @@ def _held_interrupts() -> Iterator[threading.Event]:
 @contextmanager
 def _bar(progress: bool | Callable[[int, int], None], total: int) -> Iterator[Callable[[int, float | None, float | None], None]]:
     """Yield show(done, loss, error)."""
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress must be True, False, or a function of (steps done, steps to do): got {progress!r}")
     if progress is False:
         yield lambda done, loss, error: None
     elif callable(progress):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer, of_kind
 from ._saved import Saved
-from .pca import pca
+from .pca import PCA, needed, pca
+from .run import Run
 from .series import autocorrelation
-
-if TYPE_CHECKING:
-    from .run import Run
 
 __all__ = ["RandomWalk", "Window", "analyse_window", "correlation_time", "random_walk"]
 
@@ -54,7 +53,10 @@ class Window(Saved):
     block_mean, block_square : ndarray, shape (b, k)
         Means of theta_i and theta_i^2 over b equal stretches of time.
     center : ndarray, shape (P,)
-        w_0: the block at its mean over the window, the others at their mean where the run knows it, else at the end.
+        w_0: the block at its mean over the window, the others at theirs where they were recorded or the window is the whole run,
+        else at the end of the run.
+    centred : bool
+        Whether that is w_0 at the time of the window: not for one before the end of a run that recorded the block only.
     index : ndarray, shape (size,)
         Positions of the block in theta.
     block : str
@@ -96,6 +98,7 @@ class Window(Saved):
     sampling: str
     seed: int
     optimizer: str = "sgd"
+    centred: bool = True
     KIND: ClassVar[str] = "window"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
         "variances": ("direction", "weight^2", "variance along each principal component"),
@@ -124,18 +127,11 @@ class Window(Saved):
     @property
     def shares(self) -> Array:
         """Fractions of the total variance, shape (k,)."""
-        return np.asarray(self.variances / self.total)
+        return np.asarray(self.variances / self.total if self.total > 0.0 else np.zeros_like(self.variances))
 
     def needed(self, fraction: float, *, without: int = 1) -> int:
         """Leading directions that hold `fraction` of the variance, the first `without` left out of both."""
-        if not 0.0 < fraction <= 1.0 or not 0 <= without < len(self.variances):
-            raise ValueError(
-                f"fraction must lie in (0, 1], without in 0 .. {len(self.variances) - 1}: got {fraction!r}, {without!r}"
-            )
-        held = np.cumsum(self.variances[without:]) / (self.total - self.variances[:without].sum())
-        if held[-1] < fraction:
-            raise ValueError(f"the {len(self.variances)} directions kept hold only {held[-1]:.6g} of the variance")
-        return int(np.flatnonzero(held >= fraction * (1.0 - 1e-12))[0]) + 1
+        return needed(self.variances, self.total, len(self.index), fraction, without)
 
     @property
     def alignment(self) -> float:
@@ -186,6 +182,7 @@ def analyse_window(
     >>> bool(analyse_window(run, "W2", n_directions=3).needed(0.5, without=0) <= 3)
     True
     """
+    of_kind(run, Run, "run", "of nets.train")
     if run.lr is None or run.batch is None:
         raise ValueError(f"a window needs a constant learning rate and batch size: got {run!r}")
     parts = pca(run, block=block, window=window, n_directions=n_directions)
@@ -196,9 +193,7 @@ def analyse_window(
         )
     assert parts.index is not None
     every, series = int(gaps[0]), parts.projections()
-    whole = "mean" in run.tree and parts.steps[-1] == run.step and parts.steps[0] - run.first_step <= every
-    center = (run.mean_weights if whole else run.theta).copy()
-    center[parts.index] = parts.mean
+    center, centred = _center(run, window, parts)
     t = np.arange(parts.n) - (parts.n - 1) / 2
     slope = (t @ series) / (t @ t)
     pieces = np.array_split(np.arange(parts.n), BLOCKS)
@@ -227,7 +222,23 @@ def analyse_window(
         sampling=run.sampling,
         seed=run.seed,
         optimizer=run.optimizer,
+        centred=centred,
     )
+
+
+def _center(run: Run, window: tuple[int, int] | None, parts: PCA) -> tuple[Array, bool]:
+    """All weights at the time of the window, and whether they are known."""
+    assert parts.index is not None
+    every = int(parts.steps[1] - parts.steps[0])
+    to_the_end = run.step - parts.steps[-1] < every
+    whole = "mean" in run.tree and to_the_end and parts.steps[0] - run.first_step <= every
+    center = (run.mean_weights if whole else run.theta).copy()
+    recorded = run.weights_index
+    if len(recorded) > len(parts.index):
+        total = sum(value.sum(axis=0, dtype=np.float64) for _, value in run.iter_weights(window=window))
+        center[recorded] = total / parts.n
+    center[parts.index] = parts.mean
+    return center, bool(to_the_end or len(recorded) == run.mlp.dim)
 
 
 def correlation_time(series: ArrayLike) -> Array:
@@ -251,6 +262,8 @@ def correlation_time(series: ArrayLike) -> Array:
     229.7
     """
     y = np.asarray(series, dtype=np.float64)
+    if y.ndim not in (1, 2) or len(y) < 4 or not np.isfinite(y).all():
+        raise ValueError(f"a series must be finite, of shape (n,) or (n, k) with n >= 4: got shape {y.shape}")
     columns = y[:, None] if y.ndim == 1 else y
     tau = np.full(columns.shape[1], math.inf)
     moving = np.flatnonzero(np.ptp(columns, axis=0) > 0.0)
@@ -332,8 +345,8 @@ def random_walk(n: int, k: int) -> RandomWalk:
     >>> round(float(random_walk(10_000, 1).shares[0] * np.pi**2 / 6), 3)
     1.0
     """
-    if not 1 <= k < n:
-        raise ValueError(f"k must lie in 1 .. n - 1 = {n - 1}: got {k!r}")
+    integer("n", n, 2)
+    integer("k", k, 1, n - 1)
     number = np.arange(1, n)
     power = 1.0 / np.sin(np.pi * number / (2 * n)) ** 2
     tau = np.array([_cosine_time(i) * n for i in range(1, k + 1)])

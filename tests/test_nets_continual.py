@@ -135,7 +135,7 @@ def test_bad_second_tasks_are_refused(tasks):
         nets.second_task(mlp, one, two, theta, constraint, [1.0], [97], **options)
     with pytest.raises(ValueError, match="lambdas"):
         nets.second_task(mlp, one, two, theta, constraint, [-1.0], [1], **options)
-    with pytest.raises(ValueError, match="batch must lie"):
+    with pytest.raises(ValueError, match=r"batch, up to the samples of the second task, must be an integer in 1 \.\. "):
         nets.second_task(mlp, one, two, theta, constraint, [1.0], [1], lr=0.1, batch=10**6, epochs=1)
     with pytest.raises(ValueError, match="drawn from a network"):
         nets.fisher_diagonal(

@@ -224,3 +224,44 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path):
 
     run = nets.train(mlp, data, lr=0.1, batch=10, steps=200, out=path, record=nets.Record(losses_every=100), progress=look)
     assert run.complete and [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path):
+    """While a run goes on, before and after its first segment, another one is refused, whether or not the file exists already."""
+    mlp, data = spiral_net()
+    path, said = tmp_path / "run.h5", []
+
+    def look(done, total):
+        if done < total:
+            with pytest.raises(FileExistsError, match="is being written by a run that goes on"):
+                nets.train(mlp, data, lr=0.1, batch=10, steps=5, seed=8, out=path)
+            said.append(done)
+
+    for seed in (1, 2):  # the second time beside the file of the first
+        options = {"seed": seed, "out": path, "record": nets.Record(losses_every=50), "progress": look}
+        run = nets.train(mlp, data, lr=0.1, batch=10, steps=200, **options)
+        assert run.seed == seed and run.losses["step"].tolist() == [0, 50, 100, 150, 200]
+    assert said == [50, 100, 150] * 2
+
+
+def test_a_run_killed_before_its_first_segment_leaves_no_obstacle(tmp_path):
+    mlp, data = spiral_net()
+    folder = _store.parts_folder(tmp_path / "run.h5")
+    folder.mkdir()
+    (folder / "owner").write_text("a" * 32)
+    (folder / ".000000.h5.0123456789ab.tmp").write_bytes(b"half")
+    assert nets.train(mlp, data, lr=0.1, batch=10, steps=5, out=tmp_path / "run.h5").complete and not folder.exists()
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not ours")
+    with pytest.raises(FileExistsError, match="holds notes.txt, which is no part of a run"):
+        nets.train(mlp, data, lr=0.1, batch=10, steps=5, out=tmp_path / "run.h5")
+    assert nets.load_run(tmp_path / "run.h5").complete
+    assert (folder / "notes.txt").exists()
+
+
+def test_many_seeds_check_every_file_before_any_run(tmp_path):
+    mlp, data = spiral_net()
+    (tmp_path / "run-3.h5").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=r"run-3.h5 exists"):
+        nets.train_many(mlp, data, seeds=[1, 2, 3], threads=1, lr=0.1, batch=10, steps=5, out=tmp_path / "run.h5", overwrite=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["run-3.h5"]

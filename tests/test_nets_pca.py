@@ -60,6 +60,17 @@ def test_digits_survive_far_from_the_origin():
     assert found.resolution < 1e-17
 
 
+@pytest.mark.parametrize("n", [400, 5000])
+def test_one_record_far_from_the_others_costs_no_digits_beyond_the_resolution(n):
+    """A first record at 1e6 beside fluctuations of 1e-6: one direction holds it, the others but the stated rounding."""
+    table = 1e-6 * np.random.default_rng(2).standard_normal((n, 8))
+    table[0] = 1e6
+    for rows in (table, table[::-1]):
+        found = nets.pca(rows)
+        assert found.variances[0] == pytest.approx(8e12 * (n - 1) / n**2, rel=1e-9)
+        assert 0.0 <= found.variances[1] < 5.0 * found.resolution < 1e-3
+
+
 def test_count_of_directions():
     found = nets.pca(records(100, [8.0, 4.0, 2.0, 1.0, 1.0])[0])
     np.testing.assert_allclose(found.shares, [0.5, 0.25, 0.125, 0.0625, 0.0625], rtol=1e-10)

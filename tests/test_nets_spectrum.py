@@ -159,6 +159,15 @@ def test_lanczos_agrees_with_the_matrix(monkeypatch, matrix, which):
     np.testing.assert_allclose(np.abs(np.sum(results[0].vectors * results[1].vectors, axis=0)), 1.0, rtol=0, atol=1e-6)
 
 
+def test_the_zeros_of_the_covariance_are_no_task_for_lanczos(monkeypatch):
+    """17 gradients in 79 directions: 63 zeros, of which Lanczos finds one or two, and then values that are not the smallest."""
+    where = problem((5, 6, 4, 3), "tanh", "cross_entropy")
+    assert np.abs(nets.top_eigenpairs(*where, k=5, matrix="covariance", which="smallest").values).max() < 1e-15
+    monkeypatch.setattr(spectrum, "DENSE_UP_TO", 0)
+    with pytest.raises(ValueError, match="covariance of 17 gradients in 79 directions are zeros or crowd at zero"):
+        nets.top_eigenpairs(*where, k=5, matrix="covariance", which="smallest")
+
+
 def test_lanczos_that_does_not_converge(monkeypatch):
     monkeypatch.setattr(spectrum, "DENSE_UP_TO", 0)
     monkeypatch.setattr("nets._lanczos.MOST", 0)  # ends at the first look, after as many products as pairs are asked for

@@ -81,8 +81,31 @@ def test_bad_windows_are_refused(regression):
         nets.analyse_window(run, "W1", window=(2000, 2010))
     with pytest.raises(ValueError, match="1 .. 8, counted from 1"):
         nets.inverse_relation(run, data, block="W1", numbers=[0, 1])
-    with pytest.raises(ValueError, match="these are 100"):
+    with pytest.raises(ValueError, match="other training data"):
         nets.inverse_relation(run, data.subset(100), block="W1")
+
+
+def test_a_window_is_that_of_the_data_the_block_and_the_other_layers():
+    """Other samples in the same number, another block of the same shape, layers of another time: each would give wrong widths."""
+    data, mlp = nets.load_data("teacher"), nets.MLP((8, 4, 4, 4, 1), loss="mse", activation="tanh")
+    record = nets.Record(weights=("W2", "W3"), weights_every=1)
+    run = nets.train(mlp, data, lr=0.1, batch=10, steps=100, record=record)
+    with pytest.raises(ValueError, match="the run used other training data"):
+        nets.inverse_relation(run, nets.load_data("teacher", seed=1))
+    with pytest.raises(ValueError, match="the window is one of block 'W3', not of 'W2': pass block='W3'"):
+        nets.inverse_relation(run, data, window=nets.analyse_window(run, "W3"))
+    with pytest.raises(ValueError, match="ends at step 60, the run at 100, and only 'W2' was recorded"):
+        nets.inverse_relation(run, data, window=(20, 60))
+    with pytest.raises(ValueError, match="window must be two steps"):
+        nets.analyse_window(run, "W2", window=5)
+    with pytest.raises(ValueError, match=r"at least 3 components measured in first .. last = 17 .. 20: got 0 of 1 .. 16"):
+        nets.inverse_relation(run, data).psi(17, 20)
+    everything = nets.train(mlp, data, lr=0.1, batch=10, steps=100, record=nets.Record(weights_every=1))
+    early = nets.inverse_relation(everything, data, window=(20, 60))
+    weights = everything.weights["value"][20:60].mean(axis=0)
+    np.testing.assert_allclose(early.window.center, weights, rtol=1e-12, atol=1e-15)
+    assert early.flatness.loss == pytest.approx(mlp.loss(weights, data.x_train, data.y_train), rel=1e-12)
+    assert np.abs(early.window.center - everything.theta)[mlp.blocks["W1"]].max() > 1e-4
 
 
 def test_correlation_time_of_known_series():

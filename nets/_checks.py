@@ -1,0 +1,32 @@
+"""Checks of arguments: what is wrong, the value given, what is accepted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["integer", "of_kind", "positive"]
+
+
+def of_kind(value: Any, kind: type, name: str, hint: str) -> None:
+    """TypeError unless `value` is of that class of nets; `hint` says where one comes from."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a nets.{kind.__name__} ({hint}): got {type(value).__name__}")
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """ValueError unless `value` is an integer in low .. high."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
+        wanted = "a positive integer" if (low, high) == (1, None) else f"an integer >= {low}"
+        raise ValueError(f"{name} must be {wanted if high is None else f'an integer in {low} .. {high}'}: got {value!r}")
+    return int(value)
+
+
+def positive(name: str, value: Any, above: float = 0.0) -> float:
+    """ValueError unless `value` is a finite number above `above`."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > above):
+        raise ValueError(f"{name} must be finite and above {above:g}: got {value!r}")
+    return float(value)
