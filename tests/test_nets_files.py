@@ -226,7 +226,7 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path):
 
 
 def test_an_error_on_the_way_keeps_what_was_written(tmp_path, monkeypatch):
-    """A progress function that fails, and a disk that is full: the segments before are read, and the run goes on to the same bits."""
+    """A progress function that fails, a disk that is full: the segments before are read, and the run goes on to the same bits."""
     monkeypatch.setattr(sys.modules["nets.train"], "SEGMENT_SECONDS", 0.0)
     mlp, data = spiral_net()
     whole = nets.train(mlp, data, lr=0.1, batch=10, steps=400, seed=3)
