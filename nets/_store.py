@@ -131,6 +131,13 @@ class Store:
         _join(self.path, self.folder, self.name)
         self.owner.close()
 
+    def leave(self) -> None:
+        """Leave the segments for `settle`, if there are any."""
+        if self.count:
+            self.owner.close()
+        else:
+            self.discard()
+
     def discard(self) -> None:
         """Leave nothing behind."""
         self.owner.close()

@@ -176,7 +176,9 @@ class MLP:
         x = np.ascontiguousarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
             raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
-        if not np.isfinite(x.sum()) and not np.isfinite(x).all():  # the sum makes no copy
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = x.sum()  # makes no copy
+        if not np.isfinite(total) and not np.isfinite(x).all():
             raise ValueError(f"x must be finite: got {np.count_nonzero(~np.isfinite(x))} non-finite numbers")
         return x, self.targets(y, len(x))
 

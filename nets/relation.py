@@ -164,7 +164,9 @@ def inverse_relation(
 def _check_window(run: Run, block: str | Sequence[str], window: Window) -> None:
     """Whether displacements from its centre make sense for the loss as a function of the block."""
     if not np.array_equal(window.index, run.mlp.block_index(block)):
-        raise ValueError(f"the window is one of block {window.block!r}, not of {block!r}: pass block={window.block!r}")
+        names = tuple(window.block.split("+"))
+        own = names if names[1:] else names[0]
+        raise ValueError(f"the window is one of block {own!r}, not of {block!r}: pass block={own!r}")
     if not window.centred:
         raise ValueError(
             f"the window ends at step {window.last}, the run at {run.step}, and only {window.block!r} was recorded: the other "

@@ -115,7 +115,7 @@ def train(
     OSError
         `out` cannot be written. All before any work.
     fpsolve.FpsolveError
-        The loss became non-finite; nothing is left in `out`.
+        The loss became non-finite; nothing is left in `out`. After any other error what was written can be recovered (`load_run`).
 
     Notes
     -----
@@ -350,6 +350,8 @@ class _Job:
 
     def carry_out(self, out: str | os.PathLike[str] | None, overwrite: bool, show: Any, interrupted: threading.Event) -> Run:
         """The whole run, and its file."""
+        from fpsolve import FpsolveError
+
         self.started = time.perf_counter()
         store = self.store = None if out is None else Store(out, overwrite)
         try:
@@ -359,9 +361,13 @@ class _Job:
                 return load_run(store.path)
             record = tree.pop("record")
             return from_tree(tree, None, record)
-        except BaseException:
+        except FpsolveError:
             if store is not None:
                 store.discard()
+            raise
+        except BaseException:  # a full disk, a progress function or schedule that fails: hours of work are not thrown away
+            if store is not None:
+                store.leave()
             raise
 
     def run(self, show: Any, interrupted: threading.Event) -> dict[str, Any]:

@@ -146,6 +146,14 @@ def test_samples_too_large_for_single_precision():
         nets.train(MLP, large, lr=0.1, batch=5, steps=1, precision="single")
 
 
+def test_infinities_of_both_signs_and_sums_that_overflow():
+    both = X.copy()
+    both[0, :2] = np.inf, -np.inf
+    with pytest.raises(ValueError, match="x must be finite: got 2 non-finite"):
+        MLP.loss(THETA, both, Y)
+    assert np.isfinite(MLP.loss(THETA, np.full((20, 4), 1e307), Y))  # tanh is one there
+
+
 def test_what_is_right_at_the_edge_is_taken():
     """Boolean labels, a number of classes that follows from the labels, one sample, minima all at the cap, a flat profile."""
     both = nets.Data(X, Y > 0, X[:0], Y[:0] > 0, "two")

@@ -173,7 +173,6 @@ def unjoined(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_store, "_join", stop)
-    monkeypatch.setattr(_store.Store, "discard", lambda self: self.owner.close())
     with pytest.raises(KeyboardInterrupt):
         make_segments(path)
     monkeypatch.undo()
@@ -224,6 +223,35 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path):
 
     run = nets.train(mlp, data, lr=0.1, batch=10, steps=200, out=path, record=nets.Record(losses_every=100), progress=look)
     assert run.complete and [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_an_error_on_the_way_keeps_what_was_written(tmp_path, monkeypatch):
+    """A progress function that fails, a disk that is full: the segments before are read, and the run goes on to the same bits."""
+    monkeypatch.setattr(sys.modules["nets.train"], "SEGMENT_SECONDS", 0.0)
+    mlp, data = spiral_net()
+    whole = nets.train(mlp, data, lr=0.1, batch=10, steps=400, seed=3)
+    options = {"lr": 0.1, "batch": 10, "steps": 400, "seed": 3, "record": nets.Record(losses_every=50)}
+
+    def fails(done, total):
+        if done == 200:
+            raise RuntimeError("no screen")
+
+    with pytest.raises(RuntimeError, match="no screen"):
+        nets.train(mlp, data, out=tmp_path / "a.h5", progress=fails, **options)
+    write = _store.Store.write
+
+    def full(self, *args):
+        if self.count == 3:
+            raise OSError(28, "No space left on device")
+        write(self, *args)
+
+    monkeypatch.setattr(_store.Store, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        nets.train(mlp, data, out=tmp_path / "b.h5", **options)
+    for name in ("a.h5", "b.h5"):
+        run = nets.load_run(tmp_path / name)
+        assert not run.complete and run.step == 150 and run.losses["step"].tolist() == [0, 50, 100, 150]
+        assert (nets.train(mlp, data, resume=run, steps=250).theta == whole.theta).all()
 
 
 def test_two_runs_do_not_write_to_one_file(tmp_path):

@@ -328,6 +328,15 @@ def test_interrupt_keeps_what_was_done(tmp_path):
     assert (rest.theta == nets.train(mlp, data, lr=0.1, batch=10, steps=1000, seed=3).theta).all()
 
 
+def test_interrupts_reach_tests_in_the_background():
+    """A shell without job control starts background jobs with SIGINT ignored, which every process inherits: conftest undoes it."""
+    look = "import runpy, signal; runpy.run_path('conftest.py'); print(signal.getsignal(signal.SIGINT).__name__)"
+    command = ["sh", "-c", 'trap "" INT; exec "$0" -c "$1"', sys.executable, look]
+    root = os.path.dirname(os.path.dirname(__file__))
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "default_int_handler"
+
+
 def test_divergence_is_reported_and_leaves_nothing(tmp_path):
     data = nets.load_data("teacher", n=100)
     mlp = nets.MLP((8, 1), loss="mse")
