@@ -1,4 +1,4 @@
-"""Speed of the instrumented network on one core, beside plain NumPy and beside the matrix multiplication of the machine.
+"""Speed of the instrumented network on one core, beside plain NumPy, torch where there is one, and the products of the machine.
 
     python bench/speed_of_networks.py [ROUNDS]
 
@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -82,6 +83,39 @@ class Training:
 
         return seconds(loop) * STEPS / steps
 
+    def torch(self, steps: int = 1000) -> float:
+        """The same step with torch's tensors, written by hand: no automatic derivatives, nothing allocated for them."""
+        import torch
+
+        torch.set_num_threads(1)
+        x, y = (
+            torch.from_numpy(np.asarray(self.data.x_train, dtype=self.dtype)),
+            torch.from_numpy(self.data.y_train.astype(np.int64)),
+        )
+        parts = {name: torch.from_numpy(array.astype(self.dtype)) for name, array in MLP.unpack(MLP.init(0)).items()}
+        order, rows = torch.randperm(len(x)), torch.arange(BATCH)
+        kept = torch.empty((steps, 2500), dtype=x.dtype)
+
+        def loop() -> None:
+            for s in range(steps):
+                i = order[s % 1000 * BATCH : (s % 1000 + 1) * BATCH]
+                a = [x[i]]
+                for k in (1, 2, 3):
+                    z = torch.addmm(parts[f"b{k}"], a[-1], parts[f"W{k}"])
+                    a.append(z.relu_() if k < 3 else z)
+                d = torch.softmax(a[3], 1)
+                d[rows, y[i]] -= 1
+                d /= BATCH
+                for k in (3, 2, 1):
+                    below = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0) if k > 1 else d
+                    parts[f"W{k}"].addmm_(a[k - 1].T, d, alpha=-0.1)
+                    parts[f"b{k}"].sub_(d.sum(0), alpha=0.1)
+                    d = below
+                kept[s] = parts["W2"].ravel()
+
+        with torch.no_grad():
+            return seconds(loop) * STEPS / steps
+
     def products(self, times: int = 300) -> float:
         """The two products of the first layer alone, 90 % of the work, as often as the steps need them."""
         rng = np.random.default_rng(0)
@@ -118,6 +152,8 @@ def cases() -> Iterator[tuple[str, Callable[[], float], Callable[[], float], str
     for precision in ("double", "single"):
         job = Training(data, precision)
         yield f"{STEPS} steps, batch {BATCH}, {precision}, W2 recorded", job.run, job.numpy, "~", 8.74e-3 * STEPS
+        if find_spec("torch"):
+            yield f"    beside: torch written by hand, {precision}", job.run, job.torch, "~", 8.74e-3 * STEPS
         yield f"    beside: products of the first layer, {precision}", job.products, job.products, "", 7.84e-3 * STEPS
     whole, some = (data.x_train, data.y_train), (data.x_train[:10_000], data.y_train[:10_000])
     few = (data.x_train[:3000], data.y_train[:3000])
@@ -211,7 +247,7 @@ def main() -> None:
                 plain[i].append(numpy())
                 share[i].append(work / ours[i][-1] / rate)
     title = f"processor seconds of one thread, {rounds} rounds"
-    print(f"{title:70} {'nets':>8} {'range':>15} {'NumPy':>9} {'ratio':>6} {'of gemm':>8}")
+    print(f"{title:70} {'nets':>8} {'range':>15} {'peer':>9} {'ratio':>6} {'of gemm':>8}")
     for (name, _, _, mark, _), mine, theirs, part in zip(table, ours, plain, share, strict=True):
         ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
         other = f"{mark}{statistics.median(theirs):.3g}"

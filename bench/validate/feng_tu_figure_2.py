@@ -67,8 +67,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
             checks.append(check(f"2d: psi over i = {low}-{high} (mean of 3 seeds)", -fit.exponent, 4.0, *band, SOURCE))
     budget = np.concatenate([r.budget[r.between(5, 200)] for r in relations])
     checks.append(check("budget: median of variance/(lr T tau), i = 5-200", np.median(budget), 1.0, 0.7, 3.0, "OU process"))
-    if quick:
-        checks += _exponents(relations, last)
+    checks += _exponents(relations, last)
     shown = nets.loss_profiles(land, p, np.linspace(-1.5, 1.5, 41) * half[:, None])
     panel(out, NAME, "b", nets.plotting.plot_profiles(shown, labels=[f"i = {k}" for k in number[chosen]]), "loss along components")
     ax = nets.plotting.plot_power_law(number, first.flatness.width, label="F")

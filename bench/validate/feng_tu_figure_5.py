@@ -57,10 +57,8 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         check("5b: exponent of T_i(0) over F_i", cold.exponent, -2.0, -3.0, -1.5, "C ~ H"),
         check("5d: rank correlation of T_10(0) and L in training", course.rank, 1.0, 0.95, 1.0, SOURCE),
         check("5d: exponent of T_10(0) over L", course.exponent, 1.5, 1.0, 2.0, "between C ~ H and g ~ L"),
+        check("5c: T_10 at +-F/2 over T_10(0), least of four times in training", float(edges.min()), np.inf, 1.0, np.inf, SOURCE),
     ]
-    if quick:
-        name = "5c: T_10 at +-F/2 over T_10(0), least of four times in training"
-        checks.append(check(name, float(edges.min()), np.inf, 1.0, np.inf, SOURCE))
     panel(out, NAME, "a", nets.plotting.plot_temperature(grid, profile), "active temperature along components 10, 30, 100")
     ax = nets.plotting.plot_power_law(relation.flatness.width[keep], relation.temperatures[keep], label="$T_i(0)$")
     ax.set(xlabel="flatness $F_i$", ylabel="$T_i(0)$")

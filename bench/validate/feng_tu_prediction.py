@@ -64,11 +64,11 @@ def _window(quick: bool, out: Path, progress: bool) -> list[Check]:
     ax.set(xlabel=r"$(8 L_0/h)^{1/2}$", ylabel="variance")
     ax.legend(frameon=False)
     panel(out, NAME, "a", ax, "late window on eigenvectors of H")
-    # their level, in the quick run: below one, as other layers move too and H changes in the window (band after 0.38 had been seen)
+    # their level: below one, as other layers move too and H changes in the window (band after 0.38 had been seen)
     level = float(np.median(found / theory))
     name = "late window, eigenvectors: variance / linear modes, median"
     return [
-        *([check(name, level, 1.0, 0.1, 1.0, "linear modes")] if quick else []),
+        check(name, level, 1.0, 0.1, 1.0, "linear modes"),
         check(f"late window, eigenvectors 1-{count}: psi", psi_found, psi_theory, 2 * (g - 1) - 0.5, 2 * g + 0.5, "linear modes"),
         check("late window: psi of components - of eigenvectors", psi_components - psi_found, 4 - psi_theory, 1.0, 4.5, "derived"),
         check(f"components 2-{most} of linear SGD: psi - that of the network", linear - own, 0.0, -0.3, 0.3, "linear SGD"),
