@@ -82,7 +82,7 @@ def test_moments_and_law(sample):
     z = sample.astype(float)
     n, power = z.size, np.ones_like(z)
     for k in range(1, 7):
-        power *= z  # z**k takes twenty times as long
+        power *= z  # z**k takes some eighty times as long
         expected = float(math.prod(range(k - 1, 0, -2))) if k % 2 == 0 else 0.0
         spread = math.prod(range(2 * k - 1, 0, -2)) - expected**2
         assert abs(power.mean() - expected) < 4 * math.sqrt(spread / n), k
