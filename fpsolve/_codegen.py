@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: Lines that every generated module starts with.
 IMPORTS = """\
 import numpy as np
-from fpsolve._jit import inline, kernel
+from fpsolve._jit import inline, kernel, part
 from fpsolve._kernels.langevin import (
     accumulate, bridge_fraction, close_ranks, end_late, fold, fold_high, fold_low, is_finite, opaque, start_lanes, wrap)
 from fpsolve._kernels.rng import (
@@ -134,10 +134,11 @@ def _source(body: str, arithmetic: str) -> str:
 
 def _in_memory(source: str, namespace: Mapping[str, Any]) -> SimpleNamespace:
     """Compile without a file; the decorators are those that do not try to cache."""
-    from ._jit import inline_uncached, kernel_uncached
+    from ._jit import inline_uncached, kernel_uncached, part_uncached
 
-    source = source.replace("from fpsolve._jit import inline, kernel\n", "", 1)
-    scope: dict[str, Any] = {"__name__": "fpsolve_generated", "inline": inline_uncached, "kernel": kernel_uncached, **namespace}
+    source = source.replace("from fpsolve._jit import inline, kernel, part\n", "", 1)
+    decorators = {"inline": inline_uncached, "kernel": kernel_uncached, "part": part_uncached}
+    scope: dict[str, Any] = {"__name__": "fpsolve_generated", **decorators, **namespace}
     exec(compile(source, "<fpsolve generated>", "exec"), scope)  # printed by this package from parsed expressions
     return SimpleNamespace(**scope)
 

@@ -427,7 +427,7 @@ def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> s
         beyond = " or ".join(f"not g1[{f}] < 0.0" for f in range(F))
         end = _tuple("y", dim)
         lines += [f"if {beyond}:", f"    return {ESCAPED}, 1.0, {end}", f"return {UNFINISHED}, 1.0, {end}"]
-        return "@kernel\ndef resolve(w, i, shift, h, q, r, t, walls):\n" + _indent(lines, 1) + "\n"
+        return "@part\ndef resolve(w, i, shift, h, q, r, t, walls):\n" + _indent(lines, 1) + "\n"
     lines += [
         f"g0 = faces({_tuple('x', dim)}, r)",
         f"t0 = slopes({_tuple('x', dim)}, t)",
@@ -455,7 +455,7 @@ def _resolve_text(layout: EscapeLayout, step: Step, dim: int, bridge: bool) -> s
             f"        best, face = fraction, {f}",
         ]
     lines += _exit_lines(layout, step, dim)
-    return f"@kernel\ndef resolve(w, i, shift, h, q, r, t, walls):\n{_indent(lines, 1)}\n"
+    return f"@part\ndef resolve(w, i, shift, h, q, r, t, walls):\n{_indent(lines, 1)}\n"
 
 
 def _variance_lines(shape: Shape, f: int, slopes: str) -> list[str]:

@@ -21,6 +21,8 @@ __all__ = [
     "kernel_uncached",
     "lean_kernel",
     "ordered_kernel",
+    "part",
+    "part_uncached",
 ]
 
 SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
@@ -29,16 +31,23 @@ OK, NOT_FINITE, MAX_STEPS, LEFT_GRID = 0, 1, 2, 3
 
 _CACHE = os.environ.get("FPSOLVE_NUMBA_CACHE", "1") != "0"
 
-#: A compiled loop over arrays: releases the GIL, cached on disk.
-kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
+_FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": SAFE_FASTMATH, "no_cfunc_wrapper": True}
+_INNER = {**_FLAGS, "no_cpython_wrapper": True}
+
+#: A compiled loop over arrays: releases the GIL, cached on disk. Nobody takes its address, so it gets no entry for C.
+kernel = partial(numba.njit, cache=_CACHE, **_FLAGS)
 #: The same for loops over views of arrays that make no array of their own: no references are counted, see `inline`.
-lean_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, _nrt=False)
+lean_kernel = partial(kernel, _nrt=False)
 #: As `kernel`, but sums keep the order in which they are written, whatever the length of the loop.
-ordered_kernel = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH - {"reassoc"})
-#: The same for code without a file of its own (user callables): compiled once per process.
-kernel_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)
-#: A small function that LLVM must inline, so that the loop around it vectorises. It makes and returns no array, for it counts no
+ordered_kernel = partial(kernel, fastmath=SAFE_FASTMATH - {"reassoc"})
+#: A part of kernels, called by compiled code only: without an entry for Python, which takes as long to compile as a short function.
+#: A call from Python ends the process.
+part = partial(numba.njit, cache=_CACHE, **_INNER)
+#: A small `part` that LLVM must inline, so that the loop around it vectorises. It makes and returns no array, for it counts no
 #: references: else Numba adds an atomic increment and decrement for every array among the arguments to every call, which made loops
 #: over cells two to three times as slow.
-inline = partial(numba.njit, cache=_CACHE, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True, _nrt=False)
-inline_uncached = partial(numba.njit, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH, forceinline=True)
+inline = partial(part, forceinline=True, _nrt=False)
+#: `kernel`, `part` and `inline` for code without a file of its own (user callables): compiled once per process.
+kernel_uncached = partial(numba.njit, **_FLAGS)
+part_uncached = partial(numba.njit, **_INNER)
+inline_uncached = partial(part_uncached, forceinline=True)

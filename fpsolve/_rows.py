@@ -58,8 +58,8 @@ def padded(matrix: Array) -> Array:
     return out
 
 
-def _function(name: str, body: list[str], decorator: str = "@kernel") -> str:
-    return "\n".join([decorator, f"def {name}(x, p, out, t):", *("    " + line for line in body), "", ""])
+def _function(name: str, body: list[str]) -> str:
+    return "\n".join(["@part", f"def {name}(x, p, out, t):", *("    " + line for line in body), "", ""])
 
 
 def rows_of(code: Code, name: str, params: Mapping[str, float]) -> Rows:
@@ -108,9 +108,10 @@ def _expression(code: Any, name: str, params: Mapping[str, float]) -> Rows:
             else:
                 body.append(f"    {symbol} = {text}")
                 body += [f"    t[{64 * crossing[symbol]} + i] = {symbol}"] if symbol in crossing else []
-        texts.append(_function(f"{name}_{number}", body))
+        texts.append(_function(name if len(pieces) == 1 else f"{name}_{number}", body))
         calls.append(f"{name}_{number}(x, p, out, t)")
-    return Rows("\n".join([*texts, _function(name, calls)]), np.append(code.pack(params), 0.0), len(crossing))
+    texts += [] if len(pieces) == 1 else [_function(name, calls)]
+    return Rows("\n".join(texts), np.append(code.pack(params), 0.0), len(crossing))
 
 
 def _user(code: Any, name: str, params: Mapping[str, float]) -> Rows:

@@ -24,7 +24,7 @@ PRECISIONS = ("double", "single")
 #: First lines of a module in single precision; normals are drawn under the name that the text has for them.
 SINGLE_IMPORTS = """\
 import numpy as np
-from fpsolve._jit import inline, kernel
+from fpsolve._jit import inline, kernel, part
 from fpsolve._kernels.rng32 import fill_normals32 as fill_normals
 """
 #: The double-precision name is imported with others; this line, which comes later, takes its place.

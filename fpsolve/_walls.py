@@ -168,7 +168,7 @@ def put_back_text(sides: Sides, variables: int, noises: int, conormal: bool) -> 
         lines = [*fold_lines(sides, "y", lambda i: [f"y{c}" for c in range(d + i, variables, d)]), f"return {y}"]
     finite = " and ".join(f"is_finite(y{i})" for i in range(d))
     head = [f"{y} = y", f"({''.join(n + ', ' for n in names)}) = walls", f"if not ({finite}):", f"    return {y}"]
-    return "@kernel\ndef put_back(y, walls, q):\n" + "".join(f"    {line}\n" for line in [*head, *lines]) + "\n"
+    return "@part\ndef put_back(y, walls, q):\n" + "".join(f"    {line}\n" for line in [*head, *lines]) + "\n"
 
 
 def _conormal_lines(sides: Sides, m: int, y: str) -> list[str]:

@@ -61,7 +61,7 @@ def noise_rows(factor: Code, params: Mapping[str, float]) -> NoiseRows:
 
 
 def _write(name: str, arguments: str, body: list[str]) -> str:
-    return "\n".join(["@kernel", f"def {name}({arguments}):", *("    " + line for line in body), "", ""])
+    return "\n".join(["@part", f"def {name}({arguments}):", *("    " + line for line in body), "", ""])
 
 
 def _zero(target: str, rows: int) -> list[str]:

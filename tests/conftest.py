@@ -37,6 +37,22 @@ def validation():
 
 
 @pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By how much progress bars were moved, update by update."""
+    import tqdm.auto
+
+    seen: list[int] = []
+
+    class Bar(tqdm.auto.tqdm):
+        def update(self, n=1):
+            seen.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    return seen
+
+
+@pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a fresh Python process in the project's folder; returns the finished process with its output as text."""
 

@@ -1,9 +1,10 @@
 """Who may import whom, where Numba's flags and generated code may live: read from the source with `ast`."""
 
 import ast
+import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,32 @@ def source_files(*folders: str) -> list[Path]:
     return files
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def each(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """The check of one file made a test of them all, which names every file that fails."""
+
+    def decorate(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for path in paths:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    wrong.append(str(error).splitlines()[0])
+            assert not wrong, "\n".join(wrong)
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -151,7 +172,7 @@ def f():
     assert list(imports(ast.parse("from .._jit import kernel"), "fpsolve._kernels", nested=False)) == ["fpsolve._jit.kernel"]
 
 
-@pytest.mark.parametrize("path", FPSOLVE_FILES, ids=relative)
+@each(FPSOLVE_FILES)
 def test_layers(path: Path) -> None:
     own = node_of_file(path)
     assert own in LAYER, f"{relative(path)} has no place in LAYERS"
@@ -165,7 +186,7 @@ def test_layers(path: Path) -> None:
         assert LAYER[other] < LAYER[own], f"{relative(path)} must not import {name}: {other} is not below {own}"
 
 
-@pytest.mark.parametrize("path", FPSOLVE_FILES, ids=relative)
+@each(FPSOLVE_FILES)
 def test_engines_are_independent(path: Path) -> None:
     own = node_of_file(path)
     for engine in (e for e in ENGINES if own in e):
@@ -174,7 +195,7 @@ def test_engines_are_independent(path: Path) -> None:
         assert not met, f"{relative(path)} must know nothing of {met}: agreement is evidence only between independent engines"
 
 
-@pytest.mark.parametrize("path", [p for p in FPSOLVE_FILES if "_kernels" in p.parts], ids=relative)
+@each([p for p in FPSOLVE_FILES if "_kernels" in p.parts])
 def test_kernels_import_only_numerics(path: Path) -> None:
     for name in imported_by(path, nested=True):
         if name.startswith("fpsolve"):
@@ -196,13 +217,13 @@ def test_results_are_a_leaf(module: str) -> None:
         assert top == "numpy" or top in sys.stdlib_module_names or node_of(name) in RESULTS, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("path", source_files("fpsolve", "nets"), ids=relative)
+@each(source_files("fpsolve", "nets"))
 def test_slow_packages_are_imported_on_use(path: Path) -> None:
     heavy = {name for name in imported_by(path) if name.split(".")[0] in {"matplotlib", "sympy"}}
     assert not heavy, f"{relative(path)} imports {heavy} at module level; import inside the function"
 
 
-@pytest.mark.parametrize("path", source_files("fpsolve"), ids=relative)
+@each(source_files("fpsolve"))
 def test_fpsolve_does_not_know_its_users(path: Path) -> None:
     users = {"nets", "fpsolve_validation"}
     nested = path.name != "cli.py"  # the command line imports them when a subcommand runs
@@ -210,7 +231,7 @@ def test_fpsolve_does_not_know_its_users(path: Path) -> None:
     assert not met, f"{relative(path)} imports {met}"
 
 
-@pytest.mark.parametrize("path", source_files("nets", "bench/validate"), ids=relative)
+@each(source_files("nets", "bench/validate"))
 def test_users_import_the_public_names(path: Path) -> None:
     import fpsolve
 
@@ -243,13 +264,52 @@ def test_numba_names_sees_decorators(text: str) -> None:
     assert numba_names(ast.parse(text)) & JIT_NAMES
 
 
-@pytest.mark.parametrize("path", [p for p in source_files("fpsolve", "nets") if p.name != "_jit.py"], ids=relative)
+@each([p for p in source_files("fpsolve", "nets") if p.name != "_jit.py"])
 def test_numba_flags_have_one_place(path: Path) -> None:
     used = numba_names(parse(path))
     assert not used & JIT_NAMES, f"{relative(path)} uses {used & JIT_NAMES}; the decorators of fpsolve._jit hold the flags"
 
 
-@pytest.mark.parametrize("path", source_files("fpsolve", "nets"), ids=relative)
+DECORATORS = {"kernel", "lean_kernel", "ordered_kernel", "inline", "part"}
+
+
+def decorators(node: ast.AST) -> set[str]:
+    return {ast.unparse(d) for d in node.decorator_list} if isinstance(node, ast.FunctionDef) else set()
+
+
+def called_from_python(tree: ast.AST) -> Iterator[str]:
+    """Names of the functions that are called outside compiled ones."""
+    for node in ast.iter_child_nodes(tree):
+        if not decorators(node) & DECORATORS:
+            if isinstance(node, ast.Call):
+                yield ast.unparse(node.func)
+            yield from called_from_python(node)
+
+
+@functools.cache
+def inner() -> set[str]:
+    """Functions without an entry for Python."""
+    return {n.name for p in source_files("fpsolve", "nets") for n in ast.walk(parse(p)) if decorators(n) & {"inline", "part"}}
+
+
+@pytest.mark.parametrize("text", ["langevin.fold(1.0)", "from ._kernels.langevin import fold\ndef f():\n    fold(1.0)"])
+def test_calls_from_python_are_seen(text: str) -> None:
+    assert any(name.split(".")[-1] in inner() for name in called_from_python(ast.parse(text)))
+
+
+@each(source_files("fpsolve", "nets"))
+def test_functions_without_an_entry_for_python_are_called_by_compiled_code(path: Path) -> None:
+    """Such a call would end the process."""
+    tree = parse(path)
+    own = {n.name for n in ast.walk(tree) if decorators(n) & {"inline", "part"}}
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and "_kernels" in (n.module or "")]
+    near = own | {alias.asname or alias.name for n in froms for alias in n.names}
+    for name in called_from_python(tree):
+        first, _, last = name.rpartition(".")
+        assert last not in inner() or (first or last) not in near, f"{relative(path)} calls {name} from Python"
+
+
+@each(source_files("fpsolve", "nets"))
 def test_text_is_never_executed(path: Path) -> None:
     """User text is data: no eval, exec only where the text was printed by this project; sympify refuses strings."""
     tree = parse(path)

@@ -8,11 +8,14 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from compiled import entry
 from scipy import integrate, stats
 
 import fpsolve as fps
-from fpsolve._kernels.stable import exp_bounded, sine_quarter, stable_of_words
+from fpsolve._kernels import stable
+from fpsolve._kernels.stable import stable_of_words
 
+exp_bounded, sine_quarter = entry(stable.exp_bounded), entry(stable.sine_quarter)
 INTERVAL = fps.Region.box([-1.0], [1.0])
 
 

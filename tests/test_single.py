@@ -55,7 +55,7 @@ FORMULAS = (
 def test_expressions_compute_in_single_precision():
     """One float64 literal would give float64; and the values are those of double precision to some units in the last place."""
     code = fps.Process.from_drift(FORMULAS, fps.Noise.isotropic(1.0), "x y z w").drift_code
-    source, _ = code.emit("drift")
+    source, _ = code.emit("drift", "@kernel")
     module = load_module(source, {}, cacheable=False, label="narrow", arithmetic="single")
     for x in (0.3, -1.7, 2.4):
         point = (np.float32(x),) * 4

@@ -633,17 +633,7 @@ def test_pictures_in_space_are_marginals_and_slices():
         plot_density(Density([1.0, 1.0], Grid((0.0, 1.0, 2))), plane=(0, 1))
 
 
-def test_the_iteration_for_a_stationary_density_counts_its_rounds(iterate, monkeypatch):
-    import tqdm.auto
-
-    rounds = []
-
-    class Bar(tqdm.auto.tqdm):
-        def update(self, n=1):
-            rounds.append(n)
-            return super().update(n)
-
-    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+def test_the_iteration_for_a_stationary_density_counts_its_rounds(iterate, updates):
     shown, plain = ou(1.0, 12)[0].stationary(progress=True), ou(1.0, 12)[0]
-    count = len(rounds)
-    assert count > 1 and np.array_equal(shown.values, plain.stationary().values) and len(rounds) == count
+    count = len(updates)
+    assert count > 1 and np.array_equal(shown.values, plain.stationary().values) and len(updates) == count

@@ -270,18 +270,8 @@ def test_eigenfunctions_are_finite_where_the_density_has_negative_parts():
 
 
 @pytest.mark.parametrize("scheme", ["monotone", "high-order"])
-def test_progress_counts_solves_on_a_terminal_and_is_silent_elsewhere(scheme, monkeypatch, capsys):
+def test_progress_counts_solves_on_a_terminal_and_is_silent_elsewhere(scheme, updates, capsys):
     """The bar of tqdm gets one update per solve; without a terminal nothing is printed; the answer is the same."""
-    import tqdm.auto
-
-    updates = []
-
-    class Bar(tqdm.auto.tqdm):
-        def update(self, n=1):
-            updates.append(n)
-            return super().update(n)
-
-    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     fp = FokkerPlanck(Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0)), Grid((-6, 6, 100)), scheme)
     plain = fp.spectrum(3)
     assert not updates

@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from compiled import entry
 from scipy import integrate
 
 import fpsolve as fps
-from fpsolve._kernels.langevin import fold, fold_high, fold_low, wrap
+from fpsolve._kernels import langevin
 
+fold, fold_low, fold_high, wrap = map(entry, (langevin.fold, langevin.fold_low, langevin.fold_high, langevin.wrap))
 FLAT = fps.Process.from_drift("0*x", fps.Noise.isotropic(0.5))
 TENSOR = [[0.6, 0.35], [0.35, 0.4]]
 

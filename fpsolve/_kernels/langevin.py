@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-from .._jit import inline, kernel
+from .._jit import inline, part
 from .rng import LANES, seed_lane
 
 __all__ = [
@@ -134,7 +134,7 @@ def accumulate(y, x, matrix, row, first, last):
             y[192 + i] += a30 * z0 + a31 * z1 + a32 * z2 + a33 * z3
 
 
-@kernel
+@part
 def start_lanes(w, index, birth, freed, meta, starts, stride, base, variables):
     """Give free lanes the next trajectories of the queue; their numbers stay in ``freed``, from meta[FREE] on.
 
@@ -152,7 +152,7 @@ def start_lanes(w, index, birth, freed, meta, starts, stride, base, variables):
         meta[DEADLINE] = min(meta[DEADLINE], birth[i] + meta[LIMIT])
 
 
-@kernel
+@part
 def close_ranks(w, index, birth, meta, rows):
     """If lanes are free still, the queue is empty: the last lanes, all ``rows`` of them, move into the first free ones."""
     if meta[FREE] == 0:
@@ -172,7 +172,7 @@ def close_ranks(w, index, birth, meta, rows):
     meta[FREE] = 0
 
 
-@kernel
+@part
 def end_late(index, birth, freed, meta, status, times, clock, now):
     """Trajectories that were watched for meta[LIMIT] steps end; the next deadline is that of the oldest of the others."""
     earliest = 1 << 62
