@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Cycle as Cycle
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
+    from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
@@ -101,6 +102,7 @@ _HOME = {
     "Cycle": "results",
     "Density": "results",
     "DensitySeries": "results",
+    "EffectiveLoss": "results",
     "EscapeReport": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
@@ -124,6 +126,7 @@ __all__ = [
     "Density",
     "DensitySeries",
     "Driven",
+    "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
     "EscapeTimes",

@@ -14,6 +14,7 @@ from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field
 from fpsolve.results import (
     Autocorrelation,
     Cycle,
+    EffectiveLoss,
     EscapeReport,
     EscapeTimes,
     ExitTimeDistribution,
@@ -32,6 +33,7 @@ __all__ = [
     "plot_comparison",
     "plot_current",
     "plot_density",
+    "plot_effective_loss",
     "plot_escape_report",
     "plot_escape_times",
     "plot_exit_times",
@@ -527,4 +529,42 @@ def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Ax
     ax.invert_yaxis()
     unit = next((e.unit for e in times.values()), "time")
     ax.set(xlabel=f"log10 of the mean time ({unit})", title=report.title.split(":")[0])
+    return ax
+
+
+def plot_effective_loss(effective: EffectiveLoss, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the effective loss of a slow coordinate over the loss on the floor, with its least point.
+
+    Parameters
+    ----------
+    effective : EffectiveLoss
+    ax : Axes, optional
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than an EffectiveLoss.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.Process(fps.potentials.degenerate_valley("1 + x**2"), fps.Noise.isotropic(0.01))
+    >>> ax = plot_effective_loss(fps.theory.effective_loss(valley, (-1.0, 1.0)))
+    >>> [line.get_label() for line in ax.lines]
+    ['effective loss U', 'floor $L_0$', 'least point']
+    """
+    need(effective, (EffectiveLoss,), "plot_effective_loss")
+    ax = axes(ax)
+    ax.plot(effective.x, effective.loss, **{"label": "effective loss U", **kwargs})
+    ax.plot(effective.x, effective.floor - effective.floor.min(), "--", color="0.5", label="floor $L_0$")
+    low = effective.minimum.value
+    ax.plot(low, np.interp(low, effective.x, effective.loss), "ko", markersize=5.0, label="least point")
+    ax.set(xlabel="slow coordinate $x$", ylabel="loss above its least value")
+    ax.legend()
     return ax

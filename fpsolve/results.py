@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._correlations import Autocorrelation, Occupation
-from fpsolve._curves import Cycle, Path
+from fpsolve._curves import Cycle, EffectiveLoss, Path
 from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
@@ -30,6 +30,7 @@ __all__ = [
     "Cycle",
     "Density",
     "DensitySeries",
+    "EffectiveLoss",
     "EscapeReport",
     "EscapeTimes",
     "Estimate",
