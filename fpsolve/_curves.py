@@ -1,4 +1,4 @@
-"""Results that are curves: paths of least action, limit cycles, effective losses of a slow coordinate."""
+"""Results that are curves: paths of least action, limit cycles, effective losses of a slow coordinate and their phase diagram."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from fpsolve._estimate import Assumption, Estimate, _lines, _Record
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Cycle", "EffectiveLoss", "Path"]
+__all__ = ["Cycle", "EffectiveLoss", "Path", "PhaseDiagram"]
 
 Array = npt.NDArray[np.float64]
 
@@ -316,3 +316,86 @@ class EffectiveLoss(_Record):
         bounds = [f"{name}: noise could be {e.value:.3g} times stronger" for name, e in self.bounds.items() if name != "step"]
         order = f"relaxation {self.relaxation!r}", f"<F>/F_max {self.order.value:.4g}"
         return _lines(head, [*order, *bounds, *(str(a) for a in self.failed)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PhaseDiagram(_Record):
+    """Where SGD in a valley stays, by noise and learning rate; made by `fpsolve.phase_diagram`.
+
+    Parameters
+    ----------
+    sigma, lr : array (ns,), (nl,)
+        Increasing.
+    escaped : array (ns, nl)
+        Share of the replicas that left; NaN where nothing was run yet.
+    order : array (ns, nl)
+        <F>/F_max over those that stayed; NaN where none did.
+    n : int
+        Replicas per point.
+    bounds : mapping of str to Estimate
+        Of theory: lr sigma^2 where kappa = 1 ("anisotropy") and where the second moment grows ("second moment").
+    settings : mapping of str to str or number
+        What was asked for.
+    seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other.
+
+    Examples
+    --------
+    >>> diagram = PhaseDiagram([1.0, 2.0], [0.1], [[0.0], [1.0]], [[0.9], [np.nan]], 10)
+    >>> diagram.critical()
+    array([1.5])
+    """
+
+    sigma: Array
+    lr: Array
+    escaped: Array
+    order: Array
+    n: int
+    bounds: Mapping[str, Estimate] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "lr"):
+            value = np.asarray(getattr(self, name), dtype=np.float64).reshape(-1)
+            object.__setattr__(self, name, value)
+        for name in ("escaped", "order"):
+            object.__setattr__(self, name, _array(getattr(self, name), (self.sigma.size, self.lr.size), f"PhaseDiagram: {name}"))
+        object.__setattr__(self, "bounds", dict(self.bounds))
+        object.__setattr__(self, "settings", dict(self.settings))
+
+    def critical(self, share: float = 0.5) -> Array:
+        """Noise at which a share of the replicas leaves, for every learning rate: array (nl,), NaN where it is outside the range.
+
+        Linear between the neighbouring points, at the first crossing from below.
+        """
+        out = np.full(self.lr.size, np.nan)
+        for j, column in enumerate(self.escaped.T):
+            over = np.flatnonzero((column[1:] >= share) & (column[:-1] < share))
+            if over.size:
+                i = int(over[0])
+                part = (share - column[i]) / (column[i + 1] - column[i])
+                out[j] = self.sigma[i] + part * (self.sigma[i + 1] - self.sigma[i])
+        return out
+
+    def exponent(self) -> float:
+        """d ln sigma_c/d ln lr, by least squares over the learning rates that have a critical noise; NaN below two of them."""
+        critical = self.critical()
+        known = np.isfinite(critical)
+        if known.sum() < 2:
+            return float("nan")
+        return float(np.polyfit(np.log(self.lr[known]), np.log(critical[known]), 1)[0])
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Shares that left, the critical line, the bounds of theory; see `fpsolve.plotting.plot_phase_diagram`."""
+        from fpsolve import plotting
+
+        return plotting.plot_phase_diagram(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{c:.4g} at lr {r:.4g}" for c, r in zip(self.critical(), self.lr, strict=True))
+        return f"PhaseDiagram({self.sigma.size} x {self.lr.size} points of {self.n} replicas; critical sigma {pairs})"

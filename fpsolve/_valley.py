@@ -23,7 +23,7 @@ from fpsolve.results import Assumption, EffectiveLoss, Estimate
 if TYPE_CHECKING:
     from fpsolve.process import Process
 
-__all__ = ["effective_loss"]
+__all__ = ["effective_loss", "slow_process"]
 
 Array = npt.NDArray[np.float64]
 
@@ -111,6 +111,53 @@ def effective_loss(
         bounds=_bounds(case, points, at, minimum),
         assumptions=assumptions, lr=case.lr or None,
     )  # fmt: skip
+
+
+def slow_process(effective: EffectiveLoss, *, leading: bool = False) -> "Process":
+    """The slow coordinate as a process on a line, for every engine: its drift and diffusion at second or leading order.
+
+    Linear between the points of `effective`, constant beyond.
+
+    Parameters
+    ----------
+    effective : EffectiveLoss
+        With equally spaced points.
+    leading : bool
+
+    Returns
+    -------
+    Process
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else, unequally spaced points, or a diffusion that is negative somewhere: the noise is too strong.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.Process(fps.potentials.degenerate_valley(), fps.Noise.diagonal([0.002, 0.01]))
+    >>> line = slow_process(effective_loss(valley, (-2.0, 2.0)), leading=True)
+    >>> line.dim, line.diffusion([1.0])
+    (1, array([[0.002]]))
+    """
+    from fpsolve._code import TableCode
+    from fpsolve.noise import Noise
+    from fpsolve.process import Process
+
+    if not isinstance(effective, EffectiveLoss):
+        raise TypeError(f"slow_process takes an EffectiveLoss, got {type(effective).__name__}")
+    steps = np.diff(effective.x)
+    if np.ptp(steps) > 1e-9 * steps.max():
+        raise ValueError("slow_process needs equally spaced points; give effective_loss a range (lo, hi)")
+    drift, spread = (effective.force, effective.diffusion) if leading else (effective.drift, effective.spread)
+    if np.any(spread < 0.0):
+        raise ValueError(
+            f"slow_process: the diffusion of second order is negative at x = {effective.x[int(np.argmin(spread))]:.4g}; the noise "
+            "is too strong for the expansion"
+        )
+    noise = Noise("effective", 1, TableCode(spread[:, None], [effective.x]))
+    return Process.__new__(Process)._set(1.0, TableCode(drift[:, None], [effective.x]), {}, noise, "ito")
 
 
 # ---- the question -----------------------------------------------------------------------------------------------------

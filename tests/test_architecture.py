@@ -46,7 +46,7 @@ LAYERS: list[set[str]] = [
     {"fokker_planck", "langevin", "theory", "_show"},
     {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_highorder", "rare"},
-    {"verdict"},
+    {"selection", "verdict"},
     {"cli"},
     {"__main__"},
 ]
