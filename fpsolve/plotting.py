@@ -639,8 +639,8 @@ def plot_selection_report(report: SelectionReport, *, ax: "Axes | None" = None) 
     >>> valley = fps.Process(fps.potentials.degenerate_valley("1 + x**2"), fps.Noise.isotropic(0.01))
     >>> found = fps.theory.effective_loss(valley, (-1.0, 1.0))
     >>> report = SelectionReport("Valley", ["answer"], [], effective=found, densities={"theory": found.density()})
-    >>> len(plot_selection_report(report).lines)
-    1
+    >>> [line.get_label() for line in plot_selection_report(report).lines[:1]]
+    ['theory']
     """
     need(report, (SelectionReport,), "plot_selection_report")
     if report.effective is None:
