@@ -75,8 +75,8 @@ def effective_loss(
 
     References
     ----------
-    N. Yang, C. Tang, Y. Tu, arXiv:2206.01246 (Eqs. 7 and 11, for constant noise: stated). The rest is derived in the source, by
-    G. Pavliotis and A. Stuart, Multiscale Methods (2008), ch. 11.
+    N. Yang, C. Tang, Y. Tu, arXiv:2206.01246 (Eqs. 7 and 11, for constant noise, as others report them: re-derived). The second
+    order is derived in the source by projection, see G. Pavliotis and A. Stuart, Multiscale Methods (2008), ch. 11.
 
     Examples
     --------

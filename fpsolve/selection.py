@@ -142,12 +142,17 @@ class _Run:
         self.estimates: dict[str, Estimate] = {}
         self.skipped: dict[str, str] = {}
         self.notes: list[str] = []
-        self.sampling = 0.0
+        self.sampling, self.lost = 0.0, 0.0
+        floor = process.diffusion(np.stack([effective.x, *[np.zeros_like(effective.x)] * (process.dim - 1)], axis=-1))
+        across = np.einsum("nii->ni", floor)[:, 1:]
+        #: Whether there is noise along the floor itself: else paths end in the minimum, and there is no density to compare.
+        self.spreads = float(floor[:, 0, 0].min()) > 1e-9 * float(across.max())
+        self.settles = self.spreads and bool(np.all(np.isfinite(effective.corrected)))
         self.time = self._relaxation()
 
     def _relaxation(self) -> float:
         """1/e time of the slow coordinate: one over the gap of its generator where there is a density, else that of the mean."""
-        if np.all(np.isfinite(self.effective.corrected)):
+        if self.settles:
             return 1.0 / float(np.abs(FokkerPlanck(self._line(SECOND), self._axis()).spectrum(2).eigenvalues[1]))
         if math.isfinite(self.effective.relaxation.value):
             return self.effective.relaxation.value
@@ -185,10 +190,10 @@ class _Run:
 
 def _theory(run: _Run, name: str) -> None:
     effective, leading = run.effective, name == LEADING
-    log = effective.log_density if leading else effective.corrected
-    if not np.all(np.isfinite(log)):  # paths end in one point: the mean moves with the force
+    if not run.settles:  # paths end in one point: the mean moves with the force
         run.estimates[name] = Estimate(_carried(effective, run.start, run.time, leading), assumptions=effective.assumptions)
-        run.skipped[f"{name}, density"] = "the noise along the valley vanishes at the minimum: all paths end there"
+        why = "there is no noise along the floor" if not run.spreads else "it is narrower than the points of the slow coordinate"
+        run.skipped["density"] = f"{why}: all paths end at the minimum"
         return
     run.keep(name, effective.x, effective.density(leading=leading))
     axis = run._axis()
@@ -199,11 +204,21 @@ def _theory(run: _Run, name: str) -> None:
 
 
 def _carried(effective: EffectiveLoss, start: float, t: float, leading: bool) -> float:
-    from scipy.integrate import solve_ivp
+    """Where the mean force carries the slow coordinate: Runge and Kutta's method, between the ends of the range."""
+    values, u = effective.force if leading else effective.drift, start
+    steps = 1000
+    h = t / steps
 
-    force = effective.force if leading else effective.drift
-    path = solve_ivp(lambda _, u: np.interp(u, effective.x, force), (0.0, t), [start], rtol=1e-8, atol=1e-12)
-    return float(path.y[0, -1])
+    def force(v: float) -> float:
+        return float(np.interp(v, effective.x, values))
+
+    for _ in range(steps):
+        a = force(u)
+        b = force(u + 0.5 * h * a)
+        c = force(u + 0.5 * h * b)
+        u += h / 6.0 * (a + 2.0 * b + 2.0 * c + force(u + h * c))
+        u = min(max(u, float(effective.x[0])), float(effective.x[-1]))
+    return u
 
 
 def _spread(run: _Run) -> float:
@@ -213,8 +228,7 @@ def _spread(run: _Run) -> float:
 def _equation(run: _Run) -> None:
     if run.process.dim != 2:
         raise ValueError(f"no grid in {run.process.dim} dimensions; see paths")
-    floor = run.process.diffusion(np.stack([run.effective.x, np.zeros_like(run.effective.x)], axis=-1))
-    if float(floor[:, 0, 0].min()) <= 1e-9 * float(floor[:, 1, 1].max()):
+    if not run.spreads:
         raise ValueError("the noise along the valley vanishes on the floor, where no cell resolves it")
     nx, ny = CELLS[run.quick]
     wide = _spread(run)
@@ -238,20 +252,21 @@ def _paths(run: _Run) -> None:
     step = chain.lr if chain is not None else STEP / stiff
     assert step is not None
     x0 = [run.start, *[0.0] * (d - 1)]
+    if run.effective.beyond:
+        _lost(run, chain if chain is not None else run.process, x0, step)
     walls = [(float(run.effective.x[0]), float(run.effective.x[-1]), "reflecting"), *[None] * (d - 1)]
-    settled = np.all(np.isfinite(run.effective.corrected))
-    watch = SETTLED + WATCHED if settled else 1.0
+    watch = SETTLED + WATCHED if run.settles else 1.0
     steps, n = watch * run.time / step, COUNT[run.quick]
     n = min(n, max(100, int(STEPS[run.quick] / steps)))
     if n * steps > STEPS[run.quick]:
         raise ValueError(f"{n} of them would take {n * steps:.1e} steps, more than {STEPS[run.quick]:.0e}")
-    clock = 1.0 if chain is not None else step
+    clock: float = 1 if chain is not None else step  # a chain counts whole iterations
     options: dict[str, Any] = {"walls": walls, "threads": run.threads, "dt": None if chain is not None else step}
     subject: Any = chain if chain is not None else run.process
     t = max(1, round(run.time / step)) * clock
     moved = simulate(subject, x0, t=t, n=n, seed=run.seed, **options).final[:, 0]
     run.estimates[PATHS] = Estimate(float(np.nanmean(moved)), stderr=float(np.nanstd(moved)) / math.sqrt(n), method=f"{n} paths")
-    if not settled:
+    if not run.settles:
         return
     burn, end = (round(k * run.time / step) * clock for k in (SETTLED, SETTLED + WATCHED))
     axis = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), BINS))
@@ -265,6 +280,22 @@ def _paths(run: _Run) -> None:
     mass = 0.5 * (halves[0] + halves[1])
     run.masses[PATHS] = mass
     run.densities[PATHS] = np.interp(run.effective.x, axis.centers[0], mass / axis.widths[0])
+
+
+def _lost(run: _Run, subject: Any, x0: list[float], step: float) -> None:
+    """Beyond a bound of the noise: the share of paths without walls that are lost, ten times farther out than the range."""
+    steps, n = max(1, round((SETTLED + WATCHED) * run.time / step)), COUNT[run.quick]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # paths that become infinite are what is counted
+        clock: dict[str, Any] = {"t": steps} if isinstance(subject, SGDChain) else {"t": steps * step, "dt": step}
+        try:
+            final = simulate(subject, x0, n=n, seed=run.seed, threads=run.threads, **clock).final
+        except FpsolveError:
+            final = np.full((n, len(x0)), np.nan)
+        reach = 10.0 * float(np.abs(run.effective.x).max())
+        stayed = np.isfinite(final).all(axis=1) & (np.abs(final).max(axis=1) < reach)
+    run.lost = 1.0 - float(stayed.mean())
+    raise ValueError(f"the noise is beyond a bound; without walls {run.lost:.0%} of {n} are lost within {steps} steps")
 
 
 def _curvatures(run: _Run) -> Array:
@@ -328,11 +359,12 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     effective = run.effective
     low, flat = effective.minimum.value, float(np.interp(effective.minimum.value, effective.x, effective.flatness))
     lowest = float(effective.x[int(np.argmin(effective.floor))])
-    clauses = [f"SGD goes to x = {low:.4g}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
+    goes = "SGD would go" if effective.beyond else "SGD goes"
+    clauses = [f"{goes} to x = {low:.4g}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
     if float(np.ptp(effective.floor)) > 1e-12 * float(np.ptp(effective.loss)):
         clauses[0] += f"; the floor is lowest at x = {lowest:.4g}"
     clauses.append(f"it takes about {when}")
-    clauses.append(_noise(effective))
+    clauses.append(_noise(run))
     if distances:
         parts = ", ".join(f"{name} {value:.2g}" for name, value in distances.items())
         clauses.append(f"distances from the {reference} in total variation: {parts}")
@@ -345,15 +377,17 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     return "; ".join(clauses) + "."
 
 
-def _noise(effective: EffectiveLoss) -> str:
+def _noise(run: _Run) -> str:
+    effective = run.effective
     over = [name for name, e in effective.bounds.items() if e.value < 1.0]
     if over:
-        return f"the noise is beyond its bound ({', '.join(over)})"
-    least = min(effective.bounds, key=lambda name: effective.bounds[name].value)
-    factor = effective.bounds[least].value
-    if math.isinf(factor):
+        lost = f", and {run.lost:.0%} of the paths are lost" if run.lost else ""
+        return f"the noise is beyond its bound ({', '.join(over)}){lost}"
+    noise = {name: e.value for name, e in effective.bounds.items() if name != "step"}
+    least = min(noise, key=lambda name: noise[name])
+    if math.isinf(noise[least]):
         return "the noise has no upper bound here"
-    return f"the noise is below its bounds, the next one ({least}) at {factor:.3g} times as much"
+    return f"the noise is below its bounds, the next one ({least}) at {noise[least]:.3g} times as much"
 
 
 # ---- the phase diagram ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A floor that is not quite flat (their Eq. 11): the selected minimum between the lowest and the flattest point.
+"""A floor that is not quite flat (Eq. 11 as others report it): the minimum between the lowest and the flattest point.
 
 L_0 = 0.02 (x - 1)^2, lambda = 1 + 4 x^2. x* = argmin [L_0 - Delta ln F] does not depend on kappa, which decides how sharply. The
 effective loss L + Delta (1 - kappa) ln F + (kappa - 1) L_0 against -Delta ln P of the equation in the plane.
@@ -20,7 +20,7 @@ from ._yang import GROUP as GROUP
 
 NAME = "yang-tang-tu-floor"
 CLAIM = "Noise moves the selected minimum from the lowest point of the floor to the flattest: L_0' = Delta F'/F."
-STANDING = "stated by the paper"
+STANDING = "derived"
 
 #: Total variation against exp(-kappa L_0/Delta) F^kappa at Delta = 0.05, from another program, whose grid did not resolve the last
 #: two (0.079, 0.27; on 160 x 120 cells the last one is 0.242 here): there the number is that of the monotone scheme.

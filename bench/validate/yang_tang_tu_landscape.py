@@ -21,7 +21,7 @@ NAME = "yang-tang-tu-landscape"
 CLAIM = (
     "Random shifts of a loss have the gradient covariance sigma^2 H^2, the mean L if linearised and L + sigma^2 tr H/2 if exact."
 )
-STANDING = "stated by the paper"
+STANDING = "derived"
 
 POINT = np.array([0.6, 0.4])
 SIGMA, LR = 0.05, 0.1
@@ -52,7 +52,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
             z = (C - exact) / spread
             for i, j, what in ((0, 0, "xx"), (1, 1, "yy"), (0, 1, "xy")):
                 checks.append(Check(name=f"linearised: C_{what}, z", measured=float(z[i, j]), stderr=1.0, expected=0.0,
-                                    band=(-4.0, 4.0), source=f"sigma^2 H^2, {PAPER}"))  # fmt: skip
+                                    band=(-4.0, 4.0), source="sigma^2 H^2, from the words of " + PAPER))  # fmt: skip
     checks += _measured()
     _figure(U, out / f"{NAME}.png")
     return checks
