@@ -62,6 +62,8 @@ def selection_report(
     paths                       the chain, if there is a learning rate; else the equation with a small step
     ==========================  ===================================================================================
 
+    With a learning rate theory and paths are those of the chain, and the equation is its limit of small steps.
+
     Parameters
     ----------
     process : Process or SGDChain

@@ -25,9 +25,10 @@ def test_rows_are_those_of_their_sources(report):
     own = np.interp(x, marginal.grid.centers[0], marginal.values)
     inner = own > 1e-3 * own.max()  # lines between cells are far from exponentials in the tails
     np.testing.assert_allclose(report.densities["equation"][inner], own[inner], rtol=0.02)
-    law = np.exp(-5.0 * 0.02 * (x - 1.0) ** 2 / 0.05) * (1.0 + 4.0 * x**2) ** -2.5
-    # the chain's variance at lr lambda up to 0.34 makes the difference
-    np.testing.assert_allclose(report.densities["theory, leading order"], law / np.trapezoid(law, x), rtol=0.25)
+    # the chain's variance 2 Delta/(lambda (2 - lr lambda)) makes (lambda/(2 - lr lambda))^(-kappa/2) of F^kappa
+    lam = 1.0 + 4.0 * x**2
+    law = np.exp(-5.0 * 0.02 * (x - 1.0) ** 2 / 0.05) * (lam / (2.0 - 0.02 * lam)) ** -2.5
+    np.testing.assert_allclose(report.densities["theory, leading order"], law / np.trapezoid(law, x), rtol=1e-5)
     tv = 0.5 * np.trapezoid(np.abs(report.densities["theory, leading order"] - report.densities["equation"]), x)
     assert report.distances["theory, leading order"] == pytest.approx(tv, rel=0.1)
     assert report.distances["theory, second order"] < report.distances["theory, leading order"] < 0.05
