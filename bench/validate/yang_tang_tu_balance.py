@@ -92,10 +92,19 @@ def _paths(kappa: float, k: int, quick: bool, progress: bool) -> tuple[float, fl
 def _figure(x: Array, y: Array, found: Array, law: Array, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 3.6), layout="constrained")
+    *maps, last = figure.subplots(1, 3)
+    times = np.linspace(0.0, 200.0, 401)[1:]
+    for k, kappa in enumerate((1.0, 10.0)):
+        walls = [(-1.0, 1.0, "reflecting"), None]
+        paths = fps.simulate(constant(kappa, 0.05), [0.8, 0.0], t=200.0, dt=0.01, n=2, walls=walls, save=times, seed=40 + k)
+        assert paths.states is not None
+        last.plot(times, paths.states[..., 0], color=f"C{k}", lw=0.7, label=[f"kappa {kappa:g}", None])
+    last.set(xlabel="time", ylabel="x", title="two paths each, Delta 0.05")
+    last.legend(frameon=False)
     top = float(np.abs(law).max())
-    for ax, values, title in zip(figure.subplots(1, 2), (found, law), ("equation", "leading order"), strict=True):
+    for ax, values, title in zip(maps, (found, law), ("equation", "leading order"), strict=True):
         mesh = ax.pcolormesh(x, y, values.T, cmap="RdBu_r", vmin=-top, vmax=top)
         ax.set(xlabel="x", ylabel="y", ylim=(-0.35, 0.35), title=f"J_x, {title}: kappa 5, Delta 0.01")
-    figure.colorbar(mesh)
+    figure.colorbar(mesh, ax=maps)
     figure.savefig(path, dpi=120)

@@ -70,6 +70,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         )
         gaps.append(gap)
     checks.append(within("slowest rate at Delta 0.05 over 0.02", gaps[1] / gaps[0], 2.5, 0.1, "a rate of the order of Delta"))
+    lines["second order, at the chain's lr"] = discrete
     _figure(found, lines, mean, error, out / f"{NAME}.png")
     return checks
 
@@ -95,7 +96,7 @@ def _figure(found: Array, lines: dict[str, Array], mean: Array, error: Array, pa
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     ax = figure.subplots()
     ax.plot(TIMES, found, "k-", lw=2.0, label="equation in the plane")
-    for style, (name, values) in zip(("C0--", "C1:"), lines.items(), strict=True):
+    for style, (name, values) in zip(("C0--", "C1:", "C3-."), lines.items(), strict=True):
         ax.plot(TIMES, values, style, label=f"slow line, {name}")
     ax.errorbar(TIMES, mean, 2.0 * error, fmt="o", color="C3", ms=4, label=f"chain, lr {LR:g}")
     ax.set(xlabel="time", ylabel="<x>", yscale="log", title="to the flat end: kappa 10, Delta 0.05")
