@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fpsolve.results import Cycle as Cycle
     from fpsolve.results import Density as Density
     from fpsolve.results import DensitySeries as DensitySeries
+    from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
@@ -60,12 +61,16 @@ if TYPE_CHECKING:
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
+    from fpsolve.results import PhaseDiagram as PhaseDiagram
+    from fpsolve.results import SelectionReport as SelectionReport
     from fpsolve.results import Spectrum as Spectrum
     from fpsolve.results import SplittingEstimate as SplittingEstimate
     from fpsolve.results import SurvivalCurve as SurvivalCurve
     from fpsolve.results import Table as Table
     from fpsolve.results import Trajectories as Trajectories
     from fpsolve.samples import Ensemble as Ensemble
+    from fpsolve.selection import phase_diagram as phase_diagram
+    from fpsolve.selection import selection_report as selection_report
     from fpsolve.verdict import escape_report as escape_report
 
 __version__ = "0.1.0"
@@ -93,6 +98,8 @@ _HOME = {
     "quasipotential": "rare",
     "compare": "report",
     "escape_report": "verdict",
+    "phase_diagram": "selection",
+    "selection_report": "selection",
     "save": "io",
     "load": "io",
     "Assumption": "results",
@@ -101,6 +108,7 @@ _HOME = {
     "Cycle": "results",
     "Density": "results",
     "DensitySeries": "results",
+    "EffectiveLoss": "results",
     "EscapeReport": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
@@ -108,6 +116,8 @@ _HOME = {
     "Field": "results",
     "Occupation": "results",
     "Path": "results",
+    "PhaseDiagram": "results",
+    "SelectionReport": "results",
     "Spectrum": "results",
     "SplittingEstimate": "results",
     "SurvivalCurve": "results",
@@ -124,6 +134,7 @@ __all__ = [
     "Density",
     "DensitySeries",
     "Driven",
+    "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
     "EscapeTimes",
@@ -136,10 +147,12 @@ __all__ = [
     "Noise",
     "Occupation",
     "Path",
+    "PhaseDiagram",
     "Potential",
     "Process",
     "Region",
     "SGDChain",
+    "SelectionReport",
     "Spectrum",
     "SplittingEstimate",
     "SurvivalCurve",
@@ -156,12 +169,14 @@ __all__ = [
     "load",
     "minimum_action_path",
     "multilevel_splitting",
+    "phase_diagram",
     "plotting",
     "potentials",
     "quasipotential",
     "results",
     "save",
     "schemes",
+    "selection_report",
     "simulate",
     "theory",
 ]

@@ -1,4 +1,4 @@
-"""Results that are curves in state space: paths of least action, limit cycles."""
+"""Results that are curves: paths of least action, limit cycles, effective losses of a slow coordinate and their phase diagram."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve._estimate import Estimate, _lines, _Record
+from fpsolve._estimate import Assumption, Estimate, _lines, _Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Cycle", "Path"]
+__all__ = ["Cycle", "EffectiveLoss", "Path", "PhaseDiagram"]
 
 Array = npt.NDArray[np.float64]
 
@@ -191,3 +191,211 @@ class Cycle(_Record):
         largest = np.abs(self.multipliers).max()
         head = f"Cycle of period {self.period.value:.6g} in {self.dim}-D"
         return _lines(head, [f"largest multiplier {largest:.4g}", f"method: {self.method}" if self.method else ""])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EffectiveLoss(_Record):
+    r"""What the slow coordinate of a valley sees once the fast ones are averaged out; made by `theory.effective_loss`.
+
+    Parameters
+    ----------
+    x : array (n,)
+        The slow coordinate; m fast ones are averaged over.
+    floor : array (n,)
+        L_0: the loss on the floor of the valley.
+    loss : array (n,)
+        Effective loss U, zero at its least point; -dU/dx is the mean force. ``loss - floor`` is what the noise adds.
+    force, diffusion : array (n,)
+        Mean force and diffusion along the valley, to leading order in the noise.
+    drift, spread : array (n,)
+        The same to second order.
+    variance : array (n, m)
+        Of the fast coordinates.
+    flatness : array (n,)
+        F, one over the root of the determinant of the fast curvatures.
+    anisotropy : array (n,)
+        kappa: noise across over noise along the valley, averaged.
+    validity : array (n,)
+        What the fluctuations of y add to the noise along the valley, relative; the first order needs it small.
+    log_density, corrected : array (n,)
+        ln p(x) between reflecting ends, at both orders; NaN where it is a peak narrower than two distances of the points, as
+        where the noise along the valley vanishes at the minimum.
+    minimum : Estimate
+        Where the effective loss is least.
+    relaxation : Estimate
+        1/e time of the mean near it, in time; ``.per_iteration()`` divides by lr.
+    order : Estimate
+        <F> over the largest F, at second order; its error is the change from the first.
+    bounds : mapping of str to Estimate
+        How many times stronger the noise could be until kappa = 1 ("anisotropy") and until the second moment grows ("second
+        moment"), and how many times larger the learning rate until the chain is unstable ("step"). Below 1: beyond the bound.
+    assumptions : sequence of Assumption
+    lr : float, optional
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.Process(fps.potentials.degenerate_valley("1 + x**2"), fps.Noise.isotropic(0.01))
+    >>> effective = fps.theory.effective_loss(valley, (-1.0, 1.0))
+    >>> bool(np.allclose(effective.loss, 0.005 * np.log1p(effective.x**2), atol=1e-9))             # -Delta ln F
+    True
+    """
+
+    x: Array
+    floor: Array
+    loss: Array
+    force: Array
+    drift: Array
+    diffusion: Array
+    spread: Array
+    variance: Array
+    flatness: Array
+    anisotropy: Array
+    validity: Array
+    log_density: Array
+    corrected: Array
+    minimum: Estimate
+    relaxation: Estimate
+    order: Estimate
+    bounds: Mapping[str, Estimate] = field(default_factory=dict)
+    assumptions: tuple[Assumption, ...] = ()
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        x = np.asarray(self.x, dtype=np.float64)
+        if x.ndim != 1:
+            raise ValueError(f"EffectiveLoss: x must have shape (n,), got {x.shape}")
+        object.__setattr__(self, "x", x)
+        names = "floor loss force drift diffusion spread flatness anisotropy validity log_density corrected"
+        for name in names.split():
+            object.__setattr__(self, name, _array(getattr(self, name), x.shape, f"EffectiveLoss: {name}"))
+        variance = np.asarray(self.variance, dtype=np.float64)
+        object.__setattr__(self, "variance", _array(variance, (x.size, variance.shape[-1]), "EffectiveLoss: variance"))
+        object.__setattr__(self, "bounds", dict(self.bounds))
+        object.__setattr__(self, "assumptions", tuple(self.assumptions))
+
+    @property
+    def failed(self) -> tuple[Assumption, ...]:
+        """The conditions that do not hold."""
+        return tuple(a for a in self.assumptions if a.status == "failed")
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the noise is beyond one of the bounds."""
+        return any(e.value < 1.0 for e in self.bounds.values())
+
+    def density(self, *, leading: bool = False) -> Array:
+        """p(x) at the points, to second order or to leading order.
+
+        Raises
+        ------
+        ValueError
+            Where it is a peak that the points do not resolve, or the noise is too strong for the expansion.
+        """
+        log = self.log_density if leading else self.corrected
+        if not np.all(np.isfinite(log)):
+            raise ValueError(
+                "EffectiveLoss.density: the points do not resolve it, all paths end near the minimum "
+                f"{self.minimum.value:.6g}; take a narrower range of x (if the noise vanishes there, it is a point)"
+            )
+        return np.asarray(np.exp(log))
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Effective loss and floor; see `fpsolve.plotting.plot_effective_loss`."""
+        from fpsolve import plotting
+
+        return plotting.plot_effective_loss(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        head = f"EffectiveLoss(x in [{self.x[0]:.4g}, {self.x[-1]:.4g}], minimum at {self.minimum.value:.5g})"
+        bounds = [f"{name}: noise could be {e.value:.3g} times stronger" for name, e in self.bounds.items() if name != "step"]
+        order = f"relaxation {self.relaxation!r}", f"<F>/F_max {self.order.value:.4g}"
+        return _lines(head, [*order, *bounds, *(str(a) for a in self.failed)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PhaseDiagram(_Record):
+    """Where SGD in a valley stays, by noise and learning rate; made by `fpsolve.phase_diagram`.
+
+    Parameters
+    ----------
+    sigma, lr : array (ns,), (nl,)
+        Increasing.
+    escaped : array (ns, nl)
+        Share of the replicas that left; NaN where nothing was run yet.
+    order : array (ns, nl)
+        <F>/F_max over those that stayed; NaN where none did.
+    n : int
+        Replicas per point.
+    bounds : mapping of str to Estimate
+        Of theory: lr sigma^2 where kappa = 1 ("anisotropy") and where the second moment grows ("second moment").
+    settings : mapping of str to str or number
+        What was asked for.
+    seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other.
+
+    Examples
+    --------
+    >>> diagram = PhaseDiagram([1.0, 2.0], [0.1], [[0.0], [1.0]], [[0.9], [np.nan]], 10)
+    >>> diagram.critical()
+    array([1.5])
+    """
+
+    sigma: Array
+    lr: Array
+    escaped: Array
+    order: Array
+    n: int
+    bounds: Mapping[str, Estimate] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "lr"):
+            value = np.asarray(getattr(self, name), dtype=np.float64).reshape(-1)
+            object.__setattr__(self, name, value)
+        for name in ("escaped", "order"):
+            object.__setattr__(self, name, _array(getattr(self, name), (self.sigma.size, self.lr.size), f"PhaseDiagram: {name}"))
+        object.__setattr__(self, "bounds", dict(self.bounds))
+        object.__setattr__(self, "settings", dict(self.settings))
+
+    def critical(self, share: float = 0.5) -> Array:
+        """Noise at which a share of the replicas leaves, for every learning rate: array (nl,), NaN where it is outside the range.
+
+        Linear between the neighbouring points, at the first crossing from below.
+        """
+        out = np.full(self.lr.size, np.nan)
+        for j, column in enumerate(self.escaped.T):
+            over = np.flatnonzero((column[1:] >= share) & (column[:-1] < share))
+            if over.size:
+                i = int(over[0])
+                part = (share - column[i]) / (column[i + 1] - column[i])
+                out[j] = self.sigma[i] + part * (self.sigma[i + 1] - self.sigma[i])
+        return out
+
+    def exponent(self) -> float:
+        """d ln sigma_c/d ln lr, by least squares over the learning rates that have a critical noise; NaN below two of them."""
+        critical = self.critical()
+        known = np.isfinite(critical)
+        if known.sum() < 2:
+            return float("nan")
+        return float(np.polyfit(np.log(self.lr[known]), np.log(critical[known]), 1)[0])
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """Shares that left, the critical line, the bounds of theory; see `fpsolve.plotting.plot_phase_diagram`."""
+        from fpsolve import plotting
+
+        return plotting.plot_phase_diagram(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{c:.4g} at lr {r:.4g}" for c, r in zip(self.critical(), self.lr, strict=True))
+        return f"PhaseDiagram({self.sigma.size} x {self.lr.size} points of {self.n} replicas; critical sigma {pairs})"

@@ -14,11 +14,14 @@ from fpsolve._pictures import axes, need, plot_current, plot_density, plot_field
 from fpsolve.results import (
     Autocorrelation,
     Cycle,
+    EffectiveLoss,
     EscapeReport,
     EscapeTimes,
     ExitTimeDistribution,
     Occupation,
     Path,
+    PhaseDiagram,
+    SelectionReport,
     Spectrum,
     SurvivalCurve,
     Trajectories,
@@ -32,12 +35,15 @@ __all__ = [
     "plot_comparison",
     "plot_current",
     "plot_density",
+    "plot_effective_loss",
     "plot_escape_report",
     "plot_escape_times",
     "plot_exit_times",
     "plot_field",
     "plot_occupation",
     "plot_path",
+    "plot_phase_diagram",
+    "plot_selection_report",
     "plot_spectrum",
     "plot_survival",
     "plot_trajectories",
@@ -527,4 +533,127 @@ def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Ax
     ax.invert_yaxis()
     unit = next((e.unit for e in times.values()), "time")
     ax.set(xlabel=f"log10 of the mean time ({unit})", title=report.title.split(":")[0])
+    return ax
+
+
+def plot_effective_loss(effective: EffectiveLoss, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the effective loss of a slow coordinate over the loss on the floor, with its least point.
+
+    Parameters
+    ----------
+    effective : EffectiveLoss
+    ax : Axes, optional
+    **kwargs
+        For `Axes.plot`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than an EffectiveLoss.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.Process(fps.potentials.degenerate_valley("1 + x**2"), fps.Noise.isotropic(0.01))
+    >>> ax = plot_effective_loss(fps.theory.effective_loss(valley, (-1.0, 1.0)))
+    >>> [line.get_label() for line in ax.lines]
+    ['effective loss U', 'floor $L_0$', 'least point']
+    """
+    need(effective, (EffectiveLoss,), "plot_effective_loss")
+    ax = axes(ax)
+    ax.plot(effective.x, effective.loss, **{"label": "effective loss U", **kwargs})
+    ax.plot(effective.x, effective.floor - effective.floor.min(), "--", color="0.5", label="floor $L_0$")
+    low = effective.minimum.value
+    ax.plot(low, np.interp(low, effective.x, effective.loss), "ko", markersize=5.0, label="least point")
+    ax.set(xlabel="slow coordinate $x$", ylabel="loss above its least value")
+    ax.legend()
+    return ax
+
+
+def plot_phase_diagram(diagram: PhaseDiagram, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Draw the share of replicas that left over learning rate and noise, the critical line, and the bounds of theory.
+
+    Parameters
+    ----------
+    diagram : PhaseDiagram
+    ax : Axes, optional
+    **kwargs
+        For `Axes.pcolormesh`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than a PhaseDiagram.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> diagram = fps.PhaseDiagram([1.0, 2.0, 3.0], [0.05, 0.1], [[0.0, 0.0], [0.2, 0.6], [1.0, 1.0]], np.ones((3, 2)), 10)
+    >>> [line.get_label() for line in plot_phase_diagram(diagram).lines]
+    ['half of them leave']
+    """
+    need(diagram, (PhaseDiagram,), "plot_phase_diagram")
+    ax = axes(ax)
+    options: dict[str, Any] = {"cmap": "Greys", "vmin": 0.0, "vmax": 1.0, "shading": "nearest"}
+    mesh = ax.pcolormesh(diagram.lr, diagram.sigma, diagram.escaped, **{**options, **kwargs})
+    figure = ax.figure
+    figure.colorbar(mesh, ax=ax, label="share that leaves")
+    ax.plot(diagram.lr, diagram.critical(), "o-", color="C3", label="half of them leave")
+    rates = np.geomspace(diagram.lr[0], diagram.lr[-1], 100)
+    for style, (name, e) in zip((":", "--"), diagram.bounds.items(), strict=False):
+        if np.isfinite(e.value):
+            ax.plot(rates, np.sqrt(e.value / rates), style, color="C0", label=f"{name}: lr $\\sigma^2$ = {e.value:.3g}")
+    ax.set(xlabel="learning rate", ylabel=r"noise $\sigma$", ylim=(diagram.sigma[0], diagram.sigma[-1]))
+    ax.legend()
+    return ax
+
+
+def plot_selection_report(report: SelectionReport, *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the densities of the slow coordinate of all answers, and the effective loss on a second axis.
+
+    Parameters
+    ----------
+    report : SelectionReport
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        For something else than a SelectionReport with an effective loss.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.Process(fps.potentials.degenerate_valley("1 + x**2"), fps.Noise.isotropic(0.01))
+    >>> found = fps.theory.effective_loss(valley, (-1.0, 1.0))
+    >>> report = SelectionReport("Valley", ["answer"], [], effective=found, densities={"theory": found.density()})
+    >>> [line.get_label() for line in plot_selection_report(report).lines[:1]]
+    ['theory']
+    """
+    need(report, (SelectionReport,), "plot_selection_report")
+    if report.effective is None:
+        raise TypeError("plot_selection_report needs a report with an effective loss")
+    ax = axes(ax)
+    for name, values in report.densities.items():
+        dark = name == report.reference
+        ax.plot(report.effective.x, values, color="k" if dark else None, linewidth=1.8 if dark else 1.2, label=name)
+    ax.axvline(report.effective.minimum.value, color="0.6", linewidth=0.8, linestyle=":")
+    ax.set(xlabel="slow coordinate $x$", ylabel="density", title=report.title.split(":")[0])
+    other = ax.twinx()
+    other.plot(report.effective.x, report.effective.loss, "--", color="0.6")
+    other.set_ylabel("effective loss (dashed)")
+    if report.densities:
+        ax.legend()
     return ax

@@ -20,6 +20,7 @@ __all__ = [
     "degenerate_valley",
     "double_well",
     "mueller_brown",
+    "product",
     "quadratic",
     "ring",
     "styblinski_tang",
@@ -326,21 +327,58 @@ def styblinski_tang(dim: int = 1) -> Potential:
     return Potential.from_expression(" + ".join(f"({n}**4 - 16*{n}**2 + 5*{n})/2" for n in names), names)
 
 
-def degenerate_valley(lam: str = "1 + 4*x**2", floor: str = "0", params: Mapping[str, float] | None = None) -> Potential:
-    """lambda(x) y^2/2 + L_0(x): a valley of minima along x with curvature `lam` and floor loss `floor`, both expressions in x.
+def degenerate_valley(
+    lam: str | Sequence[str] = "1 + 4*x**2", floor: str = "0", params: Mapping[str, float] | None = None
+) -> Potential:
+    """sum_i lambda_i(x) y_i^2/2 + L_0(x): a valley along x with curvatures `lam` and floor loss `floor`, expressions in x.
 
-    The model of Yang, Tang & Tu (2022), with flatness F(x) = lambda(x)^(-1/2).
+    The model of Yang, Tang & Tu (2022), with flatness F(x) = lambda(x)^(-1/2). A sequence of m expressions makes one slow
+    coordinate x and m fast ones: y; y, z; above that x2, ..., x{m+1}.
+
+    Raises
+    ------
+    ValueError
+        If an expression uses anything but x and the parameters.
 
     Examples
     --------
     >>> degenerate_valley("1 + x**2").hess([1.0, 0.0])
     array([[0., 0.],
            [0., 2.]])
+    >>> degenerate_valley(["1 + x**2", "2", "3 + x"]).hess([1.0, 0.0, 0.0, 0.0]).diagonal()
+    array([0., 2., 2., 4.])
     """
-    checked = check_params(params)
-    for text in (lam, floor):  # on their own first: an unbalanced parenthesis must not pair up with ours
+    checked, curvatures = check_params(params), [lam] if isinstance(lam, str) else list(lam)
+    names = _names(len(curvatures) + 1)
+    for text in (*curvatures, floor):  # on their own first: an unbalanced parenthesis must not pair up with ours
         ExpressionCode.from_texts([text], ["x"], tuple(checked))
-    return Potential.from_expression(f"({lam})*y**2/2 + ({floor})", "x y", checked)
+    bowls = "".join(f"({text})*{name}**2/2 + " for text, name in zip(curvatures, names[1:], strict=True))
+    return Potential.from_expression(f"{bowls}({floor})", names, checked)
+
+
+def product(dim: int = 2, target: float = 1.0) -> Potential:
+    """(x_1 x_2 ... x_d - c)^2, a linear network of width one and depth d fitted to one number c: a surface of equally good minima.
+
+    In the plane the curvature across the hyperbola x y = c is 2 (x^2 + y^2): the flattest minima are at abs(x) = abs(y).
+
+    Raises
+    ------
+    ValueError
+        For dim < 2, or a target that is not finite and > 0.
+
+    Examples
+    --------
+    >>> U = product(target=4.0)
+    >>> [float(np.trace(U.hess([x, 4.0 / x]))) for x in (1.0, 2.0)]
+    [34.0, 16.0]
+    """
+    names = _names(dim)
+    if dim < 2:
+        raise ValueError(f"a product needs at least two factors, got dim={dim!r}; its minima are then points")
+    checked = check_params({"c": target})
+    if checked["c"] <= 0.0:
+        raise ValueError(f"target must be > 0, got {target!r}")
+    return Potential.from_expression(f"({'*'.join(names)} - c)**2", names, checked)
 
 
 def ring(radius: float = 1.0, k: float = 1.0) -> Potential:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._correlations import Autocorrelation, Occupation
-from fpsolve._curves import Cycle, Path
+from fpsolve._curves import Cycle, EffectiveLoss, Path, PhaseDiagram
 from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
@@ -30,6 +30,7 @@ __all__ = [
     "Cycle",
     "Density",
     "DensitySeries",
+    "EffectiveLoss",
     "EscapeReport",
     "EscapeTimes",
     "Estimate",
@@ -37,6 +38,8 @@ __all__ = [
     "Field",
     "Occupation",
     "Path",
+    "PhaseDiagram",
+    "SelectionReport",
     "Spectrum",
     "SplittingEstimate",
     "SurvivalCurve",
@@ -215,6 +218,85 @@ class EscapeReport(Table):
 
     def __str__(self) -> str:
         lines = [super().__str__(), "", "conditions of the formulas", *(f"  {a}" for a in self.assumptions)]
+        if self.skipped:
+            lines += ["left out", *(f"  {name}: {reason}" for name, reason in self.skipped.items())]
+        return "\n".join([*lines, self.conclusion])
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SelectionReport(Table):
+    """Where SGD goes in a valley of minima, by theory, equation and paths side by side; made by `fpsolve.selection_report`.
+
+    A `Table` whose rows are the answers, with these fields in addition.
+
+    Parameters
+    ----------
+    effective : EffectiveLoss
+        The effective loss, the conditions, the bounds of the noise.
+    densities : mapping of str to array (n,)
+        Density of the slow coordinate at the points ``effective.x``, of the rows that have one.
+    estimates : mapping of str to Estimate
+        <x> at the time of the question, of each row that has it, and "relaxation".
+    distances : mapping of str to float
+        Total variation between the density of a row and that of the reference.
+    reference : str
+        The row that the others are held against; empty if nothing can serve.
+    skipped : mapping of str to str
+        What could not be run, with the reason.
+    conclusion : str
+        One sentence that follows from the numbers.
+    seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        As `Table`, or if the reference is none of the densities and estimates.
+
+    Examples
+    --------
+    >>> SelectionReport("Valley", ["answer"], [["theory"]], conclusion="SGD goes to x = 0.").conclusion
+    'SGD goes to x = 0.'
+    """
+
+    effective: EffectiveLoss | None = None
+    densities: Mapping[str, Any] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    distances: Mapping[str, float] = field(default_factory=dict)
+    reference: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    conclusion: str = ""
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("densities", "estimates", "distances", "skipped"):
+            object.__setattr__(self, name, dict(getattr(self, name)))
+        if self.reference and self.reference not in {*self.densities, *self.estimates}:
+            raise ValueError(f"SelectionReport: the reference {self.reference!r} is no row with a density or a mean")
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the theory needs, tested for the case at hand."""
+        return () if self.effective is None else self.effective.assumptions
+
+    @property
+    def failed(self) -> tuple[Assumption, ...]:
+        """The conditions that do not hold."""
+        return tuple(a for a in self.assumptions if a.status == "failed")
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """The densities of all answers over the effective loss; see `fpsolve.plotting.plot_selection_report`."""
+        from fpsolve import plotting
+
+        return plotting.plot_selection_report(self, ax=ax, **kwargs)
+
+    def __str__(self) -> str:
+        lines = [super().__str__(), "", "conditions of the theory", *(f"  {a}" for a in self.assumptions)]
+        if self.effective is not None:
+            bounds = [f"  {name}: factor {e.value:.4g} left ({e.method})" for name, e in self.effective.bounds.items()]
+            lines += ["bounds of the noise", *bounds]
         if self.skipped:
             lines += ["left out", *(f"  {name}: {reason}" for name, reason in self.skipped.items())]
         return "\n".join([*lines, self.conclusion])

@@ -13,6 +13,7 @@ from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
 from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
 from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
+from fpsolve._valley import effective_loss, slow_process
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Density, Estimate
 
@@ -24,6 +25,7 @@ __all__ = [
     "basin_odds",
     "boltzmann",
     "discrete_covariance",
+    "effective_loss",
     "kramers_rate",
     "levy_exit_rate",
     "mean_first_passage_1d",
@@ -31,6 +33,7 @@ __all__ = [
     "power_law_rate",
     "quadratic_exit_exponent",
     "sgd_escape_time",
+    "slow_process",
     "total_rate",
 ]
 

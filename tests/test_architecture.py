@@ -40,14 +40,14 @@ LAYERS: list[set[str]] = [
     {"_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_branches", "_cuts", "_escape_laws", "_inertia", "_linear"},
-    {"_model", "_notes", "_passage", "_paths", "_phase_space"},
+    {"_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
     {"_blocks", "_branching", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_population"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_highorder", "rare"},
-    {"verdict"},
+    {"selection", "verdict"},
     {"cli"},
     {"__main__"},
 ]
@@ -66,7 +66,7 @@ ENGINES = (
         "_watch", "_schedule", "_single", "_rounding", "_linear", "_blocks", "_rows", "_surfaces", "_wide", "_wide_noise",
         "_wide_run", "rare", "_action", "_cycles", "_geometric", "_line", "_splitting", "_population", "_branching", "_branches",
     },
-    {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia"},
+    {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia", "_valley"},
 )
 # fmt: on
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.

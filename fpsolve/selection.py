@@ -1,0 +1,545 @@
+"""Which minimum of a valley does SGD choose: effective loss, equation and paths side by side; where training fails."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import theory
+from ._runner import resolve_seed, thread_count
+from .chains import SGDChain
+from .errors import FpsolveError
+from .fokker_planck import FokkerPlanck
+from .grid import Grid
+from .io import load
+from .langevin import simulate
+from .noise import Noise
+from .potentials import Potential
+from .process import Process
+from .results import Assumption, Density, EffectiveLoss, Estimate, PhaseDiagram, SelectionReport
+
+__all__ = ["phase_diagram", "selection_report"]
+
+Array = NDArray[np.float64]
+
+LEADING, SECOND, EQUATION, PATHS = "theory, leading order", "theory, second order", "equation", "paths"
+#: Cells of the plane (slow, fast) and of the line, bins of histograms; quick and not.
+CELLS = {True: (120, 96), False: (240, 192)}
+LINE, BINS = 400, 40
+#: Paths of a report, and the most steps of all of them together.
+COUNT, STEPS = {True: 2000, False: 20_000}, {True: 4e7, False: 4e9}
+#: Time step of a process without learning rate, in relaxation times of the stiffest direction.
+STEP = 0.02
+#: Relaxation times of the slow coordinate after which paths are taken as stationary, and over which they are averaged.
+SETTLED, WATCHED = 4.0, 4.0
+
+
+def selection_report(
+    process: Process | SGDChain,
+    x: Sequence[float],
+    start: float | None = None,
+    *,
+    lr: float | None = None,
+    quick: bool = True,
+    seed: int | None = None,
+    threads: int | None = None,
+    progress: bool = False,
+) -> SelectionReport:
+    """Where SGD goes in a valley of equally good minima, how fast, and how far theory, equation and paths agree.
+
+    ==========================  ===================================================================================
+    row                         what it is
+    ==========================  ===================================================================================
+    theory, leading order       :func:`fpsolve.theory.effective_loss`: p ~ exp(-kappa U/Delta) for constant noise
+    theory, second order        the same with what the fluctuations across the valley add to drift and diffusion
+    equation                    the stationary density of the process in the plane, and its evolution
+    paths                       the chain, if there is a learning rate; else the equation with a small step
+    ==========================  ===================================================================================
+
+    With a learning rate theory and paths are those of the chain, and the equation is its limit of small steps.
+
+    Parameters
+    ----------
+    process : Process or SGDChain
+        The slow coordinate is the first one, the floor runs along it at the other coordinates zero (or where Newton's iteration
+        from zero ends). A chain must be Gaussian.
+    x : (lo, hi)
+        Range of the slow coordinate; its ends reflect.
+    start : float, optional
+        Where on the floor SGD starts. Default: where the effective loss is largest, 5 % inside the range.
+    lr : float, optional
+        Learning rate of a process: its Gaussian chain is then what is simulated.
+    quick : bool
+        Seconds; False: twice the cells per axis, ten times the paths.
+    seed, threads, progress
+        As in :func:`fpsolve.simulate`.
+
+    Returns
+    -------
+    SelectionReport
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fpsolve.theory.effective_loss`, and for a start outside the range. What cannot be run for the case is listed in
+        ``.skipped`` instead.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.potentials.degenerate_valley("1 + 4*x**2", "0.02*(x - 1)**2")
+    >>> report = fps.selection_report(fps.Process(valley, fps.Noise.diagonal([0.01, 0.05])), (-2.0, 2.0), seed=1, threads=1)
+    >>> report.reference, round(report.effective.minimum.value, 4), sorted(report.distances)
+    ('equation', 0.1853, ['paths', 'theory, leading order', 'theory, second order'])
+    """
+    if np.shape(x) != (2,):
+        raise ValueError(f"x must be a range (lo, hi), got {x!r}")
+    if lr is not None and isinstance(process, Process) and process.potential is not None:
+        process = SGDChain.gaussian(process.potential, process.noise, lr)
+    effective = theory.effective_loss(process, x, lr=None if isinstance(process, SGDChain) else lr)
+    run = _Run(process, effective, _start(effective, start), quick, resolve_seed(seed), thread_count(threads))
+    parts: tuple[tuple[str, Callable[[_Run], None]], ...] = (
+        (LEADING, lambda r: _theory(r, LEADING)), (SECOND, lambda r: _theory(r, SECOND)), (EQUATION, _equation), (PATHS, _paths),
+    )  # fmt: skip
+    for name, part in _shown(parts, progress):
+        run.add(name, part)
+    return _report(run)
+
+
+def _shown(parts: Sequence[Any], progress: bool) -> Sequence[Any]:
+    if not progress:
+        return parts
+    from tqdm.auto import tqdm
+
+    return tqdm(parts, desc="selection_report", unit="part", disable=None)  # type: ignore[return-value]
+
+
+def _start(effective: EffectiveLoss, start: float | None) -> float:
+    low, high = float(effective.x[0]), float(effective.x[-1])
+    if start is None:
+        top = float(effective.x[int(np.argmax(effective.loss))])
+        return min(max(top, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+    if isinstance(start, bool) or not isinstance(start, (int, float, np.number)) or not low < start < high:
+        raise ValueError(f"start must lie inside the range ({low:g}, {high:g}), got {start!r}")
+    return float(start)
+
+
+class _Run:
+    """The question, and what was found so far."""
+
+    def __init__(self, given: Process | SGDChain, effective: EffectiveLoss, start: float, quick: bool, seed: int, threads: int):
+        self.chain = given if isinstance(given, SGDChain) else None
+        process = given if isinstance(given, Process) else given.process
+        assert process is not None  # theory.effective_loss has refused what has none
+        self.process, self.effective, self.start = process, effective, start
+        self.quick, self.seed, self.threads = bool(quick), seed, threads
+        self.densities: dict[str, Array] = {}
+        self.masses: dict[str, Array] = {}
+        self.estimates: dict[str, Estimate] = {}
+        self.skipped: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.sampling, self.lost = 0.0, 0.0
+        floor = process.diffusion(np.stack([effective.x, *[np.zeros_like(effective.x)] * (process.dim - 1)], axis=-1))
+        across = np.einsum("nii->ni", floor)[:, 1:]
+        #: Whether there is noise along the floor itself: else paths end in the minimum, and there is no density to compare.
+        self.spreads = float(floor[:, 0, 0].min()) > 1e-9 * float(across.max())
+        self.settles = self.spreads and bool(np.all(np.isfinite(effective.corrected)))
+        self.time = self._relaxation()
+
+    def _relaxation(self) -> float:
+        """1/e time of the slow coordinate: one over the gap of its generator where there is a density, else that of the mean."""
+        if self.settles:
+            return 1.0 / float(np.abs(FokkerPlanck(self._line(SECOND), self._axis()).spectrum(2).eigenvalues[1]))
+        if math.isfinite(self.effective.relaxation.value):
+            return self.effective.relaxation.value
+        raise ValueError(
+            "selection_report: the effective loss has no minimum inside the range and no density; take a wider range of x"
+        )
+
+    def _line(self, name: str) -> Process:
+        return theory.slow_process(self.effective, leading=name == LEADING)
+
+    def _axis(self) -> Grid:
+        return Grid((float(self.effective.x[0]), float(self.effective.x[-1]), LINE))
+
+    def edges(self) -> Array:
+        """Ends of the bins that densities are compared in."""
+        return np.linspace(float(self.effective.x[0]), float(self.effective.x[-1]), BINS + 1)
+
+    def keep(self, name: str, x: Array, density: Array) -> None:
+        """A density given at points of its own."""
+        values = np.interp(self.effective.x, x, density)
+        self.densities[name] = values / float(np.trapezoid(values, self.effective.x))
+        steps = 0.5 * (self.densities[name][1:] + self.densities[name][:-1]) * np.diff(self.effective.x)
+        self.masses[name] = np.diff(np.interp(self.edges(), self.effective.x, np.concatenate([[0.0], np.cumsum(steps)])))
+
+    def add(self, name: str, part: Callable[[_Run], None]) -> None:
+        """Run a part; what cannot be run is listed with the reason."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                part(self)
+            except (ValueError, FpsolveError) as error:
+                self.skipped[name] = str(error)
+        self.notes += [f"{name}: {w.message}" for w in caught]
+
+
+def _theory(run: _Run, name: str) -> None:
+    effective, leading = run.effective, name == LEADING
+    if not run.settles:  # paths end in one point: the mean moves with the force
+        run.estimates[name] = Estimate(_carried(effective, run.start, run.time, leading), assumptions=effective.assumptions)
+        why = "there is no noise along the floor" if not run.spreads else "it is narrower than the points of the slow coordinate"
+        run.skipped["density"] = f"{why}: all paths end at the minimum"
+        return
+    run.keep(name, effective.x, effective.density(leading=leading))
+    axis = run._axis()
+    width = 3.0 * float(axis.widths[0][0])
+    later = FokkerPlanck(run._line(name), axis).evolve(("gaussian", [run.start], [[width**2]]), run.time)
+    assert isinstance(later, Density)
+    run.estimates[name] = Estimate(float(later.mean()[0]), assumptions=effective.assumptions, method="slow coordinate on a line")
+
+
+def _carried(effective: EffectiveLoss, start: float, t: float, leading: bool) -> float:
+    """Where the mean force carries the slow coordinate: Runge and Kutta's method, between the ends of the range."""
+    values, u = effective.force if leading else effective.drift, start
+    steps = 1000
+    h = t / steps
+
+    def force(v: float) -> float:
+        return float(np.interp(v, effective.x, values))
+
+    for _ in range(steps):
+        a = force(u)
+        b = force(u + 0.5 * h * a)
+        c = force(u + 0.5 * h * b)
+        u += h / 6.0 * (a + 2.0 * b + 2.0 * c + force(u + h * c))
+        u = min(max(u, float(effective.x[0])), float(effective.x[-1]))
+    return u
+
+
+def _spread(run: _Run) -> float:
+    return 6.0 * float(np.sqrt(run.effective.variance.max()))
+
+
+def _equation(run: _Run) -> None:
+    if run.process.dim != 2:
+        raise ValueError(f"no grid in {run.process.dim} dimensions; see paths")
+    if not run.spreads:
+        raise ValueError("the noise along the valley vanishes on the floor, where no cell resolves it")
+    nx, ny = CELLS[run.quick]
+    wide = _spread(run)
+    grid = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), nx), (-wide, wide, ny))
+    solver = FokkerPlanck(run.process, grid)
+    density = solver.stationary()
+    marginal = density.marginal(0)
+    run.keep(EQUATION, marginal.grid.centers[0], marginal.values)
+    run.notes += [f"{EQUATION}: {note}" for note in density.warnings if "reflecting" not in note]
+    variance = float(np.interp(run.start, run.effective.x, run.effective.variance[:, 0]))
+    widths = 3.0 * float(grid.widths[0][0]), math.sqrt(variance)
+    later = solver.evolve(("gaussian", [run.start, 0.0], [[widths[0] ** 2, 0.0], [0.0, widths[1] ** 2]]), run.time)
+    assert isinstance(later, Density)
+    run.estimates[EQUATION] = Estimate(float(later.mean()[0]), method=solver.method)
+
+
+def _paths(run: _Run) -> None:
+    chain, d = run.chain, run.process.dim
+    # the stiffest fast direction of the range
+    stiff = float(np.abs(np.linalg.eigvals(_curvatures(run))).max())
+    step = chain.lr if chain is not None else STEP / stiff
+    assert step is not None
+    x0 = [run.start, *[0.0] * (d - 1)]
+    if run.effective.beyond:
+        _lost(run, chain if chain is not None else run.process, x0, step)
+    walls = [(float(run.effective.x[0]), float(run.effective.x[-1]), "reflecting"), *[None] * (d - 1)]
+    watch = SETTLED + WATCHED if run.settles else 1.0
+    steps, n = watch * run.time / step, COUNT[run.quick]
+    n = min(n, max(100, int(STEPS[run.quick] / steps)))
+    if n * steps > STEPS[run.quick]:
+        raise ValueError(f"{n} of them would take {n * steps:.1e} steps, more than {STEPS[run.quick]:.0e}")
+    clock: float = 1 if chain is not None else step  # a chain counts whole iterations
+    options: dict[str, Any] = {"walls": walls, "threads": run.threads, "dt": None if chain is not None else step}
+    subject: Any = chain if chain is not None else run.process
+    t = max(1, round(run.time / step)) * clock
+    moved = simulate(subject, x0, t=t, n=n, seed=run.seed, **options).final[:, 0]
+    run.estimates[PATHS] = Estimate(float(np.nanmean(moved)), stderr=float(np.nanstd(moved)) / math.sqrt(n), method=f"{n} paths")
+    if not run.settles:
+        return
+    burn, end = (round(k * run.time / step) * clock for k in (SETTLED, SETTLED + WATCHED))
+    axis = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), BINS))
+    halves = []
+    for k in (1, 2):
+        found = simulate(subject, x0, t=end, t_burn=burn, every=max(1, round(steps / 400)), n=max(50, n // 2), save="histogram",
+                         bins=axis, axes=[0], seed=(run.seed + k) % 2**63, **options).histogram  # fmt: skip
+        assert found is not None
+        halves.append(found.cell_mass / found.cell_mass.sum())
+    run.sampling = 0.25 * float(np.abs(halves[0] - halves[1]).sum())
+    mass = 0.5 * (halves[0] + halves[1])
+    run.masses[PATHS] = mass
+    run.densities[PATHS] = np.interp(run.effective.x, axis.centers[0], mass / axis.widths[0])
+
+
+def _lost(run: _Run, subject: Any, x0: list[float], step: float) -> None:
+    """Beyond a bound of the noise: the share of paths without walls that are lost, ten times farther out than the range."""
+    steps, n = max(1, round((SETTLED + WATCHED) * run.time / step)), COUNT[run.quick]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # paths that become infinite are what is counted
+        clock: dict[str, Any] = {"t": steps} if isinstance(subject, SGDChain) else {"t": steps * step, "dt": step}
+        try:
+            final = simulate(subject, x0, n=n, seed=run.seed, threads=run.threads, **clock).final
+        except FpsolveError:
+            final = np.full((n, len(x0)), np.nan)
+        reach = 10.0 * float(np.abs(run.effective.x).max())
+        stayed = np.isfinite(final).all(axis=1) & (np.abs(final).max(axis=1) < reach)
+    run.lost = 1.0 - float(stayed.mean())
+    raise ValueError(f"the noise is beyond a bound; without walls {run.lost:.0%} of {n} are lost within {steps} steps")
+
+
+def _curvatures(run: _Run) -> Array:
+    points = np.zeros((run.effective.x.size, run.process.dim))
+    points[:, 0] = run.effective.x
+    rates = run.process.drift_code.jacobian().evaluate(points, run.process.params)
+    return -np.asarray(rates).reshape(-1, run.process.dim, run.process.dim)[:, 1:, 1:]
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def _report(run: _Run) -> SelectionReport:
+    effective = run.effective
+    reference = EQUATION if EQUATION in run.densities else PATHS if PATHS in run.estimates else ""
+    against = run.masses.get(reference)
+    names = [name for name in (LEADING, SECOND, EQUATION, PATHS) if name in run.estimates]
+    distances = {
+        name: 0.5 * float(np.abs(run.masses[name] - against).sum())
+        for name in names
+        if against is not None and name in run.masses and name != reference
+    }
+    rows = [_row(run, name, distances.get(name)) for name in names]
+    lr = None if run.chain is None else run.chain.lr
+    when = f"{run.time:.4g}" + ("" if lr is None else f" ({run.time / lr:.4g} iterations)")
+    notes = [f"<x> starts at {run.start:.4g}; t = one relaxation time, {when}"]
+    if run.sampling:
+        notes.append(f"sampling error of the distance of paths: {run.sampling:.2g}")
+    relaxation = Estimate(run.time, unit="time", lr=lr, assumptions=effective.assumptions, method="gap of the slow coordinate")
+    return SelectionReport(
+        f"Valley for x in [{effective.x[0]:.4g}, {effective.x[-1]:.4g}]"
+        + ("" if lr is None else f", lr {lr:g}")
+        + ": where SGD goes",
+        ("answer", "mode", "<F>/F_max", "<x> at t", "distance"),
+        tuple(rows),
+        (*notes, *run.notes),
+        effective=effective,
+        densities=run.densities,
+        estimates={**run.estimates, "relaxation": relaxation},
+        distances=distances,
+        reference=reference,
+        skipped=run.skipped,
+        conclusion=_conclusion(run, reference, distances, when),
+        seed=run.seed,
+    )
+
+
+def _row(run: _Run, name: str, distance: float | None) -> tuple[str, float | None, float | None, float, float | None]:
+    density, x = run.densities.get(name), run.effective.x
+    if density is None:
+        theory_row = name in (LEADING, SECOND)
+        mode = run.effective.minimum.value if theory_row else None
+        return name, mode, run.effective.order.value if theory_row else None, run.estimates[name].value, None
+    order = float(np.trapezoid(density * run.effective.flatness, x) / np.trapezoid(density, x) / run.effective.flatness.max())
+    mode = None if name == PATHS else float(x[int(np.argmax(density))])  # the highest bin of a histogram is chance
+    return name, mode, order, run.estimates[name].value, distance
+
+
+def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: str) -> str:
+    """One sentence that follows from the numbers."""
+    effective = run.effective
+    low, flat = effective.minimum.value, float(np.interp(effective.minimum.value, effective.x, effective.flatness))
+    lowest = float(effective.x[int(np.argmin(effective.floor))])
+    goes = "SGD would go" if effective.beyond else "SGD goes"
+    clauses = [f"{goes} to x = {low:.4g}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
+    if float(np.ptp(effective.floor)) > 1e-12 * float(np.ptp(effective.loss)):
+        clauses[0] += f"; the floor is lowest at x = {lowest:.4g}"
+    clauses.append(f"it takes about {when}")
+    clauses.append(_noise(run))
+    if distances:
+        parts = ", ".join(f"{name} {value:.2g}" for name, value in distances.items())
+        clauses.append(f"distances from the {reference} in total variation: {parts}")
+    elif reference:
+        means = {name: e.value for name, e in run.estimates.items()}
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+        clauses.append(f"<x> after that time: {parts}")
+    if effective.failed:
+        clauses.append(f"the theory is stretched: '{effective.failed[0].name}' failed")
+    return "; ".join(clauses) + "."
+
+
+def _noise(run: _Run) -> str:
+    effective = run.effective
+    over = [name for name, e in effective.bounds.items() if e.value < 1.0]
+    if over:
+        lost = f", and {run.lost:.0%} of the paths are lost" if run.lost else ""
+        return f"the noise is beyond its bound ({', '.join(over)}){lost}"
+    noise = {name: e.value for name, e in effective.bounds.items() if name != "step"}
+    least = min(noise, key=lambda name: noise[name])
+    if math.isinf(noise[least]):
+        return "the noise has no upper bound here"
+    return f"the noise is below its bounds, the next one ({least}) at {noise[least]:.3g} times as much"
+
+
+# ---- the phase diagram ----------------------------------------------------------------------------------------------
+
+
+def phase_diagram(
+    U: Potential,
+    sigma: ArrayLike,
+    lr: ArrayLike,
+    start: ArrayLike,
+    x: Sequence[float],
+    *,
+    ensemble: Literal["linearised", "exact"] = "linearised",
+    radius: float = 20.0,
+    t: float = 200.0,
+    n: int = 400,
+    seed: int | None = None,
+    save: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: bool = False,
+) -> PhaseDiagram:
+    """Where SGD on randomly shifted losses stays in a valley, and where it is lost, over noise and learning rate.
+
+    Parameters
+    ----------
+    U : Potential
+        A valley along the first coordinate.
+    sigma, lr : arrays
+        Strengths of the shifts and learning rates, increasing; every pair is run.
+    start : array (d,)
+    x : (lo, hi)
+        Range of the slow coordinate, for the largest flatness and the bounds of theory.
+    ensemble : {"linearised", "exact"}
+        The noise of Yang, Tang & Tu, C = sigma^2 H^2, or shifts of the loss as they are (:meth:`SGDChain.random_shift`).
+    radius : float
+        A replica has left when it ends farther from the origin, or is no number any more.
+    t : float
+        Time of every run; t/lr iterations.
+    n : int
+        Replicas per point.
+    seed : int, optional
+    save : path, optional
+        File written after every point; the same call goes on where the file ends.
+    threads : int, optional
+        Replicas of a point run in parallel; does not change the result.
+    progress : bool
+
+    Returns
+    -------
+    PhaseDiagram
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unusable input, or a file of another call.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> valley = fps.potentials.degenerate_valley("1 + x**2")
+    >>> diagram = fps.phase_diagram(valley, [0.5, 4.0], [0.1], [1.0, 0.0], (-20.0, 20.0), n=40, t=100.0, seed=1, threads=1)
+    >>> diagram.escaped[:, 0]
+    array([0., 1.])
+    """
+    if not isinstance(U, Potential):
+        raise TypeError(f"phase_diagram: the landscape must be a Potential, got {type(U).__name__}")
+    sigmas, rates, x0 = _increasing("sigma", sigma), _increasing("lr", lr), np.atleast_1d(np.asarray(start, float))
+    if ensemble not in ("linearised", "exact"):
+        raise ValueError(f"ensemble must be 'linearised' or 'exact', got {ensemble!r}")
+    if x0.shape != (U.dim,) or not np.all(np.isfinite(x0)) or not float(np.linalg.norm(x0)) < radius:
+        raise ValueError(f"start must be {U.dim} finite numbers within the radius {radius:g}, got {start!r}")
+    if not (math.isfinite(t) and t > float(rates[-1])):
+        raise ValueError(f"t must be finite and above the largest learning rate {rates[-1]:g}, got {t!r}")
+    settings: dict[str, Any] = {
+        "landscape": repr(U), "ensemble": ensemble, "radius": float(radius), "t": float(t), "start": str(x0.tolist()),
+        "x": str([float(v) for v in x]),
+    }  # fmt: skip
+    bounds, flat = _bounds(U, x)
+    diagram = _begun(save, sigmas, rates, int(n), settings, seed)
+    if diagram is None:
+        nothing = np.full((sigmas.size, rates.size), np.nan)
+        diagram = PhaseDiagram(sigmas, rates, nothing, nothing.copy(), int(n), bounds, settings, resolve_seed(seed))
+    todo = [(i, j) for i, j in np.ndindex(sigmas.size, rates.size) if math.isnan(diagram.escaped[i, j])]
+    assert diagram.seed is not None
+    for i, j in _points_shown(todo, progress):
+        s, h = float(sigmas[i]), float(rates[j])
+        chain = (
+            SGDChain.gaussian(U, Noise.shifted_minima(U, s, h), h) if ensemble == "linearised" else SGDChain.random_shift(U, s, h)
+        )
+        own = (diagram.seed + i * rates.size + j) % 2**63
+        final = _final(chain, x0, round(t / h), int(n), own, threads)
+        stayed = np.isfinite(final).all(axis=1) & (np.linalg.norm(final, axis=1) < radius)
+        diagram.escaped[i, j] = 1.0 - float(stayed.mean())
+        if stayed.any():
+            diagram.order[i, j] = float(_flatness(U, final[stayed, 0]).mean()) / flat
+        if save is not None:
+            diagram.save(save)
+    return diagram
+
+
+def _points_shown(todo: list[tuple[int, int]], progress: bool) -> Any:
+    if not progress:
+        return todo
+    from tqdm.auto import tqdm
+
+    return tqdm(todo, desc="phase_diagram", unit="point", disable=None)
+
+
+def _increasing(name: str, values: ArrayLike) -> Array:
+    out = np.atleast_1d(np.asarray(values, float))
+    if out.ndim != 1 or not np.all(np.isfinite(out)) or out[0] <= 0.0 or np.any(np.diff(out) <= 0.0):
+        raise ValueError(f"{name} must be increasing numbers > 0, got {values!r}")
+    return out
+
+
+def _final(chain: SGDChain, x0: Array, steps: int, n: int, seed: int, threads: int | None) -> Array:
+    """Last states; where every replica is lost there are none."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # replicas that become infinite are what is counted
+        try:
+            return simulate(chain, x0, t=steps, n=n, seed=seed, threads=threads).final
+        except FpsolveError:
+            return np.full((n, x0.size), np.nan)
+
+
+def _flatness(U: Potential, x: Array) -> Array:
+    """F at points of the floor."""
+    points = np.zeros((x.size, U.dim))
+    points[:, 0] = x
+    return np.asarray(np.linalg.det(U.hess(points)[:, 1:, 1:]).clip(1e-300) ** -0.5)
+
+
+def _bounds(U: Potential, x: Sequence[float]) -> tuple[dict[str, Estimate], float]:
+    """lr sigma^2 at the two criteria, and the largest flatness of the range."""
+    effective = theory.effective_loss(Process(U, Noise.shifted_minima(U, 1.0, 1e-6)), x)
+    small = Assumption("lr times the curvature is small", "unknown", "the bounds are those of continuous time")
+    bounds = {name: Estimate(1e-6 * e.value, method=e.method, assumptions=(small,)) for name, e in effective.bounds.items()}
+    return bounds, float(effective.flatness.max())
+
+
+def _begun(
+    save: str | os.PathLike[str] | None, sigma: Array, lr: Array, n: int, settings: dict[str, Any], seed: int | None
+) -> PhaseDiagram | None:
+    """What is done already, if the file belongs to this call."""
+    if save is None or not os.path.exists(save):
+        return None
+    found = load(save)
+    same = isinstance(found, PhaseDiagram) and np.array_equal(found.sigma, sigma) and np.array_equal(found.lr, lr)
+    if not same or found.n != n or dict(found.settings) != settings or (seed is not None and found.seed != seed):
+        raise ValueError(f"{os.fspath(save)} holds something else than the beginning of this phase diagram; give another file")
+    return PhaseDiagram(
+        found.sigma, found.lr, found.escaped.copy(), found.order.copy(), found.n, found.bounds, found.settings, found.seed
+    )
