@@ -176,7 +176,7 @@ def _slopes(rows: dict[str, Array], quick: bool) -> list[Check]:
     checks.append(_ratio("slope over 1/lr: twin simulated / kernel", _slope(rows["twin, simulated"]) / kernel, 1.0, 0.1, "kernel",
                          1.0 / math.sqrt(20 * n * 250.0) / kernel))  # fmt: skip
     U = fps.Potential.from_expression(SMOOTH)
-    logs = [fps.theory.sgd_escape_time(U, [LOW], [TOP], lr=0.04, batch=b, s=1.0).log_value or 0.0 for b in (1.0, 2.0)]
+    logs = [-_minus_log(fps.theory.sgd_escape_time(U, [LOW], [TOP], lr=0.04, batch=b, s=1.0)) for b in (1.0, 2.0)]
     least = (logs[1] - logs[0]) * 0.04  # 2 dL/H_a, the least slope over B/lr for any s: C = H
     checks.append(Check(name="formula with C = H: least slope / that of true SGD", measured=least / _slope(rows["true SGD"]),
                         expected=2.0 * 18.553 / 23.19 / 0.0746, band=(10.0, math.inf), source="2 dL/H_a"))  # fmt: skip
