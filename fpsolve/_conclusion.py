@@ -9,15 +9,17 @@ from dataclasses import replace
 from .results import Assumption, Estimate
 from .theory import total_rate
 
-__all__ = ["EQUATION", "EXPONENT", "FORMULA", "KERNEL", "KRAMERS", "PATHS", "SPLITTING", "WHITE", "conclude", "inverse", "log_of",
-           "power_of_ten", "relative", "row", "total_time"]  # fmt: skip
+__all__ = [
+    "EQUATION", "EXPONENT", "FORMULA", "KERNEL", "KNOWN", "KRAMERS", "PATHS", "SPLITTING", "WHITE", "conclude", "inverse", "log_of",
+    "power_of_ten", "relative", "row", "total_time",
+]  # fmt: skip
 
 FORMULA = ("SGD formula, s = 1", "SGD formula, s = 0")
 KRAMERS, WHITE, EQUATION, KERNEL = "Eyring-Kramers", "white noise, D of the minimum", "equation", "transition kernel"
 SPLITTING, PATHS, EXPONENT = "splitting", "paths", "quasi-potential (exponent)"
 LAWS = (KRAMERS, WHITE)
-#: A law within this factor of the reference can be trusted.
-TRUSTED = 2.0
+#: A law within this factor of the reference can be trusted; a reference must be known this well, relatively.
+TRUSTED, KNOWN = 2.0, 0.25
 
 
 def log_of(e: Estimate) -> float:
@@ -28,6 +30,9 @@ def log_of(e: Estimate) -> float:
 
 
 def relative(e: Estimate) -> float | None:
+    """Relative error, inf if nothing is known of it; None for a number without error."""
+    if math.isinf(e.error):
+        return math.inf
     return e.error / e.value if 0.0 < e.value < math.inf and e.error > 0.0 else None
 
 
@@ -82,7 +87,7 @@ def conclude(estimates: Mapping[str, Estimate], reference: str) -> str:
     if FORMULA[0] in logs:
         clauses.append(_range(logs[FORMULA[0]], logs[FORMULA[1]], reference, estimates[FORMULA[0]].failed))
     if reference != EQUATION and EQUATION in logs:
-        clauses.append(_verdict("the " + EQUATION, logs[EQUATION], reference, ()))
+        clauses.append(_of_equation(estimates[EQUATION], logs[EQUATION], reference))
     return _sentence(clauses if clauses else [f"no formula applies; the answer is that of {reference}"])
 
 
@@ -109,6 +114,14 @@ def _never(estimates: Mapping[str, Estimate]) -> str:
     if finite:
         clauses.append(f"the finite time of {' and of '.join(finite)} is wrong")
     return _sentence(clauses)
+
+
+def _of_equation(e: Estimate, log: float, reference: str) -> str:
+    """An equation that is solved badly is not compared."""
+    error = relative(e) or 0.0
+    if error > KNOWN:
+        return f"the {EQUATION} is not known well enough to be compared" + (f" (to {error:.0%})" if error < 10.0 else "")
+    return _verdict("the " + EQUATION, log, reference, () if math.isinf(log) else e.failed)
 
 
 def _verdict(name: str, log: float, reference: str, failed: Sequence[Assumption]) -> str:

@@ -18,7 +18,7 @@ from .potentials import Potential
 from .process import Process
 from .results import Assumption, Path
 
-__all__ = ["Case", "conditions", "pose"]
+__all__ = ["Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, float], ...]
@@ -389,7 +389,11 @@ def conditions(case: Case, path: Path | None) -> tuple[Assumption, ...]:
     spread = lowest / float(D.max()) if D.max() > 0.0 else 0.0
     share = lowest / float(ends.min()) if ends.min() > 0.0 else 0.0
     width = float(np.linalg.norm(case.s - case.a))
+    values = np.linalg.eigvalsh(case.process.diffusion(x))
+    everywhere = Assumption("noise acts in every direction", _status(bool(values[:, 0].min() > 1e-10 * values.max())),
+                            f"eigenvalues of D on the path {values[:, 0].min():.3g} to {values.max():.3g}")  # fmt: skip
     return (
+        *((everywhere,) if case.process.dim > 1 else ()),
         _barrier(case, ends),
         Assumption("D changes little between minimum and saddle", _status(spread >= CONSTANT), f"least over largest {spread:.3g}"),
         Assumption(
@@ -468,3 +472,12 @@ def frozen_noise(case: Case, s: Array) -> Noise:
     """Isotropic noise with the D of the minimum along the way to s, as the law of white noise takes it."""
     e = (s - case.a) / np.linalg.norm(s - case.a)
     return Noise.isotropic(float(e @ case.process.diffusion(case.a) @ e))
+
+
+def is_white(case: Case, s: Array) -> Assumption:
+    """Whether that noise is the one there is: in every direction, all along the way, within a factor two."""
+    values = np.linalg.eigvalsh(case.process.diffusion(case.a + np.linspace(0.0, 1.0, 401)[:, None] * (s - case.a)))
+    low, high = float(values.min()), float(values.max())
+    return Assumption(
+        "the noise is white and isotropic", _status(low >= CONSTANT * high), f"eigenvalues of D {low:.3g} to {high:.3g}"
+    )

@@ -334,6 +334,38 @@ def test_the_formula_is_not_trusted_by_chance() -> None:
     assert conclude(never, "").startswith("On the way that was looked at the equation never crosses")
 
 
+def test_an_answer_that_is_not_known_is_not_compared() -> None:
+    times = {
+        "equation": fps.Estimate(62.0, discretization_error=60.0, unit="time"),
+        "splitting": fps.Estimate(100.0, stderr=5.0, unit="time"),
+    }
+    assert conclude(times, "splitting") == "The equation is not known well enough to be compared (to 97%)."
+    flagged = fps.Estimate(90.0, unit="time", assumptions=(fps.Assumption("cells resolve the noise", "failed"),))
+    assert "not for a good reason: 'cells resolve" in conclude({**times, "equation": flagged}, "splitting")
+
+
+def test_beyond_doubles_a_kernel_is_known_from_two_grids() -> None:
+    """At barrier/D = 2000 cells of 0.008 do not resolve jumps of 0.003; at 800 they do: ln(time) to a quarter."""
+    for D, known in ((5e-4, False), (1.25e-3, True)):
+        found = report(fps.Process(WELL, fps.Noise.isotropic(D)), [-1.0], [0.0], lr=0.01)
+        kernel = found.estimates["transition kernel"]
+        assert math.isinf(kernel.value) and bool(kernel.failed) is not known
+        assert found.reference == ("transition kernel" if known else "")
+    assert found.log_ratio("equation") == pytest.approx(0.0, abs=0.5)
+
+
+def test_noise_of_rank_one_is_not_white() -> None:
+    """Noise along x alone: the law of white noise is right within a factor 2 by chance, and the conditions say what is missing."""
+    U2 = fps.Potential.from_expression("(x**2 - 1)**2 + 2*(y - 0.3*x)**2", "x y")
+    noise = fps.Noise.covariance([[40.0, 0.0], [0.0, 0.0]], 0.01)
+    found = report(fps.Process(U2, noise), [-1.0, -0.3], [0.0, 0.0], exit="saddle", seconds=300.0)
+    assert status(found, "noise acts in every direction") == "failed"
+    white = found.estimates["white noise, D of the minimum"]
+    assert [a.name for a in white.failed][0] == "the noise is white and isotropic"
+    assert "can be trusted" not in found.conclusion
+    assert found.reference == "paths"
+
+
 def test_numbers_of_the_table() -> None:
     assert power_of_ten(math.log(9.9996e11)) == "1.00e+12"
     assert power_of_ten(math.log(1.0) - 2000.0 * math.log(10.0)) == "1.00e-2000"
