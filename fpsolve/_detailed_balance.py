@@ -160,8 +160,20 @@ def _point(x: npt.ArrayLike) -> str:
     return "[" + ", ".join(f"{v:.6g}" for v in np.ravel(x)) + "]"
 
 
+def _check_process(process: Any, what: str) -> None:
+    from fpsolve.process import Process
+
+    if not isinstance(process, Process):
+        hint = ": put it together with its noise, Process(U, noise)" if hasattr(process, "hess") else ""
+        hint = ": take its process, chain.process" if hasattr(process, "lr") else hint
+        raise TypeError(f"{what} takes a Process, got {type(process).__name__}{hint}")
+
+
 def _state(x: npt.ArrayLike, dim: int, name: str) -> Array:
-    state = np.atleast_1d(np.asarray(x, dtype=np.float64))
+    try:
+        state = np.atleast_1d(np.asarray(x, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers, shape ({dim},), got {type(x).__name__}: {x!r}") from None
     if state.shape != (dim,):
         raise ValueError(f"{name} must have shape ({dim},), got {state.shape}")
     if not np.all(np.isfinite(state)):
@@ -235,6 +247,7 @@ def kramers_rate(
         from fpsolve._inertia import underdamped_rate
 
         return underdamped_rate(process, minimum, saddle)
+    _check_process(process, "kramers_rate")
     guess_a, guess_s = _state(minimum, process.dim, "minimum"), _state(saddle, process.dim, "saddle")
     scale = float(np.linalg.norm(guess_s - guess_a))
     if scale == 0.0:

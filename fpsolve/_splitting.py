@@ -170,7 +170,10 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
         raise ValueError(f"kill must be the share of paths replaced at a level, in (0, 0.5], got {kill!r}")
     if inner is None:
         return _Options(count, times, max(1, int(kill * count)), None)
-    pair = np.asarray(inner, float)
+    try:
+        pair = np.asarray(inner, float)
+    except (TypeError, ValueError):
+        pair = np.empty(0)
     if pair.shape != (2,) or not np.all(np.isfinite(pair)) or pair[0] > pair[1]:
         raise ValueError(f"inner must be two levels (a, s) of the coordinate with a <= s, got {inner!r}")
     return _Options(count, times, max(1, int(kill * count)), (float(pair[0]), float(pair[1])))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
-from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
+from fpsolve._detailed_balance import _check_process, _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
 from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Density, Estimate
@@ -74,6 +74,7 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
     >>> float(round(density.covariance()[0, 0], 10))
     0.25
     """
+    _check_process(process, "boltzmann")
     if process.dim != grid.dim:
         raise ValueError(f"boltzmann: the process has dimension {process.dim}, the grid {grid.dim}")
     for axis, sides in enumerate(grid.boundary):
@@ -175,6 +176,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     >>> mean_first_passage_1d(brownian, 0.0, 1.0, reflecting=-1.0).value      # ((b - a)^2 - (x0 - a)^2) / (2 D)
     3.0
     """
+    _check_process(process, "mean_first_passage_1d")
     if process.dim != 1:
         raise ValueError(f"mean_first_passage_1d: the process has dimension {process.dim}; use FokkerPlanck or escape_times")
     start, end = float(_state(x0, 1, "x0")[0]), float(_state(b, 1, "b")[0])

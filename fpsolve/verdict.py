@@ -138,6 +138,8 @@ def escape_report(
     >>> report.conclusion
     'Eyring-Kramers can be trusted here: 0.958 times the answer of equation.'
     """
+    if not isinstance(quick, (bool, np.bool_)):
+        raise TypeError(f"escape_report: quick must be True or False, got {type(quick).__name__}: {quick!r}")
     limit = seconds_of(seconds)
     seed, workers = resolve_seed(seed), thread_count(threads)
     run = Run(pose(process, minimum, saddle, exit, region, box, lr, batch), bool(quick), seed, workers, limit)

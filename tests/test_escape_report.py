@@ -181,6 +181,7 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": None, "box": [(-2.0, -0.5)]}, ValueError, "larger box"),
         ({"saddle": None, "box": [(1.0, -1.0)]}, ValueError, "lo < hi|lo"),
         ({"seed": -1}, ValueError, "seed"),
+        ({"quick": "no"}, TypeError, "quick must be True or False"),
         ({"seconds": 0}, ValueError, "seconds must be > 0"),
         ({"seconds": math.nan}, ValueError, "seconds must be > 0"),
         ({"seconds": "5"}, TypeError, "seconds must be a number"),
