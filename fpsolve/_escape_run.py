@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._conclusion import EQUATION, EXPONENT, inverse
+from ._conclusion import EQUATION, EXPONENT, KERNEL, KRAMERS, inverse
 from ._escape_case import Case
 from ._runner import time_limit
 from .errors import FpsolveError
@@ -18,16 +18,21 @@ from .results import Assumption, Estimate, Path
 
 __all__ = ["Part", "Run", "seconds_of", "within"]
 
-#: Points at which drift and tensor are evaluated for the exponent and the equation, by dimension, within a factor of two.
-POINTS = {EXPONENT: {1: 2e4, 2: 2e5, 3: 4e5}, EQUATION: {1: 2e5, 2: 2e5, 3: 2e5}}
+#: Points at which drift and tensor are evaluated for an answer, by dimension: counted on a line, elsewhere a rough guess.
+POINTS = {
+    EXPONENT: {1: 1.2e4, 2: 2e5, 3: 4e5},
+    KRAMERS: {1: 2e4, 2: 5e3, 3: 5e3},
+    EQUATION: {1: 2e4, 2: 5e4, 3: 1e5},
+    KERNEL: {1: 3e3, 2: 1e4},
+}
 
 
 class Run:
     """The question, how much may be spent on it, what was found so far, what was left out, what the methods warned of."""
 
-    def __init__(self, case: Case, quick: bool, seed: int, threads: int, seconds: float) -> None:
+    def __init__(self, case: Case, quick: bool, seed: int, threads: int, seconds: float, begun: float) -> None:
         self.case, self.quick, self.seed, self.threads = case, quick, seed, threads
-        self.seconds, self.end = seconds, time.monotonic() + seconds
+        self.seconds, self.end = seconds, begun + seconds
         self.path: Path | None = None
         self.closed: dict[tuple[float, ...], Assumption] = {}
         self.estimates: dict[str, Estimate] = {}
@@ -69,7 +74,7 @@ class Run:
             start = time.monotonic()
             self.case.process.drift(x), self.case.process.diffusion(x)
         each = max((time.monotonic() - start) / 16.0 - 2e-5, 1e-9)  # what single calls cost is shared by many points
-        expected = each * POINTS[name][min(self.case.process.dim, 3)]
+        expected = each * POINTS[name].get(min(self.case.process.dim, 3), 0.0)
         if expected > self.left:
             raise TooLong(f"it would take about {expected:.0f} s, more than the {max(self.left, 0.0):.1f} s that are left")
 

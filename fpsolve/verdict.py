@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -141,8 +142,8 @@ def escape_report(
     if not isinstance(quick, (bool, np.bool_)):
         raise TypeError(f"escape_report: quick must be True or False, got {type(quick).__name__}: {quick!r}")
     limit = seconds_of(seconds)
-    seed, workers = resolve_seed(seed), thread_count(threads)
-    run = Run(pose(process, minimum, saddle, exit, region, box, lr, batch), bool(quick), seed, workers, limit)
+    begun, seed, workers = time.monotonic(), resolve_seed(seed), thread_count(threads)
+    run = Run(pose(process, minimum, saddle, exit, region, box, lr, batch), bool(quick), seed, workers, limit, begun)
     parts: tuple[tuple[str, Part], ...] = (
         (EXPONENT, _exponent),
         ("SGD formula", _formula),
@@ -246,6 +247,7 @@ def _kramers(run: Run) -> dict[str, Estimate]:
     case = run.case
     if wall := _impermeable(run):
         raise ValueError(wall.detail)
+    run.afford(KRAMERS)
 
     def ask(way: Way) -> dict[str, Estimate]:
         if case.inertial:
@@ -304,6 +306,7 @@ def _kernel(run: Run) -> dict[str, Estimate]:
     if case.chain is None or case.lr is None:
         raise ValueError("needs a learning rate: give lr=")
     _no_inertia(case)
+    run.afford(KERNEL)
     chain = case.chain
     if chain.kind != "gaussian":
         run.notes.append(f"{KERNEL}: that of the Gaussian twin, not of the samples")
