@@ -10,14 +10,16 @@ from .results import Assumption, Estimate
 from .theory import total_rate
 
 __all__ = [
-    "EQUATION", "EXPONENT", "FORMULA", "KERNEL", "KNOWN", "KRAMERS", "PATHS", "SPLITTING", "WHITE", "conclude", "inverse", "log_of",
-    "power_of_ten", "relative", "row", "total_time",
+    "EQUATION", "EXPONENT", "FORMULA", "KERNEL", "KNOWN", "KRAMERS", "NEVER", "PATHS", "SPLITTING", "WHITE", "conclude", "inverse",
+    "log_of", "power_of_ten", "relative", "row", "total_time",
 ]  # fmt: skip
 
 FORMULA = ("SGD formula, s = 1", "SGD formula, s = 0")
 KRAMERS, WHITE, EQUATION, KERNEL = "Eyring-Kramers", "white noise, D of the minimum", "equation", "transition kernel"
 SPLITTING, PATHS, EXPONENT = "splitting", "paths", "quasi-potential (exponent)"
 LAWS = (KRAMERS, WHITE)
+#: Method of an infinite time of the equation, where every way was looked at.
+NEVER = "never crosses"
 #: A law within this factor of the reference can be trusted; a reference must be known this well, relatively.
 TRUSTED, KNOWN = 2.0, 0.25
 
@@ -97,12 +99,15 @@ def _sentence(clauses: Sequence[str]) -> str:
 
 
 def _unknown(estimates: Mapping[str, Estimate]) -> str:
-    if EQUATION in estimates and math.isinf(log_of(estimates[EQUATION])):
-        return (
-            f"On the way that was looked at the {EQUATION} never crosses; whether another way is open is not known, so that "
-            "nothing here can test the formulas."
-        )
-    return "Nothing here is known well enough to test the formulas: see what was left out."
+    equation = estimates.get(EQUATION)
+    if equation is None or not math.isinf(log_of(equation)):
+        return "Nothing here is known well enough to test the formulas: see what was left out."
+    if equation.method == NEVER:
+        return _sentence([f"the {EQUATION} {NEVER}", "of the algorithm nothing here is known well enough to test the formulas"])
+    return (
+        f"On the way that was looked at the {EQUATION} {NEVER}; whether another way is open is not known, so that nothing here can "
+        "test the formulas."
+    )
 
 
 def _never(estimates: Mapping[str, Estimate]) -> str:
@@ -110,7 +115,8 @@ def _never(estimates: Mapping[str, Estimate]) -> str:
     finite = [name for name in LAWS if name in estimates]
     if FORMULA[0] in estimates:
         finite.append("the SGD formula")
-    clauses = [f"the {EQUATION} never crosses, for D = 0 on the way with the drift pointing back"]
+    why = next((f" ({a.detail})" for a in estimates[EQUATION].failed), "")
+    clauses = [f"the {EQUATION} {NEVER}{why}"]
     if finite:
         clauses.append(f"the finite time of {' and of '.join(finite)} is wrong")
     return _sentence(clauses)
@@ -121,7 +127,10 @@ def _of_equation(e: Estimate, log: float, reference: str) -> str:
     error = relative(e) or 0.0
     if error > KNOWN:
         return f"the {EQUATION} is not known well enough to be compared" + (f" (to {error:.0%})" if error < 10.0 else "")
-    return _verdict("the " + EQUATION, log, reference, () if math.isinf(log) else e.failed)
+    if math.isinf(log):
+        where = "" if e.method == NEVER else " on the way that was looked at"
+        return f"the {EQUATION} {NEVER}{where}, while the answer of {reference} is finite"
+    return _verdict("the " + EQUATION, log, reference, e.failed)
 
 
 def _verdict(name: str, log: float, reference: str, failed: Sequence[Assumption]) -> str:

@@ -19,6 +19,7 @@ from ._conclusion import (
     KERNEL,
     KNOWN,
     KRAMERS,
+    NEVER,
     PATHS,
     SPLITTING,
     WHITE,
@@ -240,7 +241,9 @@ def _never(run: Run) -> Estimate | None:
     unit = "time" if run.case.lr is None else "iteration"
     if wall is None:
         return None
-    return Estimate(math.inf, log_value=math.inf, unit=unit, assumptions=(wall,), lr=run.case.lr, method="never crosses")
+    # on a line there is one way, in the plane and above the most probable one was looked at
+    method = NEVER if run.case.process.dim == 1 else f"{NEVER} on the way of least action"
+    return Estimate(math.inf, log_value=math.inf, unit=unit, assumptions=(wall,), lr=run.case.lr, method=method)
 
 
 def _kramers(run: Run) -> dict[str, Estimate]:

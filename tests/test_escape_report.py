@@ -281,7 +281,7 @@ def test_nothing_crosses_and_paths_leak() -> None:
     found = report(fps.Process(TANG, fps.Noise.hessian(TANG, scale=2.0)), [-2.9], [0.15], exit="saddle")
     assert found.reference == "equation" and found.estimates["equation"].value == math.inf
     assert "leaps across" in found.skipped["splitting"] and "leaps across" in found.skipped["paths"]
-    assert found.conclusion.startswith("The equation never crosses, for D = 0 on the way")
+    assert found.conclusion.startswith("The equation never crosses (impermeable: D = 0 on the path with inward drift -19.92")
     assert found.conclusion.endswith("the finite time of white noise, D of the minimum is wrong.")
     assert [label.get_text() for label in found.plot().get_yticklabels()] == ["white noise, D of the minimum", "equation"]
 
@@ -333,6 +333,20 @@ def test_the_formula_is_not_trusted_by_chance() -> None:
     assert conclude(held, "paths").startswith("The SGD formula can be trusted here: 0.9 to 1.1 times")
     never = {"equation": fps.Estimate(math.inf, log_value=math.inf, unit="time")}
     assert conclude(never, "").startswith("On the way that was looked at the equation never crosses")
+    on_a_line = {"equation": fps.Estimate(math.inf, log_value=math.inf, unit="time", method="never crosses")}
+    assert conclude(on_a_line, "").startswith("The equation never crosses; of the algorithm nothing here is known")
+    both = {**never, "paths": fps.Estimate(100.0, stderr=2.0, unit="time")}
+    assert conclude(both, "paths") == (
+        "The equation never crosses on the way that was looked at, while the answer of paths is finite."
+    )
+
+
+def test_a_minimum_without_noise_is_never_left() -> None:
+    """C = 0 where all samples fit: the equation stays for ever, of the chain nothing is known on these cells, and no law holds."""
+    found = report(fps.Process(WELL, fps.Noise.from_expression("0.15*(x**2 - 1)**2")), [-1.0], [0.0], lr=0.01, batch=1)
+    assert status(found, "noise is left at the minimum") == "failed"
+    assert found.estimates["equation"].value == math.inf and found.reference == ""
+    assert found.conclusion.startswith("The equation never crosses; of the algorithm")
 
 
 def test_an_answer_that_is_not_known_is_not_compared() -> None:

@@ -48,6 +48,8 @@ DATA = (
     (0.10, -2.8527, 0.1629, 36.884, 117.6, 23.27, 6.281, 0.3136, 1.585),
     (1.00, -2.3519, 0.2532, 18.553, 960.0, 121.1, 0.1212, 0.0193, 0.1532),
 )
+#: The path parameter that would give that integral, and one unit of its last digit.
+NEEDED = ((-16.5, 0.1), (-3.69, 0.01), (0.24, 0.01))
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
@@ -164,7 +166,7 @@ def _inflection(path: Path) -> list[Check]:
 def _data() -> list[Check]:
     """One unit of the last digit that is known."""
     checks = []
-    for v, a, s, height, Ca, Cb, integral, low, high in DATA:
+    for (v, a, s, height, Ca, Cb, integral, low, high), (needed, width) in zip(DATA, NEEDED, strict=True):
         U = fps.Potential.from_expression(f"(x**4 - 16*x**2 + 5*x)/2 + 3*{v}*x**2")
         points = U.critical_points([(-4, 4)])
         minimum, top = points[0].x, next(p.x for p in points if p.index == 1)
@@ -179,6 +181,8 @@ def _data() -> list[Check]:
         ):  # fmt: skip
             digits = len(f"{expected:g}".partition(".")[2])
             checks.append(_check(f"data noise {v:g}: {what}", measured, expected, 1.01 * 10.0**-digits, "another program"))
+        s = (found - dL / C[1]) / (dL / C[0] - dL / C[1])
+        checks.append(_check(f"data noise {v:g}: s that the formula needs", float(s), needed, 0.5 * width, "another program"))
     return checks
 
 
