@@ -25,7 +25,7 @@ from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
 
-__all__ = ["Checkpoint", "describe_arguments", "describe_chain", "describe_process", "describe_schedule"]
+__all__ = ["Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule"]
 
 logger = logging.getLogger(__name__)
 
@@ -289,6 +289,13 @@ def _long(code: Code, params: Mapping[str, float]) -> list[Any]:
         with np.errstate(all="ignore"):
             parts += [code.evaluate(_somewhere(code.dim, 4), params)]
     return parts
+
+
+def describe_code(code: Code, params: Mapping[str, float]) -> str:
+    """Any code by what it is made of, its parameters, and what it gives at some points."""
+    with np.errstate(all="ignore"):
+        values = code.evaluate(_somewhere(code.dim, 16), params)
+    return f"#{_digest(*_long(code, params), sorted(params.items()), values)}"
 
 
 def describe_schedule(chain: SGDChain, limit: int | None) -> str:

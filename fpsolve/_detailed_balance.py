@@ -18,6 +18,8 @@ __all__ = ["kramers_rate"]
 Array = npt.NDArray[np.float64]
 
 _MAX_EXP = 709.0  # exp overflows just above
+#: Dips of D that are looked into.
+_DIPS = 16
 
 
 def _exp(x: float) -> float:
@@ -52,26 +54,33 @@ class _Line:
     def log_weight(self, u: Array) -> Array:
         return -np.log(self.diffusion(u))
 
-    def check(self, low: float, high: float) -> None:
-        """Refuse an interval on which D touches zero, even between the nodes: zoom in on its lowest sample."""
-        u = np.linspace(low, high, 1025)
-        self.rate(u)
-        scale = float(self.diffusion(u).max())
-        for _ in range(6):
-            D = self.diffusion(u)
-            i = int(np.argmin(D))
-            if D[i] < 1e-13 * scale:
-                raise ValueError(
-                    f"D(x) must be finite and > 0 on the interval, but falls to D({self.sign * u[i]:.6g}) = {D[i]:.3g}: noise that "
-                    "vanishes cannot carry the path on; add a floor to D or shorten the interval"
-                )
-            u = np.linspace(u[max(i - 1, 0)], u[min(i + 1, u.size - 1)], 65)
+    def check(self, points: Array) -> None:
+        """Refuse monotone points between which D touches zero: zoom in on the dips of its samples.
+
+        A dip is a zero beside its neighbours, not beside D far away, which may be larger by any factor.
+        """
+        self.rate(points)
+        D = np.pad(self.diffusion(points), 1, constant_values=np.inf)
+        dips = np.flatnonzero((D[1:-1] <= D[:-2]) & (D[1:-1] <= D[2:]))
+        for i in dips[np.argsort(D[dips + 1])][:_DIPS]:
+            low, high = points[max(i - 1, 0)], points[min(i + 1, points.size - 1)]
+            rim = float(self.diffusion(np.array([low, high])).max())
+            for _ in range(10):
+                u = np.linspace(low, high, 65)
+                inner = self.diffusion(u)
+                k = int(np.argmin(inner))
+                if inner[k] < 1e-12 * rim:
+                    raise ValueError(
+                        f"D(x) must be finite and > 0 on the interval, but falls to D({self.sign * u[k]:.6g}) = {inner[k]:.3g}: "
+                        "noise that vanishes cannot carry the path on; add a floor to D or shorten the interval"
+                    )
+                low, high = u[max(k - 1, 0)], u[min(k + 1, 64)]
 
 
 def _log_stationary(process: "Process", x: Array) -> tuple[Array, float]:
     """Zero-current log p(x) - log p(x[0]) = int drift / D - ln D at monotone points, and the quadrature's last change."""
     line = _Line(process)
-    line.check(float(min(x[0], x[-1])), float(max(x[0], x[-1])))
+    line.check(np.linspace(min(x[0], x[-1]), max(x[0], x[-1]), 1025))
     s, change = _quadrature.cumulative(line.rate, x)
     weight = line.log_weight(x)
     if not change <= 1e-6 * max(1.0, float(np.max(np.abs(s)))):
@@ -151,8 +160,20 @@ def _point(x: npt.ArrayLike) -> str:
     return "[" + ", ".join(f"{v:.6g}" for v in np.ravel(x)) + "]"
 
 
+def _check_process(process: Any, what: str) -> None:
+    from fpsolve.process import Process
+
+    if not isinstance(process, Process):
+        hint = ": put it together with its noise, Process(U, noise)" if hasattr(process, "hess") else ""
+        hint = ": take its process, chain.process" if hasattr(process, "lr") else hint
+        raise TypeError(f"{what} takes a Process, got {type(process).__name__}{hint}")
+
+
 def _state(x: npt.ArrayLike, dim: int, name: str) -> Array:
-    state = np.atleast_1d(np.asarray(x, dtype=np.float64))
+    try:
+        state = np.atleast_1d(np.asarray(x, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers, shape ({dim},), got {type(x).__name__}: {x!r}") from None
     if state.shape != (dim,):
         raise ValueError(f"{name} must have shape ({dim},), got {state.shape}")
     if not np.all(np.isfinite(state)):
@@ -226,6 +247,7 @@ def kramers_rate(
         from fpsolve._inertia import underdamped_rate
 
         return underdamped_rate(process, minimum, saddle)
+    _check_process(process, "kramers_rate")
     guess_a, guess_s = _state(minimum, process.dim, "minimum"), _state(saddle, process.dim, "saddle")
     scale = float(np.linalg.norm(guess_s - guess_a))
     if scale == 0.0:

@@ -18,7 +18,7 @@ from .potentials import Potential
 from .process import Process
 from .results import Assumption, Path
 
-__all__ = ["Case", "conditions", "pose"]
+__all__ = ["Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, float], ...]
@@ -31,12 +31,25 @@ GAUSSIAN = 1.8
 FALL = 30.0
 
 
+#: A saddle counts as low as another one if the density there is above exp(-LOW) of that at the other one.
+LOW = 3.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """Over the saddle s: the way down beyond it (n, dim), and the attractor that it ends in (None: it runs away)."""
+
+    s: Array
+    down: Array
+    target: Array | None
+
+
 @dataclass(frozen=True)
 class Case:
-    """An escape from the minimum a over the saddle s: the equation, the algorithm if there is one, and where it ends.
+    """An escape from the minimum a over one saddle or several: the equation, the algorithm if there is one, and where it ends.
 
-    `target` is the attractor beyond, `end` the place of the exit on a line; `lower` counts other saddles of a that are as low as s
-    (None: not looked for).
+    The first of the `ways` is the one that the conditions are tested on; `end` is the place of the exit on a line with one way;
+    `lower` counts other saddles of a, not among the ways, that are as low as the first one (None: not looked for).
     """
 
     process: Process
@@ -44,13 +57,17 @@ class Case:
     lr: float | None
     batch: float | None
     a: Array
-    s: Array
-    target: Array | None
+    ways: tuple[Way, ...]
     exit: Literal["beyond", "saddle"]
     region: Region
     end: float | None
     box: Box
     lower: int | None
+
+    @property
+    def s(self) -> Array:
+        """The saddle of the first way."""
+        return self.ways[0].s
 
     @property
     def U(self) -> Potential | None:
@@ -107,7 +124,7 @@ class _Flow:
 
 
 def pose(
-    given: Process | SGDChain, minimum: ArrayLike, saddle: ArrayLike | None, exit: Literal["beyond", "saddle"],
+    given: Process | SGDChain, minimum: ArrayLike, saddle: ArrayLike | str | None, exit: Literal["beyond", "saddle"],
     region: Region | None, box: Sequence[Sequence[float]] | None, lr: float | None, batch: float | None,
 ) -> Case:  # fmt: skip
     """Check the arguments, find the critical points, choose region and box."""
@@ -115,33 +132,56 @@ def pose(
         raise ValueError(f"escape_report: exit must be 'beyond' or 'saddle', got {exit!r}")
     process, chain, lr, batch = _engines(given, lr, batch)
     flow, guess = _Flow(process), _point(minimum, process.dim, "minimum")
-    if box is None and saddle is None:
+    guesses = _guesses(saddle, process.dim)
+    if box is None and guesses is None:
         raise ValueError("escape_report: give saddle= (a guess), or box= to have critical points looked for in it")
     if box is not None:
         scale = float(np.ptp(check_box(box, process.dim), axis=1).max()) / 4.0
     else:
-        scale = float(np.linalg.norm(_point(saddle, process.dim, "saddle") - guess))
+        assert guesses is not None
+        scale = float(np.linalg.norm(guesses - guess, axis=1).min())
     if not scale > 0.0:
         raise ValueError(f"escape_report: minimum and saddle are the same point {guess.tolist()}")
     a = flow.zero(guess, scale, 0, "escape_report: minimum")
-    if saddle is not None:
-        s = flow.zero(_point(saddle, process.dim, "saddle"), scale, 1, "escape_report: saddle")
-        sides, lower = _sides(flow, a, s), None
+    lower = None
+    if guesses is not None:
+        ways = _given_ways(flow, a, guesses, scale)
     else:
         assert box is not None
-        s, sides, lower = _lowest_saddle(flow, a, box)
-    down, target = sides
+        ways, lower = _ways_in_box(flow, a, box, every=isinstance(saddle, str))
     end = None
     if region is None:
-        region, end = _default_region(a, s, down, target, exit)
+        region, end = _default_region(a, ways, exit)
     if not isinstance(region, Region) or region.dim != process.dim:
         raise ValueError(f"escape_report: region must be a Region in {process.dim}-D, got {region!r}")
     if not region.contains(a):
         raise ValueError(f"escape_report: the minimum {a.tolist()} is not inside {region!r}")
-    if not region.contains(s) and exit == "beyond":
-        raise ValueError(f"escape_report: the saddle {s.tolist()} is not inside {region!r}; for first arrivals take exit='saddle'")
-    limits = _limits(process, chain, a, np.vstack([a, s] if target is None else [a, s, target, down]), box)
-    return Case(process, chain, lr, batch, a, s, target, exit, region, end, limits, lower)
+    for way in ways if exit == "beyond" else ():
+        if not region.contains(way.s):
+            raise ValueError(f"escape_report: the saddle {way.s.tolist()} is not inside {region!r}; for first arrivals take "
+                             "exit='saddle'")  # fmt: skip
+    places = [a, *(way.s for way in ways), *(x for way in ways if way.target is not None for x in (way.target, *way.down))]
+    limits = _limits(process, chain, a, np.array(places), box)
+    return Case(process, chain, lr, batch, a, tuple(ways), exit, region, end, limits, lower)
+
+
+def _guesses(saddle: ArrayLike | str | None, dim: int) -> Array | None:
+    """Guesses of saddles (k, dim); None where they are looked for in a box."""
+    if saddle is None:
+        return None
+    if isinstance(saddle, str):
+        if saddle != "all":
+            raise ValueError(f"escape_report: saddle must be a point, several points or 'all', got {saddle!r}")
+        return None
+    try:
+        points = np.asarray(saddle, float)
+    except (TypeError, ValueError):
+        points = None
+    if points is None or points.ndim < 2:
+        return _point(saddle, dim, "saddle")[None]
+    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"escape_report: several saddles are finite numbers of shape (k, {dim}), got shape {points.shape}")
+    return points
 
 
 def _engines(given: Any, lr: float | None, batch: float | None) -> tuple[Process, SGDChain | None, float | None, float | None]:
@@ -184,8 +224,8 @@ def _point(x: ArrayLike | None, dim: int, name: str) -> Array:
 # ---- critical points ------------------------------------------------------------------------------------------------
 
 
-def _sides(flow: _Flow, a: Array, s: Array) -> tuple[Array, Array | None]:
-    """The way down on the far side of a saddle of a, and the attractor it ends in (None: it runs away)."""
+def _way(flow: _Flow, a: Array, s: Array) -> Way:
+    """Down from a saddle of a on its far side; ValueError if it is none of a."""
     rate, e = flow.outward(s)
     scale = float(np.linalg.norm(s - a))
     ways = [flow.descend(s, sign * e, rate, scale) for sign in (1.0, -1.0)]
@@ -196,58 +236,111 @@ def _sides(flow: _Flow, a: Array, s: Array) -> tuple[Array, Array | None]:
                          "saddle of an escape from there. Give another one, or box= to have it looked for")  # fmt: skip
     way = ways[home.index(False)]
     try:
-        return way, flow.zero(way[-1], scale, 0, "target")
+        return Way(s, way, flow.zero(way[-1], scale, 0, "target"))
     except ValueError:
-        return way, None
+        return Way(s, way, None)
 
 
-def _lowest_saddle(flow: _Flow, a: Array, box: Sequence[Sequence[float]]) -> tuple[Array, tuple[Array, Array | None], int]:
-    """The lowest saddle of the minimum a in the box, what is beyond, and how many others of a are nearly as low."""
+def _by_height(flow: _Flow, ways: list[Way]) -> list[Way]:
+    """The lowest saddle first, where there is a loss."""
+    U = flow.process.potential
+    return ways if U is None else sorted(ways, key=lambda way: float(U(way.s)))
+
+
+def _given_ways(flow: _Flow, a: Array, guesses: Array, scale: float) -> list[Way]:
+    saddles = [flow.zero(guess, scale, 1, "escape_report: saddle") for guess in guesses]
+    for i, s in enumerate(saddles):
+        if any(np.linalg.norm(s - other) < 1e-6 * scale for other in saddles[:i]):
+            raise ValueError(f"escape_report: two of the guesses lead to one saddle, {s.tolist()}; name each once")
+    return _by_height(flow, [_way(flow, a, s) for s in saddles])
+
+
+def _ways_in_box(flow: _Flow, a: Array, box: Sequence[Sequence[float]], every: bool) -> tuple[list[Way], int]:
+    """The lowest saddle of the minimum a in the box, and how many others are nearly as low; or every one, and none besides."""
     found = []
     for point in flow.process.fixed_points(box):
         if point.index == 1 and not point.degenerate:
             try:
-                found.append((point.x, _sides(flow, a, point.x)))
+                found.append(_way(flow, a, point.x))
             except ValueError:
                 continue
     if not found:
         raise ValueError(f"escape_report: no saddle in the box {[tuple(b) for b in box]} leads out of the minimum {a.tolist()}; "
                          "take a larger box")  # fmt: skip
     U = flow.process.potential
+    if every:
+        return _by_height(flow, found), 0
     if U is None and len(found) > 1:
-        places = [x.tolist() for x, _ in found]
-        raise ValueError(f"escape_report: the drift is no gradient and {len(found)} saddles lead out, {places}; say which: saddle=")
+        places = [way.s.tolist() for way in found]
+        raise ValueError(f"escape_report: the drift is no gradient and {len(found)} saddles lead out, {places}; say "
+                         "which: saddle=, or take saddle='all'")  # fmt: skip
     if U is None:
-        return (*found[0], 0)
-    heights = np.array([float(U(x)) for x, _ in found])
-    k = int(np.argmin(heights))
-    barrier = heights[k] - float(U(a))
-    return (*found[k], int(np.sum(heights <= heights[k] + 0.1 * barrier)) - 1)
+        return found, 0
+    found = _by_height(flow, found)
+    heights = np.array([float(U(way.s)) for way in found])
+    e = found[0].down[0] - found[0].s
+    D = float(e @ flow.process.diffusion(found[0].s) @ e / (e @ e))
+    return found[:1], int(np.sum(heights <= heights[0] + max(0.1 * (heights[0] - float(U(a))), LOW * D))) - 1
 
 
 # ---- where it ends --------------------------------------------------------------------------------------------------
 
 
-def _default_region(
-    a: Array, s: Array, down: Array, target: Array | None, exit: Literal["beyond", "saddle"]
-) -> tuple[Region, float | None]:
-    """A half-space through the saddle ("saddle"), or far enough beyond that a path there does not come back ("beyond")."""
-    if exit == "beyond" and target is None:
-        raise ValueError("escape_report: beyond the saddle the drift leads to no attractor; give region=, or exit='saddle'")
-    e = down[0] - s
+def _default_region(a: Array, ways: Sequence[Way], exit: Literal["beyond", "saddle"]) -> tuple[Region, float | None]:
+    """Half-spaces through the saddles ("saddle"), or far enough beyond that a path there does not come back ("beyond").
+
+    Of several ways whichever comes first ends it.
+    """
+    lost = [way.s.tolist() for way in ways if way.target is None]
+    if exit == "beyond" and lost:
+        raise ValueError(f"escape_report: beyond the saddle {lost[0]} the drift leads to no attractor; give region=, or "
+                         "exit='saddle'")  # fmt: skip
+    if a.size == 1:
+        return _on_a_line(float(a[0]), ways, exit)
+    pieces = [_plane(a, way, exit) for way in ways]
+    if len(ways) == 1 and pieces[0] is not None:
+        return Region.halfspace(*pieces[0]), None
+    names = [f"x{i}" for i in range(a.size)]
+    texts: list[str] = []
+    params: dict[str, float] = {}
+    for k, (way, piece) in enumerate(zip(ways, pieces, strict=True)):
+        others = [other.s for other in ways if other is not way]
+        if piece is not None and all(piece[0] @ s < piece[1] for s in others):
+            texts.append(" + ".join(f"n{k}_{i}*{n}" for i, n in enumerate(names)) + f" - c{k}")
+            params |= {f"n{k}_{i}": float(v) for i, v in enumerate(piece[0])} | {f"c{k}": piece[1]}
+        elif exit == "saddle":
+            raise ValueError(f"escape_report: the plane through the saddle {way.s.tolist()} cuts off another one of {len(ways)}; "
+                             "give region=, or take exit='beyond'")  # fmt: skip
+        else:  # all but a ball around where it leads
+            assert way.target is not None
+            texts.append(f"r{k} - sqrt(" + " + ".join(f"({n} - c{k}_{i})**2" for i, n in enumerate(names)) + ")")
+            params |= {f"c{k}_{i}": float(v) for i, v in enumerate(way.target)}
+            params[f"r{k}"] = 0.3 * float(np.linalg.norm(way.target - way.s))
+    text = texts[0] if len(texts) == 1 else f"max({', '.join(texts)})"
+    return Region.from_expression(text, variables=names, params=params), None
+
+
+def _on_a_line(a: float, ways: Sequence[Way], exit: Literal["beyond", "saddle"]) -> tuple[Region, float | None]:
+    ends = sorted(float((way.s if exit == "saddle" or way.target is None else way.target)[0]) for way in ways)
+    if len(ends) == 1:
+        side = math.copysign(1.0, ends[0] - a)
+        return Region.halfspace([side], side * ends[0]), ends[0]
+    if len(ends) > 2 or not ends[0] < a < ends[1]:
+        raise ValueError(f"escape_report: on a line two saddles lie on the two sides of the minimum {a:g}; got ways to {ends}")
+    return Region.box([ends[0]], [ends[1]]), None
+
+
+def _plane(a: Array, way: Way, exit: Literal["beyond", "saddle"]) -> tuple[Array, float] | None:
+    """Normal and offset of the plane that ends it; None where the way down bends back."""
+    e = way.down[0] - way.s
     e = e / np.linalg.norm(e)
     if exit == "saddle":
-        return Region.halfspace(e, float(e @ s)), float(s[0]) if s.size == 1 else None
-    assert target is not None
-    if s.size == 1:
-        return Region.halfspace(e, float(e @ target)), float(target[0])
-    height = down @ e
-    if e @ a < e @ s and np.all(np.diff(height) > -1e-6 * abs(float(height[-1] - height[0]))):
-        return Region.halfspace(e, 0.5 * float(e @ (s + target))), None
-    names = [f"x{i}" for i in range(s.size)]
-    squares = " + ".join(f"({n} - c{i})**2" for i, n in enumerate(names))
-    params = {f"c{i}": float(c) for i, c in enumerate(target)} | {"r": 0.3 * float(np.linalg.norm(target - s))}
-    return Region.from_expression(f"r - sqrt({squares})", variables=names, params=params), None
+        return e, float(e @ way.s)
+    assert way.target is not None
+    height = way.down @ e
+    if e @ a < e @ way.s and np.all(np.diff(height) > -1e-6 * abs(float(height[-1] - height[0]))):
+        return e, 0.5 * float(e @ (way.s + way.target))
+    return None
 
 
 def _limits(process: Process, chain: SGDChain | None, a: Array, points: Array, box: Sequence[Sequence[float]] | None) -> Box:
@@ -296,7 +389,11 @@ def conditions(case: Case, path: Path | None) -> tuple[Assumption, ...]:
     spread = lowest / float(D.max()) if D.max() > 0.0 else 0.0
     share = lowest / float(ends.min()) if ends.min() > 0.0 else 0.0
     width = float(np.linalg.norm(case.s - case.a))
+    values = np.linalg.eigvalsh(case.process.diffusion(x))
+    everywhere = Assumption("noise acts in every direction", _status(bool(values[:, 0].min() > 1e-10 * values.max())),
+                            f"eigenvalues of D on the path {values[:, 0].min():.3g} to {values.max():.3g}")  # fmt: skip
     return (
+        *((everywhere,) if case.process.dim > 1 else ()),
         _barrier(case, ends),
         Assumption("D changes little between minimum and saddle", _status(spread >= CONSTANT), f"least over largest {spread:.3g}"),
         Assumption(
@@ -310,11 +407,19 @@ def conditions(case: Case, path: Path | None) -> tuple[Assumption, ...]:
         _tails(case),
         Assumption("noise is left at the minimum", _status(float(ends[0]) > 0.0), f"D = {ends[0]:.4g}"),
         _step(case),
-        Assumption(
-            "no other saddle is nearly as low", "unknown" if case.lower is None else _status(case.lower == 0),
-            "not looked for: give box=" if case.lower is None else f"{case.lower} others within a tenth of the barrier",
-        ),
+        _alone(case),
     )  # fmt: skip
+
+
+def _alone(case: Case) -> Assumption:
+    name, counted = "no other saddle is nearly as low", len(case.ways)
+    if case.lower is None:
+        more = f", besides the {counted} that are counted" if counted > 1 else ""
+        return Assumption(name, "unknown", f"not looked for: give box={more}")
+    if counted > 1:
+        return Assumption(name, "held", f"all {counted} in the box are counted")
+    cure = "; saddle='all' adds their rates" if case.lower else ""
+    return Assumption(name, _status(case.lower == 0), f"{case.lower} others within a tenth of the barrier or {LOW:g} D{cure}")
 
 
 def _status(ok: bool) -> Literal["held", "failed"]:
@@ -363,9 +468,16 @@ def _tails(case: Case) -> Assumption:
     return Assumption(name, verdict, f"index of a stable law across the saddle {index:.3g}, at most {most:.3g}")
 
 
-def frozen_noise(case: Case) -> Noise | None:
-    """Isotropic noise with the D of the minimum along the way out, as the law of white noise takes it; None where it is that."""
-    if case.process.isotropic_diffusion is not None:
-        return None
-    e = (case.s - case.a) / np.linalg.norm(case.s - case.a)
+def frozen_noise(case: Case, s: Array) -> Noise:
+    """Isotropic noise with the D of the minimum along the way to s, as the law of white noise takes it."""
+    e = (s - case.a) / np.linalg.norm(s - case.a)
     return Noise.isotropic(float(e @ case.process.diffusion(case.a) @ e))
+
+
+def is_white(case: Case, s: Array) -> Assumption:
+    """Whether that noise is the one there is: in every direction, all along the way, within a factor two."""
+    values = np.linalg.eigvalsh(case.process.diffusion(case.a + np.linspace(0.0, 1.0, 401)[:, None] * (s - case.a)))
+    low, high = float(values.min()), float(values.max())
+    return Assumption(
+        "the noise is white and isotropic", _status(low >= CONSTANT * high), f"eigenvalues of D {low:.3g} to {high:.3g}"
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._covariance import _symmetric, ou_covariance
-from fpsolve._detailed_balance import _exp, _point, _state
+from fpsolve._detailed_balance import _check_process, _exp, _point, _state
 from fpsolve._roots import newton
 from fpsolve.results import Assumption, Estimate
 
@@ -36,12 +36,25 @@ def _positive(**values: Any) -> list[float]:
     """Numbers that must be finite and positive."""
     out = []
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
-        if not (math.isfinite(value) and value > 0.0):
+        number = _number(value, name)
+        if not (math.isfinite(number) and number > 0.0):
             raise ValueError(f"{name} must be finite and > 0, got {value!r}")
-        out.append(float(value))
+        out.append(number)
     return out
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
+    return float(value)
+
+
+def _check_loss(U: Any, what: str) -> None:
+    from fpsolve.potentials import Potential
+
+    if not isinstance(U, Potential):
+        hint = ": give its potential, process.potential" if hasattr(U, "drift") else ""
+        raise TypeError(f"{what} takes a Potential, the loss, got {type(U).__name__}{hint}")
 
 
 def _critical_point(U: "Potential", guess: Array, scale: float, what: str) -> Array:
@@ -59,6 +72,7 @@ class _Pass:
     """A minimum and an index-one saddle of U, refined by Newton's iteration, and the directions of escape at both."""
 
     def __init__(self, U: "Potential", minimum: npt.ArrayLike, saddle: npt.ArrayLike, what: str) -> None:
+        _check_loss(U, what)
         self.U, self.what = U, what
         a, s = _state(minimum, U.dim, "minimum"), _state(saddle, U.dim, "saddle")
         self.scale = float(np.linalg.norm(s - a))
@@ -157,6 +171,7 @@ def sgd_escape_time(
     """
     at = _Pass(U, minimum, saddle, "sgd_escape_time")
     lr, batch = _positive(lr=lr, batch=batch)
+    s, momentum = _number(s, "sgd_escape_time: s"), _number(momentum, "sgd_escape_time: momentum")
     if not 0.0 <= s <= 1.0:
         raise ValueError(f"sgd_escape_time: the path parameter s must lie in [0, 1], got {s!r}")
     if boundary not in ("other-minimum", "saddle"):
@@ -193,6 +208,10 @@ def sgd_escape_time(
 def _check_noise(noise: "Noise | None", dim: int, lr: float, batch: float) -> None:
     if noise is None:
         return
+    from fpsolve.noise import Noise
+
+    if not isinstance(noise, Noise):
+        raise TypeError(f"sgd_escape_time: noise must be a Noise or None, got {type(noise).__name__}: {noise!r}")
     if noise.dim not in (None, dim):
         raise ValueError(f"sgd_escape_time: the noise has dimension {noise.dim}, the loss {dim}")
     for name, mine, theirs in (("lr", lr, noise.lr), ("batch", batch, noise.batch)):
@@ -436,6 +455,7 @@ def basin_odds(U: "Potential", a: npt.ArrayLike, b: npt.ArrayLike, *, lr: float,
     1.0
     """
     lr, batch, variance = _positive(lr=lr, batch=batch, variance=variance)
+    _check_loss(U, "basin_odds")
     x, y = _state(a, U.dim, "a"), _state(b, U.dim, "b")
     if np.array_equal(x, y):
         raise ValueError(f"basin_odds: both minima are {_point(x)}")
@@ -537,6 +557,10 @@ def quadratic_exit_exponent(
         exponent = 2.0 * batch / lr * _positive(radius=radius)[0] ** 2 * math.sqrt(float(values[0]))
         wrong = Assumption("the action is that of Freidlin and Wentzell", "failed", "C^(-1/2) in place of C^-1, and no factor 1/2")
         return Estimate(exponent, lr=lr, batch=batch, assumptions=(wrong, small), method="Ibayashi-Imaizumi, as published")
+    if C.shape != H.shape:
+        raise ValueError(f"quadratic_exit_exponent: H and C must have the same shape, got {H.shape} and {C.shape}")
+    if not np.trace(C) > 0.0:
+        raise ValueError("quadratic_exit_exponent: C is zero: without noise nothing leaves")
     S = ou_covariance(H, lr / (2.0 * batch) * C)
     if radius is not None:
         exponent = _positive(radius=radius)[0] ** 2 / (2.0 * float(np.linalg.eigvalsh(S)[-1]))
@@ -586,6 +610,8 @@ def levy_exit_rate(process: "Process", minimum: npt.ArrayLike, low: float, high:
     """
     from scipy.optimize import brentq
 
+    _check_process(process, "levy_exit_rate")
+    low, high = _number(low, "levy_exit_rate: low"), _number(high, "levy_exit_rate: high")
     stable = getattr(process.noise, "stable", None)
     if process.dim != 1 or stable is None:
         raise ValueError(f"levy_exit_rate needs a one-dimensional process with Noise.levy(alpha, scale), got {process!r}")

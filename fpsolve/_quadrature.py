@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cumulative", "log_double_integral"]
+__all__ = ["cumulative", "graded", "log_double_integral"]
 
 Array = npt.NDArray[np.float64]
 
@@ -102,12 +102,25 @@ def log_double_integral(
         previous, parts = result, 2 * parts
 
 
+def graded(start: float, lower: float, upper: float, parts: int) -> Array:
+    """Points from start to upper, even between lower and upper, and sparser with the distance further away.
+
+    A start that is 1e20 lengths away is reached like one that is near, which algebraic tails ask for.
+    """
+    length = upper - lower
+    far = float(np.arcsinh((lower - start) / length))
+    t = np.linspace(-far, 1.0, parts + 1)
+    x = lower + length * np.where(t < 0.0, np.sinh(t), t)
+    x[0], x[-1] = start, upper
+    return np.unique(x)
+
+
 def _edges(rate: Callable[[Array], Array], start: float, lower: float, upper: float, parts: int) -> Array:
-    """About `parts` panels, each with an equal share of length and of the variation of s; `lower` is an edge."""
-    fine = np.linspace(start, upper, 4 * parts + 1)
+    """About `parts` panels, each with an equal share of the graded points and of the variation of s; `lower` is an edge."""
+    fine = graded(start, lower, upper, 4 * parts)
     middle = 0.5 * (fine[1:] + fine[:-1])
     variation = np.abs(rate(middle)) * np.diff(fine)
-    share = np.diff(fine) / (upper - start) + variation / max(float(variation.sum()), 1e-300)
+    share = 1.0 / (fine.size - 1) + variation / max(float(variation.sum()), 1e-300)
     clock = np.concatenate([[0.0], np.cumsum(share)])
     edges = np.interp(np.linspace(0.0, clock[-1], parts + 1), clock, fine)
     edges[0], edges[-1] = start, upper

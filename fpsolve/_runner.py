@@ -12,8 +12,10 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +34,7 @@ __all__ = [
     "run_chunks",
     "starting_points",
     "thread_count",
+    "time_limit",
 ]
 
 logger = logging.getLogger(__name__)
@@ -187,6 +190,19 @@ def make_chunks(
     return sorted(saver.units) + [(lo, min(lo + size, b)) for a, b in saver.untouched(n) for lo in range(a, b, size)]
 
 
+_deadline: ContextVar[float] = ContextVar("when runs end as by Ctrl-C, by the monotonic clock", default=math.inf)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Runs that are under way after so many seconds end as by Ctrl-C: what is done is returned, marked partial."""
+    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
 def aligned(rows: int, columns: int, dtype: Any = np.float64) -> NDArray[Any]:
     """Zeros (rows, columns) that start at a multiple of 64 bytes: unaligned SIMD loads would straddle cache lines."""
     size = np.dtype(dtype).itemsize
@@ -200,7 +216,7 @@ def run_chunks(
     total: float, progress: bool, label: str, unit: str = "step", watch: Callable[[Control], str] | None = None,
     saver: Saver | None = None, done: float = 0.0,
 ) -> bool:  # fmt: skip
-    """Run ``work(lo, hi, control)`` for every chunk on a pool of threads; True if Ctrl-C ended it early.
+    """Run ``work(lo, hi, control)`` for every chunk on a pool of threads; True if Ctrl-C or `time_limit` ended it early.
 
     Workers look at ``control.stopped`` between kernel calls and then return, leaving what they finished in place. `watch` is called
     about ten times per second in the thread of the caller; what it returns is shown behind the bar, whose pieces are `unit`;
@@ -208,7 +224,7 @@ def run_chunks(
     """
     control = Control(saver)
     control.add(done)
-    interrupted, gate = False, threading.Event()
+    interrupted, gate, deadline = False, threading.Event(), _deadline.get()
 
     def begin(lo: int, hi: int) -> None:
         gate.wait()  # the pool does not wait for a thread whose start Ctrl-C interrupted: it must have no work yet
@@ -232,6 +248,9 @@ def run_chunks(
                         future.result()
                     if saver is not None:
                         saver.write_if_due(control.units())
+                    if pending and time.monotonic() > deadline:
+                        interrupted = True
+                        break
             except KeyboardInterrupt:
                 interrupted = True
                 logger.warning("%s: interrupted; what is done is returned, marked partial", label)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 
 from ._branches import branch_kernels
 from ._branching import Branching, ChainBranches, EulerBranches, FusedBranches
-from ._code import Code, FunctionCode, QuadraticCode, TableCode
+from ._checkpoint import Checkpoint, describe_arguments, describe_code
+from ._code import QuadraticCode
+from ._levels import check_level, level_of
 from ._model import MAX_FUSED_DIM, Model, check_start, initial_states, make_model
 from ._passage import check_bridge, check_component, check_inside, check_leaving, region_for_jumps, surface_codes
 from ._population import INNER, MAX_RUNS, Loops, Run, Settled, pilot, split
@@ -23,7 +27,7 @@ from ._runner import Control, check_count, resolve_seed, run_chunks, starting_po
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .langevin import _check_correction
+from .langevin import _check_correction, _named
 from .potentials import Potential
 from .process import Process, Underdamped
 from .results import Assumption, Field
@@ -32,7 +36,6 @@ __all__ = ["multilevel_splitting"]
 
 Array = NDArray[np.float64]
 
-WORDS = ("region", "distance", "potential")
 #: A branch longer than this many times the settling time is told of: something holds the path.
 LONG = 10_000
 #: Largest chance of leaving per loop at which A counts as left many times, and the largest variance between runs, in units of the
@@ -44,7 +47,9 @@ def multilevel_splitting(
     process: Process | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, runs: int = 10, dt: float | None = None,
     coordinate: str | Potential | Region | Field | Callable[..., Any] = "region", inner: Sequence[float] | None = None,
     kill: float = 0.1, method: str | None = None, correction: str | None = "auto", walls: Grid | Sequence[Any] | None = None,
-    step_error: bool = False, seed: int | None = None, threads: int | None = None, progress: bool = False,
+    step_error: bool = False, seed: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
+    threads: int | None = None, progress: bool = False,
 ) -> SplittingEstimate:  # fmt: skip
     r"""Rate of leaving a region around x0, however rare, by adaptive multilevel splitting.
 
@@ -87,6 +92,8 @@ def multilevel_splitting(
         Do all of it again with 2 dt: the difference, sampling error included, is the ``discretization_error``.
     seed, threads, progress
         As in :func:`simulate`; the result is the same for any number of threads.
+    checkpoint, checkpoint_every
+        As in :func:`simulate`. The file holds the runs that were finished; one that was under way is made again.
 
     Returns
     -------
@@ -116,6 +123,8 @@ def multilevel_splitting(
     >>> bool(low < exact.value < high), rate.unit
     (True, '1/time')
     """
+    saver = Checkpoint.open(checkpoint, checkpoint_every, "multilevel_splitting")
+    seed = saver.seed if saver is not None and seed is None else seed
     how = _options(n, runs, kill, inner)
     seed, workers = resolve_seed(seed), thread_count(threads)
     problem = _pose(process, x0, region, dt, coordinate, method, correction, walls, seed)
@@ -125,10 +134,23 @@ def multilevel_splitting(
             raise ValueError("step_error is for processes in continuous time: a chain has no step to refine")
         assert dt is not None
         rougher = _pose(process, x0, region, 2.0 * dt, coordinate, method, correction, walls, seed)
-    estimate = _estimate(problem, how, seed, workers, progress)
-    if rougher is None or estimate.partial:
-        return estimate
-    return _with_step_error(estimate, _estimate(rougher, how, seed, workers, progress))
+    if saver is not None:
+        call = describe_arguments(
+            region=region, dt=dt, n=how.n, runs=how.runs, kill=how.kill, inner=how.inner, method=method, bridge=problem.bridge,
+            walls=walls, step_error=step_error, x0=problem.start,
+        )  # fmt: skip
+        code = problem.branching.code
+        call["coordinate"] = f"{problem.coordinate} {describe_code(code, problem.branching.params)}"
+        found = saver.match({"process": _equations(process, dt, method, walls), **call, "seed": str(seed)})
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    ledger = _Ledger(how.runs * (1 if rougher is None else 2), saver)
+    estimate = _estimate(problem, how, seed, workers, progress, ledger, 0)
+    if rougher is not None and not estimate.partial:
+        estimate = _with_step_error(estimate, _estimate(rougher, how, seed, workers, progress, ledger, how.runs))
+    if saver is not None and not estimate.partial:
+        saver.finish(estimate)
+    return estimate
 
 
 @dataclass(frozen=True)
@@ -148,7 +170,10 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
         raise ValueError(f"kill must be the share of paths replaced at a level, in (0, 0.5], got {kill!r}")
     if inner is None:
         return _Options(count, times, max(1, int(kill * count)), None)
-    pair = np.asarray(inner, float)
+    try:
+        pair = np.asarray(inner, float)
+    except (TypeError, ValueError):
+        pair = np.empty(0)
     if pair.shape != (2,) or not np.all(np.isfinite(pair)) or pair[0] > pair[1]:
         raise ValueError(f"inner must be two levels (a, s) of the coordinate with a <= s, got {inner!r}")
     return _Options(count, times, max(1, int(kill * count)), (float(pair[0]), float(pair[1])))
@@ -221,8 +246,8 @@ def _pose(
         faces, slopes = surface_codes(region.code)
     if bridge:
         check_bridge(field, start, slopes, region)
-    code, params, name = _coordinate(coordinate, field, region, start[0, :dim], start.shape[1])
-    _check_level(code, params, name, start)
+    code, params, name = level_of(coordinate, field, region, start[0, :dim], start.shape[1])
+    check_level(code, params, name, start)
     step = model.step(start[:, :dim])
     fused = branch_kernels(step, faces, slopes, code, bridge)
     packed = (faces.pack(region.params), slopes.pack(region.params), code.pack(params))
@@ -242,8 +267,8 @@ def _pose_wide(model: Model, start: Array, region: Region, coordinate: Any, corr
     normal = None if correction is None else _normal(region)
     if normal is None and correction == "bridge":
         raise ValueError(f"in {dim}-D the bridge serves half-spaces, balls and sublevels, not {region!r}; use correction=None")
-    code, params, name = _coordinate(coordinate, model.process, region, start[0], dim)
-    _check_level(code, params, name, start)
+    code, params, name = level_of(coordinate, model.process, region, start[0], dim)
+    check_level(code, params, name, start)
     branching = EulerBranches(region, code, params, seed, model.process, model.h, normal)
     return _Problem(branching, start, dim, name, "time", *_times(model), normal is not None, coordinate == "distance")
 
@@ -294,76 +319,53 @@ def _pose_chain(chain: SGDChain, x0: Any, region: Region, coordinate: Any, seed:
     check_leaving(None, start, region, surface_codes(region.code)[1])
     check_component(start, region)
     region = region_for_jumps(region, start, chain, 1.0)
-    code, params, name = _coordinate(coordinate, chain, region, start[0], chain.dim)
+    code, params, name = level_of(coordinate, chain, region, start[0], chain.dim)
     if chain.momentum:
         start = np.hstack([start, np.zeros_like(start)])
-    _check_level(code, params, name, start)
+    check_level(code, params, name, start)
     branching = ChainBranches(region, code, params, seed, chain)
     labels = {"lr": chain.lr, "batch": chain.batch, "scheme": chain.label}
     return _Problem(branching, start, chain.dim, name, "iteration", 1.0, labels, False, coordinate == "distance")
 
 
-def _check_level(code: Code, params: Mapping[str, float], name: str, start: Array) -> None:
-    value = float(code.evaluate(start[:, : code.dim], params)[0, 0])
-    if not math.isfinite(value):
-        raise ValueError(f"the coordinate {name} is {value} at x0 = {start[0].tolist()}; it must be a number wherever paths go")
-
-
-# ---- the coordinate -------------------------------------------------------------------------------------------------
-
-
-def _coordinate(given: Any, process: Any, region: Region, x0: Array, variables: int) -> tuple[Code, Mapping[str, float], str]:
-    """Code, parameters and name of the coordinate."""
-    dim = len(x0)
-    if isinstance(given, str) and given == "region":
-        return region.code, region.params, "g of the region"
-    if isinstance(given, str) and given == "distance":
-        return QuadraticCode(np.eye(dim), x0), {}, "distance from x0"
-    if isinstance(given, str) and given == "potential":
-        landscape = getattr(process, "potential", None) or getattr(process, "landscape", None)
-        landscape = landscape or getattr(getattr(process, "ensemble", None), "loss", None)
-        if not isinstance(landscape, Potential):
-            raise ValueError(f"coordinate='potential' needs a process with one, and {process!r} has none; give a Potential")
-        return landscape.value_code, landscape.params, "potential"
-    if isinstance(given, str):
-        names = list("xyz"[:dim]) if dim <= 3 else ["x", *(f"x{i}" for i in range(2, dim + 1))]
-        given = Potential.from_expression(given, variables=names)
-    if isinstance(given, Field):
-        return _of_field(given, dim), {}, f"field {given.name}".rstrip()
-    if isinstance(given, Potential):
-        code, params, name = given.value_code, given.params, repr(given)
-    elif isinstance(given, Region):
-        code, params, name = given.code, given.params, f"g of {given.name}"
-    elif callable(given):
-        code, params, name = FunctionCode(given, dim, 1, {}, "coordinate"), {}, getattr(given, "__name__", "function")
-    else:
-        raise TypeError(
-            f"coordinate must be one of {', '.join(map(repr, WORDS))}, an expression, a Potential, a Region, a Field or a function "
-            f"(x, p) -> number, got {type(given).__name__}: {given!r}"
-        )
-    if code.dim not in (dim, variables):
-        raise ValueError(f"the coordinate is {code.dim}-D, the process {dim}-D")
-    return code, params, name
-
-
-def _of_field(field: Field, dim: int) -> Code:
-    """Linear interpolation between cell centres, on as many evenly spaced points as there are cells."""
-    grid = field.grid
-    if grid.dim != dim:
-        raise ValueError(f"the coordinate is a field in {grid.dim}-D, the process is {dim}-D")
-    if dim > 2:
-        raise ValueError(f"a field is interpolated in 1-D and 2-D, got {dim}-D; give an expression or a function")
-    if not np.all(np.isfinite(field.values)):
-        raise ValueError(f"the field {field.name!r} has values that are not finite, so that it orders no levels; use a committor")
-    axes = [np.linspace(c[0], c[-1], c.size) for c in grid.centers]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    return TableCode(np.asarray(field.at(points)), axes)
-
-
 # ---- runs and what comes of them ------------------------------------------------------------------------------------
 
 
-def _estimate(problem: _Problem, options: _Options, seed: int, workers: int, progress: bool) -> SplittingEstimate:
+def _equations(process: Any, dt: Any, method: Any, walls: Any) -> str:
+    """The process in words, for a checkpoint."""
+    if isinstance(process, SGDChain) and (not process.fused or process.dim > MAX_FUSED_DIM):
+        return _named(process, None, None)
+    return _named(None, make_model(process, dt, method, walls), None)
+
+
+class _Ledger:
+    """What the runs of a call found, as arrays that a checkpoint can hold; `finished` is set last."""
+
+    def __init__(self, count: int, saver: Checkpoint | None) -> None:
+        self.saver, self.lock = saver, threading.Lock()
+        self.finished, self.work = np.zeros(count, bool), np.zeros(count, np.int64)
+        self.found = np.full((count, 5), np.nan)  # logarithm of p, steps of loops and of exits, both halves of the loops
+        if saver is not None:
+            saver.attach(self.arrays, self.lock)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"finished": self.finished, "found": self.found, "work": self.work}
+
+    def put(self, i: int, run: Run) -> None:
+        with self.lock:
+            self.found[i] = run.log_probability, run.loop_steps, run.exit_steps, *run.halves
+            self.work[i], self.finished[i] = run.work, True
+
+    def runs(self, lo: int, hi: int) -> list[Run]:
+        """The finished ones of lo ... hi - 1."""
+        rows = [(self.found[i].tolist(), int(self.work[i])) for i in range(lo, hi) if self.finished[i]]
+        return [Run(p, loops, exits, (first, second), work) for (p, loops, exits, first, second), work in rows]
+
+
+def _estimate(
+    problem: _Problem, options: _Options, seed: int, workers: int, progress: bool, ledger: _Ledger, first: int
+) -> SplittingEstimate:
+    """Of the runs first ... of the ledger; those that a checkpoint has are not made again."""
     found: list[Settled | None] = [None]
 
     def settle(lo: int, hi: int, control: Control) -> None:
@@ -379,18 +381,20 @@ def _estimate(problem: _Problem, options: _Options, seed: int, workers: int, pro
         levels = np.quantile(problem.branching.level(settled.states), INNER)
         inner = (float(levels[0]), float(levels[1]))
     loops = Loops(problem.start, settled.steps, inner, options.n, options.kill, seed)
-    results: list[Run | None] = [None] * options.runs
 
     def work(lo: int, hi: int, control: Control) -> None:
-        results[lo] = split(problem.branching, loops, lo, control)
-        control.add(1)
+        run = split(problem.branching, loops, lo - first, control)
+        if run is not None:
+            ledger.put(lo, run)
+            control.add(1)
 
-    chunks = [(i, i + 1) for i in range(options.runs)]
-    partial = run_chunks(
+    last = first + options.runs
+    chunks = [(i, i + 1) for i in range(first, last) if not ledger.finished[i]]
+    partial = bool(chunks) and run_chunks(
         work, chunks, workers, total=options.runs, progress=progress, label="multilevel_splitting", unit="run",
-        watch=_patience(settled.steps),
+        watch=_patience(settled.steps), saver=ledger.saver, done=options.runs - len(chunks),
     )  # fmt: skip
-    done = [run for run in results if run is not None]
+    done = ledger.runs(first, last)
     if len(done) < 3:
         raise FpsolveError(f"interrupted after {len(done)} finished runs; an estimate with an error needs 3")
     return _assemble(problem, loops, done, partial and len(done) < options.runs)

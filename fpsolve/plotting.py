@@ -513,8 +513,9 @@ def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Ax
     ax = axes(ax)
     ten = np.log(10.0)
     times = {name: e for name, e in report.estimates.items() if e.unit}
-    ends = [name for name in times if name.startswith("SGD formula")]
-    rows = (["SGD formula, s in [0, 1]"] if ends else []) + [name for name in times if name not in ends]
+    ends = [name for name in times if name.startswith("SGD formula") and ", over " not in name]
+    rest = [name for name in times if not name.startswith("SGD formula")]
+    rows = (["SGD formula, s in [0, 1]"] if ends else []) + rest
     for y, name in enumerate(rows):
         if ends and y == 0:
             low, high = sorted(report.log_time(n) / ten for n in ends)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
-from fpsolve._detailed_balance import _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
+from fpsolve._detailed_balance import _check_process, _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
 from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
 from fpsolve._valley import effective_loss, slow_process
 from fpsolve.errors import FpsolveError
@@ -77,6 +77,7 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
     >>> float(round(density.covariance()[0, 0], 10))
     0.25
     """
+    _check_process(process, "boltzmann")
     if process.dim != grid.dim:
         raise ValueError(f"boltzmann: the process has dimension {process.dim}, the grid {grid.dim}")
     for axis, sides in enumerate(grid.boundary):
@@ -150,8 +151,9 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     x0, b : float
         Start and exit.
     reflecting : float, optional
-        Position of the wall. None: the line is unbounded there, and the drift must bring the path back; the integral is cut where
-        its integrand has fallen by exp(-60).
+        Position of the wall. None: the line is unbounded there, and the path must come back by itself: driven back, or because
+        strong noise far out makes it fast (D that grows faster than the distance). The integral is cut where less than exp(-60)
+        of it lies beyond.
 
     Returns
     -------
@@ -177,6 +179,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     >>> mean_first_passage_1d(brownian, 0.0, 1.0, reflecting=-1.0).value      # ((b - a)^2 - (x0 - a)^2) / (2 D)
     3.0
     """
+    _check_process(process, "mean_first_passage_1d")
     if process.dim != 1:
         raise ValueError(f"mean_first_passage_1d: the process has dimension {process.dim}; use FokkerPlanck or escape_times")
     start, end = float(_state(x0, 1, "x0")[0]), float(_state(b, 1, "b")[0])
@@ -187,7 +190,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     lower, upper = sign * start, sign * end
     if reflecting is None:
         wall = _cutoff(line, lower, upper - lower)
-        what = Assumption("the drift brings the path back from afar", "held", f"integrand below exp(-60) at {sign * wall:.6g}")
+        what = Assumption("the path comes back from afar", "held", f"less than exp(-60) of the integral beyond {sign * wall:.6g}")
     else:
         wall = sign * float(_state(reflecting, 1, "reflecting")[0])
         if wall > lower:
@@ -195,7 +198,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
                 f"mean_first_passage_1d: the reflecting wall {reflecting} must lie on the other side of x0 = {start} than b = {end}"
             )
         what = Assumption("reflecting wall", "held", f"at {sign * wall:.6g}")
-    line.check(wall, upper)
+    line.check(_quadrature.graded(wall, lower, upper, 2048))
     log_time, change = _quadrature.log_double_integral(line.rate, line.log_weight, wall, lower, upper)
     if not math.isfinite(log_time) or change > 1e-3:
         raise FpsolveError(
@@ -216,25 +219,52 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     )
 
 
+#: The way out is followed so many lengths; beyond, nothing is decided. And so many in any case, for another well beyond a barrier.
+_FAR, _NEAR = 1e60, 32.0
+
+
 def _cutoff(line: _Line, x0: float, length: float) -> float:
-    """Go away from the exit until exp(s) / D has fallen by exp(-60) and still falls; growing steps."""
-    x, s, step = x0, 0.0, length / 16.0
-    highest = float(line.log_weight(np.array([x0]))[0])
-    for _ in range(400):
-        ends = np.array([x, x - step])
+    """Where what lies beyond adds less than exp(-60) to the inner integral, int exp(s) / D: growing steps away from the exit.
+
+    The integral must converge, be it like a power of the distance, and exp(-s) must not, or the path goes away for good (Feller's
+    test). Both are judged by the logarithmic slopes of the last step.
+    """
+    x, s, step, found = x0, 0.0, length / 16.0, 0.0
+    last = highest = float(line.log_weight(np.array([x0]))[0]) + math.log(length)
+    power = slope = 0.0
+    while x0 - x < (_NEAR if found else _FAR) * length:
+        points = x - step * np.linspace(0.0, 1.0, 9)
         try:
-            change, _ = _quadrature.cumulative(line.rate, ends, rtol=1e-8, depth=4)
-            new = s + float(change[-1])
-            level = new + float(line.log_weight(ends[1:])[0])
+            change, _ = _quadrature.cumulative(line.rate, points, rtol=1e-8, depth=4)
+            mass = s + change + line.log_weight(points) + np.log(np.maximum(x0 - points, length))
         except ValueError as error:
-            raise ValueError(f"{error} (looking for where the drift brings the path back; give reflecting=...)") from error
-        if not math.isfinite(level) or abs(x) > 1e12 * max(length, abs(x0), 1.0):
+            if found:
+                break
+            raise ValueError(f"{error} (looking for where the path comes back; give reflecting=...)") from error
+        if not np.all(np.isfinite(mass)):
             break
-        highest = max(highest, level)
-        if level < highest - 60.0 and new < s:
-            return x - step
-        x, s, step = x - step, new, 1.2 * step
+        grown = math.log1p(step / max(x0 - x, length))
+        power, slope = (float(mass[-1]) - last) / grown, float(change[-1]) / grown
+        x, s, step = x - step, s + float(change[-1]), 1.2 * step
+        last, highest = float(mass[-1]), max(highest, float(mass.max()))
+        if found and mass.max() >= highest - 60.0:
+            found = 0.0
+        if not found and last < highest - 60.0 and power < 0.0 and slope < 1.0 + 1e-6:
+            found = x0 - x
+    if found:
+        return x0 - found
+    where = f"{line.sign * x:.3g}"
+    if slope > 1.0 + 1e-6:
+        raise ValueError(
+            f"mean_first_passage_1d: from {where} the drift carries the path away for good, so the mean time is infinite; "
+            "give reflecting=..."
+        )
+    if power > -1e-3:
+        raise ValueError(
+            f"mean_first_passage_1d: nothing brings the path back in time from {where}, so the mean time is infinite; "
+            "give reflecting=..."
+        )
     raise ValueError(
-        f"mean_first_passage_1d: nothing brings the path back from {line.sign * x:.3g}, so the mean time is infinite; "
-        "give reflecting=..."
+        f"mean_first_passage_1d: up to {where} exp(s)/D falls off like distance to the power {power - 1.0:.3g} only, too slowly "
+        "to be cut off; give reflecting=... and see how the time changes with it"
     )

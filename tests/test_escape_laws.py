@@ -281,3 +281,43 @@ def test_kramers_rate_with_inertia_in_its_limits():
 def test_wrong_input_is_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: theory.sgd_escape_time("x**2", [-2.9], [0.1], lr=0.1, batch=1), "takes a Potential, the loss, got str"),
+        (
+            lambda: theory.sgd_escape_time(fps.Process(ST, fps.Noise.isotropic(1.0)), [-2.9], [0.1], lr=0.1, batch=1),
+            "process.potential",
+        ),
+        (lambda: theory.sgd_escape_time(ST, [-2.9], [0.1], lr=0.1, batch=1, s=None), "s must be a number"),
+        (lambda: theory.sgd_escape_time(ST, [-2.9], [0.1], lr=0.1, batch=1, momentum="a"), "momentum must be a number"),
+        (lambda: theory.sgd_escape_time(ST, [-2.9], [0.1], lr=0.1, batch=1, noise="C"), "noise must be a Noise"),
+        (lambda: theory.power_law_rate(None, [-2.9], [0.1], lr=0.1, batch=1), "takes a Potential"),
+        (lambda: theory.basin_odds(3, [-2.9], [2.7], lr=0.1, batch=1, variance=1.0), "takes a Potential"),
+        (lambda: theory.levy_exit_rate(ST, 2.7, 0.0, 4.0), r"takes a Process, got Potential: .* Process\(U, noise\)"),
+        (lambda: theory.levy_exit_rate(fps.Process(ST, fps.Noise.levy(1.5, 0.1)), 2.7, "a", 4.0), "low must be a number"),
+        (lambda: theory.kramers_rate(ST, [-2.9], [0.1]), "kramers_rate takes a Process"),
+        (lambda: theory.kramers_rate(fps.Process(ST, fps.Noise.isotropic(1.0)), "a", [0.1]), "minimum must be numbers"),
+        (lambda: theory.mean_first_passage_1d(ST, -2.9, 0.1), "mean_first_passage_1d takes a Process"),
+        (
+            lambda: theory.mean_first_passage_1d(fps.SGDChain.gaussian(ST, fps.Noise.isotropic(1.0), 0.1), -2.9, 0.1),
+            "chain.process",
+        ),
+        (
+            lambda: theory.mean_first_passage_1d(fps.Process(ST, fps.Noise.isotropic(1.0)), -2.9, 0.1, reflecting="w"),
+            "reflecting must",
+        ),
+    ],
+)
+def test_wrong_types_are_named(call, match):
+    with pytest.raises(TypeError, match=match):
+        call()
+
+
+def test_no_noise_and_wrong_shapes_of_a_valley():
+    with pytest.raises(ValueError, match="without noise nothing leaves"):
+        theory.quadratic_exit_exponent([[1.0]], [[0.0]], lr=0.1, batch=1, radius=1.0)
+    with pytest.raises(ValueError, match=r"H and C must have the same shape, got \(2, 2\) and \(1, 1\)"):
+        theory.quadratic_exit_exponent(np.eye(2), [[1.0]], lr=0.1, batch=1, radius=1.0)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import fpsolve as fps
-from fpsolve import theory
+from fpsolve import _escape_run, theory, verdict
+from fpsolve._conclusion import conclude, inverse, power_of_ten, total_time
 from fpsolve._escape_case import _tails, pose
+from fpsolve._runner import time_limit
 
 WELL = fps.potentials.double_well()
 TANG = fps.potentials.styblinski_tang()
@@ -179,6 +181,16 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": None, "box": [(-2.0, -0.5)]}, ValueError, "larger box"),
         ({"saddle": None, "box": [(1.0, -1.0)]}, ValueError, "lo < hi|lo"),
         ({"seed": -1}, ValueError, "seed"),
+        ({"quick": "no"}, TypeError, "quick must be True or False"),
+        ({"seconds": 0}, ValueError, "seconds must be > 0"),
+        ({"seconds": math.nan}, ValueError, "seconds must be > 0"),
+        ({"seconds": "5"}, TypeError, "seconds must be a number"),
+        ({"seconds": True}, TypeError, "seconds must be a number"),
+        ({"saddle": "lowest"}, ValueError, "several points or 'all'"),
+        ({"saddle": "all"}, ValueError, "give saddle="),
+        ({"saddle": [[0.0, 0.0]]}, ValueError, r"shape \(k, 1\)"),
+        ({"saddle": [[0.0], [0.01]]}, ValueError, "name each once"),
+        ({"saddle": [[math.nan]]}, ValueError, "finite"),
     ],
 )
 def test_refused(change: dict[str, object], error: type[Exception], words: str) -> None:
@@ -192,3 +204,191 @@ def test_nothing_known_is_said() -> None:
     assert table.reference == "" and table.failed == ()
     with pytest.raises(ValueError, match="is none of"):
         fps.EscapeReport("Escape", ["answer"], [["equation"]], reference="paths")
+
+
+# ---- several saddles ------------------------------------------------------------------------------------------------
+
+#: Three wells; the middle one has saddles at -0.577 and 0.577, of unequal height for a != 0.
+THREE = fps.Potential.from_expression("4*x**2*(x**2 - 1)**2 + a*x", params={"a": 0.02})
+
+
+def two_sided(D: float, low: float, high: float, start: float) -> float:
+    """Mean time of leaving (low, high), by the trapezoidal rule: p(x) of leaving at the top, then two one-sided integrals."""
+    x = np.linspace(low, high, 40_001)
+    h, u = x[1] - x[0], (4 * x**2 * (x**2 - 1) ** 2 + 0.02 * x) / D
+
+    def integral(f: np.ndarray) -> np.ndarray:
+        return np.concatenate([[0.0], np.cumsum(0.5 * h * (f[1:] + f[:-1]))])
+
+    scale, inner = integral(np.exp(u)), integral(np.exp(-u)) / D
+    outer = integral(np.exp(u) * inner)
+    at = int(round((start - low) / h))
+    return float(outer[-1] * scale[at] / scale[-1] - outer[at])
+
+
+def test_rates_over_two_saddles_add() -> None:
+    found = report(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], "all", box=[(-1.6, 1.6)])
+    rows = [name for name in found.estimates if name.startswith("Eyring-Kramers")]
+    assert len(rows) == 3 and rows[0] == "Eyring-Kramers"
+    rates = [1.0 / theory.kramers_rate(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], [s]).value for s in (-0.577, 0.577)]
+    assert sorted(found.estimates[name].value for name in rows[1:]) == pytest.approx(sorted(rates), rel=1e-9)
+    assert found.estimates["Eyring-Kramers"].value == pytest.approx(1.0 / sum(1.0 / r for r in rates), rel=1e-9)
+    # left at either of the outer minima
+    ends = [p.x[0] for p in THREE.critical_points([(-1.6, 1.6)]) if p.index == 0]
+    exact = two_sided(0.1, ends[0], ends[2], ends[1])
+    assert found.estimates["equation"].value == pytest.approx(exact, rel=2e-3)
+    assert found.reference == "equation" and abs(found.log_ratio("Eyring-Kramers")) < 0.15
+    splitting = found.estimates["splitting"]
+    assert abs(splitting.value - exact) < 4.0 * splitting.error  # false alarm 6e-5, and 1 % for the step
+    assert status(found, "no other saddle") == "held"
+    assert found.title.count("[") == 5  # from, two saddles, two minima
+    # the least action is that over the lower saddle
+    actions = [e.value for name, e in found.estimates.items() if name.startswith("quasi-potential")]
+    assert actions[0] == min(actions[1:]) < max(actions[1:])
+    assert [label.get_text() for label in found.plot().get_yticklabels()][0] == "Eyring-Kramers"
+    named = report(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], [[0.58], [-0.58]], seed=3)
+    assert named.log_time("Eyring-Kramers") == pytest.approx(found.log_time("Eyring-Kramers"), rel=1e-12)
+    assert status(named, "no other saddle") == "unknown"
+
+
+def test_four_saddles_of_a_plane() -> None:
+    """By symmetry the total is a quarter of each time, and the PDE on a region with four sides agrees with it."""
+    U = fps.Potential.from_expression("4*x**2*(x**2 - 1)**2 + 4*y**2*(y**2 - 1)**2", "x y")
+    box = [(-1.3, 1.3), (-1.3, 1.3)]
+    found = report(fps.Process(U, fps.Noise.covariance(16.0 * np.eye(2), 0.01)), [0.0, 0.0], "all", box=box, seconds=600.0)
+    singles = [found.log_time(name) for name in found.estimates if name.startswith("Eyring-Kramers, over")]
+    assert len(singles) == 4 and max(singles) - min(singles) < 1e-9
+    assert found.log_time("Eyring-Kramers") == pytest.approx(singles[0] - math.log(4.0), abs=1e-9)
+    # exact/Kramers at barrier/D = 7.4: next order, as on the line with two saddles (0.93)
+    assert found.log_ratio("equation", "Eyring-Kramers") == pytest.approx(0.0, abs=0.2)
+    assert "not run" not in found.column("mean time")
+    assert len([name for name in found.estimates if name.startswith("quasi-potential")]) == 5
+
+
+def test_another_saddle_that_counts_is_told_of() -> None:
+    """Higher by a fifth of the barrier, but by 1.2 D only: its rate is a third of the other one, and no tenth of the barrier."""
+    found = report(fps.Process(THREE.with_params(a=0.1), fps.Noise.isotropic(0.1)), [0.0], box=[(-1.6, 1.6)], exit="saddle")
+    assert status(found, "no other saddle") == "failed"
+    (condition,) = [a for a in found.assumptions if a.name.startswith("no other saddle")]
+    assert "saddle='all'" in condition.detail
+
+
+# ---- nothing crosses ------------------------------------------------------------------------------------------------
+
+
+def test_nothing_crosses_and_paths_leak() -> None:
+    """Without a learning rate there is the equation alone, and it never crosses: paths with a step do, at a rate of their own."""
+    found = report(fps.Process(TANG, fps.Noise.hessian(TANG, scale=2.0)), [-2.9], [0.15], exit="saddle")
+    assert found.reference == "equation" and found.estimates["equation"].value == math.inf
+    assert "leaps across" in found.skipped["splitting"] and "leaps across" in found.skipped["paths"]
+    assert found.conclusion.startswith("The equation never crosses (impermeable: D = 0 on the path with inward drift -19.92")
+    assert found.conclusion.endswith("the finite time of white noise, D of the minimum is wrong.")
+    assert [label.get_text() for label in found.plot().get_yticklabels()] == ["white noise, D of the minimum", "equation"]
+
+
+# ---- what may be spent ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_afforded_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = fps.Process(WELL, fps.Noise.isotropic(0.1))
+    nothing = report(process, [-1.0], [0.0], seconds=1e-9)
+    assert set(nothing.column("mean time")) == {"not run"} and len(nothing.rows) == 8
+    assert all("seconds were spent" in reason for reason in nothing.skipped.values())
+    assert nothing.reference == "" and nothing.conclusion.startswith("Nothing here is known")
+    assert "not run" in str(nothing)
+    monkeypatch.setitem(_escape_run.POINTS, "equation", {1: 1e15})
+    some = report(process, [-1.0], [0.0], lr=0.01, seconds=60.0)
+    assert "it would take about" in some.skipped["equation"]
+    assert dict(zip(some.column("answer"), some.column("mean time"), strict=True))["equation"] == "not run"
+    assert some.reference == "transition kernel"
+    whole = report(process, [-1.0], [0.0], lr=0.01)
+    assert some.estimates["splitting"] == whole.estimates["splitting"]  # enough time changes no bit
+
+
+def test_runs_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run under way ends as by Ctrl-C; a report says how far it came, or that it was too short for anything."""
+    slow = fps.Process(WELL, fps.Noise.isotropic(0.05))
+    with time_limit(0.3):
+        times = fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=400, dt=0.001, seed=1, threads=1)
+    assert times.partial and times.censored.all()
+    assert fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], -0.8), n=100, dt=0.01, seed=1, threads=1).partial is False
+    monkeypatch.setattr("fpsolve.verdict.STEPS", {True: (1e15, 1e6)})
+    found = report(slow, [-1.0], [0.0], seconds=3.0)
+    assert "were too short" in found.skipped["paths"]
+    assert found.column("mean time")[-1] == "not run"
+
+
+# ---- the sentence ---------------------------------------------------------------------------------------------------
+
+
+def test_the_formula_is_not_trusted_by_chance() -> None:
+    chance = (fps.Assumption("covariance of the gradient noise is the Hessian", "failed"),)
+    times = {
+        "SGD formula, s = 1": fps.Estimate(90.0, unit="time", assumptions=chance),
+        "SGD formula, s = 0": fps.Estimate(110.0, unit="time", assumptions=chance),
+        "paths": fps.Estimate(100.0, stderr=2.0, unit="time"),
+    }
+    assert "though not for a good reason: 'covariance" in conclude(times, "paths")
+    held = {name: fps.Estimate(e.value, unit="time") for name, e in times.items()}
+    assert conclude(held, "paths").startswith("The SGD formula can be trusted here: 0.9 to 1.1 times")
+    never = {"equation": fps.Estimate(math.inf, log_value=math.inf, unit="time")}
+    assert conclude(never, "").startswith("On the way that was looked at the equation never crosses")
+    on_a_line = {"equation": fps.Estimate(math.inf, log_value=math.inf, unit="time", method="never crosses")}
+    assert conclude(on_a_line, "").startswith("The equation never crosses; of the algorithm nothing here is known")
+    both = {**never, "paths": fps.Estimate(100.0, stderr=2.0, unit="time")}
+    assert conclude(both, "paths") == (
+        "The equation never crosses on the way that was looked at, while the answer of paths is finite."
+    )
+
+
+def test_a_minimum_without_noise_is_never_left() -> None:
+    """C = 0 where all samples fit: the equation stays for ever, of the chain nothing is known on these cells, and no law holds."""
+    found = report(fps.Process(WELL, fps.Noise.from_expression("0.15*(x**2 - 1)**2")), [-1.0], [0.0], lr=0.01, batch=1)
+    assert status(found, "noise is left at the minimum") == "failed"
+    assert found.estimates["equation"].value == math.inf and found.reference == ""
+    assert found.conclusion.startswith("The equation never crosses; of the algorithm")
+
+
+def test_an_answer_that_is_not_known_is_not_compared() -> None:
+    times = {
+        "equation": fps.Estimate(62.0, discretization_error=60.0, unit="time"),
+        "splitting": fps.Estimate(100.0, stderr=5.0, unit="time"),
+    }
+    assert conclude(times, "splitting") == "The equation is not known well enough to be compared (to 97%)."
+    flagged = fps.Estimate(90.0, unit="time", assumptions=(fps.Assumption("cells resolve the noise", "failed"),))
+    assert "not for a good reason: 'cells resolve" in conclude({**times, "equation": flagged}, "splitting")
+
+
+def test_beyond_doubles_a_kernel_is_known_from_two_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Barrier/D = 800: three quarters of 200 cells do not resolve the jumps, those of 300 do."""
+    for cells, known in ((200, False), (300, True)):
+        monkeypatch.setitem(verdict.JUMP_CELLS[True], 1, cells)
+        found = report(fps.Process(WELL, fps.Noise.isotropic(1.25e-3)), [-1.0], [0.0], lr=0.01, exit="saddle")
+        kernel = found.estimates["transition kernel"]
+        assert math.isinf(kernel.value) and bool(kernel.failed) is not known
+        assert found.reference == ("transition kernel" if known else "")
+    assert found.log_ratio("equation") == pytest.approx(0.0, abs=0.5)
+
+
+def test_noise_of_rank_one_is_not_white() -> None:
+    """Noise along x alone: the law of white noise is right within a factor 2 by chance, and the conditions say what is missing."""
+    U2 = fps.Potential.from_expression("(x**2 - 1)**2 + 2*(y - 0.3*x)**2", "x y")
+    noise = fps.Noise.covariance([[40.0, 0.0], [0.0, 0.0]], 0.01)
+    found = report(fps.Process(U2, noise), [-1.0, -0.3], [0.0, 0.0], exit="saddle", seconds=300.0)
+    assert status(found, "noise acts in every direction") == "failed"
+    white = found.estimates["white noise, D of the minimum"]
+    assert [a.name for a in white.failed][0] == "the noise is white and isotropic"
+    assert "can be trusted" not in found.conclusion
+    assert found.reference == "paths"
+
+
+def test_numbers_of_the_table() -> None:
+    assert power_of_ten(math.log(9.9996e11)) == "1.00e+12"
+    assert power_of_ten(math.log(1.0) - 2000.0 * math.log(10.0)) == "1.00e-2000"
+    rate = inverse(fps.Estimate(4.0, stderr=1.0, unit="iteration", lr=0.1))
+    assert (rate.value, rate.stderr, rate.unit, rate.lr) == (0.25, 0.0625, "1/iteration", 0.1)
+    assert inverse(rate).value == 4.0
+    far = [fps.Estimate(math.inf, log_value=v, unit="time") for v in (1000.0, 1001.0)]
+    assert total_time(far).log_value == pytest.approx(1000.0 - math.log1p(math.exp(-1.0)), abs=1e-12)
+    closed = fps.Estimate(math.inf, log_value=math.inf, unit="time")
+    assert total_time([closed, fps.Estimate(3.0, unit="time")]).value == pytest.approx(3.0)

@@ -526,3 +526,68 @@ def test_quasi_stationary_loops_in_one_dimension():
     exact = (integrate.quad(up, low, high)[0] + integrate.quad(down, low, high)[0]) / D
     measured = rate.loop_steps * dt
     assert measured.mean() == pytest.approx(exact, rel=0.02, abs=4 * measured.std(ddof=1) / math.sqrt(8))
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_error", [False, True])
+def test_checkpoint_of_an_interrupted_run(tmp_path, monkeypatch, step_error):
+    """Ctrl-C after some runs, and again: the bits of a call that was left alone; then the file has the result."""
+    how = QUICK | {"runs": 6, "step_error": step_error, "threads": 1}
+    whole = fps.multilevel_splitting(well(10), [-1.0], BEYOND, **how)
+    path, original = tmp_path / "rate.h5", Control.add
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    made = []
+
+    def stop_after(calls):
+        count = iter(range(10_000))
+
+        def add(self, amount):
+            original(self, amount)
+            made.append(amount)
+            if amount == 1 and next(count) == calls:
+                _thread.interrupt_main()
+                deadline = time.monotonic() + 20.0
+                while not self.stopped:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.001)
+
+        monkeypatch.setattr(Control, "add", add)
+
+    try:
+        stop_after(1)
+        with pytest.raises(fps.FpsolveError, match="interrupted after 2 finished runs"):
+            fps.multilevel_splitting(well(10), [-1.0], BEYOND, checkpoint=path, **how)
+        stop_after(1)
+        part = fps.multilevel_splitting(well(10), [-1.0], BEYOND, checkpoint=path, **how)
+        assert part.partial
+        assert np.array_equal(part.log_probabilities, whole.log_probabilities[: part.runs])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(Control, "add", original)
+    assert fps.multilevel_splitting(well(10), [-1.0], BEYOND, checkpoint=path, **how) == whole
+    assert fps.load(path) == whole
+    with monkeypatch.context() as patch:
+        patch.setattr(_splitting, "pilot", None)  # nothing is run any more
+        again = fps.multilevel_splitting(well(10), [-1.0], BEYOND, checkpoint=path, **{**how, "seed": None})
+    assert again == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"n": 80}, "n was"),
+        ({"dt": 0.01}, "dt was"),
+        ({"seed": 1}, "seed was"),
+        ({"coordinate": "potential"}, "coordinate was"),
+        ({"process": well(11)}, "process was"),
+        ({"region": fps.Region.halfspace([1.0], 0.4)}, "region was"),
+    ],
+)
+def test_checkpoint_of_another_call_is_refused(tmp_path, change, word):
+    path = tmp_path / "rate.h5"
+    given = {"process": well(10), "x0": [-1.0], "region": BEYOND, "checkpoint": path, "threads": 1, **QUICK, "runs": 3}
+    fps.multilevel_splitting(**given)
+    with pytest.raises(ValueError, match=word):
+        fps.multilevel_splitting(**{**given, **change})

@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 import fpsolve as fps
 import references
@@ -227,6 +228,66 @@ def test_passage_natural_boundary_ornstein_uhlenbeck():
         expected = mp.sqrt(mp.pi / 2) * mp.quad(lambda y: mp.exp(y**2 / 2) * (1 + mp.erf(y / mp.sqrt(2))), [0, b])
         assert theory.mean_first_passage_1d(ou, 0.0, b).value == pytest.approx(float(expected), rel=1e-12)
         assert theory.mean_first_passage_1d(ou, 0.0, -b).value == pytest.approx(float(expected), rel=1e-12)
+
+
+def on_a_line(U, D):
+    return fps.Process(fps.Potential.from_expression(U), fps.Noise.from_expression([[D]], variables="x"))
+
+
+@pytest.mark.parametrize(
+    ("U", "D", "s"),
+    [
+        ("0*x", "1 + x**4", lambda u: 0),
+        ("0*x", "1 + x**2", lambda u: 0),
+        ("-x**2/4", "1 + x**2", lambda u: math.log(1 + u**2) / 4),  # driven away, and still it comes back in time
+        ("4*log(1 + x**2)/2", "1 + 0*x", lambda u: -2 * math.log(1 + u**2)),
+    ],
+)
+def test_passage_where_the_tail_is_algebraic(U, D, s):
+    """Nothing but strong noise far out, or a weak force, brings the path back: the tail of the inner integral is a power."""
+    process = on_a_line(U, D)
+
+    def inner(y):
+        return math.exp(-s(y)) * quad(lambda z: math.exp(s(z)) / eval(D, {"x": z}), -math.inf, y, epsrel=1e-10)[0]
+
+    expected = quad(inner, 0.0, 1.0, epsrel=1e-10)[0]
+    assert theory.mean_first_passage_1d(process, 0.0, 1.0).value == pytest.approx(expected, rel=1e-8)
+
+
+def test_passage_with_the_noise_of_data():
+    """C of data noise grows like x^4: D far out is 1e13 times that at the exit, and no zero."""
+    text = "0.02*((6*x**2 - 16)**2 + 12*(6*x**2 - 16) + 60 + 72*x**2)"
+    process = on_a_line("(x**4 - 16*x**2 + 5*x)/2 + 3*x**2", text)
+    far = theory.mean_first_passage_1d(process, -2.3519, 0.2532, reflecting=-1000.0).value
+    assert theory.mean_first_passage_1d(process, -2.3519, 0.2532).value == pytest.approx(far, rel=1e-9)
+    # noise that vanishes between the samples is found beside its neighbours, however large D is elsewhere
+    hidden = on_a_line("x**2", "(x - 0.1234567)**2*(1 + x**4)")
+    with pytest.raises(ValueError, match=r"D\(0.123457\)"):
+        theory.mean_first_passage_1d(hidden, 0.0, 1.0, reflecting=-300.0)
+
+
+def test_passage_sees_another_well_behind_a_barrier_beyond_exp_60():
+    """The integral over the deeper well behind, exp(417), was cut off at the barrier before it: exp(118)."""
+    process = fps.Process(
+        fps.Potential.from_expression("4*x**2*(x**2 - 1)**2 - 1.5*exp(-20*(x + 1)**2)"), fps.Noise.isotropic(0.005)
+    )
+    walled = theory.mean_first_passage_1d(process, 0.0, 1.0, reflecting=-2.0).log_value
+    assert walled == pytest.approx(416.914, abs=1e-2)  # 1.5 + 16/27 over D, and prefactors, by the same rule with a wall
+    assert theory.mean_first_passage_1d(process, 0.0, 1.0).log_value == pytest.approx(walled, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("U", "D", "words"),
+    [
+        ("x", "1 + 0*x", "carries the path away for good"),
+        ("-0.75*x**2", "1 + x**2", "carries the path away for good"),
+        ("0*x", "sqrt(1 + x**2)", "nothing brings the path back in time"),
+        ("0*x", "(1 + x**2)**0.55", "too slowly to be cut off"),
+    ],
+)
+def test_passage_says_why_it_has_no_end(U, D, words):
+    with pytest.raises(ValueError, match=words):
+        theory.mean_first_passage_1d(on_a_line(U, D), 0.0, 1.0)
 
 
 def test_passage_huge_barriers():

@@ -38,6 +38,9 @@ F = fps.potentials.styblinski_tang()
 SADDLE = fps.Region.halfspace([1.0], 0.156731)
 #: Learning rate and -ln(1 - rho) at kappa = 0.6, from another program.
 LEAPS = ((0.02, 4.388), (0.01, 7.385), (0.005, 11.516))
+#: The same at lr = 0.01 over kappa: a straight line over 1/kappa; and at lr = 0.0025, kappa = 0.6.
+LINE = ((0.8, 6.102), (0.6, 7.384), (0.5, 8.400), (0.4, 9.917), (0.35, 10.997), (0.3, 12.433), (0.25, 14.436))
+SHORT = (0.0025, 15.172)
 #: Mean loss and covariance for data of variance 1; minimum and saddle.
 SMOOTH, COVARIANCE = "(x**4 - 16*x**2 + 5*x)/2 + 3*x**2", "(6*x**2 - 16)**2 + 12*(6*x**2 - 16) + 60 + 72*x**2"
 LOW, TOP = -2.3519, 0.2532
@@ -49,7 +52,7 @@ SLOPES = {"true SGD": 0.0746, "kernel": 0.0962, "equation": 0.2709}
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Bands were written down before the run: 3 or 4 standard errors, the per cent asked for; figure xie-discrete-sgd.png."""
-    checks = [*_leaps(quick, progress), *_sharpness(quick), *_white(quick, progress), *_dimensions(quick)]
+    checks = [*_leaps(quick, progress), *_straight(), *_sharpness(quick), *_white(quick, progress), *_dimensions(quick)]
     rows = _over_rate(quick, progress)
     checks += [*_slopes(rows, quick), _over_sharpness(quick), *_over_batch(quick, progress)]
     _figure(rows, out / f"{NAME}.png")
@@ -79,6 +82,24 @@ def _leaps(quick: bool, progress: bool) -> list[Check]:
         z = (paths.value - tau.value) / math.hypot(paths.stderr, tau.discretization_error)
         checks.append(Check(name=f"D = 0.6 |f''|, lr {lr:g}: (paths - kernel)/stderr", measured=z, stderr=1.0, expected=0.0,
                             band=(-3.0, 3.0), source="transition kernel"))  # fmt: skip
+    return checks
+
+
+def _straight() -> list[Check]:
+    """2 % was asked for the eigenvalues, 1 % for the slope (3.03); the formula allows dL/H_a to dL/|H_b|, 1.138 to 2.483.
+
+    Written after a trial had shown the values within 0.05 %.
+    """
+    checks, found = [], []
+    for kappa, lr, cells, expected in (*((k, 0.01, 240, v) for k, v in LINE), (0.6, SHORT[0], 480, SHORT[1])):
+        chain = fps.SGDChain.gaussian(F, fps.Noise.from_expression(f"{kappa}*abs(6*x**2 - 16)"), lr)
+        found.append(_minus_log(fps.TransitionKernel(chain, fps.Grid((-8.0, 0.2, cells))).escape_rate(SADDLE)))
+        checks.append(_ratio(f"D = {kappa} |f''|, lr {lr:g}: kernel", found[-1], expected, 0.02, "another program"))
+    inverse, values = np.array([1.0 / k for k, _ in LINE]), np.array(found[:-1])
+    slope, r = float(np.polyfit(inverse, values, 1)[0]), float(np.corrcoef(inverse, values)[0, 1])
+    checks.append(_ratio("slope over 1/kappa, outside of the formula's 1.138 to 2.483", slope, 3.03, 0.01, "another program"))
+    checks.append(Check(name="correlation over 1/kappa", measured=r, expected=1.0, band=(0.9999, 1.0),
+                        source="a straight line, whatever the slope"))  # fmt: skip
     return checks
 
 
@@ -176,7 +197,7 @@ def _slopes(rows: dict[str, Array], quick: bool) -> list[Check]:
     checks.append(_ratio("slope over 1/lr: twin simulated / kernel", _slope(rows["twin, simulated"]) / kernel, 1.0, 0.1, "kernel",
                          1.0 / math.sqrt(20 * n * 250.0) / kernel))  # fmt: skip
     U = fps.Potential.from_expression(SMOOTH)
-    logs = [fps.theory.sgd_escape_time(U, [LOW], [TOP], lr=0.04, batch=b, s=1.0).log_value or 0.0 for b in (1.0, 2.0)]
+    logs = [-_minus_log(fps.theory.sgd_escape_time(U, [LOW], [TOP], lr=0.04, batch=b, s=1.0)) for b in (1.0, 2.0)]
     least = (logs[1] - logs[0]) * 0.04  # 2 dL/H_a, the least slope over B/lr for any s: C = H
     checks.append(Check(name="formula with C = H: least slope / that of true SGD", measured=least / _slope(rows["true SGD"]),
                         expected=2.0 * 18.553 / 23.19 / 0.0746, band=(10.0, math.inf), source="2 dL/H_a"))  # fmt: skip

@@ -48,6 +48,8 @@ DATA = (
     (0.10, -2.8527, 0.1629, 36.884, 117.6, 23.27, 6.281, 0.3136, 1.585),
     (1.00, -2.3519, 0.2532, 18.553, 960.0, 121.1, 0.1212, 0.0193, 0.1532),
 )
+#: The path parameter that would give that integral, and one unit of its last digit.
+NEEDED = ((-16.5, 0.1), (-3.69, 0.01), (0.24, 0.01))
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
@@ -74,9 +76,14 @@ def _critical() -> list[Check]:
 
 def _time(noise: fps.Noise, a: float, b: float, interpretation: str = "ito") -> float:
     """ln of the exact mean time."""
-    log = fps.theory.mean_first_passage_1d(fps.Process(F, noise, interpretation=interpretation), a, b).log_value
-    assert log is not None
-    return log
+    return _log(fps.theory.mean_first_passage_1d(fps.Process(F, noise, interpretation=interpretation), a, b))
+
+
+def _log(e: fps.Estimate) -> float:
+    """ln of a number that has it; a missing one is no zero."""
+    if e.log_value is None:
+        raise ValueError(f"{e!r} has no logarithm")
+    return e.log_value
 
 
 def _white() -> list[Check]:
@@ -84,8 +91,7 @@ def _white() -> list[Check]:
     checks = []
     for D, ratio, half in WHITE:
         noise = fps.Noise.isotropic(D)
-        kramers = fps.theory.kramers_rate(fps.Process(F, noise), [SHALLOW], [TOP]).log_value
-        assert kramers is not None
+        kramers = _log(fps.theory.kramers_rate(fps.Process(F, noise), [SHALLOW], [TOP]))
         beyond, saddle = _time(noise, SHALLOW, DEEP), _time(noise, SHALLOW, TOP)
         source = "another program"
         checks.append(_check(f"white noise, D = {D:g}: exact / Kramers", math.exp(beyond + kramers), ratio, 0.005 * ratio, source))
@@ -137,7 +143,7 @@ def _inflection(path: Path) -> list[Check]:
     """1 % was asked for the slopes."""
     checks = []
     for s, expected in ((1.0, 1.138), (0.0, 2.483)):
-        logs = [fps.theory.sgd_escape_time(F, [DEEP], [TOP], lr=0.02, batch=B, s=s).log_value or 0.0 for B in (1.0, 2.0)]
+        logs = [_log(fps.theory.sgd_escape_time(F, [DEEP], [TOP], lr=0.02, batch=B, s=s)) for B in (1.0, 2.0)]
         checks.append(_check(f"formula, s = {s:g}: exponent over 2B/lr", (logs[1] - logs[0]) * 0.01, expected, 1e-3, "dL/H"))
     floors = np.array([1e-2, 1e-3, 1e-4])
     curves = {}
@@ -160,7 +166,7 @@ def _inflection(path: Path) -> list[Check]:
 def _data() -> list[Check]:
     """One unit of the last digit that is known."""
     checks = []
-    for v, a, s, height, Ca, Cb, integral, low, high in DATA:
+    for (v, a, s, height, Ca, Cb, integral, low, high), (needed, width) in zip(DATA, NEEDED, strict=True):
         U = fps.Potential.from_expression(f"(x**4 - 16*x**2 + 5*x)/2 + 3*{v}*x**2")
         points = U.critical_points([(-4, 4)])
         minimum, top = points[0].x, next(p.x for p in points if p.index == 1)
@@ -175,6 +181,8 @@ def _data() -> list[Check]:
         ):  # fmt: skip
             digits = len(f"{expected:g}".partition(".")[2])
             checks.append(_check(f"data noise {v:g}: {what}", measured, expected, 1.01 * 10.0**-digits, "another program"))
+        s = (found - dL / C[1]) / (dL / C[0] - dL / C[1])
+        checks.append(_check(f"data noise {v:g}: s that the formula needs", float(s), needed, 0.5 * width, "another program"))
     return checks
 
 

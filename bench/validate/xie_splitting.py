@@ -23,7 +23,7 @@ import fpsolve as fps
 
 from . import Check
 
-NAME = "splitting"
+NAME = "xie-splitting"
 GROUP = "xie"
 CLAIM = "Splitting gives escape rates without bias at any rarity, inside its own interval, at a cost that grows with the logarithm."
 STANDING = "derived"
@@ -62,7 +62,7 @@ def exact(case: str, ratio: float, cells: int) -> tuple[float, float]:
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
-    """Figure splitting.png. Bands were written down before the run, but that of the cost (values seen in trials).
+    """Figure xie-splitting.png. Bands were written down before the run, but that of the cost (values seen in trials).
 
     The chain had learning rate 0.2 and fewer paths at first: it passed with an error of 28 %, too wide a band to show much.
     """
