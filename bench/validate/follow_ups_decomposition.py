@@ -36,8 +36,8 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 def _algebra(count: int) -> list[Check]:
     rng, worst = np.random.default_rng(1), np.zeros(5)
     for _ in range(count):
-        B = rng.normal(size=(5, 5))
-        drift, noise = rng.normal(size=(5, 5)) + 4.0 * np.eye(5), B @ B.T + 0.1 * np.eye(5)
+        B, P, W = rng.normal(size=(3, 5, 5))
+        drift, noise = P @ P.T + 0.1 * np.eye(5) + W - W.T, B @ B.T + 0.1 * np.eye(5)  # stable: its symmetric part is positive
         S, Q = fps.theory.ou_covariance(drift, noise), fps.theory.rotation(drift, noise)
         values, vectors = np.linalg.eigh(S)
         product = values * np.einsum("ji,jk,ki->i", vectors, np.linalg.inv(S), vectors)
