@@ -107,8 +107,11 @@ def test_linear_regression_by_sgd_itself():
     y = x @ [1.0, -2.0] + 0.5 * rng.normal(size=40)
     best = np.linalg.lstsq(x, y, rcond=None)[0]
     h, g = x[:, :, None] * x[:, None, :], x * (x @ best - y)[:, None]
-    data = {"a": x[:, 0], "b": x[:, 1], "y": y}
-    ensemble = fps.Ensemble.from_expression("(u*a + v*b - y)**2/2", "u v", data)
+
+    def gradients(w, i):
+        return np.einsum("nbj,nb->nj", x[i], np.einsum("nbj,nj->nb", x[i], w) - y[i]) / i.shape[1]
+
+    ensemble = fps.Ensemble.from_function(gradients, dim=2, size=40)
     lr, n, steps = 0.3, 8000, 60
     paths = fps.simulate(fps.SGDChain(ensemble, lr, 2), best, t=steps, n=n, seed=3)
     w = paths.final - best

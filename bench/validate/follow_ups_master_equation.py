@@ -63,7 +63,7 @@ def fourth_moment(l: float, steps: int, lr: float = LR, v_h: float = V_H) -> flo
 def _confined(quick: bool, ax, progress: bool) -> list[Check]:
     """Ensembles at one time after many relaxation times, so that all samples are independent."""
     checks = []
-    for l, steps, n in ((1.0, 100, 200_000), (0.1, 800, 200_000 if quick else 2_000_000)):
+    for l, steps, n in ((1.0, 100, 200_000), (0.1, 800, 200_000 if quick else 500_000)):
         exact = float(fps.theory.mode_second_moment(l, V_G, V_H, LR, steps))
         limit = float(fps.theory.mode_second_moment(l, V_G, V_H, LR))
         error = math.sqrt((fourth_moment(l, steps) - exact**2) / n) / exact
