@@ -103,19 +103,23 @@ def _correlation(quick: bool, ax, progress: bool) -> list[Check]:
 
 
 def _variance(quick: bool, ax, progress: bool) -> list[Check]:
-    """16 modes below lambda_c/3 and 16 above 50 lambda_c, C = H. Each variance from n x epochs epochs: 2 to 3 % in quick."""
+    """16 modes below lambda_c/3, 16 above 50 lambda_c, 8 between, C = H.
+
+    Each variance is from n x epochs epochs: 2 to 3 % in quick.
+    """
     flat, stiff = np.geomspace(CROSSOVER / 300, CROSSOVER / 3, 16), np.geomspace(50 * CROSSOVER, 200 * CROSSOVER, 16)
-    h = np.concatenate([flat, stiff])
+    between = np.geomspace(0.5 * CROSSOVER, 20 * CROSSOVER, 8)
+    h = np.concatenate([flat, stiff, between])
     epochs, n = (12, 400) if quick else (30, 4000)
     chain = fps.SGDChain(losses(h, h, K, np.random.default_rng(3)), LR, 1, sampling="shuffle")
-    paths = fps.simulate(chain, np.zeros(32), t=epochs * K, n=n, save="moments", t_burn=2 * K, seed=22, progress=progress)
+    paths = fps.simulate(chain, np.zeros(len(h)), t=epochs * K, n=n, save="moments", t_burn=2 * K, seed=22, progress=progress)
     found = np.diag(paths.covariance) + paths.mean**2
     exact = np.diag(fps.theory.discrete_covariance(np.diag(h), np.diag(h), LR, 1, sampling="shuffle", size=K))
     level = found[:16] / (LR**2 * flat * K / 6)
     plain = np.geomspace(50 / (0.05 * 1000), 200 / (0.05 * 1000), 16)
     raw = np.diag(fps.theory.discrete_covariance(np.diag(plain), np.diag(plain), 0.05, 1, sampling="shuffle", size=1000))
     ax.loglog(h / CROSSOVER, found, "o", ms=4, mfc="none", label="SGD")
-    curve = np.geomspace(h[0], h[-1], 80)
+    curve = np.geomspace(h.min(), h.max(), 80)
     ax.loglog(
         curve / CROSSOVER,
         np.diag(fps.theory.discrete_covariance(np.diag(curve), np.diag(curve), LR, 1, sampling="shuffle", size=K)),
@@ -126,8 +130,25 @@ def _variance(quick: bool, ax, progress: bool) -> list[Check]:
     ax.loglog(curve / CROSSOVER, LR / (2 - LR * curve), "k:", lw=0.8, label="independent batches")
     ax.set(xlabel=r"$\lambda/\lambda_c$", ylabel=r"$\sigma^2$", title="C = H, shuffled epochs")
     ax.legend(frameon=False)
-    corrected = found[16:] * (2 - LR * stiff) / 2
+    corrected = found[16:32] * (2 - LR * stiff) / 2
+    # where shuffling halves the variance of independent batches, in units of lambda_c
+    share = (found / (LR / (2 - LR * h)))[32:]
+    half = float(np.exp(np.interp(math.log(0.5), np.log(share), np.log(between / CROSSOVER))))
+    fine = np.geomspace(between[0], between[-1], 200)
+    exactly = np.diag(fps.theory.discrete_covariance(np.diag(fine), np.diag(fine), LR, 1, sampling="shuffle", size=K)) / (
+        LR / (2 - LR * fine)
+    )
+    expected = float(np.interp(0.5, exactly, fine / CROSSOVER))
     return [
+        # 3 % of the ratio and the straight line between eight points
+        check(
+            "half of the variance of independent batches at lambda/lambda_c",
+            half,
+            expected,
+            0.9 * expected,
+            1.1 * expected,
+            "of order one",
+        ),
         check("below lambda_c/3: slope of the variance", slope(flat, found[:16]), 1.0, 0.9, 1.1, "eta^2 C K/6"),
         check("above 50 lambda_c: slope without 2/(2 - eta lambda)", slope(stiff, corrected), 0.0, -0.15, 0.15, "isotropic"),
         check("the same, K = 1000, exact, eta = 0.05, nothing divided out", slope(plain, raw), 0.0, -0.15, 0.15, "isotropic"),
