@@ -25,6 +25,8 @@ RATES, BATCHES, TIME = (0.08, 0.11, 0.16), (10, 20, 40), 200.0
 WIDTHS = (784, 30, 30, 10)
 #: Losses at which a run counts as frozen (the papers' criterion), and at which states are compared.
 FROZEN, EQUAL = 0.1, 0.02
+#: SDE time between records.
+RESOLUTION = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +61,13 @@ def grid(quick: bool) -> list[Cell]:
     mlp, data, cells = nets.MLP(WIDTHS), samples(), list[Cell]()
     for lr in RATES:
         for batch in BATCHES:
-            every = max(1, data.size // batch // 3)
+            every = round(RESOLUTION / lr)  # a loss of all samples takes as long as thirty steps
             steps = -(-round(TIME / lr) // every) * every
             record = nets.Record(weights="all", weights_every=every, losses_every=every, test=False)
             seeds = range(3 if quick else 5)
-            runs = nets.train_many(mlp, data, seeds=seeds, lr=lr, batch=batch, steps=steps, threads=2, record=record)
+            runs = nets.train_many(
+                mlp, data, seeds=seeds, lr=lr, batch=batch, steps=steps, threads=2, record=record, precision="single"
+            )
             with single_threaded_blas(), ThreadPoolExecutor(2) as pool:
                 cells += pool.map(_cell, runs, seeds)
     return cells

@@ -40,7 +40,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     data = nets.load_data("mnist").subset(4000, 200)
     seeds = range(2 if quick else 5)
     quiet = nets.Record(weights=None, losses_every=80, test=False)
-    options = {"seeds": seeds, "lr": 0.1, "batch": 50, "threads": 2, "record": quiet, "progress": progress}
+    options = {"seeds": seeds, "lr": 0.1, "batch": 50, "threads": 2, "record": quiet, "progress": progress, "precision": "single"}
     early, runs = (nets.train_many(mlp, data, epochs=epochs, **options) for epochs in (4, 50))
     wrong = max(r.losses["train_error"].min() for r in runs)
     checks = [check("training error: largest of the smallest of each run", wrong, 0.0, 0.0, 0.001, "trained to the end")]
