@@ -24,6 +24,7 @@ __all__ = [
     "quadratic",
     "ring",
     "styblinski_tang",
+    "two_valleys",
 ]
 
 Array = NDArray[np.float64]
@@ -391,6 +392,34 @@ def ring(radius: float = 1.0, k: float = 1.0) -> Potential:
            [0., 0.]])
     """
     return Potential.from_expression("k*(x**2 + y**2 - R**2)**2/(8*R**2)", "x y", {"R": radius, "k": k})
+
+
+def two_valleys(sharp: float = 4.0, flat: float = 1.0, barrier: float = 1.0, rounding: float = 0.05) -> Potential:
+    r"""Two valleys of equal depth on a line, of curvatures `sharp` (x < 0) and `flat` (x > 0), with a barrier of height E at x = 0.
+
+    .. math:: U = \frac{V_s + V_f}{2} - \sqrt{\frac{(V_s - V_f)^2}{4} + \rho^2}, \qquad V_k = \frac{l_k}{2} (x - x_k)^2,
+              \quad x_{s,f} = \mp \sqrt{2 (E + \rho)/l_{s,f}}
+
+    The lower of two parabolas, its cusp rounded over the energy rho = `rounding`; U = E at x = 0 exactly, depths are 0 and
+    curvatures l_k up to (rho/E)^2. The parameters sharp, flat, barrier and rounding may change with time: see `Driven`, and
+    `theory.freezing_time`.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+
+    Examples
+    --------
+    >>> two_valleys(barrier=0.5, rounding=0.01).critical_points([(-2, 2)])
+    [<minimum at [-0.504946], value -8.71e-05>, <minimum at [1.009922], value -2.18e-05>, <maximum at [0.002356], value 0.500577>]
+    """
+    params = check_params({"sharp": sharp, "flat": flat, "barrier": barrier, "rounding": rounding})
+    for name, value in params.items():
+        if not value > 0.0:
+            raise ValueError(f"{name} must be > 0, got {value:g}")
+    left, right = (f"({k}*(x {sign} sqrt(2*(barrier + rounding)/{k}))**2/2)" for k, sign in (("sharp", "+"), ("flat", "-")))
+    return Potential.from_expression(f"({left} + {right})/2 - sqrt(({left} - {right})**2/4 + rounding**2)", "x", params)
 
 
 def mueller_brown(scale: float = 1.0) -> Potential:

@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
+from fpsolve._decomposition import entropy_production, rotation
 from fpsolve._detailed_balance import _check_process, _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
 from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
+from fpsolve._freezing import freezing_law, freezing_time, last_switch, occupation, valley_rate
+from fpsolve._moments import mode_second_moment, second_moments
 from fpsolve._valley import effective_loss, slow_process
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Density, Estimate
@@ -26,15 +29,24 @@ __all__ = [
     "boltzmann",
     "discrete_covariance",
     "effective_loss",
+    "entropy_production",
+    "freezing_law",
+    "freezing_time",
     "kramers_rate",
+    "last_switch",
     "levy_exit_rate",
     "mean_first_passage_1d",
+    "mode_second_moment",
+    "occupation",
     "ou_covariance",
     "power_law_rate",
     "quadratic_exit_exponent",
+    "rotation",
+    "second_moments",
     "sgd_escape_time",
     "slow_process",
     "total_rate",
+    "valley_rate",
 ]
 
 

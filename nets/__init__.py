@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from .stats import Stats as Stats
     from .stats import from_arrays as from_arrays
     from .stats import load_stats as load_stats
+    from .superlinear import NoiseCurvature as NoiseCurvature
+    from .superlinear import noise_against_curvature as noise_against_curvature
     from .train import train as train
     from .train import train_many as train_many
     from .window import RandomWalk as RandomWalk
@@ -142,6 +144,8 @@ _HOME = {
     "analyse_window": "window",
     "correlation_time": "window",
     "random_walk": "window",
+    "NoiseCurvature": "superlinear",
+    "noise_against_curvature": "superlinear",
     "train": "train",
     "train_many": "train",
 }

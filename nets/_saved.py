@@ -22,6 +22,7 @@ KINDS = {
     "batch minima": ("minibatch", "BatchMinima"),
     "inverse relation": ("relation", "InverseRelation"),
     "power law": ("power_laws", "PowerLaw"),
+    "noise against curvature": ("superlinear", "NoiseCurvature"),
     "retention": ("continual", "Retention"),
 }
 

@@ -39,8 +39,8 @@ LAYERS: list[set[str]] = [
     },
     {"_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
-    {"_branches", "_cuts", "_escape_laws", "_inertia", "_linear"},
-    {"_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
+    {"_branches", "_cuts", "_decomposition", "_escape_laws", "_inertia", "_linear", "_moments"},
+    {"_freezing", "_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
     {"_blocks", "_branching", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_levels", "_population"},
@@ -68,7 +68,10 @@ ENGINES = (
         "_wide_run", "rare", "_action", "_cycles", "_geometric", "_line", "_splitting", "_population", "_branching", "_branches",
         "_levels",
     },
-    {"theory", "_quadrature", "_detailed_balance", "_covariance", "_escape_laws", "_inertia", "_valley"},
+    {
+        "theory", "_quadrature", "_detailed_balance", "_covariance", "_decomposition", "_escape_laws", "_freezing", "_inertia",
+        "_moments", "_valley",
+    },
 )
 # fmt: on
 #: Intrinsics (bit casts) need llvmlite, which is a part of Numba's installation.
