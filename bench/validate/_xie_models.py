@@ -94,12 +94,12 @@ class Point:
     linear: Callable[[], fps.SGDChain]
 
 
-def axes(model: Model) -> dict[str, list[Point]]:
-    """The three lines; on each the exponent goes from FASTEST to 1.9 times that."""
+def axes(model: Model, thermal: Sequence[float] = FACTORS) -> dict[str, list[Point]]:
+    """The three lines; on each the exponent goes from FASTEST to 1.9 times that, for SGLD by other factors if given."""
     return {
         "B": [sgd(model, round(model.batch * f), model.lr, round(model.batch * f)) for f in FACTORS],
         "1/lr": [sgd(model, model.batch, model.lr / f, f / model.lr) for f in FACTORS],
-        "1/D": [sgld(model, f) for f in FACTORS],
+        "1/D": [sgld(model, f) for f in thermal],
     }
 
 

@@ -11,11 +11,14 @@ The law for C = H: ln(time) = 2 sqrt(B) dL/(lr sqrt(H)), where SGD has 2 B dL/(l
 3. A logistic regression on digits, escape over a level of the loss with true minibatches: slopes over sqrt(B) and 1/lr against
    Adam in the parabola with Gaussian noise, and against the exponent of its quasi-potential with v at rest.
 
-Bands, written down before the first run. Slope / resting chain's: 4 standard errors and 4 %, for v fluctuates by 3 %, the root of
-2 (1 - beta2)/(1 + beta2), by more in its first thousand steps, and is raised by the climb. Slope / law's: the law has no
-prefactor; expected is the share that Kramers' law with inertia and v at rest has, 4 standard errors and 6 % for its next order
+beta2 is 0.99, so that v, which starts at nothing, has been at rest for long when the first paths leave: with 0.999 the fastest
+points are left within its memory of 1000 steps.
+
+Bands, written down before the first run. Slope / resting chain's: 4 standard errors and 4 %, for v fluctuates by 10 %, the root of
+2 (1 - beta2)/(1 + beta2), and is raised by the climb, by some E/200. Slope / law's: the law has no prefactor; expected is the share that Kramers' law with inertia and v at rest has, 4 standard errors and 6 % for its next order
 0.4/E. Powers: 0.4 to 0.65 and 0.8 to 1.2 were asked for, and 3 standard errors. The logistic regression has the bands of
-`xie-models`: 10 % for what is neglected and 3 standard errors. About 1 run in 200 fails by chance.
+`xie-models`: 10 % for what is neglected and 3 standard errors. About 1 run in 200 fails by chance. The first run had beta2 = 0.999 and
+failed in one check, the slope of the logistic regression over sqrt(B) by the exponent's, 1.22 where 0.5 to 1.1 was asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ STANDING = "stated by the paper"
 
 Array = NDArray[np.float64]
 
-BETAS = (0.9, 0.999)
+BETAS = (0.9, 0.99)
 #: Barrier of A (x^2 - 1)^2 and curvature at its minima and its saddle.
 A = 0.15
 H, H_S = 8.0 * A, 4.0 * A
@@ -130,7 +133,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     checks = _scale(1000 if quick else 10_000)
     for line in lines:
         checks += line.checks()
-    real = [OnData(axis, 240 if quick else 1500, 600 + 100 * j, progress) for j, axis in enumerate(("sqrt(B)", "1/lr"))]
+    real = [OnData(axis, 200 if quick else 1500, 600 + 100 * j, progress) for j, axis in enumerate(("sqrt(B)", "1/lr"))]
     for found in real:
         checks += found.checks()
     _figure(lines, real, out / f"{NAME}.png")
@@ -226,10 +229,10 @@ class OnData:
     """Adam on the logistic regression of `xie-models`: exits over a level of the loss, and those of Adam in the parabola."""
 
     def __init__(self, axis: str, n: int, seed: int, progress: bool) -> None:
-        self.axis, self.model = axis, logistic(150)
+        self.axis, self.model, factors = axis, logistic(150), FACTORS[:3] if n < 1000 else FACTORS
         m = self.model
         U = fps.potentials.quadratic(m.H)
-        settings = [(ADAM_BATCH, self._lr(f)) if axis == "1/lr" else (round(ADAM_BATCH * f * f), self._lr(1.0)) for f in FACTORS]
+        settings = [(ADAM_BATCH, self._lr(f)) if axis == "1/lr" else (round(ADAM_BATCH * f * f), self._lr(1.0)) for f in factors]
         self.x = np.array([1.0 / lr if axis == "1/lr" else B**0.5 for B, lr in settings])
         rise = FASTEST / self._exponent(*settings[0])
         self.exponents = np.array([rise * self._exponent(B, lr) for B, lr in settings])
