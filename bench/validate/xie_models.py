@@ -22,6 +22,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fpsolve as fps
 import nets
@@ -37,10 +38,15 @@ CLAIM = (
 STANDING = "derived"
 
 
-def logistic(size: int) -> Model:
-    """Threes against eights in five principal components, with weight decay."""
+def threes_and_eights(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Threes against eights of the digits in five principal components, and +-1."""
     data = nets.only_labels(nets.load_data("digits"), (3, 8))
-    x, y = components(data.x_train, 5)[:size], np.where(data.y_train == data.y_train.min(), -1.0, 1.0)[:size]
+    return components(data.x_train, 5)[:size], np.where(data.y_train == data.y_train.min(), -1.0, 1.0)[:size]
+
+
+def logistic(size: int) -> Model:
+    """Logistic regression on them, with weight decay."""
+    x, y = threes_and_eights(size)
     z, squares = (" + ".join(f"w{i}*{b}{i}" for i in range(5)) for b in "xw")
     columns = {**{f"x{i}": x[:, i] for i in range(5)}, "y": y}
     fit = fps.Ensemble.from_expression(f"log(1 + exp(-y*({z}))) + 0.01*({squares})", [f"w{i}" for i in range(5)], columns)
