@@ -69,6 +69,19 @@ def test_the_validity_list_of_the_sgd_formula():
     )
 
 
+def test_adams_prefactor_breaks_the_scaling_of_its_steps():
+    """On L(sqrt(k) x) at lr Adam repeats its steps on L at sqrt(k) lr. The exponent agrees, the prefactor lacks sqrt(k)."""
+    U = fps.Potential.from_expression("(k*x**2 - 1)**2/8", variables="x", params={"k": 1.0})
+    k, lr = 4.0, 0.02
+    steep = theory.sgd_escape_time(U.with_params(k=k), [-1.0 / math.sqrt(k)], [0.0], lr=lr, batch=2, optimizer="adam")
+    plain = theory.sgd_escape_time(U, [-1.0], [0.0], lr=lr * math.sqrt(k), batch=2, optimizer="adam")
+    iterations = [e.log_value - math.log(e.lr) for e in (steep, plain)]
+    assert iterations[0] - iterations[1] == pytest.approx(-0.5 * math.log(k), abs=1e-12)
+    assert [a.status for a in plain.assumptions if "Adam" in a.name] == ["failed"]
+    sgd = theory.sgd_escape_time(U, [-1.0], [0.0], lr=lr, batch=2)
+    assert not [a for a in sgd.assumptions if "Adam" in a.name]
+
+
 def test_momentum_and_adam_have_the_exponents_of_their_stationary_variance():
     # slope of the exponent = dL / T_eff with T_eff = h Var: exact stationary variances from an independent Lyapunov solution
     U, lr, batch, h = line("(x**2 - 1)**2/8"), 1e-4, 1, 1.0  # h_a = 1, |h_s| = 1/2, barrier 1/8
