@@ -339,7 +339,7 @@ def test_pieces_of_cells() -> None:
 
 
 def test_kernels_against_scipy() -> None:
-    """Mass of a rectangle and of an interval, compiled and as plain Python; far tails keep their digits."""
+    """Mass of a rectangle and of an interval; far tails keep their digits."""
     from scipy.stats import multivariate_normal, norm
 
     mean, cov = np.array([[0.3, -0.2]]), np.array([[[0.5, 0.2], [0.2, 0.4]]])
@@ -347,18 +347,15 @@ def test_kernels_against_scipy() -> None:
     law = multivariate_normal(mean[0], cov[0])
     corners = [(1.0, 0.8, 1), (-0.5, 0.8, -1), (1.0, -1.0, -1), (-0.5, -1.0, 1)]
     exact = sum(sign * law.cdf([x, y]) for x, y, sign in corners)
-    for jit in (True, False):
-        mass, density, short, tails = np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1))
-        line_2d, line_1d, point_2d, point_1d = (f if jit else f.py_func for f in (
-            transition.line_mass_2d, transition.line_mass_1d, transition.density_2d, transition.density_1d))  # fmt: skip
-        line_2d(mean, cov, lines.axis, lines.at, lines.weight, lines.low, lines.high, mass)
-        point_2d(mean, cov, nodes.points[:3], np.ones(3), np.zeros(3, np.int64), density)
-        line_1d(mean[:, :1], cov[:, :1, :1], np.array([20.0]), np.array([np.inf]), short)
-        point_1d(mean[:, :1], cov[:, :1, :1], np.array([[2.0]]), np.ones(1), np.zeros(1, np.int64), tails)
-        assert mass[0] == pytest.approx(exact, rel=1e-7)  # of the quadrature in scipy
-        assert density[0, 0] == pytest.approx(law.pdf(nodes.points[:3]).sum(), rel=1e-12)
-        assert short[0] == pytest.approx(norm.sf(19.7 / math.sqrt(0.5)), rel=1e-10)
-        assert tails[0, 0] == pytest.approx(norm.pdf(1.7, scale=math.sqrt(0.5)), rel=1e-12)
+    mass, density, short, tails = np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1))
+    transition.line_mass_2d(mean, cov, lines.axis, lines.at, lines.weight, lines.low, lines.high, mass)
+    transition.density_2d(mean, cov, nodes.points[:3], np.ones(3), np.zeros(3, np.int64), density)
+    transition.line_mass_1d(mean[:, :1], cov[:, :1, :1], np.array([20.0]), np.array([np.inf]), short)
+    transition.density_1d(mean[:, :1], cov[:, :1, :1], np.array([[2.0]]), np.ones(1), np.zeros(1, np.int64), tails)
+    assert mass[0] == pytest.approx(exact, rel=1e-7)  # of the quadrature in scipy
+    assert density[0, 0] == pytest.approx(law.pdf(nodes.points[:3]).sum(), rel=1e-12)
+    assert short[0] == pytest.approx(norm.sf(19.7 / math.sqrt(0.5)), rel=1e-10)
+    assert tails[0, 0] == pytest.approx(norm.pdf(1.7, scale=math.sqrt(0.5)), rel=1e-12)
 
 
 # ---- components -------------------------------------------------------------------------------------------------------------
