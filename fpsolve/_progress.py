@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["shown", "tick"]
+__all__ = ["each", "shown", "tick"]
+
+T = TypeVar("T")
 
 _bar: ContextVar[Any] = ContextVar("the bar that is shown", default=None)
 
@@ -40,3 +42,24 @@ def tick() -> None:
     bar = _bar.get()
     if bar is not None:
         bar.update()
+
+
+def each(items: Sequence[T], label: str, unit: str, progress: bool, name: Callable[[T], str] | None = None) -> Iterator[T]:
+    """The items one by one, with a bar if wanted, that gives the name of the one under way.
+
+    Examples
+    --------
+    >>> list(each([1, 2], "report", "part", False))
+    [1, 2]
+    """
+    if not progress:
+        yield from items
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(items), desc=label, unit=unit, disable=None) as bar:
+        for item in items:
+            if name is not None:
+                bar.set_postfix_str(name(item))
+            yield item
+            bar.update()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import theory
+from ._progress import each
 from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
 from .errors import FpsolveError
@@ -107,17 +108,9 @@ def selection_report(
     parts: tuple[tuple[str, Callable[[_Run], None]], ...] = (
         (LEADING, lambda r: _theory(r, LEADING)), (SECOND, lambda r: _theory(r, SECOND)), (EQUATION, _equation), (PATHS, _paths),
     )  # fmt: skip
-    for name, part in _shown(parts, progress):
+    for name, part in each(parts, "selection_report", "part", progress, name=lambda p: p[0]):
         run.add(name, part)
     return _report(run)
-
-
-def _shown(parts: Sequence[Any], progress: bool) -> Sequence[Any]:
-    if not progress:
-        return parts
-    from tqdm.auto import tqdm
-
-    return tqdm(parts, desc="selection_report", unit="part", disable=None)  # type: ignore[return-value]
 
 
 def _start(effective: EffectiveLoss, start: float | None) -> float:
@@ -474,7 +467,7 @@ def phase_diagram(
         diagram = PhaseDiagram(sigmas, rates, nothing, nothing.copy(), int(n), bounds, settings, resolve_seed(seed))
     todo = [(i, j) for i, j in np.ndindex(sigmas.size, rates.size) if math.isnan(diagram.escaped[i, j])]
     assert diagram.seed is not None
-    for i, j in _points_shown(todo, progress):
+    for i, j in each(todo, "phase_diagram", "point", progress):
         s, h = float(sigmas[i]), float(rates[j])
         chain = (
             SGDChain.gaussian(U, Noise.shifted_minima(U, s, h), h) if ensemble == "linearised" else SGDChain.random_shift(U, s, h)
@@ -488,14 +481,6 @@ def phase_diagram(
         if save is not None:
             diagram.save(save)
     return diagram
-
-
-def _points_shown(todo: list[tuple[int, int]], progress: bool) -> Any:
-    if not progress:
-        return todo
-    from tqdm.auto import tqdm
-
-    return tqdm(todo, desc="phase_diagram", unit="point", disable=None)
 
 
 def _increasing(name: str, values: ArrayLike) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from ._conclusion import (
 )  # fmt: skip
 from ._escape_case import Case, Way, conditions, frozen_noise, is_white, pose
 from ._escape_run import Part, Run, seconds_of, within
+from ._progress import each
 from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
 from .fokker_planck import FokkerPlanck
@@ -155,26 +156,12 @@ def escape_report(
         (SPLITTING, _splitting),
         (PATHS, _paths),
     )
-    for name, part in _shown(parts, progress):
+    for name, part in each(parts, "escape_report", "part", progress, name=lambda p: p[0]):
         run.add(name, part)
     return _report(run)
 
 
 # ---- running the parts ----------------------------------------------------------------------------------------------
-
-
-def _shown(parts: Sequence[tuple[str, Part]], progress: bool) -> Iterator[tuple[str, Part]]:
-    """The parts one by one, with a bar that names the one under way."""
-    if not progress:
-        yield from parts
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(parts), desc="escape_report", unit="part", disable=None) as bar:
-        for name, part in parts:
-            bar.set_postfix_str(name)
-            yield name, part
-            bar.update()
 
 
 def _each(run: Run, ask: Callable[[Way], dict[str, Estimate]]) -> dict[str, Estimate]:
