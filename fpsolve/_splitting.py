@@ -143,7 +143,8 @@ def multilevel_splitting(
         call["coordinate"] = f"{problem.coordinate} {describe_code(code, problem.branching.params)}"
         found = saver.match({"process": _equations(process, dt, method, walls), **call, "seed": str(seed)})
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            assert isinstance(found, SplittingEstimate)  # a file of something else has been refused
+            return found
     ledger = _Ledger(how.runs * (1 if rougher is None else 2), saver)
     estimate = _estimate(problem, how, seed, workers, progress, ledger, 0)
     if rougher is not None and not estimate.partial:

@@ -57,7 +57,10 @@ def test_an_attempt_rate_that_falls_too_lowers_the_slope():
     """omega l(t) e^{-t/tau}: dt*/d ln Delta = tau (1 - 1/(y + 2 - ...)); by quadrature 0.72 to 0.77 of tau, not tau."""
 
     def time(noise):
-        decay = lambda t: np.exp(-np.minimum(t / 1000.0, 600.0))  # noqa: E731
+
+        def decay(t):
+            return np.exp(-np.minimum(t / 1000.0, 600.0))
+
         return theory.freezing_time(lambda t: decay(t) * flattening(noise)(t), 1000.0).value
 
     slope = (time(0.4) - time(0.1)) / math.log(4.0)

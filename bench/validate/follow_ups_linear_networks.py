@@ -204,7 +204,8 @@ def _two_layers(quick: bool, ax: Any, progress: bool) -> list[Check]:
 def components(states: Array) -> tuple[Array, Array]:
     """Variances (ascending) and directions of the windows of all runs, each about its own mean; states (times, runs, d)."""
     dev = states - states.mean(axis=0)
-    return tuple(np.linalg.eigh(np.einsum("tni,tnj->ij", dev, dev) / (dev.shape[0] * dev.shape[1])))  # type: ignore[return-value]
+    values, vectors = np.linalg.eigh(np.einsum("tni,tnj->ij", dev, dev) / (dev.shape[0] * dev.shape[1]))
+    return values, vectors
 
 
 def _spearman(a: Array, b: Array) -> float:
