@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -30,7 +31,7 @@ from nets._threads import single_threaded_blas
 
 from . import Check, Claim, Outcome
 
-#: More workers would compile more than they compute, and the full runs of some claims hold gigabytes.
+#: Each compiles before it computes, and records of up to a gigabyte are held in some full runs.
 MOST = 4
 
 _LOG = logging.getLogger(__package__)
@@ -199,7 +200,9 @@ def _serve(pipe: Any) -> None:
     with suppress(EOFError):
         while True:
             name, quick, out = pipe.recv()
-            pipe.send(_attempt(lambda *given, name=name: importlib.import_module(name).run(*given), quick, out, False))
+            answer = _attempt(lambda *given, name=name: importlib.import_module(name).run(*given), quick, out, False)
+            sys.stdout.flush()  # with its last answer the process is ended
+            pipe.send(answer)
 
 
 def save_kernels_in_turn() -> None:
