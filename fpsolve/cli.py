@@ -110,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--full", action="store_true", help="full sample sizes")
     validate.add_argument("--list", action="store_true", help="list the claims and stop")
     validate.add_argument("--out", default="validation", metavar="DIR", help="folder for validation.json and figures")
+    validate.add_argument(
+        "--jobs", type=_jobs, metavar="N", help="claims to run at a time, each in its own process; the numbers are the same for "
+        "any N (default: the usable cores, 4 at most; 1: in this process, with the claims' own progress bars)"
+    )  # fmt: skip
     validate.add_argument("--no-progress", action="store_true", help="no progress bars")
     validate.set_defaults(command=_validate)
 
@@ -132,6 +136,12 @@ def _seed(text: str) -> int:
     return value
 
 
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs; give an integer >= 1, e.g. 2")
+    return int(text)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from nets.demo import main as demo
 
@@ -152,7 +162,8 @@ def _validate(args: argparse.Namespace) -> int:
     if args.list:
         print(validation.listing(claims))
         return 0
-    return validation.run(claims, quick=not args.full, out=Path(args.out), progress=not args.no_progress)
+    options = {"quick": not args.full, "progress": not args.no_progress, "jobs": args.jobs}
+    return validation.run(claims, out=Path(args.out), **options)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -45,6 +45,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["demo", "--seed", "x"], "'x' is not a seed"),
         (["show"], "FILE"),
         (["validate", "--quick", "--full"], "not allowed with"),
+        (["validate", "--jobs", "0"], "'0' is not a number of jobs; give an integer >= 1"),
+        (["validate", "--jobs", "two"], "'two' is not a number of jobs"),
     ],
 )
 def test_wrong_usage_is_code_2(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

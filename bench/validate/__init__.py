@@ -9,19 +9,20 @@ A claim is a module of this package with five names::
 
     def run(quick: bool, out: Path, progress: bool) -> list[Check]: ...  # figures go to `out`, named after NAME
 
-The runner prints one table per claim and writes ``validation.json``. A claim that raises, or that returns no check, has failed.
-Names that start with an underscore are helpers, not claims.
+A sixth, ``SHARED``, may name work that is done once in a process, such as a trained network: claims of the same SHARED run in one
+process, one after another. Without it they are no less right, only slower.
+
+The runner prints one table per claim and writes ``validation.json``. A claim that raises, that returns no check, or whose process
+dies, has failed. Names that start with an underscore are helpers, not claims.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import logging
 import math
 import os
 import pkgutil
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -33,7 +34,6 @@ import fpsolve as fps
 __all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "run", "select"]
 
 STANDINGS = ("stated by the paper", "derived", "recalled")
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +130,16 @@ def listing(claims: Sequence[Claim]) -> str:
     return str(fps.Table("claims", ("group", "name", "standing", "claim"), rows))
 
 
-def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool) -> int:
+def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs: int | None = 1) -> int:
     """Run the claims, print their tables, write ``out/validation.json``.
+
+    Parameters
+    ----------
+    jobs
+        How many run at a time. 1: in this process, in order, each with its own progress bars. More: in as many worker processes,
+        with one bar for all; tables are printed as claims end, so that nothing done waits for a longer claim, and the record keeps
+        the order. None: as many as cores may be used, four at most. The numbers are the same bits. Workers are spawned: a script
+        that asks for them needs the guard ``if __name__ == "__main__"``.
 
     Returns
     -------
@@ -141,36 +149,30 @@ def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool) -> i
     Raises
     ------
     ValueError
-        If there is no claim to run.
+        If there is no claim to run, or `jobs` is below 1.
     OSError
         If `out` cannot be written; raised before any claim runs.
     """
+    from . import _runner
+
+    jobs = _runner.default_jobs() if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"jobs = {jobs}; give the number of claims to run at a time, 1 or more")
     if not claims:
         raise ValueError("no claim to run; `fpsolve validate --list` shows what there is")
     target = out / "validation.json"
     out.mkdir(parents=True, exist_ok=True)
     _write(target, json.dumps({"finished": False}))
-    outcomes = []
-    for claim in claims:
-        outcomes.append(_run_one(claim, quick, out, progress))
-        print(_table(outcomes[-1]), end="\n\n", flush=True)
+
+    def show(outcome: Outcome) -> None:
+        print(_table(outcome), end="\n\n", flush=True)
+
+    outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
     failed = [outcome.claim.NAME for outcome in outcomes if not outcome.passed]
     _write(target, json.dumps(_record(outcomes, quick), indent=1, allow_nan=False))
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
     print(f"{len(outcomes)} claims, {sum(len(o.checks) for o in outcomes)} checks, {verdict}; details in {target}")
     return 1 if failed else 0
-
-
-def _run_one(claim: Claim, quick: bool, out: Path, progress: bool) -> Outcome:
-    start = time.perf_counter()
-    try:
-        checks, error = claim.run(quick, out, progress), ""
-    except Exception as problem:  # one broken claim must not hide the verdict on the others
-        _LOG.exception("claim %s ended with an error", claim.NAME)
-        checks, error = [], f"{type(problem).__name__}: {problem}"
-    if not checks and not error:
-        error = "the claim made no check"
-    return Outcome(claim, checks, error, time.perf_counter() - start)
 
 
 def _table(outcome: Outcome) -> fps.Table:

@@ -25,6 +25,8 @@ from . import Check
 
 Array = NDArray[np.float64]
 
+#: Of the claims that look at runs of `measured`.
+SHARED = "networks of Feng and Tu"
 WIDTHS = (784, 50, 50, 10)
 SOURCE = "Feng and Tu, PNAS 118, e2015617118 (2021)"
 

@@ -21,6 +21,7 @@ from nets._threads import single_threaded_blas
 
 Array = NDArray[np.float64]
 
+SHARED = "networks over rates and batch sizes"
 RATES, BATCHES, TIME = (0.08, 0.11, 0.16), (10, 20, 40), 200.0
 WIDTHS = (784, 30, 30, 10)
 #: Losses at which a run counts as frozen (the papers' criterion), and at which states are compared.

@@ -15,6 +15,7 @@ import nets
 
 from . import Check
 from ._feng_tu import SEEDS, SOURCE, Measured, axes, check, log_slope, panel, prepare, reference
+from ._feng_tu import SHARED as SHARED
 
 NAME = "feng-tu-figure-1"
 GROUP = "feng-tu"

@@ -19,6 +19,7 @@ import nets
 
 from . import Check
 from ._feng_tu import SEEDS, SOURCE, check, landscape, measured, panel, reference
+from ._feng_tu import SHARED as SHARED
 
 NAME = "feng-tu-figure-2"
 GROUP = "feng-tu"

@@ -14,6 +14,7 @@ import numpy as np
 import nets
 
 from . import Check
+from ._feng_tu import SHARED as SHARED
 from ._feng_tu import SOURCE, axes, check, landscape, measured, panel, reference
 
 NAME = "feng-tu-figure-5"

@@ -30,6 +30,7 @@ import nets
 from nets.variance import leading_directions, measured_variances
 
 from . import Check
+from ._feng_tu import SHARED as SHARED
 from ._feng_tu import check, largest, linear_psi, measured, panel, reference, spectrum
 
 NAME = "feng-tu-prediction"

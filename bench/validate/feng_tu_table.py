@@ -51,6 +51,7 @@ from ._feng_tu import (
     side_by_side,
     spectrum,
 )
+from ._feng_tu import SHARED as SHARED
 
 NAME = "feng-tu-table"
 GROUP = "feng-tu"

@@ -18,6 +18,7 @@ import nets
 
 from . import Check
 from ._feng_tu import SEEDS, axes, check, panel, prepare, reference
+from ._feng_tu import SHARED as SHARED
 
 NAME = "feng-tu-transition"
 GROUP = "feng-tu"

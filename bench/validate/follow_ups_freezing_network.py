@@ -15,8 +15,9 @@ import numpy as np
 from . import Check
 from ._follow_ups import GROUP, check, figure, save
 from ._grid import RATES, geometric_mean, grid, rank_correlation
+from ._grid import SHARED as SHARED
 
-__all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
+__all__ = ["CLAIM", "GROUP", "NAME", "SHARED", "STANDING", "run"]
 
 NAME = "follow-ups-freezing-network"
 CLAIM = "Networks with larger lr/B freeze later, in rate x steps and in steps at a given rate, and end in flatter states."

@@ -17,6 +17,7 @@ import nets
 from . import Check
 from ._follow_ups import check, figure, save
 from ._grid import BATCHES, RATES, WIDTHS, geometric_mean, grid, rank_correlation, samples
+from ._grid import SHARED as SHARED
 
 NAME = "yang-tang-tu-network"
 GROUP = "yang-tang-tu"
