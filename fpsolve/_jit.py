@@ -4,10 +4,21 @@
 ``error_model="numpy"`` turns the ZeroDivisionError branch after every division off; without it no loop vectorises.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
+
+try:
+    import fcntl
+except ImportError:  # Windows: processes save as Numba alone would
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "LEFT_GRID",
@@ -31,23 +42,62 @@ OK, NOT_FINITE, MAX_STEPS, LEFT_GRID = 0, 1, 2, 3
 
 _CACHE = os.environ.get("FPSOLVE_NUMBA_CACHE", "1") != "0"
 
+
+class _SavedInTurn(IndexDataCacheFile):
+    """Compiled kernels of one function on disk, to which one process at a time adds.
+
+    Numba reads the index, takes the next free name for its file, and writes both, each by a rename. Two processes that save a
+    function for different types at the same time take the same name, and the index may say that the file is for the types of the
+    other: whoever loads it gets wrong numbers. The system drops the lock of a process that dies.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        with _locked(self._cache_path):
+            super().save(key, data)
+
+
+@contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """One process at a time in this block; not where the file system has no locks."""
+    handle = os.open(folder, os.O_RDONLY) if fcntl else -1
+    try:
+        if handle >= 0:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _njit(function: Callable[..., Any] | None = None, /, **flags: Any) -> Any:
+    """`numba.njit` with a cache that several processes may fill."""
+    if function is None:
+        return partial(_njit, **flags)
+    compiled = numba.njit(**flags)(function)
+    saved = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if saved is not None:  # none without `cache`
+        saved.__class__ = _SavedInTurn
+    return compiled
+
+
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": SAFE_FASTMATH, "no_cfunc_wrapper": True}
 _INNER = {**_FLAGS, "no_cpython_wrapper": True}
 
 #: A compiled loop over arrays: releases the GIL, cached on disk. Nobody takes its address, so it gets no entry for C.
-kernel = partial(numba.njit, cache=_CACHE, **_FLAGS)
+kernel = partial(_njit, cache=_CACHE, **_FLAGS)
 #: The same for loops over views of arrays that make no array of their own: no references are counted, see `inline`.
 lean_kernel = partial(kernel, _nrt=False)
 #: As `kernel`, but sums keep the order in which they are written, whatever the length of the loop.
 ordered_kernel = partial(kernel, fastmath=SAFE_FASTMATH - {"reassoc"})
 #: A part of kernels, called by compiled code only: without an entry for Python, which takes as long to compile as a short function.
 #: A call from Python ends the process.
-part = partial(numba.njit, cache=_CACHE, **_INNER)
+part = partial(_njit, cache=_CACHE, **_INNER)
 #: A small `part` that LLVM must inline, so that the loop around it vectorises. It makes and returns no array, for it counts no
 #: references: else Numba adds an atomic increment and decrement for every array among the arguments to every call, which made loops
 #: over cells two to three times as slow.
 inline = partial(part, forceinline=True, _nrt=False)
 #: `kernel`, `part` and `inline` for code without a file of its own (user callables): compiled once per process.
-kernel_uncached = partial(numba.njit, **_FLAGS)
-part_uncached = partial(numba.njit, **_INNER)
+kernel_uncached = partial(_njit, **_FLAGS)
+part_uncached = partial(_njit, **_INNER)
 inline_uncached = partial(part_uncached, forceinline=True)

@@ -195,31 +195,6 @@ def running(process: int) -> bool:
     return state not in "ZX"
 
 
-SAVES = """
-import sys
-from numba.core.caching import IndexDataCacheFile
-from fpsolve_validation._runner import save_kernels_in_turn
-
-save_kernels_in_turn()
-folder, me = sys.argv[1:]
-for i in range(100):
-    IndexDataCacheFile(folder, "kernel", "stamp").save((me, i), f"code of {me} for {i}")
-"""
-
-
-def test_kernels_saved_by_several_workers_keep_their_types(write, tmp_path):
-    """Without the lock nearly every entry is lost or stands for the code of another process."""
-    from numba.core.caching import IndexDataCacheFile
-
-    (tmp_path / "cache").mkdir()
-    path = os.pathsep.join([str(ROOT), str(tmp_path / "modules")])
-    command = [sys.executable, "-c", SAVES, str(tmp_path / "cache")]
-    saving = [subprocess.Popen([*command, me], env={**os.environ, "PYTHONPATH": path}) for me in "ab"]
-    assert [process.wait(WAIT) for process in saving] == [0, 0]
-    index = IndexDataCacheFile(str(tmp_path / "cache"), "kernel", "stamp")
-    assert all(index.load((me, i)) == f"code of {me} for {i}" for me in "ab" for i in range(100))
-
-
 def test_units_of_shared_work_come_first(write):
     runner = importlib.import_module("fpsolve_validation._runner")
     claims = [write("a"), write("b", shared="x"), write("c"), write("d", shared="x")]

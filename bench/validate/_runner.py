@@ -7,8 +7,6 @@ say whose work it was.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
-import functools
 import importlib
 import logging
 import multiprocessing
@@ -195,7 +193,6 @@ def _deaf() -> Iterator[None]:
 def _serve(pipe: Any) -> None:
     """A worker: run the claims whose modules are named until no more come."""
     faulthandler.enable()  # a crash in compiled code says where
-    save_kernels_in_turn()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError):
         while True:
@@ -203,29 +200,6 @@ def _serve(pipe: Any) -> None:
             answer = _attempt(lambda *given, name=name: importlib.import_module(name).run(*given), quick, out, False)
             sys.stdout.flush()  # with its last answer the process is ended
             pipe.send(answer)
-
-
-def save_kernels_in_turn() -> None:
-    """Let this process add to the index of compiled kernels only while no other worker does.
-
-    Numba reads the index, takes the next free name for its file, and writes both, each by a rename. Two that save a kernel for
-    different types at the same time take the same name, and the index may say that the file is for the types of the other: whoever
-    loads it gets wrong numbers. The system drops the lock of a process that dies.
-    """
-    from numba.core.caching import IndexDataCacheFile
-
-    save = IndexDataCacheFile.save
-
-    @functools.wraps(save)
-    def in_turn(self: Any, key: Any, data: Any) -> None:
-        folder = os.open(self._cache_path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            save(self, key, data)
-        finally:
-            os.close(folder)
-
-    IndexDataCacheFile.save = in_turn
 
 
 def _end_with_parent() -> None:
