@@ -32,7 +32,7 @@ os.environ["FPSOLVE_CACHE_DIR"] = str(_CACHE / "fpsolve")
 os.environ["MPLBACKEND"] = "Agg"
 
 # A compilation makes so many lasting objects that Python's default, to look for garbage after every 700 more, takes a tenth of it.
-gc.set_threshold(100_000, 20, 100)
+gc.set_threshold(100_000)
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
