@@ -14,8 +14,11 @@ help:  ## list the targets
 demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (1 to 2 minutes)
 	$(PY) -m fpsolve demo $(ARGS)
 
-# Files of tests run side by side; more than four processes would compile more than they test.
-PARALLEL := -p no:benchmark -n auto --maxprocesses 4 --dist loadfile
+# Files of tests run side by side, in the order of conftest.py; more than four processes would compile more than they test.
+PARALLEL := -p no:benchmark -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Processes that tests start read the bytecode of those before them.
+test test-all: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/installed  ## the test suite and every example of the docstrings
 	$(PY) -m pytest $(PARALLEL) $(ARGS)

@@ -4,11 +4,15 @@ Numba's disk cache does not notice an edit in a file that a kernel calls into, s
 everything that takes part in compiled code.
 """
 
+import collections
+import gc
 import hashlib
 import os
 import signal
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent
 
@@ -27,6 +31,19 @@ os.environ["NUMBA_CACHE_DIR"] = str(_CACHE / "numba")
 os.environ["FPSOLVE_CACHE_DIR"] = str(_CACHE / "fpsolve")
 os.environ["MPLBACKEND"] = "Agg"
 
+# A compilation makes so many lasting objects that Python's default, to look for garbage after every 700 more, takes a tenth of it.
+gc.set_threshold(100_000)
+
 # A shell starts its background jobs with Ctrl-C ignored, and so would be every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Files that begin a parallel run: they compile the most, and nothing in common, so that no kernel is compiled by two processes.
+FIRST = ("test_questions.py", "test_wide.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Then the files with the most tests come first, so that none that takes long is left for the end."""
+    sizes = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST), -sizes[item.path]))
