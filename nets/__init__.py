@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .continual import ldc as ldc
     from .continual import only_labels as only_labels
     from .continual import second_task as second_task
+    from .curvature import gauss_newton as gauss_newton
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
     from .data import Data as Data
@@ -93,6 +94,7 @@ _HOME = {
     "ldc": "continual",
     "only_labels": "continual",
     "second_task": "continual",
+    "gauss_newton": "curvature",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
     "Data": "data",
