@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -371,7 +371,7 @@ def spectral_density(
     return SpectralDensity(nodes, weights, coarse_nodes, coarse_weights, operator.size, matrix, seed)
 
 
-def _lanczos(operator: Products, start: Array, steps: int) -> tuple[Array, Array]:
+def _lanczos(operator: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonals (k, steps) and off-diagonals (k, steps - 1) of the Lanczos matrices of the unit rows of `start`.
 
     A probe whose invariant subspace is exhausted goes on with zeros: the matrix then falls apart, and the first part holds all.
