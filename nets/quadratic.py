@@ -135,8 +135,8 @@ def quadratic_volume(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, 
     "cross_entropy" all of G goes with 1 - p of the true class near zero loss, so that the sum falls by about k with each e-fold of
     the loss: stop all nets at one loss. The eigenvalues of "cross_entropy" go down with the probabilities of the least probable
     classes, over more decades than doubles hold (of 300 images of MNIST, 784-50-50-10 at a loss of 0.01, over more than 20): the
-    rank found is then that of the arithmetic, and nets are compared at a k far below. Rescaling of relu units changes the sum and not the network: `nets.rescaled_trace` finds
-    weights that all rescaled copies have in common.
+    rank found is then that of the arithmetic, and nets are compared at a k far below. Rescaling of relu units changes the sum and
+    not the network: `nets.rescaled_trace` finds weights that all rescaled copies have in common.
 
     Sizes up to 3000 of the smaller side (weights, or samples times outputs): singular values of the rows :math:`S_n J_n / \sqrt
     N`, :math:`S^T S = B`, so that eigenvalues down to 1e-24 of the largest are right. Beyond: eigenvalues of their matrix of
