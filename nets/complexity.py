@@ -255,7 +255,9 @@ def curvature_bound(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> C
     -----
     |H - G| is the eigenvalue of largest magnitude of the residual part itself, no difference of two matrices. The norms of all
     samples are exact up to 200 numbers that can have second derivatives (units of the first layer, and the weights above them),
-    and otherwise come from 60 Lanczos steps for each: from below, by less than 1e-9 on nets of 362 and 3110 such numbers.
+    and otherwise come from 60 Lanczos steps for each, from below, so that an inequality which holds with them holds. By how much:
+    less than 1e-9 on 784-50-50-10 (relu and tanh) and 64-32-10 (relu); up to 0.006 of one norm and 0.001 of the root of their mean
+    square on two layers of 120 to 400 tanh units, whose curvatures crowd.
 
     Examples
     --------
