@@ -22,6 +22,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._saved import load as load
     from .bridge import bridge as bridge
+    from .complexity import CurvatureBound as CurvatureBound
+    from .complexity import TwoLayerBound as TwoLayerBound
+    from .complexity import curvature_bound as curvature_bound
+    from .complexity import input_gradient as input_gradient
+    from .complexity import two_layer_bound as two_layer_bound
     from .continual import Constraint as Constraint
     from .continual import Retention as Retention
     from .continual import ewc as ewc
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from .continual import ldc as ldc
     from .continual import only_labels as only_labels
     from .continual import second_task as second_task
+    from .curvature import gauss_newton as gauss_newton
     from .curvature import gradient_covariance as gradient_covariance
     from .curvature import hessian as hessian
     from .data import Data as Data
@@ -56,9 +62,13 @@ if TYPE_CHECKING:
     from .power_laws import power_law as power_law
     from .products import covariance_vector_product as covariance_vector_product
     from .products import hessian_vector_product as hessian_vector_product
+    from .quadratic import QuadraticVolume as QuadraticVolume
+    from .quadratic import quadratic_volume as quadratic_volume
     from .record import Record as Record
     from .relation import InverseRelation as InverseRelation
     from .relation import inverse_relation as inverse_relation
+    from .rescaling import RescaledTrace as RescaledTrace
+    from .rescaling import rescaled_trace as rescaled_trace
     from .run import Run as Run
     from .run import load_run as load_run
     from .series import autocorrelation as autocorrelation
@@ -86,6 +96,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "bridge": "bridge",
+    "CurvatureBound": "complexity",
+    "TwoLayerBound": "complexity",
+    "curvature_bound": "complexity",
+    "input_gradient": "complexity",
+    "two_layer_bound": "complexity",
     "Constraint": "continual",
     "Retention": "continual",
     "ewc": "continual",
@@ -93,6 +108,7 @@ _HOME = {
     "ldc": "continual",
     "only_labels": "continual",
     "second_task": "continual",
+    "gauss_newton": "curvature",
     "gradient_covariance": "curvature",
     "hessian": "curvature",
     "Data": "data",
@@ -104,7 +120,11 @@ _HOME = {
     "pca": "pca",
     "covariance_vector_product": "products",
     "hessian_vector_product": "products",
+    "QuadraticVolume": "quadratic",
+    "quadratic_volume": "quadratic",
     "Record": "record",
+    "RescaledTrace": "rescaling",
+    "rescaled_trace": "rescaling",
     "Run": "run",
     "load_run": "run",
     "autocorrelation": "series",

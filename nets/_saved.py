@@ -23,6 +23,10 @@ KINDS = {
     "inverse relation": ("relation", "InverseRelation"),
     "power law": ("power_laws", "PowerLaw"),
     "noise against curvature": ("superlinear", "NoiseCurvature"),
+    "quadratic volume": ("quadratic", "QuadraticVolume"),
+    "curvature bound": ("complexity", "CurvatureBound"),
+    "two-layer bound": ("complexity", "TwoLayerBound"),
+    "rescaled trace": ("rescaling", "RescaledTrace"),
     "retention": ("continual", "Retention"),
 }
 

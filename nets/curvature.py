@@ -1,19 +1,29 @@
-"""Exact second-order facts of a network's loss, as matrices: gradient covariance and Hessian, by matrix products."""
+"""Exact second-order facts of a network's loss, as matrices: gradient covariance, Hessian and its parts, by matrix products."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
-__all__ = ["gradient_covariance", "hessian"]
+__all__ = ["gauss_newton", "gradient_covariance", "hessian"]
 
 Array = NDArray[np.float64]
 
+
+class Terms(NamedTuple):
+    """Which parts of the Hessian: from second derivatives of the loss by the outputs, of the outputs by the weights."""
+
+    output: bool
+    residual: bool
+
+
+#: H = G + (H - G).
+TERMS = {"hessian": Terms(True, True), "gauss-newton": Terms(True, False), "residual": Terms(False, True)}
 #: A matrix of more bytes than this is refused.
 MAX_MATRIX_BYTES = 4_000_000_000
 #: Samples per chunk, at most: their tables of pairs then stay in the processor's cache.
@@ -135,6 +145,58 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     array([[5., 2.],
            [2., 1.]])
     """
+    return second_derivatives(mlp, theta, x, y, block, "hessian")
+
+
+def gauss_newton(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
+    r"""Exact (generalised) Gauss-Newton matrix of a block or of all weights; weight decay adds :math:`\lambda I`.
+
+    .. math:: G = \frac{1}{N} \sum_n J_n^T B_n J_n + \lambda I, \qquad J_n = \frac{\partial z_L(x_n)}{\partial \theta}, \qquad
+              H = G + \frac{1}{N} \sum_n \sum_c \frac{\partial \ell_n}{\partial z_c} \nabla^2_\theta z_c(x_n)
+
+    with :math:`B = 1` for "mse" and :math:`B = \mathrm{diag}\,p - p p^T` (times the sum of the target row, 1 for labels) for
+    "cross_entropy", p the softmax of the outputs. G - lambda is positive semidefinite, of a rank of at most N times the outputs
+    (cross-entropy: outputs - 1, since a common shift of the outputs changes nothing).
+
+    Parameters
+    ----------
+    mlp, theta, x, y, block
+        As in `gradient_covariance`.
+
+    Returns
+    -------
+    ndarray, shape (size, size)
+        Symmetric to the last bit. Memory does not depend on the number of samples.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, unknown block, or a matrix above 4 GB.
+
+    Notes
+    -----
+    With "mse" H tends to G as the loss goes to zero: |H - G| falls as its root (`nets.curvature_bound`). With "cross_entropy" both
+    parts are proportional to 1 - p of the true class there, so that H need not tend to G in proportion. For relu the diagonals of H
+    and G are the same at any loss, because each single weight enters the outputs linearly; so are the traces.
+
+    N. N. Schraudolph, Neural Computation 14, 1723 (2002); J. Martens, J. Mach. Learn. Res. 21, 146 (2020).
+
+    Examples
+    --------
+    Of a linear map the outputs have no second derivatives, and G is H:
+
+    >>> mlp = MLP((1, 1), loss="mse")
+    >>> gauss_newton(mlp, [0.3, 0.1], [[1.0], [3.0]], [[0.0], [1.0]])
+    array([[5., 2.],
+           [2., 1.]])
+    """
+    return second_derivatives(mlp, theta, x, y, block, "gauss-newton")
+
+
+def second_derivatives(
+    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None, matrix: str
+) -> Array:
+    """The Hessian or, of TERMS, one of its parts."""
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
@@ -145,24 +207,25 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     # positions in theta of each layer's rows: all of (W, b), or W alone where the bias is not asked for
     span = {k: np.arange(mlp.blocks[f"W{k}"].start, mlp.blocks[f"b{k}" if bias[k] else f"W{k}"].stop) for k in layers}
     _check_size(sum(len(part) for part in span.values()))
-    blocks = _layer_blocks(mlp, theta, x, t, layers, bias)
+    blocks = _layer_blocks(mlp, theta, x, t, layers, bias, TERMS[matrix])
     full = np.empty((len(index), len(index)))
     place = np.full(mlp.dim, -1)
     place[index] = np.arange(len(index))
-    for (k, m), matrix in blocks.items():
+    for (k, m), total in blocks.items():
         (from_row, row), (from_col, col) = _neighbours(place[span[k]]), _neighbours(place[span[m]])
         for to_row, source_row in zip(row, from_row, strict=True):
             for to_col, source_col in zip(col, from_col, strict=True):
                 part = full[to_row, to_col]
-                np.divide(matrix[source_row, source_col], len(x), out=part)
+                np.divide(total[source_row, source_col], len(x), out=part)
                 if k < m:
                     full[to_col, to_row] = part.T
-    full.reshape(-1)[:: len(index) + 1] += mlp.weight_decay
+    if TERMS[matrix].output:
+        full.reshape(-1)[:: len(index) + 1] += mlp.weight_decay
     return full
 
 
 def _layer_blocks(
-    mlp: MLP, theta: Array, x: Array, t: Array, layers: list[int], bias: dict[int, bool]
+    mlp: MLP, theta: Array, x: Array, t: Array, layers: list[int], bias: dict[int, bool], terms: Terms
 ) -> dict[tuple[int, int], Array]:
     """Sums over the samples of the blocks (layer k, layer m), k <= m."""
 
@@ -175,14 +238,15 @@ def _layer_blocks(
     parts = mlp.unpack(theta)
     for a, delta, tc in _passes(mlp, theta, x, t, cost):
         ext = {k: _extend(a[k - 1]) if bias[k] else a[k - 1] for k in layers}
-        curvature = _preactivation_hessians(mlp, parts, a, delta, tc, min(layers))
+        curvature = _preactivation_hessians(mlp, parts, a, delta, tc, min(layers), terms)
         for k in layers:
             pairs[k] = _add_product(pairs[k], _products(ext[k]), _symmetric_entries(curvature[k]))
             slopes = [m for m in layers if m > k]
             for m, jz, ja in _jacobians(mlp, parts, a, k, slopes):
                 mixed = np.matmul(curvature[m], jz)  # d delta_m,j / d z_k,q
                 table = np.einsum("ni,njq->nqij", ext[m], mixed)
-                table[:, :, : mlp.widths[m - 1], :] += np.einsum("niq,nj->nqij", ja, delta[m - 1])
+                if terms.residual:
+                    table[:, :, : mlp.widths[m - 1], :] += np.einsum("niq,nj->nqij", ja, delta[m - 1])
                 cross[k, m] += ext[k].T @ table.reshape(len(table), -1)
     result = {(k, k): _unpack_pairs(pairs[k], inputs(k), mlp.widths[k]) for k in layers}
     for (k, m), c in cross.items():
@@ -191,11 +255,13 @@ def _layer_blocks(
 
 
 def _preactivation_hessians(
-    mlp: MLP, parts: dict[str, Array], a: list[Array], delta: list[Array], t: Array, first: int
+    mlp: MLP, parts: dict[str, Array], a: list[Array], delta: list[Array], t: Array, first: int, terms: Terms
 ) -> dict[int, Array]:
-    """d2 l_n / d z_l^2 for l = first .. L, arrays (n, width, width)."""
+    """d2 l_n / d z_l^2 for l = first .. L, or the wanted terms of it, arrays (n, width, width)."""
     last = mlp.n_layers
-    if mlp.loss_name == "mse":
+    if not terms.output:
+        h = np.zeros((len(t), mlp.widths[-1], mlp.widths[-1]))
+    elif mlp.loss_name == "mse":
         h = np.broadcast_to(np.eye(mlp.widths[-1]), (len(t), mlp.widths[-1], mlp.widths[-1]))
     else:
         p = softmax(a[-1])
@@ -208,7 +274,7 @@ def _preactivation_hessians(
         h = np.matmul(np.matmul(w, h), w.T)
         h *= slope[:, :, None]
         h *= slope[:, None, :]
-        if mlp.activation == "tanh":  # f'' = -2 f f'
+        if terms.residual and mlp.activation == "tanh":  # f'' = -2 f f'
             h.reshape(len(h), -1)[:, :: mlp.widths[k] + 1] += -2.0 * a[k] * slope * (delta[k] @ w.T)
         result[k] = h
     return result
@@ -247,10 +313,10 @@ def _passes(mlp: MLP, theta: Array, x: Array, t: Array, numbers_per_sample: int)
 
 
 def _layer_passes(mlp: MLP, theta: Array, x: Array, t: Array, first: int, matrix: str) -> Any:
-    """Yield activations, deltas, and (for the Hessian) d2 l_n / d z_l^2 by layer from `first` on."""
-    parts, second = mlp.unpack(theta), matrix == "hessian"
-    for a, delta, tc in _passes(mlp, theta, x, t, 4 * sum(w * w for w in mlp.widths[first:]) if second else 0):
-        yield a, delta, _preactivation_hessians(mlp, parts, a, delta, tc, first) if second else {}
+    """Yield activations, deltas, and (for the Hessian and its parts) d2 l_n / d z_l^2 by layer from `first` on."""
+    parts, terms = mlp.unpack(theta), TERMS.get(matrix)
+    for a, delta, tc in _passes(mlp, theta, x, t, 4 * sum(w * w for w in mlp.widths[first:]) if terms else 0):
+        yield a, delta, _preactivation_hessians(mlp, parts, a, delta, tc, first, terms) if terms else {}
 
 
 def _extend(a: Array) -> Array:

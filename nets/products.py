@@ -1,4 +1,4 @@
-"""Products of Hessian and gradient covariance with vectors, without the matrices: any block, any number of samples."""
+"""Products of Hessian, Gauss-Newton matrix and gradient covariance with vectors, without the matrices: any block, any samples."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._kernels_sparse import SparseRows
+from .curvature import TERMS
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
 __all__ = ["Products", "covariance_vector_product", "hessian_vector_product"]
 
 Array = NDArray[np.float64]
 
-MATRICES = ("hessian", "covariance")
+MATRICES = (*TERMS, "covariance")
 #: Samples that go through the network at once: beyond, the first layer's matrix products leave the processor's cache.
 ROWS = 500
 #: Activations at theta are kept between products as long as they take at most this many numbers (64 MB).
 CACHE_NUMBERS = CHUNK_NUMBERS
 #: Vectors multiplied at once.
 VECTORS = 8
+
+
+_Moved = dict[int, tuple[Array, Array]]
 
 
 class _Pass(NamedTuple):
@@ -35,12 +39,14 @@ class _Pass(NamedTuple):
 
 
 class Products:
-    r"""The Hessian, or the centred covariance of the per-sample gradients, of a block of weights, as a linear operator.
+    r"""Hessian, one of its two parts, or centred covariance of the per-sample gradients of a block, as a linear operator.
 
     .. math:: H v = \lim_{\epsilon \to 0} (\nabla L(\theta + \epsilon v) - \nabla L(\theta)) / \epsilon, \qquad
               C v = \frac{1}{N} \sum_n g_n\, (g_n - \bar g) \cdot v
 
-    H v by Pearlmutter's R-operator (Neural Computation 6, 147, 1994), C v with :math:`g_n \cdot v` layer by layer, so that no
+    H v by Pearlmutter's R-operator (Neural Computation 6, 147, 1994). Of it the Gauss-Newton product G v = < J^T B J v >, with the
+    Jacobian J of the outputs and the second derivatives B of the loss by them, has what comes down from the outputs; the residual
+    part (H - G) v what changes on the way down. C v with :math:`g_n \cdot v` layer by layer, so that no
     per-sample gradient is formed. Samples go in chunks; what the network gives at theta is kept between products while it is small
     (64 MB), and made anew otherwise. Layers below the block are not touched by the vectors.
     Samples that are mostly zeros, such as images, are multiplied with one vector as sparse rows.
@@ -49,8 +55,8 @@ class Products:
     ----------
     mlp, theta, x, y, block
         As in `nets.hessian`.
-    matrix : {"hessian", "covariance"}
-        The Hessian includes the weight decay, the covariance has none.
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
+        "residual": H - G. Hessian and Gauss-Newton matrix include the weight decay, the others have none.
 
     Attributes
     ----------
@@ -86,6 +92,7 @@ class Products:
             raise ValueError(f"matrix must be one of {MATRICES}: got {matrix!r}")
         self.mlp, self.theta, (self.x, self.t) = mlp, mlp.check_point(theta), mlp.check_samples(x, y)
         self.matrix, self.index, self.count = matrix, mlp.block_index(block), 0
+        self.terms = TERMS.get(matrix)  # None: the covariance
         self.parts = mlp.unpack(self.theta)
         inside = np.zeros(mlp.dim, dtype=bool)
         inside[self.index] = True
@@ -123,7 +130,7 @@ class Products:
         shift = v @ self.mean_gradient() if self.matrix == "covariance" else None
         for passed in self._passes():
             if shift is None:
-                self._hessian_chunk(passed, direction, sums, k)
+                self._curvature_chunk(passed, direction, sums, k)
             else:
                 self._covariance_chunk(passed, direction, sums, shift)
         for name, array in sums.items():
@@ -131,7 +138,7 @@ class Products:
             part = mlp.blocks[name]
             full[:, part] = array.reshape(rows, k, -1).transpose(1, 0, 2).reshape(k, -1)
         result = full[:, self.index] / len(self.x)
-        if shift is None:
+        if self.terms and self.terms.output:
             result += mlp.weight_decay * v
         return np.asarray(result)
 
@@ -149,7 +156,7 @@ class Products:
             delta = self.mlp.backward(self.theta, a, t)
             soft = self.mlp.loss_name == "cross_entropy"
             p, weight = (softmax(a[-1]), t.sum(axis=1, keepdims=True)) if soft else (t[:, :0], t[:, :0])
-            sparse = SparseRows.where_it_pays(a[0]) if self.first == 1 and self.matrix == "hessian" else None
+            sparse = SparseRows.where_it_pays(a[0]) if self.first == 1 and self.terms else None
             passed = _Pass(a[:-1], delta, p, weight, sparse)
             if numbers <= CACHE_NUMBERS:
                 kept.append(passed)
@@ -157,12 +164,10 @@ class Products:
         if kept:
             self._kept = kept
 
-    def _hessian_chunk(self, passed: _Pass, direction: dict[str, Array], sums: dict[str, Array], k: int) -> None:
-        """Add the R-derivative of each sample's gradient; R{z}, R{a}, R{delta} have shape (n, k, width)."""
-        mlp, last, n = self.mlp, self.mlp.n_layers, len(passed.a[0])
-        a, delta = passed.a, passed.delta
-        sparse = passed.sparse if k == 1 else None  # BLAS makes up for the zeros where the matrices are wide
-        moved: dict[int, tuple[Array, Array]] = {}  # layer -> R{z}, R{a}
+    def _moved(self, passed: _Pass, direction: dict[str, Array], sparse: SparseRows | None, k: int) -> _Moved:
+        """R{z}, R{a} of each layer, of shape (n, k, width)."""
+        mlp, last, n, a = self.mlp, self.mlp.n_layers, len(passed.a[0]), passed.a
+        moved: _Moved = {}
         for layer in range(self.first, last + 1):
             width = mlp.widths[layer]
             rz = np.zeros((n, k, width))
@@ -176,8 +181,19 @@ class Products:
                 below = moved[layer - 1][1]
                 rz += (below.reshape(n * k, -1) @ self.parts[f"W{layer}"]).reshape(n, k, width)
             moved[layer] = (rz, rz * mlp.slope(a[layer])[:, None, :] if layer < last else rz)
+        return moved
+
+    def _curvature_chunk(self, passed: _Pass, direction: dict[str, Array], sums: dict[str, Array], k: int) -> None:
+        """Add the R-derivative of each sample's gradient, or one of its parts; R{delta} has shape (n, k, width)."""
+        assert self.terms is not None
+        mlp, last, n = self.mlp, self.mlp.n_layers, len(passed.a[0])
+        a, delta = passed.a, passed.delta
+        sparse = passed.sparse if k == 1 else None  # BLAS makes up for the zeros where the matrices are wide
+        moved = self._moved(passed, direction, sparse, k)
         rd = moved[last][1]
-        if mlp.loss_name == "cross_entropy":
+        if not self.terms.output:
+            rd = np.zeros_like(rd)
+        elif mlp.loss_name == "cross_entropy":
             p = passed.p[:, None, :]
             rd = p * (rd - (p * rd).sum(axis=2, keepdims=True)) * passed.weight[:, :, None]
         for layer in range(last, self.first - 1, -1):
@@ -185,7 +201,7 @@ class Products:
                 sparse.add_transposed_times(rd.reshape(n, -1), sums["W1"])
             elif f"W{layer}" in sums:
                 sums[f"W{layer}"] += a[layer - 1].T @ rd.reshape(n, -1)
-                if layer > self.first:
+                if layer > self.first and self.terms.residual:
                     moving = moved[layer - 1][1].reshape(n, -1).T @ delta[layer - 1]  # (k width_below, width)
                     rows = mlp.widths[layer - 1]
                     sums[f"W{layer}"].reshape(rows, k, -1)[...] += moving.reshape(k, rows, -1).transpose(1, 0, 2)
@@ -199,12 +215,13 @@ class Products:
         n, k, width = rd.shape
         a = passed.a[layer - 1]
         lower = (rd.reshape(n * k, width) @ self.parts[f"W{layer}"].T).reshape(n, k, -1)
-        if f"W{layer}" in direction:
+        residual = self.terms is not None and self.terms.residual
+        if residual and f"W{layer}" in direction:
             rows = a.shape[1]
             across = direction[f"W{layer}"].reshape(rows, k, width).transpose(2, 1, 0).reshape(width, k * rows)
             lower += (passed.delta[layer - 1] @ across).reshape(n, k, rows)
         lower *= self.mlp.slope(a)[:, None, :]
-        if self.mlp.activation == "tanh":  # f'' = -2 f f', and delta_{l-1} holds the factor f'
+        if residual and self.mlp.activation == "tanh":  # f'' = -2 f f', and delta_{l-1} holds the factor f'
             lower += (-2.0 * a * passed.delta[layer - 2])[:, None, :] * rz
         return lower
 

@@ -1,9 +1,9 @@
-"""Leading eigenpairs, spectral density and trace of the Hessian or the gradient covariance, from products with vectors alone."""
+"""Leading eigenpairs, spectral density and trace of Hessian, its parts, or gradient covariance, from products with vectors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,7 @@ from ._checks import positive
 from ._lanczos import ORDERS, lanczos
 from ._saved import Saved
 from ._threads import single_threaded_blas
-from .curvature import _layer_passes, gradient_covariance, hessian
+from .curvature import _layer_passes, gradient_covariance, second_derivatives
 from .mlp import MLP
 from .products import Products
 
@@ -29,13 +29,20 @@ Array = NDArray[np.float64]
 
 #: Up to this many weights the whole matrix is made and diagonalised.
 DENSE_UP_TO = 2000
+#: Matrices that are sums of few squares: what they are, and who makes them.
+LOW_RANK = {
+    "covariance": ("covariance of {} gradients", "gradient_covariance"),
+    "gauss-newton": ("Gauss-Newton matrix of {} samples", "gauss_newton"),
+}
+#: Names in pictures where the short ones do not do.
+LONG_NAMES = {"gauss-newton": "Gauss-Newton matrix", "residual": "residual part of the hessian"}
 #: The Lanczos vectors of the probes that run side by side take at most this many numbers (128 MB).
 LANCZOS_NUMBERS = 16_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Eigenpairs(Saved):
-    """Eigenvalues and eigenvectors of a block of the Hessian or of the gradient covariance.
+    """Eigenvalues and eigenvectors of a block of the Hessian, one of its parts, or the gradient covariance.
 
     Attributes
     ----------
@@ -45,7 +52,7 @@ class Eigenpairs(Saved):
         Orthonormal columns; the largest component of each is positive.
     residuals : ndarray, shape (k,)
         |A v - value v|: an eigenvalue of A lies within this distance of the value.
-    matrix : {"hessian", "covariance"}
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     index : ndarray of intp, shape (size,)
         Positions of the block in theta.
     products : int
@@ -79,7 +86,7 @@ class Eigenpairs(Saved):
         ax = _axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
         ax.errorbar(np.arange(1, len(self.values) + 1), self.values, yerr=self.residuals, **style)
-        ax.set(xlabel="rank", ylabel=f"eigenvalue of the {self.matrix} [loss/weight$^2$]")
+        ax.set(xlabel="rank", ylabel=f"eigenvalue of the {LONG_NAMES.get(self.matrix, self.matrix)} [loss/weight$^2$]")
         return ax
 
 
@@ -96,14 +103,14 @@ def top_eigenpairs(
     tol: float = 1e-6,
     seed: int = 0,
 ) -> Eigenpairs:
-    """The k leading eigenpairs of a block of the Hessian, or of the centred covariance of the per-sample gradients.
+    """The k leading eigenpairs of a block of the Hessian, one of its parts, or the centred covariance of the per-sample gradients.
 
     Parameters
     ----------
     mlp, theta, x, y, block
         As in `nets.hessian`.
     k : int
-    matrix : {"hessian", "covariance"}
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     which : {"largest", "smallest", "magnitude"}
         Algebraically largest or smallest, or of largest magnitude.
     tol : float
@@ -118,7 +125,7 @@ def top_eigenpairs(
     Raises
     ------
     ValueError
-        Bad arguments; the smallest of the covariance for more than 2000 weights: they are zeros, or crowd there.
+        Bad arguments; the smallest of covariance or Gauss-Newton matrix for more than 2000 weights: they are zeros, or crowd there.
     fpsolve.FpsolveError
         Lanczos did not converge.
 
@@ -145,15 +152,18 @@ def top_eigenpairs(
         raise ValueError(f"k must lie in 1 .. {operator.size}, the number of weights: got {k!r}")
     positive("tol", tol)
     dense = operator.size <= DENSE_UP_TO or 5 * k >= operator.size
-    if matrix == "covariance" and which == "smallest" and not dense:
+    if matrix in LOW_RANK and which == "smallest" and not dense:
+        of, function = LOW_RANK[matrix]
         raise ValueError(
-            f"the smallest eigenvalues of the covariance of {len(operator.x)} gradients in {operator.size} directions are zeros or "
-            "crowd at zero, which Lanczos does not resolve: use numpy.linalg.eigvalsh(nets.gradient_covariance(...))"
+            f"the smallest eigenvalues of the {of.format(len(operator.x))} in {operator.size} directions are zeros or "
+            f"crowd at zero, which Lanczos does not resolve: use numpy.linalg.eigvalsh(nets.{function}(...))"
         )
     with single_threaded_blas():
         if dense:
-            make = hessian if matrix == "hessian" else gradient_covariance
-            whole = make(mlp, theta, x, y, block=block)
+            if matrix == "covariance":
+                whole = gradient_covariance(mlp, theta, x, y, block=block)
+            else:
+                whole = second_derivatives(mlp, theta, x, y, block, matrix)
             values, vectors = np.linalg.eigh(whole)
             order = np.argsort(ORDERS[which](values), kind="stable")[: int(k)]
             values, vectors = values[order], _signed(np.ascontiguousarray(vectors[:, order]))
@@ -193,7 +203,7 @@ class SpectralDensity(Saved):
         Those after half of the steps, from which the truncation is judged.
     size : int
         Number of weights P.
-    matrix : {"hessian", "covariance"}
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     seed : int
     """
 
@@ -287,7 +297,8 @@ class SpectralDensity(Saved):
         if np.isfinite(stderr).all():
             ax.fill_between(at, np.maximum(value - 2 * stderr, 0.0), value + 2 * stderr, color=line.get_color(), alpha=0.25, lw=0)
         ax.set(yscale="log", ylim=(1e-2 / (self.size * width), None))  # below: less than a hundredth of one eigenvalue
-        ax.set(xlabel=f"eigenvalue of the {self.matrix} [loss/weight$^2$]", ylabel="density [weight$^2$/loss]")
+        name = LONG_NAMES.get(self.matrix, self.matrix)
+        ax.set(xlabel=f"eigenvalue of the {name} [loss/weight$^2$]", ylabel="density [weight$^2$/loss]")
         return ax
 
 
@@ -303,13 +314,13 @@ def spectral_density(
     steps: int = 80,
     seed: int = 0,
 ) -> SpectralDensity:
-    """Spectral density of a block of the Hessian, or of the centred gradient covariance, by stochastic Lanczos quadrature.
+    """Spectral density of a block of the Hessian, one of its parts, or the gradient covariance, by stochastic Lanczos quadrature.
 
     Parameters
     ----------
     mlp, theta, x, y, block
         As in `nets.hessian`.
-    matrix : {"hessian", "covariance"}
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     probes : int
         Random vectors of signs; the standard errors fall as 1 / sqrt(probes).
     steps : int
@@ -360,7 +371,7 @@ def spectral_density(
     return SpectralDensity(nodes, weights, coarse_nodes, coarse_weights, operator.size, matrix, seed)
 
 
-def _lanczos(operator: Products, start: Array, steps: int) -> tuple[Array, Array]:
+def _lanczos(operator: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonals (k, steps) and off-diagonals (k, steps - 1) of the Lanczos matrices of the unit rows of `start`.
 
     A probe whose invariant subspace is exhausted goes on with zeros: the matrix then falls apart, and the first part holds all.
@@ -406,13 +417,13 @@ def trace(
     probes: int | None = None,
     seed: int = 0,
 ) -> Estimate:
-    r"""Trace of a block of the Hessian, or of the centred covariance of the per-sample gradients.
+    r"""Trace of a block of the Hessian, one of its parts, or the centred covariance of the per-sample gradients.
 
     Parameters
     ----------
     mlp, theta, x, y, block
         As in `nets.hessian`.
-    matrix : {"hessian", "covariance"}
+    matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     probes : int, optional
         Default: exact, in one pass, as fast as a few products. A number >= 2: Hutchinson's estimate :math:`\langle v^T A v
         \rangle` from that many random vectors of signs, with its standard error; for a check, or beside published estimates.
@@ -461,13 +472,13 @@ def _exact_trace(operator: Products) -> float:
         for name in wanted:
             layer = int(name[1:])
             size = np.einsum("ni,ni->n", a[layer - 1], a[layer - 1]) if name[0] == "W" else np.ones(len(a[0]))
-            if operator.matrix == "hessian":
+            if operator.terms:
                 each = np.einsum("njj->n", curvature[layer])
             else:
                 each = np.einsum("nj,nj->n", delta[layer - 1], delta[layer - 1])
             total += float(size @ each)
-    if operator.matrix == "hessian":
-        return total / len(operator.x) + mlp.weight_decay * operator.size
+    if operator.terms:
+        return total / len(operator.x) + mlp.weight_decay * operator.size * operator.terms.output
     mean = operator.mean_gradient()
     return total / len(operator.x) - float(mean @ mean)
 
