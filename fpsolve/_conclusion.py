@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ._escape_case import ENDS, HIGH, OF_STEPS
 from .results import Assumption, Estimate
 from .theory import total_rate
 
@@ -77,19 +78,30 @@ def row(name: str, e: Estimate, base: float | None) -> tuple[str, str, float | N
     return name, power_of_ten(log), log, relative(e), over, failed
 
 
-def conclude(estimates: Mapping[str, Estimate], reference: str) -> str:
-    """One sentence that follows from the numbers."""
+def conclude(estimates: Mapping[str, Estimate], reference: str, conditions: Sequence[Assumption] = ()) -> str:
+    """One sentence that follows from the numbers, and from the conditions of the case."""
     if not reference:
         return _unknown(estimates)
     base = log_of(estimates[reference])
     if math.isinf(base):
         return _never(estimates)
     logs = {name: log_of(e) - base for name, e in estimates.items() if not name.startswith(EXPONENT)}
-    clauses = [_verdict(name, logs[name], reference, estimates[name].failed) for name in LAWS if name in logs]
-    if FORMULA[0] in logs:
-        clauses.append(_range(logs[FORMULA[0]], logs[FORMULA[1]], reference, estimates[FORMULA[0]].failed))
+    failed = {a.name: a for a in conditions if a.status == "failed"}
+    # the laws are those of the equation, which stands for a chain under conditions of its own
+    steps = () if reference == EQUATION else tuple(failed[name] for name in OF_STEPS if name in failed)
+    clauses, laws = [], True
+    if ENDS in failed and HIGH in failed:
+        steps += (failed[ENDS],)  # over so low a barrier no region ends well beyond it
+    elif ENDS in failed and any(name in logs for name in (*LAWS, *FORMULA)):
+        laws = False
+        clauses.append(f"the laws answer another question: the region ends elsewhere ({failed[ENDS].detail})")
+    for name in LAWS if laws else ():
+        if name in logs:
+            clauses.append(_verdict(name, logs[name], reference, (*estimates[name].failed, *steps)))
+    if laws and FORMULA[0] in logs:
+        clauses.append(_range(logs[FORMULA[0]], logs[FORMULA[1]], reference, (*estimates[FORMULA[0]].failed, *steps)))
     if reference != EQUATION and EQUATION in logs:
-        clauses.append(_of_equation(estimates[EQUATION], logs[EQUATION], reference))
+        clauses.append(_of_equation(estimates[EQUATION], logs[EQUATION], reference, steps))
     return _sentence(clauses if clauses else [f"no formula applies; the answer is that of {reference}"])
 
 
@@ -122,7 +134,7 @@ def _never(estimates: Mapping[str, Estimate]) -> str:
     return _sentence(clauses)
 
 
-def _of_equation(e: Estimate, log: float, reference: str) -> str:
+def _of_equation(e: Estimate, log: float, reference: str, steps: Sequence[Assumption]) -> str:
     """An equation that is solved badly is not compared."""
     error = relative(e) or 0.0
     if error > KNOWN:
@@ -130,7 +142,7 @@ def _of_equation(e: Estimate, log: float, reference: str) -> str:
     if math.isinf(log):
         where = "" if e.method == NEVER else " on the way that was looked at"
         return f"the {EQUATION} {NEVER}{where}, while the answer of {reference} is finite"
-    return _verdict("the " + EQUATION, log, reference, e.failed)
+    return _verdict("the " + EQUATION, log, reference, (*e.failed, *steps))
 
 
 def _verdict(name: str, log: float, reference: str, failed: Sequence[Assumption]) -> str:

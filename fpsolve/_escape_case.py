@@ -18,7 +18,7 @@ from .potentials import Potential
 from .process import Process
 from .results import Assumption, Path
 
-__all__ = ["Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
+__all__ = ["ENDS", "HIGH", "OF_STEPS", "Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, float], ...]
@@ -33,6 +33,15 @@ FALL = 30.0
 
 #: A saddle counts as low as another one if the density there is above exp(-LOW) of that at the other one.
 LOW = 3.0
+#: In standard deviations of the density across a saddle: how far off it the region of first arrivals may end (8 % of the time), and
+#: how far beyond it that of crossings must reach (from there one path in twenty comes back).
+NEAR, BEYOND = 0.1, 1.65
+#: Names of conditions that the conclusion asks for: barrier, end of the region, and what the equation needs to stand for the chain.
+HIGH, ENDS = "barrier / D >= 6 at minimum and saddle", "the region ends where the laws do"
+KICK, CURVATURE, TAILS = (
+    "one step's noise is small against the valley", "lr times the largest curvature is small", "gradient noise has Gaussian tails",
+)  # fmt: skip
+OF_STEPS = (KICK, CURVATURE, TAILS)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,9 @@ def pose(
     if not scale > 0.0:
         raise ValueError(f"escape_report: minimum and saddle are the same point {guess.tolist()}")
     a = flow.zero(guess, scale, 0, "escape_report: minimum")
+    if box is not None and not all(lo < x < hi for x, (lo, hi) in zip(a, box, strict=True)):
+        raise ValueError(f"escape_report: the minimum {a.tolist()} is not inside box={[tuple(b) for b in box]}, that of the grids; "
+                         "take a larger one")  # fmt: skip
     lower = None
     if guesses is not None:
         ways = _given_ways(flow, a, guesses, scale)
@@ -401,14 +413,53 @@ def conditions(case: Case, path: Path | None) -> tuple[Assumption, ...]:
             f"falls to {share:.3g} of the smaller one, at ({place})",
         ),
         Assumption(
-            "one step's noise is small against the valley", _status(kick <= SMALL * width),
+            KICK, _status(kick <= SMALL * width),
             f"{kick:.3g} against {width:.3g}" if case.lr else "no learning rate: the equation has no steps",
         ),
         _tails(case),
         Assumption("noise is left at the minimum", _status(float(ends[0]) > 0.0), f"D = {ends[0]:.4g}"),
         _step(case),
+        _ends(case),
         _alone(case),
     )  # fmt: skip
+
+
+def _ends(case: Case) -> Assumption:
+    """Whether the region is left at every saddle, or beyond it with little chance of coming back, as `exit` says."""
+    if case.chain is not None and case.chain.optimizer == "adam":
+        return Assumption(ENDS, "unknown", "Adam divides by the size of the noise: see the formula's own assumptions")
+    flow, drag = _Flow(case.process), 1.0 if case.chain is None else 1.0 - case.chain.momentum
+    found = []
+    for way in case.ways:
+        e = way.down[0] - way.s
+        e = e / np.linalg.norm(e)
+        D = float(e @ case.process.diffusion(way.s) @ e) / drag
+        width = max(math.sqrt(D / flow.outward(way.s)[0]), 1e-6 * float(np.linalg.norm(way.s - case.a)))
+        found.append(_arrival(case, way, NEAR * width * e) if case.exit == "saddle" else _crossing(case, way, width))
+    return next((a for a in found if a.status == "failed"), found[0])
+
+
+def _arrival(case: Case, way: Way, off: Array) -> Assumption:
+    before, after = (bool(case.region.contains(way.s + sign * off)) for sign in (-1.0, 1.0))
+    where = "at" if before and not after else "beyond" if before else "before"
+    return Assumption(ENDS, _status(where == "at"), f"{where} the saddle [{_numbers(way.s)}]; exit='saddle' is the arrival there")
+
+
+def _crossing(case: Case, way: Way, width: float) -> Assumption:
+    points = np.vstack([way.s, way.down, *([] if way.target is None else [way.target])])
+    outside = ~case.region.contains(points)
+    if not outside.any():
+        return Assumption(ENDS, "failed", f"the way down from the saddle [{_numbers(way.s)}] stays inside it")
+    k = int(np.argmax(outside))
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    between = points[k - 1] + np.linspace(0.0, 1.0, 1025)[:, None] * (points[k] - points[k - 1])
+    share = float(np.argmax(~case.region.contains(between))) / 1024.0
+    far = (float(lengths[: k - 1].sum()) + share * float(lengths[k - 1])) / width
+    return Assumption(ENDS, _status(far >= BEYOND), f"{far:.3g} standard deviations beyond the saddle [{_numbers(way.s)}]")
+
+
+def _numbers(x: Array) -> str:
+    return ", ".join(f"{v:.4g}" for v in x[:4]) + (", ..." if x.size > 4 else "")
 
 
 def _alone(case: Case) -> Assumption:
@@ -427,7 +478,7 @@ def _status(ok: bool) -> Literal["held", "failed"]:
 
 
 def _barrier(case: Case, ends: Array) -> Assumption:
-    name = "barrier / D >= 6 at minimum and saddle"
+    name = HIGH
     if case.U is None:
         return Assumption(name, "unknown", "the drift has no potential; see the quasi-potential")
     height = float(case.U(case.s) - case.U(case.a))
@@ -439,7 +490,7 @@ def _barrier(case: Case, ends: Array) -> Assumption:
 
 
 def _step(case: Case) -> Assumption:
-    name = "lr times the largest curvature is small"
+    name = CURVATURE
     if case.lr is None:
         return Assumption(name, "held", "no learning rate: the equation has no steps")
     size = case.lr * float(np.abs(np.linalg.eigvals(_Flow(case.process).slope(case.a))).max())
@@ -448,7 +499,7 @@ def _step(case: Case) -> Assumption:
 
 def _tails(case: Case) -> Assumption:
     """The index of a stable law from block sums of one component of the samples' gradients (2 for Gaussian tails)."""
-    name = "gradient noise has Gaussian tails"
+    name = TAILS
     ensemble = None if case.chain is None else case.chain.ensemble
     if ensemble is None:
         return Assumption(name, "held", "the noise model is Gaussian; that of data needs gradients of single samples")

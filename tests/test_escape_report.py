@@ -1,7 +1,11 @@
 """fps.escape_report: every row against its own source, the conditions, the sentence, and what is refused."""
 
+import _thread
 import math
 import re
+import signal
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,8 +13,8 @@ import pytest
 import fpsolve as fps
 from fpsolve import _escape_run, theory, verdict
 from fpsolve._conclusion import conclude, inverse, power_of_ten, total_time
-from fpsolve._escape_case import _tails, pose
-from fpsolve._runner import time_limit
+from fpsolve._escape_case import _ends, _tails, pose
+from fpsolve._runner import Control, time_limit
 
 WELL = fps.potentials.double_well()
 TANG = fps.potentials.styblinski_tang()
@@ -191,6 +195,7 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": [[0.0, 0.0]]}, ValueError, r"shape \(k, 1\)"),
         ({"saddle": [[0.0], [0.01]]}, ValueError, "name each once"),
         ({"saddle": [[math.nan]]}, ValueError, "finite"),
+        ({"box": [(-0.5, 1.5)]}, ValueError, "is not inside box"),
     ],
 )
 def test_refused(change: dict[str, object], error: type[Exception], words: str) -> None:
@@ -318,7 +323,102 @@ def test_runs_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.column("mean time")[-1] == "not run"
 
 
+# ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A background job of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_ctrl_c_in_sampling_ends_the_report(monkeypatch: pytest.MonkeyPatch, ctrl_c: None, runs: int) -> None:
+    """What was found is kept, the runs of splitting that were finished too if they are enough, and nothing is begun anew."""
+    original, count = Control.add, iter(range(10_000))
+
+    def add(self: Control, amount: float) -> None:
+        original(self, amount)
+        if amount == 1 and next(count) == runs - 1:
+            _thread.interrupt_main()
+            deadline = time.monotonic() + 20.0
+            while not self.stopped:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+
+    monkeypatch.setattr(Control, "add", add)
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.1)), [-1.0], [0.0])
+    assert found.reference == "equation" and "Eyring-Kramers can be trusted" in found.conclusion
+    assert ("splitting" in found.estimates) is (runs >= 3)
+    if runs < 3:
+        assert found.skipped["splitting"].startswith("Ctrl-C ended it: interrupted after 1 finished runs")
+    else:
+        assert any(f"splitting: stopped after {runs} runs" in note for note in found.notes)
+    assert found.skipped["paths"] == "Ctrl-C came before it"
+    assert found.rows[-1][:2] == ("paths", "not run")
+
+
+def test_ctrl_c_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a part that solves, too; but not where there is nothing to keep."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    process = fps.Process(WELL, fps.Noise.isotropic(0.1))
+    monkeypatch.setattr(theory, "mean_first_passage_1d", stop)
+    found = report(process, [-1.0], [0.0])
+    assert list(found.estimates) == ["Eyring-Kramers", "quasi-potential (exponent)"] and found.reference == ""
+    assert found.skipped["equation"] == "Ctrl-C ended it"
+    assert found.skipped["splitting"] == found.skipped["paths"] == "Ctrl-C came before it"
+    monkeypatch.setattr(verdict, "minimum_action_path", stop)
+    with pytest.raises(KeyboardInterrupt):
+        report(process, [-1.0], [0.0])
+
+
+# ---- the region -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("region", "exit", "detail"),
+    [
+        (fps.Region.halfspace([1.0], 0.9), "saddle", "beyond the saddle"),
+        (fps.Region.halfspace([1.0], -0.4), "saddle", "before the saddle"),
+        (fps.Region.halfspace([1.0], 0.02), "beyond", "0.163 standard deviations"),  # 0.02/sqrt(D/U'')
+        (fps.Region.box([-1.8], [1.8]), "beyond", "stays inside"),
+    ],
+)
+def test_laws_are_not_blamed_for_another_region(region: fps.Region, exit: str, detail: str) -> None:
+    """A region that ends elsewhere than the laws suppose is left after another time: half of it, or twice, or any."""
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.06)), [-1.0], [0.0], region=region, exit=exit, box=[(-2.0, 2.0)])
+    (condition,) = [a for a in found.failed if a.name == "the region ends where the laws do"]
+    assert detail in condition.detail
+    assert found.conclusion.startswith("The laws answer another question") or found.reference == ""
+    assert "wrong" not in found.conclusion and "trusted" not in found.conclusion
+
+
+def test_regions_that_end_where_the_laws_do() -> None:
+    """The half of the time that is spent within sight of the saddle: 1.7 standard deviations beyond it 0.955 are left."""
+    process = fps.Process(WELL, fps.Noise.isotropic(0.04))
+    for exit, end in (("saddle", 0.0), ("saddle", 0.005), ("beyond", 0.17), ("beyond", 0.9)):
+        found = report(process, [-1.0], [0.0], region=fps.Region.halfspace([1.0], end), exit=exit, seconds=60.0)
+        assert status(found, "the region ends") == "held"
+        assert abs(found.log_ratio("Eyring-Kramers", "equation")) < 0.12
+    plane = fps.Potential.from_expression("(x**2 - 1)**2 + 2*y**2", "x y")
+    case = pose(fps.Process(plane, fps.Noise.isotropic(0.1)), [-1.0, 0.0], [0.0, 0.0], "beyond", None, None, None, None)
+    assert _ends(case).status == "held" and _ends(case).detail.startswith("3.16 standard")  # half way: 0.5/sqrt(0.1/4)
+
+
 # ---- the sentence ---------------------------------------------------------------------------------------------------
+
+
+def test_a_law_is_not_trusted_for_a_chain_with_long_steps() -> None:
+    """lr U'' = 0.16: within a factor 2 of the chain, but the conditions under which the equation stands for it do not hold."""
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.1)), [-1.0], [0.0], lr=0.02, batch=1, exit="saddle")
+    assert found.reference == "transition kernel" and abs(found.log_ratio("Eyring-Kramers")) < math.log(2.0)
+    assert "trusted" not in found.conclusion
+    assert found.conclusion.count("'lr times the largest curvature is small' failed") >= 2  # the law and the equation
 
 
 def test_the_formula_is_not_trusted_by_chance() -> None:
@@ -366,6 +466,7 @@ def test_beyond_doubles_a_kernel_is_known_from_two_grids(monkeypatch: pytest.Mon
         found = report(fps.Process(WELL, fps.Noise.isotropic(1.25e-3)), [-1.0], [0.0], lr=0.01, exit="saddle")
         kernel = found.estimates["transition kernel"]
         assert math.isinf(kernel.value) and bool(kernel.failed) is not known
+        assert known or [a.name for a in kernel.failed] == ["the logarithm is known to 0.25"]
         assert found.reference == ("transition kernel" if known else "")
     assert found.log_ratio("equation") == pytest.approx(0.0, abs=0.5)
 
