@@ -18,7 +18,7 @@ from .potentials import Potential
 from .process import Process
 from .results import Assumption, Path
 
-__all__ = ["ENDS", "HIGH", "OF_STEPS", "Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
+__all__ = ["ENDS", "OF_STEPS", "Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, float], ...]
@@ -34,10 +34,10 @@ FALL = 30.0
 #: A saddle counts as low as another one if the density there is above exp(-LOW) of that at the other one.
 LOW = 3.0
 #: In standard deviations of the density across a saddle: how far off it the region of first arrivals may end (8 % of the time), and
-#: how far beyond it that of crossings must reach (from there one path in twenty comes back).
-NEAR, BEYOND = 0.1, 1.65
-#: Names of conditions that the conclusion asks for: barrier, end of the region, and what the equation needs to stand for the chain.
-HIGH, ENDS = "barrier / D >= 6 at minimum and saddle", "the region ends where the laws do"
+#: how far beyond it that of crossings must reach (from there one path in six comes back).
+NEAR, BEYOND = 0.1, 1.0
+#: Names of conditions that the conclusion asks for: where the region ends, and what the equation needs to stand for the chain.
+ENDS = "the region ends where the laws do"
 KICK, CURVATURE, TAILS = (
     "one step's noise is small against the valley", "lr times the largest curvature is small", "gradient noise has Gaussian tails",
 )  # fmt: skip
@@ -199,7 +199,9 @@ def _guesses(saddle: ArrayLike | str | None, dim: int) -> Array | None:
 def _engines(given: Any, lr: float | None, batch: float | None) -> tuple[Process, SGDChain | None, float | None, float | None]:
     """The equation and the algorithm of a process with a learning rate, or of a chain."""
     for name, value in (("lr", lr), ("batch", batch)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < math.inf
+        ):
             raise ValueError(f"escape_report: {name} must be a number > 0, got {value!r}")
     if isinstance(given, SGDChain):
         if lr is not None or batch is not None:
@@ -478,7 +480,7 @@ def _status(ok: bool) -> Literal["held", "failed"]:
 
 
 def _barrier(case: Case, ends: Array) -> Assumption:
-    name = HIGH
+    name = "barrier / D >= 6 at minimum and saddle"
     if case.U is None:
         return Assumption(name, "unknown", "the drift has no potential; see the quasi-potential")
     height = float(case.U(case.s) - case.U(case.a))

@@ -179,6 +179,7 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": [1.0]}, ValueError, "must have 1"),
         ({"minimum": [math.nan]}, ValueError, "finite numbers"),
         ({"lr": -1.0}, ValueError, "lr must be a number > 0"),
+        ({"lr": 0.01, "batch": math.inf}, ValueError, "batch must be a number > 0"),
         ({"region": fps.Region.ball([0.0, 0.0], 1.0)}, ValueError, "must be a Region in 1-D"),
         ({"region": fps.Region.ball([1.0], 0.5)}, ValueError, "not inside"),
         ({"region": fps.Region.ball([-1.0], 0.5)}, ValueError, "exit='saddle'"),
@@ -447,6 +448,27 @@ def test_a_minimum_without_noise_is_never_left() -> None:
     assert status(found, "noise is left at the minimum") == "failed"
     assert found.estimates["equation"].value == math.inf and found.reference == ""
     assert found.conclusion.startswith("The equation never crosses; of the algorithm")
+
+
+def test_range_of_the_formula_over_two_saddles() -> None:
+    """Rates add, so that the sum is not linear in s: 0 = -ln(e^-(4 s - 1) + e^-(3 - 4 s)) at two s, and both ends are negative."""
+
+    def said(*ends: tuple[float, float]) -> str:
+        times = {"paths": fps.Estimate(1.0, stderr=0.01, unit="time")}
+        for k, s in enumerate(("s = 1", "s = 0")):
+            every = [fps.Estimate(math.exp(e[k]), unit="time") for e in ends]
+            times[f"SGD formula, {s}"] = total_time(every)
+            times |= {f"SGD formula, {s}, over [{i}]": e for i, e in enumerate(every)} if len(ends) > 1 else {}
+        return conclude(times, "paths")
+
+    assert said((3.0, -1.0)).startswith("The SGD formula holds with s = 0.25")
+    # both ends too short, and right in between: u = e^(4 s - 2), 1 = e^-1 (1/u + u), u = e/2 - sqrt(e^2/4 - 1)
+    u = math.e / 2.0 - math.sqrt(math.e**2 / 4.0 - 1.0)
+    assert said((3.0, -1.0), (-1.0, 3.0)).startswith(f"The SGD formula holds with s = {0.5 + math.log(u) / 4.0:.2g}")
+    assert said((0.2, 3.0)).startswith(
+        "The SGD formula is wrong by a factor of 1.22, too long, with s = 1, which it does not predict"
+    )
+    assert "at least 2.72 for every s" in said((1.0, 3.0))
 
 
 def test_an_answer_that_is_not_known_is_not_compared() -> None:
