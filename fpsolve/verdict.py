@@ -119,7 +119,7 @@ def escape_report(
     -------
     EscapeReport
         A table in iterations (in time without learning rate); ``.estimates``, ``.reference``, ``.assumptions``, ``.skipped``,
-        ``.conclusion``, ``.plot()``, ``.save()``.
+        ``.conclusion``, ``.plot()``, ``.save()``. Ctrl-C ends it as a whole: what was found is in it, all else "not run".
 
     Raises
     ------
