@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ._escape_case import ENDS, OF_STEPS
+from ._escape_conditions import ENDS, OF_STEPS
 from .results import Assumption, Estimate
 from .theory import total_rate
 

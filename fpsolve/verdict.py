@@ -30,7 +30,8 @@ from ._conclusion import (
     row,
     total_time,
 )  # fmt: skip
-from ._escape_case import Case, Way, conditions, frozen_noise, is_white, pose
+from ._escape_case import Case, Way, pose
+from ._escape_conditions import conditions, frozen_noise, is_white
 from ._escape_run import Part, Run, seconds_of, within
 from ._progress import each
 from ._runner import resolve_seed, thread_count

@@ -390,3 +390,29 @@ def test_escape_odds_errors_and_refusals():
     ):
         with pytest.raises(error, match=words):
             theory.escape_odds(*pair)
+
+
+def test_adam_is_tested_with_its_own_steps():
+    """A step of Adam is lr times the gradient over the root of C/B: kicks of lr, and lr h/sqrt(C/B) instead of lr h."""
+    k = 1e-4  # a flat valley: lr h = 8e-6, and lr h/sqrt(h/B) = 0.01 sqrt(8e-4 * 900) = 8.5e-3, 0.17 at lr = 0.2
+    U = fps.Potential.from_expression("k*(x**2 - 1)**2", params={"k": k})
+    for lr, expected in ((0.01, "held"), (0.2, "failed")):
+        law = theory.sgd_escape_time(U, [-1.0], [0.0], lr=lr, batch=900, optimizer="adam")
+        stiff, kick = (next(a for a in law.assumptions if a.name.startswith(n)) for n in ("lr times", "one step"))
+        assert stiff.status == expected and float(stiff.detail.split(",")[0]) == pytest.approx(
+            lr * math.sqrt(8 * k * 900), rel=2e-3
+        )
+        assert kick.status == expected and kick.detail.startswith(f"{lr:g} against")
+    noise = fps.Noise.covariance(0.09, 0.01, 4)  # sqrt(C/B) = 0.15
+    well = fps.potentials.double_well()
+    law = theory.sgd_escape_time(well, [-1.0], [0.0], lr=0.01, batch=4, optimizer="adam", noise=noise)
+    stiff = next(a for a in law.assumptions if a.name.startswith("lr times"))
+    assert float(stiff.detail.split(",")[0]) == pytest.approx(0.01 * 8.0 / 0.15, rel=2e-3)
+
+
+def test_the_quadratic_valley_says_what_it_does_not_know():
+    for form in ("exact", "published"):
+        law = theory.quadratic_exit_exponent(np.eye(2), np.eye(2), lr=0.1, batch=2, radius=0.5, form=form)
+        found = {a.name: a.status for a in law.assumptions}
+        assert found["H and C are the same all the way to the boundary"] == "unknown"
+        assert found["exponent >= 6"] == ("held" if law.value >= 6.0 else "failed")

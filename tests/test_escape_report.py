@@ -13,7 +13,8 @@ import pytest
 import fpsolve as fps
 from fpsolve import _escape_run, theory, verdict
 from fpsolve._conclusion import conclude, inverse, power_of_ten, total_time
-from fpsolve._escape_case import _ends, _tails, pose
+from fpsolve._escape_case import pose
+from fpsolve._escape_conditions import _ends, _tails
 from fpsolve._runner import Control, time_limit
 
 WELL = fps.potentials.double_well()
