@@ -163,7 +163,7 @@ def pose(
             raise ValueError(f"escape_report: the saddle {way.s.tolist()} is not inside {region!r}; for first arrivals take "
                              "exit='saddle'")  # fmt: skip
     places = [a, *(way.s for way in ways), *(x for way in ways if way.target is not None for x in (way.target, *way.down))]
-    limits = _limits(process, chain, a, np.array(places), box)
+    limits = _limits(process, chain, a, np.array(places), box, np.vstack([_until_left(region, way) for way in ways]))
     return Case(process, chain, lr, batch, a, tuple(ways), exit, region, end, limits, lower)
 
 
@@ -347,10 +347,26 @@ def _plane(a: Array, way: Way, exit: Literal["beyond", "saddle"]) -> tuple[Array
     return None
 
 
-def _limits(process: Process, chain: SGDChain | None, a: Array, points: Array, box: Sequence[Sequence[float]] | None) -> Box:
-    """The box of the grids: the given one, or that of all points, and where the density around them has fallen."""
+def _until_left(region: Region, way: Way) -> Array:
+    """From the saddle down to the first point outside the region; the saddle alone if it is left elsewhere."""
+    points = np.vstack([way.s, way.down, *([] if way.target is None else [way.target])])
+    outside = ~region.contains(points)
+    return np.asarray(points[: int(np.argmax(outside)) + 1])
+
+
+def _limits(
+    process: Process, chain: SGDChain | None, a: Array, points: Array, box: Sequence[Sequence[float]] | None, left: Array
+) -> Box:
+    """The box of the grids: the given one, or that of all points, and where the density around them has fallen.
+
+    A given one is made larger if the ways out leave the region behind its sides, which would hold them back.
+    """
     if box is not None:
-        return tuple((float(lo), float(hi)) for lo, hi in box)
+        pad = 0.01 * float(np.linalg.norm(np.ptp(np.vstack([a, left]), axis=0)))
+        return tuple(
+            (float(lo) if lo < low else float(low) - pad, float(hi) if hi > high else float(high) + pad)
+            for (lo, hi), low, high in zip(box, left.min(axis=0), left.max(axis=0), strict=True)
+        )
     scale = float(np.linalg.norm(np.ptp(points, axis=0)))
     low, high = points.min(axis=0), points.max(axis=0)
     lr = 0.0 if chain is None or chain.lr is None else chain.lr

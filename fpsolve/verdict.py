@@ -105,7 +105,8 @@ def escape_report(
         What is left. Default: for "beyond" the half-space up to the other minimum on a line, half way to it in the plane and above
         (where the way down bends back: all but a ball around it).
     box : sequence of (lo, hi), optional
-        Where saddles are looked for, and the box of the grids. Default: where the density around the minimum has fallen by e^-30.
+        Where saddles are looked for, and the box of the grids, which is enlarged if the region is left behind its sides. Default:
+        where the density around the minimum has fallen by e^-30.
     lr, batch : float, optional
         Of a process whose noise does not know them.
     quick : bool

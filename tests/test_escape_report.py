@@ -258,6 +258,13 @@ def test_rates_over_two_saddles_add() -> None:
     assert status(named, "no other saddle") == "unknown"
 
 
+def test_a_box_that_holds_the_saddles_alone() -> None:
+    """The region ends at the next minima, behind the sides of the box: these must not hold the paths back."""
+    found = report(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], "all", box=[(-0.7, 0.7)], seconds=60.0)
+    ends = [p.x[0] for p in THREE.critical_points([(-1.6, 1.6)]) if p.index == 0]
+    assert found.estimates["equation"].value == pytest.approx(two_sided(0.1, ends[0], ends[2], ends[1]), rel=2e-3)
+
+
 def test_four_saddles_of_a_plane() -> None:
     """By symmetry the total is a quarter of each time, and the PDE on a region with four sides agrees with it."""
     U = fps.Potential.from_expression("4*x**2*(x**2 - 1)**2 + 4*y**2*(y**2 - 1)**2", "x y")
