@@ -82,11 +82,12 @@ class Records:
 
     def copy_beyond(self, slots: Ints, parents: Ints, level: float) -> None:
         """Path slots[i] becomes that of parents[i] up to where it first exceeded `level`; that moment is its first record."""
-        for slot, parent in zip(slots.tolist(), parents.tolist(), strict=True):
-            at = int(np.searchsorted(self.heights[parent, : self.counts[parent]], level, side="right"))
-            self.heights[slot, 0] = self.heights[parent, at]
-            self.states[slot, 0] = self.states[parent, at]
-            self.ages[slot, 0] = self.ages[parent, at]
+        # paths alive are above the level, those in `slots` are not: no parent is written
+        pairs = zip(parents.tolist(), self.counts[parents].tolist(), strict=True)
+        at = np.array([self.heights[parent, :count].searchsorted(level, side="right") for parent, count in pairs], np.int64)
+        self.heights[slots, 0] = self.heights[parents, at]
+        self.states[slots, 0] = self.states[parents, at]
+        self.ages[slots, 0] = self.ages[parents, at]
         self.counts[slots] = 1
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ._escape_conditions import ENDS, OF_STEPS
 from .results import Assumption, Estimate
 from .theory import total_rate
 
@@ -77,19 +78,28 @@ def row(name: str, e: Estimate, base: float | None) -> tuple[str, str, float | N
     return name, power_of_ten(log), log, relative(e), over, failed
 
 
-def conclude(estimates: Mapping[str, Estimate], reference: str) -> str:
-    """One sentence that follows from the numbers."""
+def conclude(estimates: Mapping[str, Estimate], reference: str, conditions: Sequence[Assumption] = ()) -> str:
+    """One sentence that follows from the numbers, and from the conditions of the case."""
     if not reference:
         return _unknown(estimates)
     base = log_of(estimates[reference])
     if math.isinf(base):
         return _never(estimates)
     logs = {name: log_of(e) - base for name, e in estimates.items() if not name.startswith(EXPONENT)}
-    clauses = [_verdict(name, logs[name], reference, estimates[name].failed) for name in LAWS if name in logs]
-    if FORMULA[0] in logs:
-        clauses.append(_range(logs[FORMULA[0]], logs[FORMULA[1]], reference, estimates[FORMULA[0]].failed))
+    failed = {a.name: a for a in conditions if a.status == "failed"}
+    # the laws are those of the equation, which stands for a chain under conditions of its own
+    steps = () if reference == EQUATION else tuple(failed[name] for name in OF_STEPS if name in failed)
+    clauses, laws = [], True
+    if ENDS in failed and any(name in logs for name in (*LAWS, *FORMULA)):
+        laws = False
+        clauses.append(f"the laws answer another question: the region ends elsewhere ({failed[ENDS].detail})")
+    for name in LAWS if laws else ():
+        if name in logs:
+            clauses.append(_verdict(name, logs[name], reference, (*estimates[name].failed, *steps)))
+    if laws and FORMULA[0] in logs:
+        clauses.append(_range(_ends_of_formula(logs), reference, (*estimates[FORMULA[0]].failed, *steps)))
     if reference != EQUATION and EQUATION in logs:
-        clauses.append(_of_equation(estimates[EQUATION], logs[EQUATION], reference))
+        clauses.append(_of_equation(estimates[EQUATION], logs[EQUATION], reference, steps))
     return _sentence(clauses if clauses else [f"no formula applies; the answer is that of {reference}"])
 
 
@@ -122,7 +132,7 @@ def _never(estimates: Mapping[str, Estimate]) -> str:
     return _sentence(clauses)
 
 
-def _of_equation(e: Estimate, log: float, reference: str) -> str:
+def _of_equation(e: Estimate, log: float, reference: str, steps: Sequence[Assumption]) -> str:
     """An equation that is solved badly is not compared."""
     error = relative(e) or 0.0
     if error > KNOWN:
@@ -130,7 +140,7 @@ def _of_equation(e: Estimate, log: float, reference: str) -> str:
     if math.isinf(log):
         where = "" if e.method == NEVER else " on the way that was looked at"
         return f"the {EQUATION} {NEVER}{where}, while the answer of {reference} is finite"
-    return _verdict("the " + EQUATION, log, reference, e.failed)
+    return _verdict("the " + EQUATION, log, reference, (*e.failed, *steps))
 
 
 def _verdict(name: str, log: float, reference: str, failed: Sequence[Assumption]) -> str:
@@ -144,18 +154,38 @@ def _verdict(name: str, log: float, reference: str, failed: Sequence[Assumption]
     return f"{name} can be trusted here: {times}"
 
 
-def _range(first: float, last: float, reference: str, failed: Sequence[Assumption]) -> str:
-    """What the two ends of the formula of SGD say."""
-    low, high = min(first, last), max(first, last)
+def _ends_of_formula(logs: Mapping[str, float]) -> list[tuple[float, float]]:
+    """What the formula of SGD says at s = 1 and s = 0, over each saddle."""
+    ways = [name.removeprefix(FORMULA[0]) for name in logs if name.startswith(f"{FORMULA[0]}, over ")] or [""]
+    return [(logs[FORMULA[0] + way], logs[FORMULA[1] + way]) for way in ways]
+
+
+def _formula_at(s: float, ends: Sequence[tuple[float, float]]) -> float:
+    """ln of the time of the formula over all saddles: over each it is linear in s, and the rates add."""
+    logs = [s * first + (1.0 - s) * last for first, last in ends]
+    least = min(logs)
+    return least - math.log(math.fsum(math.exp(least - log) for log in logs))
+
+
+def _range(ends: Sequence[tuple[float, float]], reference: str, failed: Sequence[Assumption]) -> str:
+    """What the formula of SGD says for s from 1 to 0; `ends` are logarithms over the reference."""
+    grid = [k / 256 for k in range(257)]
+    values = [_formula_at(s, ends) for s in grid]
+    low, high = min(values), max(values)
     name = "the SGD formula"
     if max(abs(low), abs(high)) <= math.log(TRUSTED):
         times = f"{math.exp(low):.3g} to {math.exp(high):.3g} times the answer of {reference}"
         if failed:
             return f"{name} is {times}, though not for a good reason: '{failed[0].name}' failed"
         return f"{name} can be trusted here: {times}"
+    span = f"which it does not predict: from s = 1 to 0 it spans a factor of {power_of_ten(high - low)}"
     if low <= 0.0 <= high:
-        s, span = last / (last - first), power_of_ten(high - low)
-        return f"{name} holds with s = {s:.2g}, which it does not predict: from s = 1 to 0 it spans a factor of {span}"
+        k = next(k for k in range(256) if min(values[k : k + 2]) <= 0.0 <= max(values[k : k + 2]))
+        change = values[k + 1] - values[k]
+        s = grid[k] - (values[k] / change / 256 if change else 0.0)
+        return f"{name} holds with s = {s:.2g}, {span}"
     nearest = low if low > 0.0 else high
     factor, side = power_of_ten(abs(nearest)), "long" if nearest > 0.0 else "short"
+    if abs(nearest) <= math.log(TRUSTED):
+        return f"{name} is wrong by a factor of {factor}, too {side}, with s = {grid[values.index(nearest)]:.2g}, {span}"
     return f"{name} is wrong by a factor of at least {factor} for every s in [0, 1], too {side}"

@@ -1,4 +1,4 @@
-"""One escape question posed once: where from, over which saddle, out of which region; and what the formulas need, tested."""
+"""One escape question posed once: where from, over which saddles, out of which region."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from ._roots import check_box, newton
 from .chains import SGDChain
 from .grid import Region
-from .noise import Noise
 from .potentials import Potential
 from .process import Process
-from .results import Assumption, Path
 
-__all__ = ["Case", "Way", "conditions", "frozen_noise", "is_white", "pose"]
+__all__ = ["LOW", "Case", "Flow", "Way", "pose"]
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, float], ...]
 
-#: What counts as a high barrier, small, nearly constant and not far below.
-BARRIER, SMALL, CONSTANT, FAR_BELOW = 6.0, 0.1, 0.5, 0.1
-#: Index of the stable law above which tails count as Gaussian ones.
-GAUSSIAN = 1.8
 #: Grids end where the density has fallen by exp(-FALL) from the minimum.
 FALL = 30.0
 
@@ -79,8 +73,13 @@ class Case:
         """Whether the algorithm keeps more state than the weights, so that the equation of `process` is not its limit."""
         return self.chain is not None and (self.chain.momentum > 0.0 or self.chain.optimizer != "sgd")
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the algorithm is Adam."""
+        return self.chain is not None and self.chain.optimizer == "adam"
 
-class _Flow:
+
+class Flow:
     """The drift for weak noise, its zeros, and where it leads from a saddle."""
 
     def __init__(self, process: Process) -> None:
@@ -131,7 +130,7 @@ def pose(
     if exit not in ("beyond", "saddle"):
         raise ValueError(f"escape_report: exit must be 'beyond' or 'saddle', got {exit!r}")
     process, chain, lr, batch = _engines(given, lr, batch)
-    flow, guess = _Flow(process), _point(minimum, process.dim, "minimum")
+    flow, guess = Flow(process), _point(minimum, process.dim, "minimum")
     guesses = _guesses(saddle, process.dim)
     if box is None and guesses is None:
         raise ValueError("escape_report: give saddle= (a guess), or box= to have critical points looked for in it")
@@ -143,6 +142,9 @@ def pose(
     if not scale > 0.0:
         raise ValueError(f"escape_report: minimum and saddle are the same point {guess.tolist()}")
     a = flow.zero(guess, scale, 0, "escape_report: minimum")
+    if box is not None and not all(lo < x < hi for x, (lo, hi) in zip(a, box, strict=True)):
+        raise ValueError(f"escape_report: the minimum {a.tolist()} is not inside box={[tuple(b) for b in box]}, that of the grids; "
+                         "take a larger one")  # fmt: skip
     lower = None
     if guesses is not None:
         ways = _given_ways(flow, a, guesses, scale)
@@ -161,7 +163,7 @@ def pose(
             raise ValueError(f"escape_report: the saddle {way.s.tolist()} is not inside {region!r}; for first arrivals take "
                              "exit='saddle'")  # fmt: skip
     places = [a, *(way.s for way in ways), *(x for way in ways if way.target is not None for x in (way.target, *way.down))]
-    limits = _limits(process, chain, a, np.array(places), box)
+    limits = _limits(process, chain, a, np.array(places), box, np.vstack([_until_left(region, way) for way in ways]))
     return Case(process, chain, lr, batch, a, tuple(ways), exit, region, end, limits, lower)
 
 
@@ -187,7 +189,9 @@ def _guesses(saddle: ArrayLike | str | None, dim: int) -> Array | None:
 def _engines(given: Any, lr: float | None, batch: float | None) -> tuple[Process, SGDChain | None, float | None, float | None]:
     """The equation and the algorithm of a process with a learning rate, or of a chain."""
     for name, value in (("lr", lr), ("batch", batch)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < math.inf
+        ):
             raise ValueError(f"escape_report: {name} must be a number > 0, got {value!r}")
     if isinstance(given, SGDChain):
         if lr is not None or batch is not None:
@@ -224,7 +228,7 @@ def _point(x: ArrayLike | None, dim: int, name: str) -> Array:
 # ---- critical points ------------------------------------------------------------------------------------------------
 
 
-def _way(flow: _Flow, a: Array, s: Array) -> Way:
+def _way(flow: Flow, a: Array, s: Array) -> Way:
     """Down from a saddle of a on its far side; ValueError if it is none of a."""
     rate, e = flow.outward(s)
     scale = float(np.linalg.norm(s - a))
@@ -241,13 +245,13 @@ def _way(flow: _Flow, a: Array, s: Array) -> Way:
         return Way(s, way, None)
 
 
-def _by_height(flow: _Flow, ways: list[Way]) -> list[Way]:
+def _by_height(flow: Flow, ways: list[Way]) -> list[Way]:
     """The lowest saddle first, where there is a loss."""
     U = flow.process.potential
     return ways if U is None else sorted(ways, key=lambda way: float(U(way.s)))
 
 
-def _given_ways(flow: _Flow, a: Array, guesses: Array, scale: float) -> list[Way]:
+def _given_ways(flow: Flow, a: Array, guesses: Array, scale: float) -> list[Way]:
     saddles = [flow.zero(guess, scale, 1, "escape_report: saddle") for guess in guesses]
     for i, s in enumerate(saddles):
         if any(np.linalg.norm(s - other) < 1e-6 * scale for other in saddles[:i]):
@@ -255,7 +259,7 @@ def _given_ways(flow: _Flow, a: Array, guesses: Array, scale: float) -> list[Way
     return _by_height(flow, [_way(flow, a, s) for s in saddles])
 
 
-def _ways_in_box(flow: _Flow, a: Array, box: Sequence[Sequence[float]], every: bool) -> tuple[list[Way], int]:
+def _ways_in_box(flow: Flow, a: Array, box: Sequence[Sequence[float]], every: bool) -> tuple[list[Way], int]:
     """The lowest saddle of the minimum a in the box, and how many others are nearly as low; or every one, and none besides."""
     found = []
     for point in flow.process.fixed_points(box):
@@ -343,10 +347,26 @@ def _plane(a: Array, way: Way, exit: Literal["beyond", "saddle"]) -> tuple[Array
     return None
 
 
-def _limits(process: Process, chain: SGDChain | None, a: Array, points: Array, box: Sequence[Sequence[float]] | None) -> Box:
-    """The box of the grids: the given one, or that of all points, and where the density around them has fallen."""
+def _until_left(region: Region, way: Way) -> Array:
+    """From the saddle down to the first point outside the region; the saddle alone if it is left elsewhere."""
+    points = np.vstack([way.s, way.down, *([] if way.target is None else [way.target])])
+    outside = ~region.contains(points)
+    return np.asarray(points[: int(np.argmax(outside)) + 1])
+
+
+def _limits(
+    process: Process, chain: SGDChain | None, a: Array, points: Array, box: Sequence[Sequence[float]] | None, left: Array
+) -> Box:
+    """The box of the grids: the given one, or that of all points, and where the density around them has fallen.
+
+    A given one is made larger if the ways out leave the region behind its sides, which would hold them back.
+    """
     if box is not None:
-        return tuple((float(lo), float(hi)) for lo, hi in box)
+        pad = 0.01 * float(np.linalg.norm(np.ptp(np.vstack([a, left]), axis=0)))
+        return tuple(
+            (float(lo) if lo < low else float(low) - pad, float(hi) if hi > high else float(high) + pad)
+            for (lo, hi), low, high in zip(box, left.min(axis=0), left.max(axis=0), strict=True)
+        )
     scale = float(np.linalg.norm(np.ptp(points, axis=0)))
     low, high = points.min(axis=0), points.max(axis=0)
     lr = 0.0 if chain is None or chain.lr is None else chain.lr
@@ -369,115 +389,3 @@ def _reach(process: Process, a: Array, e: Array, scale: float, lr: float) -> flo
     stop = (fall > FALL) | ~np.isfinite(fall) | (lr * back > 4.0 * t)
     k = int(np.argmax(stop)) if stop.any() else t.size - 1
     return float(t[k] + 4.0 * math.sqrt(2.0 * lr * D[k])) if math.isfinite(D[k]) and lr * back[k] < 4.0 * t[k] else float(t[k])
-
-
-# ---- what the formulas need -----------------------------------------------------------------------------------------
-
-
-def conditions(case: Case, path: Path | None) -> tuple[Assumption, ...]:
-    """When an escape formula is good, tested along the most probable path (a straight line where none is known)."""
-    x = case.a + np.linspace(0.0, 1.0, 401)[:, None] * (case.s - case.a)
-    tangents = np.broadcast_to((case.s - case.a) / np.linalg.norm(case.s - case.a), x.shape)
-    if path is not None and path.dim > 1:
-        x, tangents = path.points, path.tangents
-    D = np.einsum("ni,nij,nj->n", tangents, case.process.diffusion(x), tangents)
-    kick = math.sqrt(2.0 * (case.lr or 0.0) * float(D.max()))
-    if case.chain is not None:
-        D = D / (1.0 - case.chain.momentum)  # the temperature of heavy ball
-    ends, lowest = D[[0, -1]], float(D.min())
-    place = ", ".join(f"{v:.4g}" for v in x[int(np.argmin(D))])
-    spread = lowest / float(D.max()) if D.max() > 0.0 else 0.0
-    share = lowest / float(ends.min()) if ends.min() > 0.0 else 0.0
-    width = float(np.linalg.norm(case.s - case.a))
-    values = np.linalg.eigvalsh(case.process.diffusion(x))
-    everywhere = Assumption("noise acts in every direction", _status(bool(values[:, 0].min() > 1e-10 * values.max())),
-                            f"eigenvalues of D on the path {values[:, 0].min():.3g} to {values.max():.3g}")  # fmt: skip
-    return (
-        *((everywhere,) if case.process.dim > 1 else ()),
-        _barrier(case, ends),
-        Assumption("D changes little between minimum and saddle", _status(spread >= CONSTANT), f"least over largest {spread:.3g}"),
-        Assumption(
-            "D is nowhere on the path far below its values at the ends", _status(share >= FAR_BELOW),
-            f"falls to {share:.3g} of the smaller one, at ({place})",
-        ),
-        Assumption(
-            "one step's noise is small against the valley", _status(kick <= SMALL * width),
-            f"{kick:.3g} against {width:.3g}" if case.lr else "no learning rate: the equation has no steps",
-        ),
-        _tails(case),
-        Assumption("noise is left at the minimum", _status(float(ends[0]) > 0.0), f"D = {ends[0]:.4g}"),
-        _step(case),
-        _alone(case),
-    )  # fmt: skip
-
-
-def _alone(case: Case) -> Assumption:
-    name, counted = "no other saddle is nearly as low", len(case.ways)
-    if case.lower is None:
-        more = f", besides the {counted} that are counted" if counted > 1 else ""
-        return Assumption(name, "unknown", f"not looked for: give box={more}")
-    if counted > 1:
-        return Assumption(name, "held", f"all {counted} in the box are counted")
-    cure = "; saddle='all' adds their rates" if case.lower else ""
-    return Assumption(name, _status(case.lower == 0), f"{case.lower} others within a tenth of the barrier or {LOW:g} D{cure}")
-
-
-def _status(ok: bool) -> Literal["held", "failed"]:
-    return "held" if ok else "failed"
-
-
-def _barrier(case: Case, ends: Array) -> Assumption:
-    name = "barrier / D >= 6 at minimum and saddle"
-    if case.U is None:
-        return Assumption(name, "unknown", "the drift has no potential; see the quasi-potential")
-    height = float(case.U(case.s) - case.U(case.a))
-    if case.chain is not None and case.chain.optimizer == "adam":
-        return Assumption(name, "unknown", "Adam divides by the size of the noise: see the formula's own assumptions")
-    if not ends.min() > 0.0:
-        return Assumption(name, "unknown", f"D vanishes at an end, the barrier is {height:.4g}")
-    return Assumption(name, _status(height >= BARRIER * ends.max()), f"{height / ends[0]:.4g} and {height / ends[1]:.4g}")
-
-
-def _step(case: Case) -> Assumption:
-    name = "lr times the largest curvature is small"
-    if case.lr is None:
-        return Assumption(name, "held", "no learning rate: the equation has no steps")
-    size = case.lr * float(np.abs(np.linalg.eigvals(_Flow(case.process).slope(case.a))).max())
-    return Assumption(name, _status(size <= SMALL), f"{size:.3g}")
-
-
-def _tails(case: Case) -> Assumption:
-    """The index of a stable law from block sums of one component of the samples' gradients (2 for Gaussian tails)."""
-    name = "gradient noise has Gaussian tails"
-    ensemble = None if case.chain is None else case.chain.ensemble
-    if ensemble is None:
-        return Assumption(name, "held", "the noise model is Gaussian; that of data needs gradients of single samples")
-    e = (case.s - case.a) / np.linalg.norm(case.s - case.a)
-    g = np.asarray(ensemble.sample_gradients(case.a)) @ e
-    block = max(2, int(math.sqrt(g.size)))
-    g = np.random.default_rng(0).permutation(g - g.mean())[: g.size // block * block]
-    sums = np.abs(g.reshape(-1, block).sum(axis=1))
-    g, sums = np.abs(g[g != 0.0]), sums[sums > 0.0]
-    if g.size < 1000 or not sums.size:
-        return Assumption(name, "unknown", f"{g.size} samples are too few")
-    logs, log_sums = np.log(g), np.log(sums)
-    inverse = float(log_sums.mean() - logs.mean()) / math.log(block)
-    error = math.sqrt(log_sums.var() / log_sums.size + logs.var() / logs.size) / math.log(block)
-    index, most = (min(2.0, 1.0 / v) if v > 0.5 else 2.0 for v in (inverse, inverse - 2.0 * error))
-    verdict: Literal["held", "failed", "unknown"] = "held" if index >= GAUSSIAN else "failed" if most < GAUSSIAN else "unknown"
-    return Assumption(name, verdict, f"index of a stable law across the saddle {index:.3g}, at most {most:.3g}")
-
-
-def frozen_noise(case: Case, s: Array) -> Noise:
-    """Isotropic noise with the D of the minimum along the way to s, as the law of white noise takes it."""
-    e = (s - case.a) / np.linalg.norm(s - case.a)
-    return Noise.isotropic(float(e @ case.process.diffusion(case.a) @ e))
-
-
-def is_white(case: Case, s: Array) -> Assumption:
-    """Whether that noise is the one there is: in every direction, all along the way, within a factor two."""
-    values = np.linalg.eigvalsh(case.process.diffusion(case.a + np.linspace(0.0, 1.0, 401)[:, None] * (s - case.a)))
-    low, high = float(values.min()), float(values.max())
-    return Assumption(
-        "the noise is white and isotropic", _status(low >= CONSTANT * high), f"eigenvalues of D {low:.3g} to {high:.3g}"
-    )

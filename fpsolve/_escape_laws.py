@@ -202,7 +202,8 @@ def sgd_escape_time(
         unit="time",
         lr=lr,
         batch=batch,
-        assumptions=_sgd_assumptions(at, lr, batch, s, ends, noise) + (_ADAM_PREFACTOR if optimizer == "adam" else ()),
+        assumptions=_sgd_assumptions(at, lr, batch, s, ends, noise, optimizer == "adam")
+        + (_ADAM_PREFACTOR if optimizer == "adam" else ()),
         method=f"Xie-Sato-Sugiyama ({optimizer}, s = {s:g}, boundary {boundary!r})",
     )
 
@@ -234,7 +235,7 @@ def _check_noise(noise: "Noise | None", dim: int, lr: float, batch: float) -> No
 
 
 def _sgd_assumptions(
-    at: _Pass, lr: float, batch: float, s: float, ends: Sequence[float], noise: "Noise | None"
+    at: _Pass, lr: float, batch: float, s: float, ends: Sequence[float], noise: "Noise | None", adaptive: bool
 ) -> tuple[Assumption, ...]:
     """The validity list: barrier, path, noise on the path, size of a step, tails, noise left at the minimum."""
     path = at.line()
@@ -258,7 +259,9 @@ def _sgd_assumptions(
     lowest = 0.0 if crossing else float(np.abs(along).min())
     share = lowest / float(at_ends.min()) if at_ends.min() > 0.0 else 0.0
     spread = float(at_ends.min() / at_ends.max()) if at_ends.max() > 0.0 else 0.0
-    kick = math.sqrt(2.0 * lr * float(at_ends[0]))
+    kick, stiff = math.sqrt(2.0 * lr * float(at_ends[0])), lr * float(at.at_a[-1])
+    if adaptive:  # a step is lr over the root of C/B, whatever the noise: that makes kicks of lr
+        kick, stiff = lr, stiff * lr / kick if kick > 0.0 else math.inf
     return (
         Assumption("barrier / D >= 6 at both ends", _status(min(ends) >= _BARRIER), f"{ends[0]:.4g} and {ends[1]:.4g}"),
         Assumption(
@@ -275,7 +278,9 @@ def _sgd_assumptions(
             "one step's noise is small against the valley", _status(kick <= _SMALL * at.scale), f"{kick:.3g} against {at.scale:.3g}"
         ),
         Assumption(
-            "lr times the largest curvature is small", _status(lr * float(at.at_a[-1]) <= _SMALL), f"{lr * at.at_a[-1]:.3g}"
+            "lr times the largest curvature is small",
+            _status(stiff <= _SMALL),
+            f"{stiff:.3g}" + (", of Adam with v = C / B" if adaptive else ""),
         ),
         at.straight(),
         equal,
@@ -568,7 +573,13 @@ def quadratic_exit_exponent(
             raise ValueError("quadratic_exit_exponent: the published form is of a ball (radius=...) and of C = H")
         exponent = 2.0 * batch / lr * _positive(radius=radius)[0] ** 2 * math.sqrt(float(values[0]))
         wrong = Assumption("the action is that of Freidlin and Wentzell", "failed", "C^(-1/2) in place of C^-1, and no factor 1/2")
-        return Estimate(exponent, lr=lr, batch=batch, assumptions=(wrong, small), method="Ibayashi-Imaizumi, as published")
+        return Estimate(
+            exponent,
+            lr=lr,
+            batch=batch,
+            assumptions=(wrong, _deep(exponent), small, _QUADRATIC),
+            method="Ibayashi-Imaizumi, as published",
+        )
     if C.shape != H.shape:
         raise ValueError(f"quadratic_exit_exponent: H and C must have the same shape, got {H.shape} and {C.shape}")
     if not np.trace(C) > 0.0:
@@ -580,8 +591,20 @@ def quadratic_exit_exponent(
         assert threshold is not None
         root = vectors * np.sqrt(values)
         exponent = _positive(threshold=threshold)[0] / float(np.linalg.eigvalsh(root.T @ S @ root)[-1])
-    deep = Assumption("exponent >= 6", _status(exponent >= _BARRIER), f"{exponent:.4g}")
-    return Estimate(exponent, lr=lr, batch=batch, assumptions=(deep, small), method="quasi-potential of a quadratic valley")
+    return Estimate(
+        exponent,
+        lr=lr,
+        batch=batch,
+        assumptions=(_deep(exponent), small, _QUADRATIC),
+        method="quasi-potential of a quadratic valley",
+    )
+
+
+_QUADRATIC = Assumption("H and C are the same all the way to the boundary", "unknown", "needs the loss and the noise there")
+
+
+def _deep(exponent: float) -> Assumption:
+    return Assumption("exponent >= 6", _status(exponent >= _BARRIER), f"{exponent:.4g}")
 
 
 def levy_exit_rate(process: "Process", minimum: npt.ArrayLike, low: float, high: float) -> Estimate:

@@ -39,6 +39,7 @@ class Run:
         self.skipped: dict[str, str] = {}
         self.unaffordable: list[str] = []
         self.notes: list[str] = []
+        self.interrupted = False
 
     @property
     def left(self) -> float:
@@ -46,7 +47,13 @@ class Run:
         return self.end - time.monotonic()
 
     def add(self, name: str, part: Part) -> None:
-        """Run a part; what cannot be run is listed with the reason."""
+        """Run a part; what cannot be run is listed with the reason.
+
+        Ctrl-C ends the report, not the part alone: what was found is kept. It is passed on where nothing was found yet.
+        """
+        if self.interrupted:
+            self._not_run(name, "Ctrl-C came before it")
+            return
         if self.left <= 0.0:
             self._not_run(name, f"the {self.seconds:g} seconds were spent before it")
             return
@@ -56,6 +63,11 @@ class Run:
                 self.estimates |= part(self)
             except TooLong as error:
                 self._not_run(name, str(error))
+            except KeyboardInterrupt:
+                if not self.estimates:
+                    raise
+                self.interrupted = True
+                self._not_run(name, "Ctrl-C ended it")
             except (ValueError, FpsolveError) as error:
                 self.skipped[name] = str(error)
         self.notes += [f"{name}: {w.message}" for w in caught]
@@ -98,12 +110,16 @@ def within(run: Run, seconds: float, ask: Callable[[], Any]) -> Any:
     """What comes of sampling for so long; told apart from other failures if that was too short."""
     end = time.monotonic() + seconds
     try:
-        with time_limit(seconds):
+        with time_limit(seconds) as limit:
             return ask()
     except (ValueError, FpsolveError) as error:
+        if limit.interrupted:
+            raise TooLong(f"Ctrl-C ended it: {error}") from error
         if time.monotonic() < end:
             raise
         raise TooLong(f"the {seconds:.1f} s of the {run.seconds:g} that were left for it were too short: {error}") from error
+    finally:
+        run.interrupted |= limit.interrupted
 
 
 def seconds_of(value: float | None) -> float:

@@ -11,7 +11,7 @@ from fpsolve._escape_laws import _positive
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Estimate
 
-__all__ = ["freezing_law", "freezing_time", "last_switch", "occupation", "valley_rate"]
+__all__ = ["escape_odds", "freezing_law", "freezing_time", "last_switch", "occupation", "valley_rate"]
 
 Array = npt.NDArray[np.float64]
 Rate = Callable[[Array], npt.ArrayLike]
@@ -63,6 +63,78 @@ def valley_rate(
             raise ValueError(f"{name} must be finite and {'> 0' if low else '>= 0'}: got {worst:g}")
     l, e, d, w = arrays
     return np.asarray(w * l * np.exp(-e / (d * l)))
+
+
+def escape_odds(out_of_a: Estimate, out_of_b: Estimate) -> Estimate:
+    r"""P(a) / P(b): how much more often a process that goes to and fro between two valleys is in a than in b.
+
+    .. math:: \frac{P_a}{P_b} = \frac{\tau_{ab}}{\tau_{ba}} = \frac{\gamma_{ba}}{\gamma_{ab}}, \qquad
+              P_a = \frac{\tau_{ab}}{\tau_{ab} + \tau_{ba}}
+
+    from any two mean times or rates of committed crossings: laws, quadrature, kernels, splitting, paths.
+
+    Parameters
+    ----------
+    out_of_a, out_of_b : Estimate
+        Time or rate of going from a to b, and from b to a; both in time or both in iterations.
+
+    Returns
+    -------
+    Estimate
+        Dimensionless; `log_value` is always set. Statistical errors add in squares, the others as they are; the assumptions are
+        those of both.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else than an Estimate, for numbers that are no positive times or rates, units or learning rates that differ.
+
+    References
+    ----------
+    H. A. Kramers, Physica 7, 284 (1940): two states that exchange at constant rates. For isotropic noise and Kramers' rates it is
+    `basin_odds`.
+
+    Examples
+    --------
+    >>> escape_odds(Estimate(30.0, unit="time"), Estimate(0.1, unit="1/time")).value         # 30 against 10
+    3.0
+    """
+    both, logs = (out_of_a, out_of_b), []
+    for name, e in zip(("out_of_a", "out_of_b"), both, strict=True):
+        if not isinstance(e, Estimate):
+            raise TypeError(f"escape_odds: {name} must be an Estimate of a time or a rate, got {type(e).__name__}: {e!r}")
+        if e.unit.removeprefix("1/") not in ("time", "iteration"):
+            raise ValueError(f"escape_odds: {name} must be a time or a rate, got the unit {e.unit!r}")
+        log = e.log_value if e.log_value is not None else math.log(e.value) if e.value > 0.0 else -math.inf
+        if not math.isfinite(log):
+            raise ValueError(f"escape_odds: {name} must be finite and > 0, got {e!r}")
+        logs.append(-log if e.unit.startswith("1/") else log)
+    if len({e.unit.removeprefix("1/") for e in both}) > 1:
+        raise ValueError(
+            f"escape_odds: both in time or both in iterations, got {[e.unit for e in both]}; convert with .per_iteration()"
+        )
+    rates = [e.lr for e in both if e.lr is not None]
+    if len(rates) == 2 and not math.isclose(*rates, rel_tol=1e-12):
+        raise ValueError(f"escape_odds: both at one learning rate, got {rates}")
+    log_odds = logs[0] - logs[1]
+    value = math.exp(log_odds) if log_odds < 709.0 else math.inf
+
+    def relative(kind: str) -> list[float]:
+        return [getattr(e, kind) / e.value if 0.0 < e.value < math.inf else 0.0 for e in both]
+
+    finite = value if math.isfinite(value) else 0.0
+    alone = Assumption(
+        "the two valleys exchange with each other alone", "unknown", "a third one, or other ways out, change the odds"
+    )
+    return Estimate(
+        value,
+        stderr=finite * math.hypot(*relative("stderr")),
+        discretization_error=finite * sum(relative("discretization_error")),
+        log_value=log_odds,
+        lr=rates[0] if rates else None,
+        assumptions=tuple(dict.fromkeys((alone, *out_of_a.assumptions, *out_of_b.assumptions))),
+        method="ratio of two escape times",
+    )
 
 
 def occupation(leave: Rate, enter: Rate, times: npt.ArrayLike, start: float = 0.0) -> Array:

@@ -16,7 +16,7 @@ from ._landing import Jumps, Level, System, build
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .results import Density, Estimate
+from .results import Assumption, Density, Estimate
 
 __all__ = ["MAX_NODES", "KernelSolver", "level_of"]
 
@@ -30,6 +30,8 @@ MAX_NODES = 4800
 _ADDED, _ADDED_MASS, _FOLDED, _ROW_ERROR = 0.1, 1e-3, 1e-4, 1e-3
 #: The second grid, from which errors are found, has this share of the cells per axis.
 _COARSER = 0.75
+#: How well the logarithm of a time or rate must be known.
+_KNOWN = 0.25
 _LARGEST = 709.7
 
 
@@ -117,17 +119,28 @@ class KernelSolver:
         return Estimate(float(fine), discretization_error=abs(float(fine) - float(coarse)), unit=unit, method=self.method,
                         lr=self.chain.lr, batch=self.chain.batch)  # fmt: skip
 
-    def _log_estimate(self, log_scalar: Callable[[Any], float], unit: str, label: str, **more: Any) -> Estimate:
-        """Estimate of exp(log_scalar) with the relative change on the coarser grid as error; inf where that has no answer."""
+    def _log_estimate(
+        self, log_scalar: Callable[[Any], float], unit: str, label: str, assumptions: Sequence[Assumption] = ()
+    ) -> Estimate:
+        """Estimate of exp(log_scalar) with the factor between two grids, less one, as relative error; inf where one has no answer.
+
+        Beyond doubles an error has no place but in an assumption, which also tells of logarithms that are not known.
+        """
         fine = log_scalar(self)
         value = math.exp(fine) if fine < _LARGEST else math.inf
         try:
-            change = abs(math.expm1(min(log_scalar(self._coarser()) - fine, _LARGEST)))
-        except (ValueError, FpsolveError):
-            change = math.inf
-        error = value * change if math.isfinite(value) else math.inf
+            change = abs(log_scalar(self._coarser()) - fine)
+            detail = f"three quarters of the cells change it by {change:.2g}"
+        except (ValueError, FpsolveError) as reason:
+            change, detail = math.inf, f"three quarters of the cells have no answer ({reason})"
+        known, inside = change <= _KNOWN, 0.0 < value < math.inf
+        if not (known and inside):
+            assumptions = (*assumptions, Assumption(f"the logarithm is known to {_KNOWN:g}", "held" if known else "failed", detail))
+        if not known:
+            _log.warning("%s: the logarithm is not known to %g: %s; use more cells", label, _KNOWN, detail)
+        error = value * math.expm1(min(change, _LARGEST)) if inside else 0.0 if known and value == 0.0 else math.inf
         return Estimate(value, discretization_error=error, log_value=fine, unit=unit, lr=self.chain.lr, batch=self.chain.batch,
-                        method=f"{self.method}, {label}, two grids", **more)  # fmt: skip
+                        method=f"{self.method}, {label}, two grids", assumptions=tuple(assumptions))  # fmt: skip
 
     # ---- what the reader must know ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from ._kernels.rng import LANES
 
 __all__ = [
     "Control",
+    "Limit",
     "Saver",
     "aligned",
     "check_count",
@@ -190,17 +192,29 @@ def make_chunks(
     return sorted(saver.units) + [(lo, min(lo + size, b)) for a, b in saver.untouched(n) for lo in range(a, b, size)]
 
 
-_deadline: ContextVar[float] = ContextVar("when runs end as by Ctrl-C, by the monotonic clock", default=math.inf)
+@dataclass
+class Limit:
+    """When the runs of a block end as by Ctrl-C, by the monotonic clock, and whether Ctrl-C itself ended one of them."""
+
+    end: float = math.inf
+    interrupted: bool = False
+
+
+_limit: ContextVar[Limit | None] = ContextVar("the innermost limit", default=None)
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[Limit]:
     """Runs that are under way after so many seconds end as by Ctrl-C: what is done is returned, marked partial."""
-    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    outer = _limit.get()
+    limit = Limit(min(math.inf if outer is None else outer.end, time.monotonic() + seconds))
+    token = _limit.set(limit)
     try:
-        yield
+        yield limit
     finally:
-        _deadline.reset(token)
+        _limit.reset(token)
+        if outer is not None:
+            outer.interrupted |= limit.interrupted
 
 
 def aligned(rows: int, columns: int, dtype: Any = np.float64) -> NDArray[Any]:
@@ -224,7 +238,7 @@ def run_chunks(
     """
     control = Control(saver)
     control.add(done)
-    interrupted, gate, deadline = False, threading.Event(), _deadline.get()
+    interrupted, gate, limit = False, threading.Event(), _limit.get() or Limit()
 
     def begin(lo: int, hi: int) -> None:
         gate.wait()  # the pool does not wait for a thread whose start Ctrl-C interrupted: it must have no work yet
@@ -248,11 +262,11 @@ def run_chunks(
                         future.result()
                     if saver is not None:
                         saver.write_if_due(control.units())
-                    if pending and time.monotonic() > deadline:
+                    if pending and time.monotonic() > limit.end:
                         interrupted = True
                         break
             except KeyboardInterrupt:
-                interrupted = True
+                interrupted = limit.interrupted = True
                 logger.warning("%s: interrupted; what is done is returned, marked partial", label)
             finally:
                 control.stop()

@@ -30,7 +30,8 @@ from ._conclusion import (
     row,
     total_time,
 )  # fmt: skip
-from ._escape_case import Case, Way, conditions, frozen_noise, is_white, pose
+from ._escape_case import Case, Way, pose
+from ._escape_conditions import conditions, frozen_noise, is_white
 from ._escape_run import Part, Run, seconds_of, within
 from ._progress import each
 from ._runner import resolve_seed, thread_count
@@ -104,7 +105,8 @@ def escape_report(
         What is left. Default: for "beyond" the half-space up to the other minimum on a line, half way to it in the plane and above
         (where the way down bends back: all but a ball around it).
     box : sequence of (lo, hi), optional
-        Where saddles are looked for, and the box of the grids. Default: where the density around the minimum has fallen by e^-30.
+        Where saddles are looked for, and the box of the grids, which is enlarged if the region is left behind its sides. Default:
+        where the density around the minimum has fallen by e^-30.
     lr, batch : float, optional
         Of a process whose noise does not know them.
     quick : bool
@@ -119,7 +121,7 @@ def escape_report(
     -------
     EscapeReport
         A table in iterations (in time without learning rate); ``.estimates``, ``.reference``, ``.assumptions``, ``.skipped``,
-        ``.conclusion``, ``.plot()``, ``.save()``.
+        ``.conclusion``, ``.plot()``, ``.save()``. Ctrl-C ends it as a whole: what was found is in it, all else "not run".
 
     Raises
     ------
@@ -305,19 +307,11 @@ def _kernel(run: Run) -> dict[str, Estimate]:
     if chain.dim > 2:
         raise ValueError(f"no grid of jumps in {chain.dim} dimensions; see splitting and paths")
 
-    def ask(cells: int) -> Estimate:
-        kernel = TransitionKernel(chain, Grid(*((lo, hi, cells) for lo, hi in case.box)))
-        return run.time(kernel.mean_exit_time(case.region, at=case.a))
-
     cells = JUMP_CELLS[run.quick][chain.dim]
-    e = ask(cells)
-    if math.isfinite(e.value):
-        return {KERNEL: e}
-    # beyond doubles an error has no place but here
-    change = abs(log_of(e) - log_of(ask(3 * cells // 4)))
-    verdict: Literal["held", "failed"] = "held" if change <= KNOWN else "failed"
-    settled = Assumption(f"ln(time) is known to {KNOWN:g}", verdict, f"three quarters of the cells change it by {change:.2g}")
-    return {KERNEL: replace(e, discretization_error=0.0, assumptions=(settled, *e.assumptions))}
+    kernel = TransitionKernel(chain, Grid(*((lo, hi, cells) for lo, hi in case.box)))
+    e = run.time(kernel.mean_exit_time(case.region, at=case.a))
+    # beyond doubles its error is in the assumptions
+    return {KERNEL: e if math.isfinite(e.value) or e.failed else replace(e, discretization_error=0.0)}
 
 
 def _dt(case: Case) -> float | None:
@@ -421,7 +415,7 @@ def _ordered(run: Run) -> list[str]:
 
 
 def _report(run: Run) -> EscapeReport:
-    case, reference = run.case, _reference(run)
+    case, reference, tested = run.case, _reference(run), conditions(run.case, run.path)
     estimates = {name: run.estimates[name] for name in _ordered(run)}
     base = log_of(estimates[reference]) if reference else None
     rows: list[tuple[Any, ...]] = [row(name, e, base) for name, e in estimates.items()]
@@ -439,9 +433,9 @@ def _report(run: Run) -> EscapeReport:
         tuple(notes),
         estimates=estimates,
         reference=reference,
-        assumptions=(*conditions(case, run.path), *_of_formula(estimates)),
+        assumptions=(*tested, *_of_formula(estimates)),
         skipped=run.skipped,
-        conclusion=conclude(estimates, reference),
+        conclusion=conclude(estimates, reference, tested),
         seed=run.seed,
     )
 

@@ -46,6 +46,7 @@ LAYERS: list[set[str]] = [
     {"_committor", "_levels", "_population"},
     {"fokker_planck", "langevin", "theory", "_show"},
     {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
+    {"_escape_conditions"},
     {"_conclusion", "_highorder", "rare"},
     {"_escape_run"},
     {"selection", "verdict"},

@@ -334,3 +334,85 @@ def test_no_noise_and_wrong_shapes_of_a_valley():
         theory.quadratic_exit_exponent([[1.0]], [[0.0]], lr=0.1, batch=1, radius=1.0)
     with pytest.raises(ValueError, match=r"H and C must have the same shape, got \(2, 2\) and \(1, 1\)"):
         theory.quadratic_exit_exponent(np.eye(2), [[1.0]], lr=0.1, batch=1, radius=1.0)
+
+
+# ---- odds of two escape times ---------------------------------------------------------------------------------------
+
+
+def test_escape_odds_are_those_of_the_stationary_law():
+    """D(x) = 0.1 (1 + x^2/2): masses left and right of the barrier by quadrature of exp(-int U'/D)/D, odds of two exact times."""
+    from scipy.integrate import quad
+
+    U = fps.Potential.from_expression("(x**2 - 1)**2 + 0.15*x")
+    process = fps.Process(U, fps.Noise.from_expression("0.1*(1 + x**2/2)"))
+    low, top, high = (p.x[0] for p in sorted(U.critical_points([(-2, 2)]), key=lambda p: p.x[0]))
+
+    def density(x):
+        # int (4 x^3 - 4 x + 0.15)/(0.1 (1 + x^2/2)) dx
+        exponent = (4.0 * x**2 - 12.0 * math.log(1.0 + x**2 / 2.0) + 0.15 * math.sqrt(2.0) * math.atan(x / math.sqrt(2.0))) / 0.1
+        return math.exp(-exponent) / (1.0 + x**2 / 2.0)
+
+    left, right = quad(density, -4.0, top, epsabs=0.0)[0], quad(density, top, 4.0, epsabs=0.0)[0]
+    times = [theory.mean_first_passage_1d(process, *way) for way in ((low, high), (high, low))]
+    odds = theory.escape_odds(*times)
+    assert odds.value == pytest.approx(left / right, rel=2e-3)  # what is left is of the order exp(-barrier/D)
+    assert odds.unit == "" and odds.log_value == pytest.approx(math.log(odds.value), abs=1e-12)
+    assert theory.escape_odds(*reversed(times)).value == pytest.approx(1.0 / odds.value, rel=1e-12)
+
+
+def test_escape_odds_of_kramers_rates_are_basin_odds():
+    """Also beyond doubles: D = lr sigma^2 / 2 B = 2.5e-4 and a difference of 0.3 in depth, exp(1200)."""
+    U = fps.Potential.from_expression("(x**2 - 1)**2 + 0.15*x + 0.4*y**2*(1.2 + x)", "x y")
+    for variance in (1.0, 0.01):
+        process = fps.Process(U, fps.Noise.isotropic(0.05 * variance / 2.0))
+        top = min((p for p in U.critical_points([(-2, 2), (-1, 1)]) if p.index == 1), key=lambda p: p.value).x
+        rates = [theory.kramers_rate(process, [x, 0.0], top) for x in (-1.0, 1.0)]
+        expected = theory.basin_odds(U, [-1.0, 0.0], [1.0, 0.0], lr=0.05, batch=1, variance=variance)
+        assert theory.escape_odds(*rates).log_value == pytest.approx(expected.log_value, rel=1e-6)
+
+
+def test_escape_odds_errors_and_refusals():
+    a, b = (
+        fps.Estimate(30.0, stderr=3.0, unit="time", lr=0.1),
+        fps.Estimate(0.1, stderr=0.02, discretization_error=0.01, unit="1/time"),
+    )
+    odds = theory.escape_odds(a, b)
+    assert (odds.value, odds.lr) == (pytest.approx(3.0), 0.1)
+    assert odds.stderr == pytest.approx(3.0 * math.hypot(0.1, 0.2)) and odds.discretization_error == pytest.approx(0.3)
+    assert [x.status for x in odds.assumptions] == ["unknown"]
+    for pair, error, words in (
+        ((a, 3.0), TypeError, "must be an Estimate"),
+        ((a, fps.Estimate(1.0)), ValueError, "a time or a rate"),
+        ((a, fps.Estimate(0.0, unit="time")), ValueError, "finite and > 0"),
+        ((a, fps.Estimate(math.inf, log_value=math.inf, unit="time")), ValueError, "finite and > 0"),
+        ((a, fps.Estimate(1.0, unit="1/iteration")), ValueError, "per_iteration"),
+        ((a, fps.Estimate(1.0, unit="time", lr=0.2)), ValueError, "one learning rate"),
+    ):
+        with pytest.raises(error, match=words):
+            theory.escape_odds(*pair)
+
+
+def test_adam_is_tested_with_its_own_steps():
+    """A step of Adam is lr times the gradient over the root of C/B: kicks of lr, and lr h/sqrt(C/B) instead of lr h."""
+    k = 1e-4  # a flat valley: lr h = 8e-6, and lr h/sqrt(h/B) = 0.01 sqrt(8e-4 * 900) = 8.5e-3, 0.17 at lr = 0.2
+    U = fps.Potential.from_expression("k*(x**2 - 1)**2", params={"k": k})
+    for lr, expected in ((0.01, "held"), (0.2, "failed")):
+        law = theory.sgd_escape_time(U, [-1.0], [0.0], lr=lr, batch=900, optimizer="adam")
+        stiff, kick = (next(a for a in law.assumptions if a.name.startswith(n)) for n in ("lr times", "one step"))
+        assert stiff.status == expected and float(stiff.detail.split(",")[0]) == pytest.approx(
+            lr * math.sqrt(8 * k * 900), rel=2e-3
+        )
+        assert kick.status == expected and kick.detail.startswith(f"{lr:g} against")
+    noise = fps.Noise.covariance(0.09, 0.01, 4)  # sqrt(C/B) = 0.15
+    well = fps.potentials.double_well()
+    law = theory.sgd_escape_time(well, [-1.0], [0.0], lr=0.01, batch=4, optimizer="adam", noise=noise)
+    stiff = next(a for a in law.assumptions if a.name.startswith("lr times"))
+    assert float(stiff.detail.split(",")[0]) == pytest.approx(0.01 * 8.0 / 0.15, rel=2e-3)
+
+
+def test_the_quadratic_valley_says_what_it_does_not_know():
+    for form in ("exact", "published"):
+        law = theory.quadratic_exit_exponent(np.eye(2), np.eye(2), lr=0.1, batch=2, radius=0.5, form=form)
+        found = {a.name: a.status for a in law.assumptions}
+        assert found["H and C are the same all the way to the boundary"] == "unknown"
+        assert found["exponent >= 6"] == ("held" if law.value >= 6.0 else "failed")

@@ -1,7 +1,11 @@
 """fps.escape_report: every row against its own source, the conditions, the sentence, and what is refused."""
 
+import _thread
 import math
 import re
+import signal
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,8 +13,9 @@ import pytest
 import fpsolve as fps
 from fpsolve import _escape_run, theory, verdict
 from fpsolve._conclusion import conclude, inverse, power_of_ten, total_time
-from fpsolve._escape_case import _tails, pose
-from fpsolve._runner import time_limit
+from fpsolve._escape_case import pose
+from fpsolve._escape_conditions import _ends, _tails
+from fpsolve._runner import Control, time_limit
 
 WELL = fps.potentials.double_well()
 TANG = fps.potentials.styblinski_tang()
@@ -175,6 +180,7 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": [1.0]}, ValueError, "must have 1"),
         ({"minimum": [math.nan]}, ValueError, "finite numbers"),
         ({"lr": -1.0}, ValueError, "lr must be a number > 0"),
+        ({"lr": 0.01, "batch": math.inf}, ValueError, "batch must be a number > 0"),
         ({"region": fps.Region.ball([0.0, 0.0], 1.0)}, ValueError, "must be a Region in 1-D"),
         ({"region": fps.Region.ball([1.0], 0.5)}, ValueError, "not inside"),
         ({"region": fps.Region.ball([-1.0], 0.5)}, ValueError, "exit='saddle'"),
@@ -191,6 +197,7 @@ def test_same_seed_same_report(white: fps.EscapeReport) -> None:
         ({"saddle": [[0.0, 0.0]]}, ValueError, r"shape \(k, 1\)"),
         ({"saddle": [[0.0], [0.01]]}, ValueError, "name each once"),
         ({"saddle": [[math.nan]]}, ValueError, "finite"),
+        ({"box": [(-0.5, 1.5)]}, ValueError, "is not inside box"),
     ],
 )
 def test_refused(change: dict[str, object], error: type[Exception], words: str) -> None:
@@ -249,6 +256,13 @@ def test_rates_over_two_saddles_add() -> None:
     named = report(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], [[0.58], [-0.58]], seed=3)
     assert named.log_time("Eyring-Kramers") == pytest.approx(found.log_time("Eyring-Kramers"), rel=1e-12)
     assert status(named, "no other saddle") == "unknown"
+
+
+def test_a_box_that_holds_the_saddles_alone() -> None:
+    """The region ends at the next minima, behind the sides of the box: these must not hold the paths back."""
+    found = report(fps.Process(THREE, fps.Noise.isotropic(0.1)), [0.0], "all", box=[(-0.7, 0.7)], seconds=60.0)
+    ends = [p.x[0] for p in THREE.critical_points([(-1.6, 1.6)]) if p.index == 0]
+    assert found.estimates["equation"].value == pytest.approx(two_sided(0.1, ends[0], ends[2], ends[1]), rel=2e-3)
 
 
 def test_four_saddles_of_a_plane() -> None:
@@ -318,7 +332,102 @@ def test_runs_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.column("mean time")[-1] == "not run"
 
 
+# ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A background job of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_ctrl_c_in_sampling_ends_the_report(monkeypatch: pytest.MonkeyPatch, ctrl_c: None, runs: int) -> None:
+    """What was found is kept, the runs of splitting that were finished too if they are enough, and nothing is begun anew."""
+    original, count = Control.add, iter(range(10_000))
+
+    def add(self: Control, amount: float) -> None:
+        original(self, amount)
+        if amount == 1 and next(count) == runs - 1:
+            _thread.interrupt_main()
+            deadline = time.monotonic() + 20.0
+            while not self.stopped:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+
+    monkeypatch.setattr(Control, "add", add)
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.1)), [-1.0], [0.0])
+    assert found.reference == "equation" and "Eyring-Kramers can be trusted" in found.conclusion
+    assert ("splitting" in found.estimates) is (runs >= 3)
+    if runs < 3:
+        assert found.skipped["splitting"].startswith("Ctrl-C ended it: interrupted after 1 finished runs")
+    else:
+        assert any(f"splitting: stopped after {runs} runs" in note for note in found.notes)
+    assert found.skipped["paths"] == "Ctrl-C came before it"
+    assert found.rows[-1][:2] == ("paths", "not run")
+
+
+def test_ctrl_c_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a part that solves, too; but not where there is nothing to keep."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    process = fps.Process(WELL, fps.Noise.isotropic(0.1))
+    monkeypatch.setattr(theory, "mean_first_passage_1d", stop)
+    found = report(process, [-1.0], [0.0])
+    assert list(found.estimates) == ["Eyring-Kramers", "quasi-potential (exponent)"] and found.reference == ""
+    assert found.skipped["equation"] == "Ctrl-C ended it"
+    assert found.skipped["splitting"] == found.skipped["paths"] == "Ctrl-C came before it"
+    monkeypatch.setattr(verdict, "minimum_action_path", stop)
+    with pytest.raises(KeyboardInterrupt):
+        report(process, [-1.0], [0.0])
+
+
+# ---- the region -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("region", "exit", "detail"),
+    [
+        (fps.Region.halfspace([1.0], 0.9), "saddle", "beyond the saddle"),
+        (fps.Region.halfspace([1.0], -0.4), "saddle", "before the saddle"),
+        (fps.Region.halfspace([1.0], 0.02), "beyond", "0.163 standard deviations"),  # 0.02/sqrt(D/U'')
+        (fps.Region.box([-1.8], [1.8]), "beyond", "stays inside"),
+    ],
+)
+def test_laws_are_not_blamed_for_another_region(region: fps.Region, exit: str, detail: str) -> None:
+    """A region that ends elsewhere than the laws suppose is left after another time: half of it, or twice, or any."""
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.06)), [-1.0], [0.0], region=region, exit=exit, box=[(-2.0, 2.0)])
+    (condition,) = [a for a in found.failed if a.name == "the region ends where the laws do"]
+    assert detail in condition.detail
+    assert found.conclusion.startswith("The laws answer another question") or found.reference == ""
+    assert "wrong" not in found.conclusion and "trusted" not in found.conclusion
+
+
+def test_regions_that_end_where_the_laws_do() -> None:
+    """The half of the time that is spent within sight of the saddle: 1.7 standard deviations beyond it 0.955 are left."""
+    process = fps.Process(WELL, fps.Noise.isotropic(0.04))
+    for exit, end in (("saddle", 0.0), ("saddle", 0.005), ("beyond", 0.17), ("beyond", 0.9)):
+        found = report(process, [-1.0], [0.0], region=fps.Region.halfspace([1.0], end), exit=exit, seconds=60.0)
+        assert status(found, "the region ends") == "held"
+        assert abs(found.log_ratio("Eyring-Kramers", "equation")) < 0.12
+    plane = fps.Potential.from_expression("(x**2 - 1)**2 + 2*y**2", "x y")
+    case = pose(fps.Process(plane, fps.Noise.isotropic(0.1)), [-1.0, 0.0], [0.0, 0.0], "beyond", None, None, None, None)
+    assert _ends(case).status == "held" and _ends(case).detail.startswith("3.16 standard")  # half way: 0.5/sqrt(0.1/4)
+
+
 # ---- the sentence ---------------------------------------------------------------------------------------------------
+
+
+def test_a_law_is_not_trusted_for_a_chain_with_long_steps() -> None:
+    """lr U'' = 0.16: within a factor 2 of the chain, but the conditions under which the equation stands for it do not hold."""
+    found = report(fps.Process(WELL, fps.Noise.isotropic(0.1)), [-1.0], [0.0], lr=0.02, batch=1, exit="saddle")
+    assert found.reference == "transition kernel" and abs(found.log_ratio("Eyring-Kramers")) < math.log(2.0)
+    assert "trusted" not in found.conclusion
+    assert found.conclusion.count("'lr times the largest curvature is small' failed") >= 2  # the law and the equation
 
 
 def test_the_formula_is_not_trusted_by_chance() -> None:
@@ -349,6 +458,27 @@ def test_a_minimum_without_noise_is_never_left() -> None:
     assert found.conclusion.startswith("The equation never crosses; of the algorithm")
 
 
+def test_range_of_the_formula_over_two_saddles() -> None:
+    """Rates add, so that the sum is not linear in s: 0 = -ln(e^-(4 s - 1) + e^-(3 - 4 s)) at two s, and both ends are negative."""
+
+    def said(*ends: tuple[float, float]) -> str:
+        times = {"paths": fps.Estimate(1.0, stderr=0.01, unit="time")}
+        for k, s in enumerate(("s = 1", "s = 0")):
+            every = [fps.Estimate(math.exp(e[k]), unit="time") for e in ends]
+            times[f"SGD formula, {s}"] = total_time(every)
+            times |= {f"SGD formula, {s}, over [{i}]": e for i, e in enumerate(every)} if len(ends) > 1 else {}
+        return conclude(times, "paths")
+
+    assert said((3.0, -1.0)).startswith("The SGD formula holds with s = 0.25")
+    # both ends too short, and right in between: u = e^(4 s - 2), 1 = e^-1 (1/u + u), u = e/2 - sqrt(e^2/4 - 1)
+    u = math.e / 2.0 - math.sqrt(math.e**2 / 4.0 - 1.0)
+    assert said((3.0, -1.0), (-1.0, 3.0)).startswith(f"The SGD formula holds with s = {0.5 + math.log(u) / 4.0:.2g}")
+    assert said((0.2, 3.0)).startswith(
+        "The SGD formula is wrong by a factor of 1.22, too long, with s = 1, which it does not predict"
+    )
+    assert "at least 2.72 for every s" in said((1.0, 3.0))
+
+
 def test_an_answer_that_is_not_known_is_not_compared() -> None:
     times = {
         "equation": fps.Estimate(62.0, discretization_error=60.0, unit="time"),
@@ -366,6 +496,7 @@ def test_beyond_doubles_a_kernel_is_known_from_two_grids(monkeypatch: pytest.Mon
         found = report(fps.Process(WELL, fps.Noise.isotropic(1.25e-3)), [-1.0], [0.0], lr=0.01, exit="saddle")
         kernel = found.estimates["transition kernel"]
         assert math.isinf(kernel.value) and bool(kernel.failed) is not known
+        assert known or [a.name for a in kernel.failed] == ["the logarithm is known to 0.25"]
         assert found.reference == ("transition kernel" if known else "")
     assert found.log_ratio("equation") == pytest.approx(0.0, abs=0.5)
 
