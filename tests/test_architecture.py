@@ -45,7 +45,7 @@ LAYERS: list[set[str]] = [
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_levels", "_population"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
+    {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_conclusion", "_highorder", "rare"},
     {"_escape_run"},
     {"selection", "verdict"},
