@@ -179,7 +179,7 @@ def _start(case: _Case, floor: npt.ArrayLike) -> _Frame:
         raise ValueError(f"floor must be a point of {case.process.dim} finite numbers near the floor, got {floor!r}")
     first = _onto(case, guess[None], None)
     if first is None:
-        raise ValueError(f"effective_loss: no floor near {guess.tolist()}; give another point with floor=")
+        raise ValueError(f"effective_loss: no floor near {guess.tolist()}, or more than one slow direction; give another point")
     _check(case, first)
     if float(first.softest(case.lr)[0]) < 2.0 * abs(float(first.slow[0])):
         raise ValueError(
@@ -243,7 +243,7 @@ def _follow(case: _Case, first: _Frame, sign: float, reach: float, step: float) 
         turn = float(np.linalg.norm(new.right[0] - t))
         q, t, soft = new.q[0], new.right[0], float(new.softest(case.lr)[0])
         points.append(q)
-        if len(points) > _STEPS:
+        if len(points) > _STEPS or np.abs(q).max() > 1e4 * (1.0 + np.abs(start).max() + (reach if math.isfinite(reach) else 0.0)):
             hint = "it does not close; give a range of x" if math.isinf(reach) else "too many steps"
             raise _lost(case, q, new, hint)
         step *= 1.5 if turn < 0.5 * _TURN else 1.0
