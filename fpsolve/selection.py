@@ -428,10 +428,11 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     low, flat = effective.minimum.value, float(np.interp(effective.minimum.value, effective.x, effective.flatness))
     lowest = float(effective.x[int(np.argmin(effective.floor))])
     goes = "SGD would go" if effective.beyond else "SGD goes"
-    place = f"x = {low:.4g}" if effective.place is None else f"{_point(effective.place)}, {low:.4g} along the floor"
+    place = f"x = {low:.4g}" if effective.place is None else _point(effective.place)
     clauses = [f"{goes} to {place}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
     if float(np.ptp(effective.floor)) > 1e-12 * float(np.ptp(effective.loss)):
-        clauses[0] += f"; the floor is lowest at x = {lowest:.4g}"
+        point = None if effective.points is None else _point(effective.points[int(np.argmin(effective.floor))])
+        clauses[0] += f"; the floor is lowest at {point or f'x = {lowest:.4g}'}"
     clauses.append(f"it takes about {when}")
     clauses.append(_noise(run))
     if distances:
@@ -447,7 +448,8 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
 
 
 def _point(state: Array) -> str:
-    return f"({', '.join(f'{v:.4g}' for v in state + 0.0)})"
+    small = 1e-8 * float(np.abs(state).max())
+    return f"({', '.join(f'{v if abs(v) > small else 0.0:.4g}' for v in state)})"
 
 
 def _noise(run: _Run) -> str:
