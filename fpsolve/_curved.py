@@ -177,9 +177,7 @@ def _start(case: _Case, floor: npt.ArrayLike) -> _Frame:
     guess = np.asarray(floor, float)
     if guess.shape != (case.process.dim,) or not np.all(np.isfinite(guess)):
         raise ValueError(f"floor must be a point of {case.process.dim} finite numbers near the floor, got {floor!r}")
-    first = _onto(case, guess[None], None)
-    if first is None:
-        raise ValueError(f"effective_loss: no floor near {guess.tolist()}, or more than one slow direction; give another point")
+    first = _reach(case, guess)
     _check(case, first)
     if float(first.softest(case.lr)[0]) < 2.0 * abs(float(first.slow[0])):
         raise ValueError(
@@ -190,6 +188,28 @@ def _start(case: _Case, floor: npt.ArrayLike) -> _Frame:
     sign = math.copysign(1.0, first.right[0, largest])
     first.right, first.left = sign * first.right, sign * first.left
     return first
+
+
+def _reach(case: _Case, guess: Array) -> _Frame:
+    """The floor from a guess: at once where a direction is clearly slow, else after the drift has carried it some way."""
+    from scipy.integrate import solve_ivp
+
+    found, q = None, guess
+    for _ in range(20):
+        frame = _onto(case, q[None], None)
+        if frame is not None and float(frame.softest(case.lr)[0]) > 0.0:
+            found = frame
+            if abs(float(frame.slow[0])) < _SMALL * float(frame.softest(case.lr)[0]):
+                return frame
+        size = float(np.abs(case.jacobian(q[None])).max())
+        moved = solve_ivp(lambda _, state: case.process.drift(state), (0.0, 3.0 / max(size, 1e-300)), q, method="LSODA")
+        if not np.all(np.isfinite(moved.y[:, -1])):
+            break
+        q = moved.y[:, -1]
+    frame = found if found is not None else _onto(case, guess[None], None)
+    if frame is None:
+        raise ValueError(f"effective_loss: no floor near {guess.tolist()}, or more than one slow direction; give another point")
+    return frame
 
 
 def _trace_floor(case: _Case, floor: npt.ArrayLike, x: Array | None) -> _Curve:

@@ -89,6 +89,30 @@ def test_paths_balance_a_product():
     )
 
 
+def test_reversible_process_with_noise_that_depends_on_the_state():
+    """exp(-Phi) whatever D(x) is: p(s) ~ curvature^(-1/2), though left and right slow vectors differ; the gap falls with D."""
+    gaps = []
+    for eps in (2e-3, 1e-3):
+        Phi = fps.Potential.from_expression("(x*y - 1)**2/eps", "x y", {"eps": eps})
+        D = [["eps*(1 + x**2/4)", "eps*0.3*x"], ["eps*0.3*x", "eps*(0.5 + 0.2*sin(y) + 0.1*x**2)"]]
+        noise = fps.Noise.from_expression(D, variables="x y", params={"eps": eps})
+        found = fps.theory.effective_loss(fps.Process.reversible(Phi, noise), (-1.5, 1.5), floor=[1.0, 1.0], n=201)
+        law = -0.5 * np.log((found.points**2).sum(axis=1))
+        law -= math.log(np.trapezoid(np.exp(law), found.x))
+        gaps.append(np.abs(found.log_density - law).max())
+    assert gaps[0] < 2e-3 and gaps[0] / gaps[1] == pytest.approx(2.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("U", "guess", "point"),
+    [(product(), [0.5, 0.5], [1.0, 1.0]), (product(), [3.0, 3.0], [1.0, 1.0]), (ring(), [0.3, 0.0], [1.0, 0.0])],
+)
+def test_guesses_far_from_the_floor(U, guess, point):
+    """By symmetry the gradient flow ends at these points; arc length counts from there."""
+    found = fps.theory.effective_loss(fps.Process(U, fps.Noise.isotropic(0.01)), (-0.1, 0.1), floor=guess, n=33)
+    np.testing.assert_allclose(found.points[16], point, atol=1e-9)
+
+
 # ---- rotations of a straight valley -----------------------------------------------------------------------------------
 
 LAM, FLOOR = "1 + 4*x**2", "0.002*(x - 1)**2"
