@@ -52,11 +52,11 @@ class Along:
             s = np.mod(s - self.low, self.high - self.low) + self.low
         return np.where((distance <= self.width) & (s >= self.low) & (s <= self.high), s, np.nan)
 
-    def box(self, n: int) -> Grid:
-        """The plane around the floor; its sides reflect."""
+    def sides(self) -> list[tuple[float, float]]:
+        """Ends of the box around the floor, axis by axis."""
         points = self.curve(self.fine)
         low, high = points.min(axis=0) - self.width, points.max(axis=0) + self.width
-        return Grid(*((float(a), float(b), n) for a, b in zip(low, high, strict=True)))
+        return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
     def line(self, n: int) -> Grid:
         """The floor as a grid of its own."""
@@ -95,7 +95,7 @@ def plane(process: Any, along: Along, s: float, t: float, quick: bool) -> tuple[
         raise ValueError(f"no grid in {process.dim} dimensions; see paths")
     if not along.spreads(process.diffusion):
         raise ValueError("the noise along the floor vanishes on it, where no cell resolves it")
-    grid = along.box(CELLS[quick])
+    grid = Grid(*((low, high, CELLS[quick]) for low, high in along.sides()))
     solver = FokkerPlanck(process, grid, scheme="auto")
     stationary = solver.stationary()
     width = (along.width / (2.0 * WIDE)) ** 2
@@ -106,8 +106,7 @@ def plane(process: Any, along: Along, s: float, t: float, quick: bool) -> tuple[
 
 def paths(subject: Any, along: Along, s: float, times: list[float], n: int, **options: Any) -> list[Array]:
     """States of paths in the box around the floor at the times."""
-    box = along.box(2)
-    walls = [(*axis[:2], "reflecting") for axis in box.axes]
+    walls = [(low, high, "reflecting") for low, high in along.sides()]
     found = simulate(subject, along.curve(s), t=times[-1], save=times, n=n, walls=walls, **options).states
     assert found is not None
     return list(found)

@@ -236,7 +236,8 @@ class EffectiveLoss(_Record):
         (`drift`, `spread` and `corrected` repeat it), -dU/dx is the force less the slope of the diffusion, so that the density
         peaks where U is least, and `variance` holds the principal variances across.
     closed : bool
-        Whether the floor is a closed curve: the last point is the first, and nothing reflects.
+        Whether the floor is a closed curve: the last point is the first, and nothing reflects. A current may run around it: the
+        density has it, and U then does not come back to its value.
 
     Raises
     ------

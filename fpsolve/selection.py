@@ -72,7 +72,8 @@ def selection_report(
         The slow coordinate is the first one, the floor runs along it at the other coordinates zero (or where Newton's iteration
         from zero ends), unless `floor` is given. A chain must be Gaussian.
     x : (lo, hi)
-        Range of the slow coordinate; its ends reflect. On a curved floor arc length; none for a closed one.
+        Range of the slow coordinate; its ends reflect. On a curved floor arc length, none for a closed one; there the ends
+        reflect in theory only, and densities are compared between them.
     start : float, optional
         Where on the floor SGD starts. Default: where the effective loss is largest, 5 % inside the range.
     floor : array (d,), optional
@@ -390,6 +391,12 @@ def _report(run: _Run) -> SelectionReport:
     when = f"{run.time:.4g}" + ("" if lr is None else f" ({run.time / lr:.4g} iterations)")
     word, unit = ("<x>", "x") if run.along is None else ("<x_1>", "length along the floor")
     notes = [f"{word} starts at {run.origin[0]:.4g}; t = one relaxation time, {when}"]
+    if run.along is not None and not run.along.closed and run.settles:
+        ends = effective.log_density[[0, -1]].max() - effective.log_density.max()
+        if ends > math.log(0.01):
+            notes.append(
+                "states reach the ends of the range, where theory reflects and equation and paths go on: <x_1> differs by that"
+            )
     if run.sampling:
         notes.append(f"sampling error of the distance of paths: {run.sampling:.2g}")
     relaxation = Estimate(run.time, unit="time", lr=lr, assumptions=effective.assumptions, method="gap of the slow coordinate")

@@ -306,3 +306,17 @@ def along(text, *args, lr=None, **options):
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.slow
+def test_report_in_five_dimensions_and_beyond_the_ends():
+    """A straight valley in turned coordinates: distance of paths and theory within the small parameter and the sampling error."""
+    R = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    axes = ["(" + " + ".join(f"({float(R[i, k])!r})*{v}" for i, v in enumerate("abcde")) + ")" for k in range(5)]
+    bowls = " + ".join(f"({k + 1} + {axes[0]}**2)*{axes[k]}**2/2" for k in range(1, 5))
+    process = fps.Process(fps.Potential.from_expression(bowls, list("abcde")), fps.Noise.isotropic(0.01))
+    report = fps.selection_report(process, (-1.0, 1.0), floor=[0.0] * 5, lr=0.05, seed=1, threads=1)
+    assert report.reference == "paths" and set(report.skipped) == {"equation"}
+    sampling = next(float(note.split()[-1]) for note in report.notes if note.startswith("sampling"))
+    assert report.distances["theory, leading order"] < 0.02 + 4.0 * sampling
+    assert any("reach the ends" in note for note in report.notes)
