@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._escape_laws import _status
-from fpsolve._valley import _CENTRAL, _SMALL, _STEP, _Case, _integral, _lyapunov, _minimum, _points, _slope, _trace
+from fpsolve._valley import _CENTRAL, _SMALL, _Case, _integral, _lyapunov, _minimum, _points, _slope, _trace
 from fpsolve.results import Assumption, EffectiveLoss, Estimate
 
 __all__ = ["along_floor"]
@@ -31,6 +31,8 @@ Array = npt.NDArray[np.float64]
 
 #: Largest turn of one step along the floor, change of the softest curvature, steps in one direction, halvings of a step.
 _TURN, _RATIO, _STEPS, _HALVINGS = 0.1, 1.5, 3000, 20
+#: Steps of differences over the length of the curve, and over its least radius.
+_STEP, _BEND = 1e-3, 0.01
 #: Midpoints are put between the points of the trace so many times; the curve is then an interpolation of fifth degree.
 _REFINED = 3
 #: Weights of the second difference of fourth order at 0, 1, 2 steps.
@@ -236,7 +238,7 @@ def _trace_floor(case: _Case, floor: npt.ArrayLike, x: Array | None) -> _Curve:
     spline, knots = _by_arc(points, (max(len(before), 1) - 1) * 2**_REFINED, closed)
     length = float(knots[-1] - knots[0]) if x is None else float(x[-1] - x[0])
     bend = float(np.linalg.norm(spline(knots, 2), axis=1).max())
-    return _Curve(case, spline, length, closed, min(_STEP * length, 0.01 / bend if bend > 0.0 else math.inf))
+    return _Curve(case, spline, length, closed, min(_STEP * length, _BEND / bend if bend > 0.0 else math.inf))
 
 
 def _follow(case: _Case, first: _Frame, sign: float, reach: float, step: float) -> tuple[list[Array], bool]:
