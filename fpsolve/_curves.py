@@ -231,6 +231,13 @@ class EffectiveLoss(_Record):
         moment"), and how many times larger the learning rate until the chain is unstable ("step"). Below 1: beyond the bound.
     assumptions : sequence of Assumption
     lr : float, optional
+    points : array (n, d), optional
+        Of a curved floor in the state space; x is then its arc length, densities are per length, everything is of leading order
+        (`drift`, `spread` and `corrected` repeat it), -dU/dx is the force less the slope of the diffusion, so that the density
+        peaks where U is least, and `variance` holds the principal variances across.
+    closed : bool
+        Whether the floor is a closed curve: the last point is the first, and nothing reflects. A current may run around it: the
+        density has it, and U then does not come back to its value.
 
     Raises
     ------
@@ -265,6 +272,8 @@ class EffectiveLoss(_Record):
     bounds: Mapping[str, Estimate] = field(default_factory=dict)
     assumptions: tuple[Assumption, ...] = ()
     lr: float | None = None
+    points: Array | None = None
+    closed: bool = False
 
     def __post_init__(self) -> None:
         x = np.asarray(self.x, dtype=np.float64)
@@ -276,8 +285,20 @@ class EffectiveLoss(_Record):
             object.__setattr__(self, name, _array(getattr(self, name), x.shape, f"EffectiveLoss: {name}"))
         variance = np.asarray(self.variance, dtype=np.float64)
         object.__setattr__(self, "variance", _array(variance, (x.size, variance.shape[-1]), "EffectiveLoss: variance"))
+        if self.points is not None:
+            points = np.asarray(self.points, dtype=np.float64)
+            object.__setattr__(self, "points", _array(points, (x.size, points.shape[-1]), "EffectiveLoss: points"))
         object.__setattr__(self, "bounds", dict(self.bounds))
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
+
+    @property
+    def place(self) -> Array | None:
+        """State on a curved floor where the effective loss is least, array (d,); None for a floor along an axis."""
+        if self.points is None:
+            return None
+        near = np.abs(self.x - self.minimum.value).argsort()[:5]
+        lengths = (self.x[near] - self.minimum.value) / float(np.ptp(self.x[near]))
+        return np.asarray(np.linalg.solve(np.vander(lengths, increasing=True), self.points[near])[0])
 
     @property
     def failed(self) -> tuple[Assumption, ...]:
@@ -312,7 +333,8 @@ class EffectiveLoss(_Record):
         return plotting.plot_effective_loss(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
-        head = f"EffectiveLoss(x in [{self.x[0]:.4g}, {self.x[-1]:.4g}], minimum at {self.minimum.value:.5g})"
+        place = "" if self.place is None else f" along the floor: {np.round(self.place, 4).tolist()}"
+        head = f"EffectiveLoss(x in [{self.x[0]:.4g}, {self.x[-1]:.4g}], minimum at {self.minimum.value:.5g}{place})"
         bounds = [f"{name}: noise could be {e.value:.3g} times stronger" for name, e in self.bounds.items() if name != "step"]
         order = f"relaxation {self.relaxation!r}", f"<F>/F_max {self.order.value:.4g}"
         return _lines(head, [*order, *bounds, *(str(a) for a in self.failed)])

@@ -34,8 +34,9 @@ _CENTRAL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
 def effective_loss(
-    process: Any, x: npt.ArrayLike, *, lr: float | None = None, slow: int = 0, fast: npt.ArrayLike | None = None, n: int = 801
-) -> EffectiveLoss:
+    process: Any, x: npt.ArrayLike | None = None, *, lr: float | None = None, slow: int = 0, fast: npt.ArrayLike | None = None,
+    floor: npt.ArrayLike | None = None, n: int = 801,
+) -> EffectiveLoss:  # fmt: skip
     r"""Eliminate the fast coordinates of a valley: the effective loss, force and diffusion of the slow one.
 
     For a valley :math:`L = \lambda(x) y^2/2 + L_0(x)` whose noise makes y fluctuate with variance S(x),
@@ -54,15 +55,19 @@ def effective_loss(
     process : Process or SGDChain
         With a Gaussian chain its learning rate enters: S is that of the chain, and a slope of lr lambda >= 2 is refused.
     x : (lo, hi) or array
-        Range of the slow coordinate, with reflecting ends, or increasing points.
+        Range of the slow coordinate, with reflecting ends, or increasing points. With `floor` it is arc length from that point, in
+        the direction in which the coordinate that changes most grows; without x such a floor must be a closed curve.
     lr : float, optional
         Learning rate of a Process that stands for a Gaussian chain.
     slow : int
         Axis of the slow coordinate; the floor must run along it.
     fast : array (d - 1,), optional
         Guess of the other coordinates on the floor; default zero.
+    floor : array (d,), optional
+        A point near a floor that is a curve, which is followed from there: a ring, the factors of a product, a tilted or bent
+        valley, flat or nearly so. Drift and diffusion along it are of leading order, in arc length; see `EffectiveLoss.points`.
     n : int
-        Points, for a range.
+        Points, for a range or a closed floor.
 
     Returns
     -------
@@ -71,12 +76,15 @@ def effective_loss(
     Raises
     ------
     TypeError, ValueError
-        For another kind of chain, one dimension, a range that is none, no floor near the guess, or directions that are not stable.
+        For another kind of chain, one dimension, a range that is none, no floor near the guess, directions that are not stable, or
+        a floor that ends or branches within the range.
 
     References
     ----------
     N. Yang, C. Tang, Y. Tu, arXiv:2206.01246 (Eqs. 7 and 11, for constant noise, as others report them: re-derived). The second
-    order is derived in the source by projection, see G. Pavliotis and A. Stuart, Multiscale Methods (2008), ch. 11.
+    order is derived in the source by projection, see G. Pavliotis and A. Stuart, Multiscale Methods (2008), ch. 11. Curves of
+    minima: G. Katzenberger, Ann. Probab. 19, 1587 (1991); I. Fatkullin, G. Kovacic, E. Vanden-Eijnden, Commun. Math. Sci. 8, 439
+    (2010); Z. Li, T. Wang, S. Arora, ICLR 2022. The formulas are derived in the source.
 
     Examples
     --------
@@ -86,8 +94,23 @@ def effective_loss(
     >>> x = effective.minimum.value                 # L_0' = 0.05 F'/F, far from the lowest point of the floor, 1
     >>> round(x, 4), abs(0.04*(x - 1) + 0.05*4*x/(1 + 4*x**2)) < 1e-9
     (0.1853, True)
+
+    Two factors of one number: from (2, 0.5) noise of shape H balances them.
+
+    >>> factors = fps.potentials.product()
+    >>> process = fps.Process(factors, fps.Noise.shifted_minima(factors, 0.2, 0.02))
+    >>> effective_loss(process, (-2.5, 0.5), floor=[2.0, 0.5]).place.round(6)
+    array([1., 1.])
     """
     case = _pose(process, lr, slow, fast)
+    if floor is not None:
+        if slow != 0 or fast is not None:
+            raise ValueError("effective_loss: floor= is a point of all coordinates; leave slow and fast out")
+        from fpsolve._curved import along_floor
+
+        return along_floor(case, x, floor, n)
+    if x is None:
+        raise ValueError("effective_loss needs a range x, or floor=, a point on a floor that closes")
     points = _points(x, n)
     at = _expand(case, points)
     second = _second_order(case, points, at)

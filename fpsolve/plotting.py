@@ -353,7 +353,7 @@ def plot_path(
 
 
 def _contours(ax: "Axes", potential: Any, at: npt.NDArray[np.float64], shown: list[int]) -> None:
-    """Contours of a landscape around a curve, up to somewhat above what the curve climbs."""
+    """Contours of a landscape around a curve, up to somewhat above what it climbs; of a flat one, over a third of the box."""
     low, high = at.min(axis=0), at.max(axis=0)
     margin = 0.35 * max(float((high - low).max()), 1e-300)
     x, y = (np.linspace(a - margin, b + margin, 161) for a, b in zip(low, high, strict=True))
@@ -361,6 +361,8 @@ def _contours(ax: "Axes", potential: Any, at: npt.NDArray[np.float64], shown: li
     values, climbed = potential(grid), potential(at[:, np.argsort(shown)])
     bottom = min(float(values[np.isfinite(values)].min()), float(climbed.min()))
     top = float(climbed.max()) + 0.5 * (float(climbed.max()) - bottom)
+    third = float(np.nanquantile(values, 1.0 / 3.0))
+    top = third if top < bottom + 1e-3 * (third - bottom) else top
     ax.contour(x, y, values.T, levels=np.linspace(bottom, max(top, bottom + 1e-12), 21), cmap="viridis", linewidths=0.6)
 
 
@@ -537,12 +539,14 @@ def plot_escape_report(report: EscapeReport, *, ax: "Axes | None" = None) -> "Ax
     return ax
 
 
-def plot_effective_loss(effective: EffectiveLoss, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+def plot_effective_loss(effective: EffectiveLoss, *, potential: Any = None, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
     """Draw the effective loss of a slow coordinate over the loss on the floor, with its least point.
 
     Parameters
     ----------
     effective : EffectiveLoss
+    potential : Potential, optional
+        A landscape in 2-D: its contours are drawn instead, with the curved floor in colours of the effective loss.
     ax : Axes, optional
     **kwargs
         For `Axes.plot`.
@@ -553,8 +557,8 @@ def plot_effective_loss(effective: EffectiveLoss, *, ax: "Axes | None" = None, *
 
     Raises
     ------
-    TypeError
-        For something else than an EffectiveLoss.
+    TypeError, ValueError
+        For something else than an EffectiveLoss, or a potential where the floor is no curve in the plane.
 
     Examples
     --------
@@ -565,12 +569,30 @@ def plot_effective_loss(effective: EffectiveLoss, *, ax: "Axes | None" = None, *
     ['effective loss U', 'floor $L_0$', 'least point']
     """
     need(effective, (EffectiveLoss,), "plot_effective_loss")
+    if potential is not None and (effective.points is None or effective.points.shape[1] != 2 or potential.dim != 2):
+        raise ValueError("plot_effective_loss: contours need a potential in 2-D and an effective loss along a curved floor in it")
     ax = axes(ax)
+    if potential is not None:
+        return _floor(ax, effective, potential, kwargs)
     ax.plot(effective.x, effective.loss, **{"label": "effective loss U", **kwargs})
     ax.plot(effective.x, effective.floor - effective.floor.min(), "--", color="0.5", label="floor $L_0$")
     low = effective.minimum.value
     ax.plot(low, np.interp(low, effective.x, effective.loss), "ko", markersize=5.0, label="least point")
-    ax.set(xlabel="slow coordinate $x$", ylabel="loss above its least value")
+    name = "slow coordinate $x$" if effective.points is None else "length along the floor"
+    ax.set(xlabel=name, ylabel="loss above its least value")
+    ax.legend()
+    return ax
+
+
+def _floor(ax: "Axes", effective: EffectiveLoss, potential: Any, kwargs: dict[str, Any]) -> "Axes":
+    """A curved floor over contours of its landscape."""
+    assert effective.points is not None and effective.place is not None
+    _contours(ax, potential, effective.points, [0, 1])
+    x, y = effective.points.T
+    line = ax.scatter(x, y, **{"c": effective.loss, "s": 6.0, "cmap": "plasma", **kwargs})
+    ax.figure.colorbar(line, ax=ax, label="effective loss U")
+    ax.plot(*effective.place, "ko", markersize=6.0, label="least point")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     ax.legend()
     return ax
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import theory
+from . import _along, theory
 from ._progress import each
 from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
@@ -43,9 +43,10 @@ SETTLED, WATCHED = 4.0, 4.0
 
 def selection_report(
     process: Process | SGDChain,
-    x: Sequence[float],
+    x: Sequence[float] | None = None,
     start: float | None = None,
     *,
+    floor: ArrayLike | None = None,
     lr: float | None = None,
     quick: bool = True,
     seed: int | None = None,
@@ -69,11 +70,15 @@ def selection_report(
     ----------
     process : Process or SGDChain
         The slow coordinate is the first one, the floor runs along it at the other coordinates zero (or where Newton's iteration
-        from zero ends). A chain must be Gaussian.
+        from zero ends), unless `floor` is given. A chain must be Gaussian.
     x : (lo, hi)
-        Range of the slow coordinate; its ends reflect.
+        Range of the slow coordinate; its ends reflect. On a curved floor arc length, none for a closed one; there the ends
+        reflect in theory only, and densities are compared between them.
     start : float, optional
         Where on the floor SGD starts. Default: where the effective loss is largest, 5 % inside the range.
+    floor : array (d,), optional
+        A point near a floor that is a curve, see :func:`fpsolve.theory.effective_loss`; theory is then of leading order. Equation
+        and paths stay in a box around the floor, six standard deviations wider, and count at the nearest point of the floor.
     lr : float, optional
         Learning rate of a process: its Gaussian chain is then what is simulated.
     quick : bool
@@ -99,15 +104,17 @@ def selection_report(
     >>> report.reference, round(report.effective.minimum.value, 4), sorted(report.distances)
     ('equation', 0.1853, ['paths', 'theory, leading order', 'theory, second order'])
     """
-    if np.shape(x) != (2,):
+    if floor is None if x is None else np.shape(x) != (2,):
         raise ValueError(f"x must be a range (lo, hi), got {x!r}")
     if lr is not None and isinstance(process, Process) and process.potential is not None:
         process = SGDChain.gaussian(process.potential, process.noise, lr)
-    effective = theory.effective_loss(process, x, lr=None if isinstance(process, SGDChain) else lr)
+    effective = theory.effective_loss(process, x, lr=None if isinstance(process, SGDChain) else lr, floor=floor)
     run = _Run(process, effective, _start(effective, start), quick, resolve_seed(seed), thread_count(threads))
     parts: tuple[tuple[str, Callable[[_Run], None]], ...] = (
         (LEADING, lambda r: _theory(r, LEADING)), (SECOND, lambda r: _theory(r, SECOND)), (EQUATION, _equation), (PATHS, _paths),
     )  # fmt: skip
+    if floor is not None:
+        parts = tuple(part for part in parts if part[0] != SECOND)
     for name, part in each(parts, "selection_report", "part", progress, name=lambda p: p[0]):
         run.add(name, part)
     return _report(run)
@@ -117,7 +124,8 @@ def _start(effective: EffectiveLoss, start: float | None) -> float:
     low, high = float(effective.x[0]), float(effective.x[-1])
     if start is None:
         top = float(effective.x[int(np.argmax(effective.loss))])
-        return min(max(top, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+        margin = 0.0 if effective.closed else 0.05 * (high - low)
+        return min(max(top, low + margin), high - margin)
     if isinstance(start, bool) or not isinstance(start, (int, float, np.number)) or not low < start < high:
         raise ValueError(f"start must lie inside the range ({low:g}, {high:g}), got {start!r}")
     return float(start)
@@ -138,12 +146,25 @@ class _Run:
         self.skipped: dict[str, str] = {}
         self.notes: list[str] = []
         self.sampling, self.lost = 0.0, 0.0
+        self.along = None if effective.points is None else _along.Along(effective)
+        #: Whether there is noise along the floor itself: else paths end in the minimum, and there is no density to compare.
+        self.spreads = self._noise_along() if self.along is None else self.along.spreads(process.diffusion)
+        found = bool(np.all(np.isfinite(effective.corrected)))
+        self.settles = found and (self.spreads or self.along is not None)
+        self.time = self._relaxation()
+
+    def _noise_along(self) -> bool:
+        effective, process = self.effective, self.process
         floor = process.diffusion(np.stack([effective.x, *[np.zeros_like(effective.x)] * (process.dim - 1)], axis=-1))
         across = np.einsum("nii->ni", floor)[:, 1:]
-        #: Whether there is noise along the floor itself: else paths end in the minimum, and there is no density to compare.
-        self.spreads = float(floor[:, 0, 0].min()) > 1e-9 * float(across.max())
-        self.settles = self.spreads and bool(np.all(np.isfinite(effective.corrected)))
-        self.time = self._relaxation()
+        return float(floor[:, 0, 0].min()) > 1e-9 * float(across.max())
+
+    @property
+    def origin(self) -> Array:
+        """Where SGD starts, as a state."""
+        if self.along is not None:
+            return np.asarray(self.along.curve(self.start))
+        return np.array([self.start, *[0.0] * (self.process.dim - 1)])
 
     def _relaxation(self) -> float:
         """1/e time of the slow coordinate: one over the gap of its generator where there is a density, else that of the mean."""
@@ -159,6 +180,8 @@ class _Run:
         return theory.slow_process(self.effective, leading=name == LEADING)
 
     def _axis(self) -> Grid:
+        if self.along is not None:
+            return self.along.line(LINE)
         return Grid((float(self.effective.x[0]), float(self.effective.x[-1]), LINE))
 
     def edges(self) -> Array:
@@ -186,16 +209,21 @@ class _Run:
 def _theory(run: _Run, name: str) -> None:
     effective, leading = run.effective, name == LEADING
     if not run.settles:  # paths end in one point: the mean moves with the force
-        run.estimates[name] = Estimate(_carried(effective, run.start, run.time, leading), assumptions=effective.assumptions)
+        end = _carried(effective, run.start, run.time, leading)
+        end = end if run.along is None else float(run.along.curve(end)[0])
+        run.estimates[name] = Estimate(end, assumptions=effective.assumptions)
         why = "there is no noise along the floor" if not run.spreads else "it is narrower than the points of the slow coordinate"
         run.skipped["density"] = f"{why}: all paths end at the minimum"
         return
     run.keep(name, effective.x, effective.density(leading=leading))
     axis = run._axis()
     width = 3.0 * float(axis.widths[0][0])
-    later = FokkerPlanck(run._line(name), axis).evolve(("gaussian", [run.start], [[width**2]]), run.time)
+    start: Any = ("gaussian", [run.start], [[width**2]]) if run.along is None else run.along.start(run.start, width, LINE)
+    later = FokkerPlanck(run._line(name), axis).evolve(start, run.time)
     assert isinstance(later, Density)
-    run.estimates[name] = Estimate(float(later.mean()[0]), assumptions=effective.assumptions, method="slow coordinate on a line")
+    first = axis.centers[0] if run.along is None else run.along.curve(axis.centers[0])[:, 0]
+    mean = float((first * later.cell_mass).sum() / later.cell_mass.sum())
+    run.estimates[name] = Estimate(mean, assumptions=effective.assumptions, method="slow coordinate on a line")
 
 
 def _carried(effective: EffectiveLoss, start: float, t: float, leading: bool) -> float:
@@ -221,6 +249,9 @@ def _spread(run: _Run) -> float:
 
 
 def _equation(run: _Run) -> None:
+    if run.along is not None:
+        _equation_along(run, run.along)
+        return
     if run.process.dim != 2:
         raise ValueError(f"no grid in {run.process.dim} dimensions; see paths")
     if not run.spreads:
@@ -240,13 +271,42 @@ def _equation(run: _Run) -> None:
     run.estimates[EQUATION] = Estimate(float(later.mean()[0]), method=solver.method)
 
 
+def _equation_along(run: _Run, along: _along.Along) -> None:
+    stationary, later, method = _along.plane(run.process, along, run.start, run.time, run.quick)
+    mass, rest = along.sorted_out(stationary, 4 * BINS)
+    run.keep(EQUATION, along.line(4 * BINS).centers[0], mass)
+    run.notes += [f"{EQUATION}: {note}" for note in stationary.warnings if "reflecting" not in note]
+    if rest > 0.01:
+        run.notes.append(f"{EQUATION}: {rest:.1%} of the mass lies beyond the ends of the floor, or off it")
+    run.estimates[EQUATION] = Estimate(float(later.mean()[0]), method=method)
+
+
+def _paths_along(run: _Run, along: _along.Along, step: float, n: int) -> None:
+    """As along an axis; a density from the states at forty times."""
+    subject: Any = run.chain if run.chain is not None else run.process
+    clock: dict[str, Any] = {} if run.chain is not None else {"dt": step}
+    unit = 1 if run.chain is not None else step
+    ends = [1.0] if not run.settles else [1.0, *np.linspace(SETTLED, SETTLED + WATCHED, 40)]
+    times = [max(1, round(k * run.time / step)) * unit for k in ends]
+    states = _along.paths(subject, along, run.start, times, n, seed=run.seed, threads=run.threads, **clock)
+    moved = states[0][:, 0]
+    run.estimates[PATHS] = Estimate(float(moved.mean()), stderr=float(moved.std()) / math.sqrt(n), method=f"{n} paths")
+    if not run.settles:
+        return
+    halves = []
+    for part in (slice(0, n // 2), slice(n // 2, n)):
+        s = along.nearest(np.concatenate([state[part] for state in states[1:]]))
+        counts = np.histogram(s[np.isfinite(s)], run.edges())[0]
+        halves.append(counts / counts.sum())
+    _sampled(run, halves)
+
+
 def _paths(run: _Run) -> None:
     chain, d = run.chain, run.process.dim
-    # the stiffest fast direction of the range
     stiff = float(np.abs(np.linalg.eigvals(_curvatures(run))).max())
     step = chain.lr if chain is not None else STEP / stiff
     assert step is not None
-    x0 = [run.start, *[0.0] * (d - 1)]
+    x0 = run.origin.tolist()
     if run.effective.beyond:
         _lost(run, chain if chain is not None else run.process, x0, step)
     walls = [(float(run.effective.x[0]), float(run.effective.x[-1]), "reflecting"), *[None] * (d - 1)]
@@ -255,6 +315,9 @@ def _paths(run: _Run) -> None:
     n = min(n, max(100, int(STEPS[run.quick] / steps)))
     if n * steps > STEPS[run.quick]:
         raise ValueError(f"{n} of them would take {n * steps:.1e} steps, more than {STEPS[run.quick]:.0e}")
+    if run.along is not None:
+        _paths_along(run, run.along, step, n)
+        return
     clock: float = 1 if chain is not None else step  # a chain counts whole iterations
     options: dict[str, Any] = {"walls": walls, "threads": run.threads, "dt": None if chain is not None else step}
     subject: Any = chain if chain is not None else run.process
@@ -271,6 +334,12 @@ def _paths(run: _Run) -> None:
                          bins=axis, axes=[0], seed=(run.seed + k) % 2**63, **options).histogram  # fmt: skip
         assert found is not None
         halves.append(found.cell_mass / found.cell_mass.sum())
+    _sampled(run, halves)
+
+
+def _sampled(run: _Run, halves: list[Array]) -> None:
+    """The density of paths from the masses that two independent halves of them give."""
+    axis = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), BINS))
     run.sampling = 0.25 * float(np.abs(halves[0] - halves[1]).sum())
     mass = 0.5 * (halves[0] + halves[1])
     run.masses[PATHS] = mass
@@ -294,6 +363,10 @@ def _lost(run: _Run, subject: Any, x0: list[float], step: float) -> None:
 
 
 def _curvatures(run: _Run) -> Array:
+    """In the fast directions along the floor, where it is curved in all."""
+    if run.effective.points is not None:
+        rates = run.process.drift_code.jacobian().evaluate(run.effective.points, run.process.params)
+        return -np.asarray(rates).reshape(-1, run.process.dim, run.process.dim)
     points = np.zeros((run.effective.x.size, run.process.dim))
     points[:, 0] = run.effective.x
     rates = run.process.drift_code.jacobian().evaluate(points, run.process.params)
@@ -316,15 +389,22 @@ def _report(run: _Run) -> SelectionReport:
     rows = [_row(run, name, distances.get(name)) for name in names]
     lr = None if run.chain is None else run.chain.lr
     when = f"{run.time:.4g}" + ("" if lr is None else f" ({run.time / lr:.4g} iterations)")
-    notes = [f"<x> starts at {run.start:.4g}; t = one relaxation time, {when}"]
+    word, unit = ("<x>", "x") if run.along is None else ("<x_1>", "length along the floor")
+    notes = [f"{word} starts at {run.origin[0]:.4g}; t = one relaxation time, {when}"]
+    if run.along is not None and not run.along.closed and run.settles:
+        ends = effective.log_density[[0, -1]].max() - effective.log_density.max()
+        if ends > math.log(0.01):
+            notes.append(
+                "states reach the ends of the range, where theory reflects and equation and paths go on: <x_1> differs by that"
+            )
     if run.sampling:
         notes.append(f"sampling error of the distance of paths: {run.sampling:.2g}")
     relaxation = Estimate(run.time, unit="time", lr=lr, assumptions=effective.assumptions, method="gap of the slow coordinate")
     return SelectionReport(
-        f"Valley for x in [{effective.x[0]:.4g}, {effective.x[-1]:.4g}]"
+        f"Valley for {unit} in [{effective.x[0]:.4g}, {effective.x[-1]:.4g}]"
         + ("" if lr is None else f", lr {lr:g}")
         + ": where SGD goes",
-        ("answer", "mode", "<F>/F_max", "<x> at t", "distance"),
+        ("answer", "mode", "<F>/F_max", f"{word} at t", "distance"),
         tuple(rows),
         (*notes, *run.notes),
         effective=effective,
@@ -355,9 +435,11 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     low, flat = effective.minimum.value, float(np.interp(effective.minimum.value, effective.x, effective.flatness))
     lowest = float(effective.x[int(np.argmin(effective.floor))])
     goes = "SGD would go" if effective.beyond else "SGD goes"
-    clauses = [f"{goes} to x = {low:.4g}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
+    place = f"x = {low:.4g}" if effective.place is None else _point(effective.place)
+    clauses = [f"{goes} to {place}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
     if float(np.ptp(effective.floor)) > 1e-12 * float(np.ptp(effective.loss)):
-        clauses[0] += f"; the floor is lowest at x = {lowest:.4g}"
+        point = None if effective.points is None else _point(effective.points[int(np.argmin(effective.floor))])
+        clauses[0] += f"; the floor is lowest at {point or f'x = {lowest:.4g}'}"
     clauses.append(f"it takes about {when}")
     clauses.append(_noise(run))
     if distances:
@@ -366,10 +448,15 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     elif reference:
         means = {name: e.value for name, e in run.estimates.items()}
         parts = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-        clauses.append(f"<x> after that time: {parts}")
+        clauses.append(f"{'<x>' if run.along is None else '<x_1>'} after that time: {parts}")
     if effective.failed:
         clauses.append(f"the theory is stretched: '{effective.failed[0].name}' failed")
     return "; ".join(clauses) + "."
+
+
+def _point(state: Array) -> str:
+    small = 1e-8 * float(np.abs(state).max())
+    return f"({', '.join(f'{v if abs(v) > small else 0.0:.4g}' for v in state)})"
 
 
 def _noise(run: _Run) -> str:

@@ -41,11 +41,11 @@ LAYERS: list[set[str]] = [
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_branches", "_cuts", "_decomposition", "_escape_laws", "_inertia", "_linear", "_moments"},
     {"_freezing", "_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
-    {"_blocks", "_branching", "_refine", "_surfaces"},
+    {"_blocks", "_branching", "_curved", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_levels", "_population"},
     {"fokker_planck", "langevin", "theory", "_show"},
-    {"_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
+    {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_escape_conditions"},
     {"_conclusion", "_highorder", "rare"},
     {"_escape_run"},
@@ -71,7 +71,7 @@ ENGINES = (
     },
     {
         "theory", "_quadrature", "_detailed_balance", "_covariance", "_decomposition", "_escape_laws", "_freezing", "_inertia",
-        "_moments", "_valley",
+        "_moments", "_valley", "_curved",
     },
 )
 # fmt: on
