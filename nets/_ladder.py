@@ -29,6 +29,8 @@ OVERLAP = 0.5
 #: Walkers, and rounds of moves at each width, that look for the widths and the steps.
 SCOUTS, ROUNDS = 64, 6
 MAX_WIDTHS = 200
+#: Neighbouring widths stretch no direction by more, whatever the overlap of few walkers says of parts that none of them saw.
+STRETCH = 1.4
 #: Acceptance that the steps are tuned to, and the longest step: a quarter turn of the model makes states independent.
 ACCEPTANCE, QUARTER = 0.8, 0.5 * math.pi
 #: The shortest step in terms of the tuned one.
@@ -55,6 +57,12 @@ class Family:
         with np.errstate(divide="ignore"):
             bent = 1.0 / np.sqrt(1.0 / np.square(widths)[:, None] + self.beta * self.values)
         return np.where(np.isfinite(widths), widths, 0.0), bent  # an infinite width needs as many vectors as dimensions
+
+    def stretch(self, start: float, stop: float) -> float:
+        """The largest factor between the standard deviations of the model at two widths."""
+        (flat, bent), (flat_, bent_) = self.scales(np.array([start])), self.scales(np.array([stop]))
+        most = float((bent_ / bent).max(initial=1.0))
+        return max(most, float(flat_[0] / flat[0])) if self.vectors.shape[1] < len(self.theta) else most
 
     def place(self, x: Array, widths: Array) -> Array:
         """Displacements from theta of standard coordinates x (n, P)."""
@@ -180,7 +188,7 @@ def pilot(family: Family, width: float, leaps: int, rng: np.random.Generator, ti
     end = width if math.isfinite(width) else 30.0 / math.sqrt(family.beta * float(family.values.min()))
     while not widths or widths[-1] < width:
         last = widths[-1] if widths else 0.0
-        new, fixed = (math.inf, False) if last >= end else _next_width(family, x, phi, last, end)
+        new, fixed = (width, False) if last and family.stretch(last, width) <= 1.001 else _next_width(family, x, phi, last, end)
         widths.append(new)
         joints.append(fixed)
         if len(widths) > MAX_WIDTHS:
@@ -199,18 +207,9 @@ def pilot(family: Family, width: float, leaps: int, rng: np.random.Generator, ti
         pick = np.searchsorted(np.cumsum(weight) / weight.sum(), (np.arange(n) + rng.random()) / n).clip(0, n - 1)
         x, phi, slope = x[pick], phi[pick], slope[pick]
         for _ in range(ROUNDS):
-            turn = angle * _spread(rng.random(n))
-            taken = trajectory(
-                family,
-                x,
-                phi,
-                slope,
-                here,
-                turn,
-                np.full(n, _leaps(np.array(angle), leaps)),
-                rng.standard_normal((n, dim)),
-                rng.random(n),
-            )
+            turn, steps_ = angle * _spread(rng.random(n)), np.full(n, _leaps(np.array(angle), leaps))
+            v, u = rng.standard_normal((n, dim)), rng.random(n)
+            taken = trajectory(family, x, phi, slope, here, turn, steps_, v, u)
             angle = float(_tuned(np.array(angle), np.array(taken.mean())))
         steps.append(angle)
         scouts.append(x.copy())
@@ -228,18 +227,17 @@ def _next_width(family: Family, x: Array, phi: Array, last: float, end: float) -
     def fixed(width: float) -> bool:
         return _share(family.recast(x, x, np.full(n, last), np.full(n, width))[2]) >= OVERLAP
 
-    if mapped(end):
-        return end, False
     low = last
     if low == 0.0:
+        if mapped(end):
+            return end, False
         low = 0.1 * end
         while not mapped(low):
             low *= 0.1
             if low < 1e-12 * end:
-                raise FpsolveError(
-                    f"the loss is not quadratic around theta down to a width of {low:.1g}: is it smooth there, and finite?"
-                )
+                raise FpsolveError(f"the loss is not quadratic around theta down to a width of {low:.1g}: is it smooth there?")
         return _furthest(mapped, low, min(10.0 * low, end)), False
+    end = _furthest(lambda width: family.stretch(last, width) <= STRETCH, low, end)
     free = _furthest(fixed, low, end)
     if free < end and mapped(free):
         return _furthest(mapped, free, end), False
@@ -369,7 +367,7 @@ def run_ladder(
     seeds: list[np.random.SeedSequence],
     tick: Callable[[], Any],
 ) -> Chains:
-    """Replicas of the ladder, settled by a third as many sweeps that also tune the steps. `tick` is called after each sweep."""
+    """Replicas of the ladder, settled by as many sweeps that also tune the steps. `tick` is called after each sweep."""
     streams = _Streams(seeds)
     n, scouts, dim = len(rungs.widths), rungs.scouts, rungs.scouts.shape[2]
     pick = (streams.uniform(n) * scouts.shape[1]).astype(np.intp)
@@ -406,8 +404,8 @@ def run_ladder(
 
 
 def settling(sweeps: int) -> int:
-    """Sweeps before the ones that count."""
-    return max(10, sweeps // 3)
+    """Sweeps before the ones that count: as many. All start near the middle; a third as many left a bias in bent valleys."""
+    return sweeps
 
 
 def _measured(ladder: _Ladder) -> tuple[Array, Array]:

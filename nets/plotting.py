@@ -217,8 +217,8 @@ def plot_basin(basin: BasinReturn, *, ax: Axes | None = None, **kwargs: Any) -> 
     --------
     >>> import nets, fpsolve as fps
     >>> r = nets.landscape_return(fps.potentials.double_well(), [-1.0], radii=[0.5, 1.5], level=0.01, n=10, seed=0)
-    >>> nets.plotting.plot_basin(r).get_ylim()
-    (-0.02, 1.02)
+    >>> nets.plotting.plot_basin(r).get_ylabel()
+    'returned'
     """
     ax = _axes(ax)
     gaps = np.abs(basin.interval.T - basin.probability)
