@@ -31,6 +31,8 @@ SCOUTS, ROUNDS = 64, 6
 MAX_WIDTHS = 200
 #: Neighbouring widths stretch no direction by more, whatever the overlap of few walkers says of parts that none of them saw.
 STRETCH = 1.4
+#: Points at which the way between two widths is held against the level; of the model the width is any, and this part of the first.
+WALL_POINTS, INNER = 3, 0.05
 #: Acceptance that the steps are tuned to, and the longest step: a quarter turn of the model makes states independent.
 ACCEPTANCE, QUARTER = 0.8, 0.5 * math.pi
 #: The shortest step in terms of the tuned one.
@@ -95,10 +97,12 @@ class Family:
         jacobian = (x.shape[1] - q.shape[1]) * np.log(r[:, 0]) + np.log(q).sum(axis=1)
         return new, force, 0.5 * (np.square(new) - np.square(x)).sum(axis=1) - jacobian
 
-    def connected(self, x: Array, start: Array, stop: Array, points: int) -> NDArray[np.bool_]:
-        """Whether the way of x from one width to another stays below the level at so many points within."""
+    def connected(self, x: Array, start: Array, stop: Array) -> NDArray[np.bool_]:
+        """Whether the way of x from one width to another stays below the level at WALL_POINTS points within."""
         ok = np.ones(len(x), dtype=bool)
-        for share in np.arange(1, points + 1) / (points + 1):
+        if math.isinf(self.level):
+            return ok
+        for share in np.arange(1, WALL_POINTS + 1) / (WALL_POINTS + 1):
             rows = np.flatnonzero(ok)
             with np.errstate(divide="ignore"):
                 inverse = (1.0 - share) / start[rows] ** 2 + share / stop[rows] ** 2
@@ -200,9 +204,8 @@ def pilot(family: Family, width: float, leaps: int, rng: np.random.Generator, ti
         if fixed:
             x, slope, gain = family.recast(x, slope, np.full(n, last), here)
         else:
-            before = phi
-            phi, slope = family.energy(x, here)
-            gain = phi - before
+            fresh, slope = _mapped(family, x, last, new)
+            phi, gain = fresh, fresh - phi
         weight = np.exp(gain.min() - gain)
         pick = np.searchsorted(np.cumsum(weight) / weight.sum(), (np.arange(n) + rng.random()) / n).clip(0, n - 1)
         x, phi, slope = x[pick], phi[pick], slope[pick]
@@ -217,12 +220,21 @@ def pilot(family: Family, width: float, leaps: int, rng: np.random.Generator, ti
     return Rungs(np.array(widths), np.array(joints), np.array(steps), np.array(scouts))
 
 
+def _mapped(family: Family, x: Array, last: float, width: float) -> tuple[Array, Array]:
+    """Energies and slopes of the same standard coordinates at another width, inf where the way there meets the wall."""
+    here = np.full(len(x), width)
+    phi, slope = family.energy(x, here)
+    rows = np.flatnonzero(np.isfinite(phi))
+    phi[rows[~family.connected(x[rows], np.full(len(rows), last or INNER * width), here[rows])]] = math.inf
+    return phi, slope
+
+
 def _next_width(family: Family, x: Array, phi: Array, last: float, end: float) -> tuple[float, bool]:
     """The largest width at which the walkers of the last one still overlap, and whether at fixed displacements."""
     n = len(x)
 
     def mapped(width: float) -> bool:
-        return _share(family.energy(x, np.full(n, width))[0] - phi) >= OVERLAP
+        return _share(_mapped(family, x, last, width)[0] - phi) >= OVERLAP
 
     def fixed(width: float) -> bool:
         return _share(family.recast(x, x, np.full(n, last), np.full(n, width))[2]) >= OVERLAP
@@ -318,7 +330,7 @@ class _Ladder:
         self.x[:, 0] = self.streams.normal(dim)
         return np.asarray(taken.reshape(m, n).mean(axis=0))
 
-    def swap(self, parity: int, wall_points: int) -> tuple[NDArray[np.intp], Array, Array, Array]:
+    def swap(self, parity: int) -> tuple[NDArray[np.intp], Array, Array, Array]:
         """Offer exchanges between rungs j, j + 1 of one parity: j, works up and down (replicas, pairs), which were exchanged."""
         low = np.arange(parity, self.n, 2)
         pairs = [int(a) for a in low]
@@ -326,7 +338,7 @@ class _Ladder:
         u = self.streams.uniform(len(low))
         for i, a in enumerate(pairs):
             join = self._recast if self.fixed[a] else self._mapped
-            up, down = join(a, a + 1, wall_points), join(a + 1, a, wall_points)
+            up, down = join(a, a + 1), join(a + 1, a)
             forward, backward = up[3], down[3]
             works[0, :, i], works[1, :, i] = forward, backward
             rows = np.flatnonzero(np.log(u[:, i]) < -(forward + backward))
@@ -336,23 +348,21 @@ class _Ladder:
         return low, works[0], works[1], swapped
 
     def _width(self, rung: int) -> Array:
-        """Of the model the width is any: it stands for one where it fills an ellipsoid well within the first."""
-        return np.full(self.m, self.widths[rung - 1] if rung else 0.05 * self.widths[0])
+        return np.full(self.m, self.widths[rung - 1] if rung else INNER * self.widths[0])
 
-    def _recast(self, here: int, there: int, wall_points: int) -> tuple[Array, Array, Array, Array]:
+    def _recast(self, here: int, there: int) -> tuple[Array, Array, Array, Array]:
         x, slope, work = self.family.recast(self.x[:, here], self.slope[:, here], self._width(here), self._width(there))
         return x, self.phi[:, here].copy(), slope, work
 
-    def _mapped(self, here: int, there: int, wall_points: int) -> tuple[Array, Array, Array, Array]:
+    def _mapped(self, here: int, there: int) -> tuple[Array, Array, Array, Array]:
         """The same standard coordinates under the other target; work inf where the way between the widths meets the wall."""
         x = self.x[:, here].copy()
         phi, slope = self._energy(x, self._width(there)) if there else (np.zeros(self.m), np.zeros_like(x))
         work = phi - self.phi[:, here]
-        if wall_points and math.isfinite(self.family.level):
+        if math.isfinite(self.family.level):
             rows = np.flatnonzero(np.isfinite(work))
-            self.evaluations += wall_points * len(rows)
-            ok = self.family.connected(x[rows], self._width(here)[rows], self._width(there)[rows], wall_points)
-            work[rows[~ok]] = math.inf
+            self.evaluations += WALL_POINTS * len(rows)
+            work[rows[~self.family.connected(x[rows], self._width(here)[rows], self._width(there)[rows])]] = math.inf
         return x, phi, slope, work
 
 
@@ -363,7 +373,6 @@ def run_ladder(
     replicas: int,
     sweeps: int,
     leaps: int,
-    wall_points: int,
     seeds: list[np.random.SeedSequence],
     tick: Callable[[], Any],
 ) -> Chains:
@@ -379,7 +388,7 @@ def run_ladder(
     swaps, accepted = np.zeros((2, n)), np.zeros(n)
     for k in range(settle + sweeps):
         taken = ladder.move()
-        low, forward, backward, swapped = ladder.swap(k % 2, wall_points)
+        low, forward, backward, swapped = ladder.swap(k % 2)
         tick()
         if k < settle:
             ladder.angle = _tuned(ladder.angle, ACCEPTANCE + 0.25 * (taken - ACCEPTANCE))

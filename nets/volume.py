@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 
 #: Modes softer than this, in units of beta width^2, are left to the flat directions of the sampler's model.
 SOFT = 1e-3
-#: Points at which the way between two widths is held against the level.
-WALL_POINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,10 +230,11 @@ def sublevel_volume(
     Examples
     --------
     >>> import nets
-    >>> data, mlp = nets.load_data("digits"), nets.MLP((64, 10), weight_decay=0.1)
-    >>> theta = nets.train(mlp, data, lr=0.1, batch=1438, steps=500, seed=0).theta
-    >>> v = sublevel_volume(mlp, theta, data.x_train[:50], data.y_train[:50], beta=50.0, width=0.1, sweeps=10, seed=1)
-    >>> abs(v.anharmonic.value) < 20.0
+    >>> mlp, rng = nets.MLP((2, 4, 1), activation="tanh", loss="mse"), np.random.default_rng(0)
+    >>> x, theta = rng.standard_normal((6, 2)), mlp.init(0)
+    >>> y = mlp.outputs(theta, x)  # loss 0 at theta
+    >>> v = sublevel_volume(mlp, theta, x, y, beta=100.0, width=0.3, sweeps=10, seed=1)
+    >>> bool(abs(v.anharmonic.value) < 1.0 < abs(v.log_measure.value))
     True
     """
     at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
@@ -337,7 +336,7 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
             rungs = pilot(family, float(width), leaps, np.random.default_rng(ladder_seed), tick)
         settings: dict[str, Any] = {"replicas": replicas, "sweeps": sweeps, "leaps": leaps, "seeds": streams}
         with bar(options["progress"], "sweeps", 2 * sweeps) as tick:
-            chains = run_ladder(family, rungs, wall_points=WALL_POINTS, tick=tick, **settings)
+            chains = run_ladder(family, rungs, tick=tick, **settings)
     widths = rungs.widths
     slopes = gradient[0] @ vectors
     walled = math.isfinite(level)

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import ncx2, norm
+from scipy.stats import chi2, ncx2, norm
 
 import fpsolve as fps
 import nets
@@ -374,3 +374,21 @@ def test_bad_points_and_curvatures():
     hole = fps.Potential.from_arrays(lambda x: np.where(x[:, 0] == 0.0, 0.0, np.nan), lambda x: 0.0 * x, dim=2)
     with pytest.raises(FpsolveError, match="not quadratic around theta"):
         nets.landscape_volume(hole, np.zeros(2), np.eye(2), beta=1.0, width=1.0, seed=0)
+
+
+def test_scouts_do_not_leap_into_another_part():
+    """A bowl with a moat: what lies beyond the ridge is below the level too, and a hundred times as large."""
+    height = 0.3
+
+    def value(x):
+        r = np.linalg.norm(x, axis=1)
+        return height * np.sin(np.minimum(r, 1.0) * math.pi) ** 2
+
+    def gradient(x):
+        r = np.linalg.norm(x, axis=1)[:, None]
+        slope = np.where(r < 1.0, height * math.pi * np.sin(2.0 * math.pi * r), 0.0)
+        return slope * x / np.maximum(r, 1e-300)
+
+    moat = fps.Potential.from_arrays(value, gradient, dim=3)
+    v = nets.landscape_volume(moat, np.zeros(3), 2.0 * height * math.pi**2 * np.eye(3), level=0.15, width=1.0, seed=0)
+    close(v, math.log(chi2(3).cdf(0.25**2)), 0.3)  # the ball of radius 1/4, of all that chi2(3).sf(0.75**2) has
