@@ -104,6 +104,8 @@ class Family:
             return ok
         for share in np.arange(1, WALL_POINTS + 1) / (WALL_POINTS + 1):
             rows = np.flatnonzero(ok)
+            if not len(rows):
+                break
             with np.errstate(divide="ignore"):
                 inverse = (1.0 - share) / start[rows] ** 2 + share / stop[rows] ** 2
                 width = 1.0 / np.sqrt(inverse)
@@ -285,7 +287,6 @@ class Chains:
     swaps: Array
     acceptance: Array
     angle: Array
-    evaluations: int
 
 
 class _Streams:
@@ -308,14 +309,9 @@ class _Ladder:
         self.family, self.widths, self.fixed, self.angle = family, rungs.widths, rungs.fixed, rungs.angle.copy()
         self.x, self.streams, self.leaps = x, streams, leaps
         self.m, self.n, self.dim = len(x), len(self.widths), x.shape[2]
-        self.evaluations = 0
         self.phi, self.slope = np.zeros((self.m, self.n + 1)), np.zeros_like(x)
-        flat, slope = self._energy(x[:, 1:].reshape(-1, self.dim), np.tile(self.widths, self.m))
+        flat, slope = self.family.energy(x[:, 1:].reshape(-1, self.dim), np.tile(self.widths, self.m))
         self.phi[:, 1:], self.slope[:, 1:] = flat.reshape(self.m, self.n), slope.reshape(self.m, self.n, self.dim)
-
-    def _energy(self, x: Array, widths: Array) -> tuple[Array, Array]:
-        self.evaluations += len(x)
-        return self.family.energy(x, widths)
 
     def move(self) -> Array:
         """One trajectory of every walker; acceptance of each width."""
@@ -323,7 +319,6 @@ class _Ladder:
         x, phi, slope = self.x[:, 1:].reshape(-1, dim), self.phi[:, 1:].reshape(-1), self.slope[:, 1:].reshape(-1, dim)
         turn = self.angle * _spread(self.streams.uniform(n))
         leaps = np.tile(_leaps(self.angle, self.leaps), m)
-        self.evaluations += int(leaps.sum())
         v, u = self.streams.normal(n, dim).reshape(-1, dim), self.streams.uniform(n).reshape(-1)
         taken = trajectory(self.family, x, phi, slope, np.tile(self.widths, m), turn.reshape(-1), leaps, v, u)
         self.x[:, 1:], self.phi[:, 1:], self.slope[:, 1:] = x.reshape(m, n, dim), phi.reshape(m, n), slope.reshape(m, n, dim)
@@ -357,11 +352,10 @@ class _Ladder:
     def _mapped(self, here: int, there: int) -> tuple[Array, Array, Array, Array]:
         """The same standard coordinates under the other target; work inf where the way between the widths meets the wall."""
         x = self.x[:, here].copy()
-        phi, slope = self._energy(x, self._width(there)) if there else (np.zeros(self.m), np.zeros_like(x))
+        phi, slope = self.family.energy(x, self._width(there)) if there else (np.zeros(self.m), np.zeros_like(x))
         work = phi - self.phi[:, here]
         if math.isfinite(self.family.level):
             rows = np.flatnonzero(np.isfinite(work))
-            self.evaluations += WALL_POINTS * len(rows)
             work[rows[~self.family.connected(x[rows], self._width(here)[rows], self._width(there)[rows])]] = math.inf
         return x, phi, slope, work
 
@@ -408,7 +402,6 @@ def run_ladder(
         swaps[0] / swaps[1],
         accepted,
         ladder.angle,
-        ladder.evaluations,
     )
 
 

@@ -42,7 +42,7 @@ class Volume(Saved):
     model : ndarray, shape (n,)
         The same of the quadratic bowl with the eigenvalues below: closed form, no sampling.
     replica_values : ndarray, shape (replicas,)
-        At the last width, the answer of every replica by itself.
+        At the last width, the answer of every replica: jackknife pseudo-values, whose scatter is the error.
     drift, drift_error : float
         Second half of the sweeps minus first half, at the last width: not settled if far from 0.
     level : float
@@ -329,7 +329,13 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
     if not (math.isfinite(origin) and np.isfinite(gradient).all()):
         raise ValueError(f"the loss and its gradient must be finite at theta: got loss {origin!r}")
     beta, level = _temperature(level, beta, origin, values, width)
-    family = _family(evaluate, theta, origin, beta, level, values, vectors, width)
+    spent = [0]
+
+    def counted(points: Array) -> tuple[Array, Array]:
+        spent[0] += len(points)
+        return evaluate(points)
+
+    family = _family(counted, theta, origin, beta, level, values, vectors, width)
     ladder_seed, *streams = np.random.SeedSequence(seed).spawn(1 + replicas)
     with single_threaded_blas():
         with bar(options["progress"], "widths", None) as tick:
@@ -350,7 +356,7 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
     return Volume(
         widths, measured, errors, np.array(quadratic), alone, drift, drift_error, float(level) if walled else math.nan, float(beta),
         origin, values, slopes, negative, chains.loss.mean(axis=(0, 2)), np.sqrt(chains.square.mean(axis=(0, 2))), chains.swaps,
-        chains.acceptance, chains.angle, chains.evaluations + SCOUT_COST * len(widths), sweeps, seed,
+        chains.acceptance, chains.angle, spent[0], sweeps, seed,
     )  # fmt: skip
 
 
@@ -364,10 +370,6 @@ def bar(progress: bool, label: str, total: int | None) -> Iterator[Callable[[], 
 
     with tqdm(total=total, desc=label, disable=None, leave=False) as bar:
         yield bar.update
-
-
-#: Evaluations of the scouts at each width: about 10 to place it, and their moves.
-SCOUT_COST = 64 * 20
 
 
 def _spectrum(curvature: ArrayLike, dim: int, lebesgue: bool) -> tuple[Array, Array, float]:
@@ -414,9 +416,7 @@ def _combine(chains: Chains, base: Array, beta: float) -> tuple[Array, Array, Ar
     total = _logs(chains, base, beta, every)
     left = np.array([_logs(chains, base, beta, every[every != m]) for m in every])
     error = np.sqrt((replicas - 1) * np.mean((left - left.mean(axis=0)) ** 2, axis=0))
-    alone = (
-        replicas * total[-1] - (replicas - 1) * left[:, -1]
-    )  # pseudo-values: their mean is the estimate without its bias of order 1/n
+    alone = replicas * total[-1] - (replicas - 1) * left[:, -1]  # pseudo-values: free of the bias of order 1/replicas
     return total, error, alone
 
 
@@ -449,11 +449,16 @@ def _halves(chains: Chains) -> tuple[Chains, Chains]:
 
 def _drift(chains: Chains, base: Array, beta: float) -> tuple[float, float]:
     """Second half minus first half of the sweeps at the last width, and the jackknife error of that."""
+    from fpsolve import FpsolveError
+
     first, second = _halves(chains)
     every = np.arange(len(chains.loss))
 
     def change(rows: NDArray[np.intp]) -> float:
         return float(_logs(second, base, beta, rows)[-1] - _logs(first, base, beta, rows)[-1])
 
-    left = np.array([change(every[every != m]) for m in every])
+    try:
+        left = np.array([change(every[every != m]) for m in every])
+    except FpsolveError:  # too few sweeps for halves of them to overlap: not settled
+        return math.nan, math.nan
     return change(every), float(np.sqrt((len(every) - 1) * np.mean((left - left.mean()) ** 2)))
