@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._saved import load as load
+    from .basin import BasinReturn as BasinReturn
+    from .basin import basin_return as basin_return
+    from .basin import landscape_return as landscape_return
     from .bridge import bridge as bridge
     from .complexity import CurvatureBound as CurvatureBound
     from .complexity import TwoLayerBound as TwoLayerBound
@@ -88,6 +91,9 @@ if TYPE_CHECKING:
     from .superlinear import noise_against_curvature as noise_against_curvature
     from .train import train as train
     from .train import train_many as train_many
+    from .volume import Volume as Volume
+    from .volume import landscape_volume as landscape_volume
+    from .volume import sublevel_volume as sublevel_volume
     from .window import RandomWalk as RandomWalk
     from .window import Window as Window
     from .window import analyse_window as analyse_window
@@ -166,6 +172,12 @@ _HOME = {
     "random_walk": "window",
     "NoiseCurvature": "superlinear",
     "noise_against_curvature": "superlinear",
+    "BasinReturn": "basin",
+    "basin_return": "basin",
+    "landscape_return": "basin",
+    "Volume": "volume",
+    "landscape_volume": "volume",
+    "sublevel_volume": "volume",
     "train": "train",
     "train_many": "train",
 }

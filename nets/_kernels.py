@@ -350,6 +350,20 @@ def mean_losses(net, thetas, x, t, out):
         out[i] = mean_loss(net, theta, x, t, act) + 0.5 * net.decay * norm
 
 
+@kernel
+def losses_and_gradients(net, thetas, x, t, losses, gradients):
+    """`mean_losses` to losses (n,) and their gradients to gradients (n, P)."""
+    work = x.shape[0] * (net.widths.sum() - net.widths[0])
+    act, delta = np.empty(work), np.empty(work)
+    for i in range(thetas.shape[0]):
+        theta, grad, norm = thetas[i], gradients[i], 0.0
+        value = minibatch_gradient(net, theta, x, t, act, delta, grad)
+        for j in range(theta.size):
+            grad[j] += net.decay * theta[j]
+            norm += theta[j] * theta[j]
+        losses[i] = value + 0.5 * net.decay * norm
+
+
 # ---- the step loop ------------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,8 @@ KINDS = {
     "two-layer bound": ("complexity", "TwoLayerBound"),
     "rescaled trace": ("rescaling", "RescaledTrace"),
     "retention": ("continual", "Retention"),
+    "volume": ("volume", "Volume"),
+    "basin return": ("basin", "BasinReturn"),
 }
 
 

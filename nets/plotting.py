@@ -11,11 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .basin import BasinReturn
     from .flatness import Profiles
     from .relation import InverseRelation
+    from .volume import Volume
     from .window import RandomWalk, Window
 
 __all__ = [
+    "plot_basin",
     "plot_cumulative",
     "plot_power_law",
     "plot_profiles",
@@ -23,6 +26,7 @@ __all__ = [
     "plot_temperature",
     "plot_times",
     "plot_variances",
+    "plot_volume",
 ]
 
 Array = NDArray[np.float64]
@@ -181,4 +185,43 @@ def plot_temperature(displacements: ArrayLike, temperature: ArrayLike, *, ax: Ax
     for d, t in zip(np.atleast_2d(displacements), np.atleast_2d(temperature), strict=True):
         ax.semilogy(d, t, **kwargs)
     ax.set(xlabel="displacement $d$", ylabel="active temperature $T_i(d)$")
+    return ax
+
+
+def plot_volume(volume: Volume, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """ln of the measure against the width with two standard errors, and that of the quadratic bowl; **kwargs for `Axes.errorbar`.
+
+    Examples
+    --------
+    >>> import nets, fpsolve as fps
+    >>> bowl = fps.Potential.from_arrays(lambda x: 0.5 * (x**2).sum(axis=1), lambda x: x, dim=3)
+    >>> v = nets.landscape_volume(bowl, np.zeros(3), np.eye(3), beta=3.0, width=1.0, sweeps=10, seed=0)
+    >>> nets.plotting.plot_volume(v).get_xlabel()
+    'width $s$'
+    """
+    ax = _axes(ax)
+    shown = np.isfinite(volume.widths)
+    s = volume.widths[shown]
+    style = {"marker": "o", "markersize": 3, "label": "Monte Carlo", **kwargs}
+    ax.errorbar(s, volume.values[shown], 2.0 * volume.errors[shown], **style)
+    ax.plot(s, volume.model[shown], "--", label="quadratic")
+    ax.set(xlabel="width $s$", ylabel=r"$\ln Z$" if np.isnan(volume.level) else r"$\ln V$")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_basin(basin: BasinReturn, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Return probability against the radius with 95 % intervals; **kwargs for `Axes.errorbar`.
+
+    Examples
+    --------
+    >>> import nets, fpsolve as fps
+    >>> r = nets.landscape_return(fps.potentials.double_well(), [-1.0], radii=[0.5, 1.5], level=0.01, n=10, seed=0)
+    >>> nets.plotting.plot_basin(r).get_ylabel()
+    'returned'
+    """
+    ax = _axes(ax)
+    gaps = np.abs(basin.interval.T - basin.probability)
+    ax.errorbar(basin.radii, basin.probability, gaps, **{"marker": "o", "markersize": 3, "capsize": 2, **kwargs})
+    ax.set(xlabel="radius $r$", ylabel="returned", ylim=(-0.02, 1.02))
     return ax
