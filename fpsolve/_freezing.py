@@ -320,6 +320,12 @@ def freezing_law(
         raise ValueError("kind='flattening' needs barrier=, the height E")
     (e,) = _positive(barrier=barrier)
     target = 1.0 / (w * l * tau)
+    if not 1e-300 < target < 700.0:
+        if target >= 700.0:  # y below exp(-700): frozen from the start unless Delta l/E is as large
+            return np.zeros_like(d)
+        raise ValueError(
+            f"attempt * curvature * tau = {1.0 / target if target else math.inf:g} is out of range; it must be < 1e300"
+        )
     # in ln y, where the function bends little; E_1(y) < exp(-y)/y, and > -ln(y) - 0.5772
     y = math.exp(brentq(lambda u: math.log(exp1(math.exp(u))) - math.log(target), -target - 2.0, math.log(700.0), xtol=1e-14))
     return np.maximum(tau * np.log(y * d * l / e), 0.0)
@@ -415,6 +421,8 @@ def _remaining(rate: Rate, times: Array, length: float, name: str) -> Array:
 
 
 def _rate(rate: Rate, t: Array, name: str) -> Array:
+    if not callable(rate):
+        raise TypeError(f"{name} must be a function of an array of times, got {type(rate).__name__}: {rate!r}")
     values = np.asarray(rate(t), dtype=np.float64)
     if values.shape != t.shape:
         raise ValueError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fpsolve._checks import numbers
 from fpsolve._escape_laws import _positive, _status
 from fpsolve.results import Assumption, EffectiveLoss, Estimate
 
@@ -27,8 +28,8 @@ __all__ = ["effective_loss", "slow_process"]
 
 Array = npt.NDArray[np.float64]
 
-#: What the verdicts call small; steps of differences over the length of the range.
-_SMALL, _STEP = 0.1, 1e-3
+#: What the verdicts call small; steps of differences across the valley, in standard deviations there.
+_SMALL, _STEP = 0.1, 0.1
 #: Weights of the central difference of fourth order at -2, -1, 1, 2 steps.
 _CENTRAL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
@@ -116,13 +117,13 @@ def effective_loss(
     second = _second_order(case, points, at)
     force = _force(case, points)
     minimum, inside = _minimum(points, at.force, force)
-    slope = _slope(force, minimum, 1e-3 * (points[-1] - points[0]), points)
+    slope = _slope(force, minimum, 1e-3 * float(points[-1] - points[0]), points)
     loss = -_integral(points, at.force)
     rate = -slope
     law, corrected = _densities(points, at, second, minimum, rate)
     unit: dict[str, Any] = {"lr": case.lr or None, "method": "adiabatic elimination"}
-    validity = np.maximum(second.fluctuating, at.anisotropy**-1 - at.level / at.normal)
-    assumptions = _assumptions(case, points, at, validity, rate, inside)
+    validity = np.maximum(second.fluctuating, at.growth)
+    assumptions = _assumptions(case, points, at, validity, rate, inside, loss)
     return EffectiveLoss(
         x=points, floor=case.floor(points, at), loss=loss - loss.min(), force=at.force, drift=second.drift,
         diffusion=second.leading, spread=second.spread, variance=np.einsum("nii->ni", at.S), flatness=at.flatness,
@@ -131,7 +132,7 @@ def effective_loss(
         minimum=Estimate(minimum, discretization_error=1e-9 * (points[-1] - points[0]), assumptions=assumptions, **unit),
         relaxation=Estimate(1.0 / rate if rate > 0.0 else math.inf, unit="time", assumptions=assumptions, **unit),
         order=_order(points, at, law, corrected, minimum, assumptions, unit),
-        bounds=_bounds(case, points, at, minimum),
+        bounds=_bounds(case, points, at, minimum, inside),
         assumptions=assumptions, lr=case.lr or None,
     )  # fmt: skip
 
@@ -214,6 +215,13 @@ class _Case:
         return -_integral(x, self.process.drift(self.states(x, at.y))[:, self.slow])
 
 
+def on_floor(process: "Process", x: Array) -> Array:
+    """States (n, d) on the floor along the first axis, found from the other coordinates zero."""
+    others: Any = np.arange(1, process.dim)
+    case = _Case(process, 0.0, 0, others, np.zeros(others.size))
+    return case.states(x, _floor(case, x))
+
+
 def _pose(process: Any, lr: float | None, slow: int, fast: npt.ArrayLike | None) -> _Case:
     chain = process if hasattr(process, "momentum") else None
     if chain is not None:
@@ -222,6 +230,8 @@ def _pose(process: Any, lr: float | None, slow: int, fast: npt.ArrayLike | None)
                 "effective_loss needs plain SGD at one learning rate with a known covariance (SGDChain.gaussian), got "
                 f"{chain!r}; of exact random shifts the mean loss is another one"
             )
+        if lr is not None and lr != chain.lr:
+            raise ValueError(f"lr must be that of the chain, {chain.lr:g}, or left out; got {lr!r}")
         process, lr = chain.process, chain.lr
     if not hasattr(process, "drift_code"):
         raise TypeError(f"effective_loss takes a Process or a Gaussian SGDChain, got {type(process).__name__}")
@@ -232,7 +242,7 @@ def _pose(process: Any, lr: float | None, slow: int, fast: npt.ArrayLike | None)
     if isinstance(slow, bool) or not isinstance(slow, (int, np.integer)) or not 0 <= slow < process.dim:
         raise ValueError(f"slow must be an axis from 0 to {process.dim - 1}, got {slow!r}")
     others = np.delete(np.arange(process.dim), slow)
-    guess = np.zeros(others.size) if fast is None else np.atleast_1d(np.asarray(fast, float))
+    guess = np.zeros(others.size) if fast is None else np.atleast_1d(numbers("fast", fast))
     if guess.shape != others.shape or not np.all(np.isfinite(guess)):
         raise ValueError(f"fast must be {others.size} finite numbers, got {fast!r}")
     step = lr if lr is not None else process.noise.lr if chain is not None else None
@@ -240,7 +250,7 @@ def _pose(process: Any, lr: float | None, slow: int, fast: npt.ArrayLike | None)
 
 
 def _points(x: npt.ArrayLike, n: int) -> Array:
-    points = np.asarray(x, float)
+    points = numbers("x", x)
     if points.shape == (2,):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 16:
             raise ValueError(f"n must be an integer >= 16, got {n!r}")
@@ -265,6 +275,7 @@ class _Local:
     bare: Array  # <D_xx>
     normal: Array  # mean of the diagonal of D_yy on the floor
     tilt: Array  # |dy_0/dx| and |d b_x/dy|/J: how far the floor is from the axis
+    shared: float  # largest share of the noise along the floor that is also noise across it, on the floor
     finite: npt.NDArray[np.bool_]  # where the variance is finite
 
     @property
@@ -275,8 +286,14 @@ class _Local:
     @property
     def anisotropy(self) -> Array:
         """D across over D along the valley."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(self.normal / self.bare)
+
+    @property
+    def growth(self) -> Array:
+        """What fluctuations across the valley add to the noise along it, over the noise across it."""
+        added = self.bare - self.level
+        return np.asarray(np.divide(added, self.normal, out=np.zeros_like(added), where=self.normal > 0.0))
 
 
 def _floor(case: _Case, x: Array) -> Array:
@@ -289,7 +306,11 @@ def _floor(case: _Case, x: Array) -> Array:
         try:
             step = np.linalg.solve(J, push[..., None])[..., 0]
         except np.linalg.LinAlgError:
-            break
+            i = int(np.argmin(np.abs(np.linalg.det(J))))
+            raise ValueError(
+                f"effective_loss: the curvature across the valley vanishes at x = {x[i]:.4g}, where nothing holds the fast "
+                "coordinates; narrow the range of x"
+            ) from None
         y = y + step
         if not np.all(np.isfinite(y)):
             break
@@ -318,7 +339,10 @@ def _check_stable(x: Array, J: Array, lr: float) -> None:
     i = int(np.argmin(slack.min(axis=1)))
     raise ValueError(
         f"effective_loss: at x = {x[i]:.4g} the fast directions are not stable: their curvatures are {np.round(w[i], 6).tolist()}, "
-        f"and each must be > 0" + (f" and below 2/lr = {2.0 / lr:.4g}" if lr else "") + "; narrow the range of x, or lower lr"
+        f"and each must be > 0"
+        + (f" and below 2/lr = {2.0 / lr:.4g}" if lr else "")
+        + "; narrow the range of x, "
+        + ("or lower lr" if lr else "or give a guess of the floor with fast=")
     )
 
 
@@ -348,7 +372,15 @@ def _expand(case: _Case, x: Array, *, amplitude: bool = True) -> _Local:
     tilt = np.maximum(np.abs((inverse @ across[..., None])[..., 0]).max(axis=1),
                       np.abs((jacobian[:, slow, rest][:, None, :] @ inverse)[:, 0]).max(axis=1))  # fmt: skip
     return _Local(y, J, S, force, D[:, slow, slow], averaged[:, slow, slow],
-                  np.einsum("nii->n", D[:, rest[:, None], rest]) / rest.size, tilt, finite)  # fmt: skip
+                  np.einsum("nii->n", D[:, rest[:, None], rest]) / rest.size, tilt, _shared(D, slow, rest), finite)  # fmt: skip
+
+
+def _shared(D: Array, slow: int, rest: Any) -> float:
+    """Largest squared correlation of the noise along the floor with that across it."""
+    cross = D[:, slow, rest]
+    explained = np.einsum("ni,nij,nj->n", cross, np.linalg.pinv(D[:, rest[:, None], rest]), cross)
+    level = D[:, slow, slow]
+    return float(np.max(np.divide(explained, level, out=np.zeros_like(level), where=level > 0.0)))
 
 
 def _averaged(function: Callable[[Array], Array], case: _Case, x: Array, y: Array, S: Array, middle: Array) -> Array:
@@ -394,13 +426,17 @@ class _Second:
 
 def _second_order(case: _Case, x: Array, at: _Local) -> _Second:
     """Drift and diffusion to second order in the noise, see the top of this module."""
-    slow, rest, h = case.slow, case.others, _STEP * float(x[-1] - x[0])
+    slow, rest = case.slow, case.others
     m = rest.size
     Q, E = np.zeros((x.size, m, m)), np.zeros((x.size, m, m))
+    # the scale of y is that of its fluctuations, whatever the unit of x; wide enough for rounding where these are tiny
+    steps = np.maximum(_STEP * np.sqrt(np.einsum("nii->ni", at.S).clip(0.0)), 1e-5 * np.abs(at.y))
+    steps = np.where(steps > 0.0, steps, 1e-3 * float(x[-1] - x[0]))
     for k in range(m):
+        h = steps[:, k, None]
         for j, weight in _CENTRAL:
             y = at.y.copy()
-            y[:, k] += j * h
+            y[:, k] += j * steps[:, k]
             states = case.states(x, y)
             Q[:, :, k] += weight / h * case.jacobian(states)[:, slow, rest]
             E[:, :, k] += weight / h * case.process.diffusion(states)[:, slow, rest]
@@ -448,8 +484,11 @@ def _slope(force: Callable[[float], float], at: float, h: float, x: Array) -> fl
 def _densities(x: Array, at: _Local, second: _Second, minimum: float, rate: float) -> tuple[Array, Array]:
     """ln p of the slow coordinate at both orders, normalised on the range; NaN where the points do not resolve it."""
     nothing = np.full(x.size, np.nan)
-    variance = float(np.interp(minimum, x, second.leading)) / rate if rate > 0.0 else math.inf
-    if variance < (2.0 * float(np.diff(x).max())) ** 2:
+    noise, push = (float(np.interp(minimum, x, values)) for values in (second.leading, at.force))
+    width = math.sqrt(max(noise, 0.0) / rate) if rate > 0.0 else math.inf
+    if minimum in (x[0], x[-1]) and push != 0.0:  # against an end it falls as exp(-|force| distance/D)
+        width = min(width, max(noise, 0.0) / abs(push))
+    if width < 2.0 * float(np.diff(x).max()):
         return nothing, nothing
     out = []
     for force, diffusion in ((at.force, second.leading), (second.drift, second.spread)):
@@ -477,22 +516,23 @@ def _order(
 # ---- how much noise ---------------------------------------------------------------------------------------------------
 
 
-def _bounds(case: _Case, x: Array, at: _Local, minimum: float) -> dict[str, Estimate]:
+def _bounds(case: _Case, x: Array, at: _Local, minimum: float, inside: bool) -> dict[str, Estimate]:
     """How many times stronger the noise tensor could be (the learning rate, for "step"); below 1 the noise is beyond the bound.
 
     At leading order in the noise and in continuous time. kappa = D_yy/D_xx = 1: the noise along the valley is D_xx on the floor and
-    a part that grows with the variance across, as the square of the strength. Second moment: around the minimum x* the mean
-    comes back at a rate r, and the diffusion (a/2)(x - x*)^2 feeds <(x - x*)^2>, which grows if a > 2 r.
+    a part that grows with the variance across, as the square of the strength; where nothing grows, or kappa is below 1 on the floor
+    already, strength does not bring kappa to 1. Second moment: around a minimum x* inside the range the mean comes back at a rate
+    r, and the diffusion (a/2)(x - x*)^2 feeds <(x - x*)^2>, which grows if a > 2 r.
     """
     slow = _Case(case.process, 0.0, case.slow, case.others, case.guess)
     still = _expand(slow, x, amplitude=False)
     growth, excess = still.bare - still.level, still.normal - still.level
     with np.errstate(divide="ignore", invalid="ignore"):
-        factors = np.where(growth > 1e-9 * still.normal, excess / growth, np.where(excess > 0.0, np.inf, 0.0))
+        factors = np.where((growth > 1e-9 * still.normal) & (excess > 0.0), excess / growth, np.inf)
     bend = float(np.interp(minimum, x, _derivative(x, _second_order(slow, x, still).spread - still.level, 2)))
     own = max(float(np.interp(minimum, x, _derivative(x, case.floor(x, at), 2))), 0.0)
     rate = -float(np.interp(minimum, x, _derivative(x, still.force))) - own
-    moment = math.inf if bend <= 0.0 else max(0.0, (rate + math.sqrt(max(rate**2 + 2.0 * bend * own, 0.0))) / bend)
+    moment = math.inf if bend <= 0.0 or not inside else max(0.0, (rate + math.sqrt(max(rate**2 + 2.0 * bend * own, 0.0))) / bend)
     word = "theory-derived, not a published number"
     bounds = {
         "anisotropy": Estimate(max(float(factors.min()), 0.0), method=f"kappa = 1 somewhere in the range; {word}"),
@@ -504,8 +544,11 @@ def _bounds(case: _Case, x: Array, at: _Local, minimum: float) -> dict[str, Esti
     return bounds
 
 
-def _assumptions(case: _Case, x: Array, at: _Local, validity: Array, rate: float, inside: bool) -> tuple[Assumption, ...]:
+def _assumptions(
+    case: _Case, x: Array, at: _Local, validity: Array, rate: float, inside: bool, loss: Array
+) -> tuple[Assumption, ...]:
     worst, tilt = float(validity.max()), float(at.tilt.max())
+    lows = local_minima(x, loss)
     softest = float(np.linalg.eigvals(at.J).real.min())
     push = _curving(case, x, at)
     ends = float(np.linalg.eigvals(at.J).real.max()) * case.lr
@@ -518,10 +561,24 @@ def _assumptions(case: _Case, x: Array, at: _Local, validity: Array, rate: float
         Assumption("the valley is parabolic across its fluctuations", _status(push <= _SMALL), f"force off by {push:.3g}"),
         Assumption("the minimum of the effective loss is inside the range", _status(inside), f"[{x[0]:.4g}, {x[-1]:.4g}]"),
         Assumption("the variance across the valley is finite", _status(not broken), broken),
-    ]
+        Assumption("the noises along and across the floor are independent on it", _status(at.shared <= _SMALL),
+                   f"{at.shared:.3g} of the noise along the floor is that across; the second order leaves it out"),
+        Assumption("the effective loss has one minimum in the range", _status(len(lows) <= 1),
+                   "at x = " + ", ".join(f"{low:.4g}" for low in lows)),
+    ]  # fmt: skip
     if case.lr:
         out.append(Assumption("lr times the largest curvature < 2", "held", f"{ends:.3g}"))
     return tuple(out)
+
+
+def local_minima(x: Array, loss: Array) -> list[float]:
+    """Local minima of the effective loss at the points, also at the ends; one that rounding makes does not count."""
+    from scipy.signal import find_peaks
+
+    top, spread = float(loss.max()), float(np.ptp(loss))
+    walls = np.pad(-loss, 1, constant_values=-top - 2.0 * spread)
+    peaks, _ = find_peaks(walls, prominence=1e-6 * spread)
+    return [float(x[i - 1]) for i in peaks] if spread > 0.0 else []
 
 
 def _curving(case: _Case, x: Array, at: _Local) -> float:

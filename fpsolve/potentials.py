@@ -349,7 +349,10 @@ def degenerate_valley(
     >>> degenerate_valley(["1 + x**2", "2", "3 + x"]).hess([1.0, 0.0, 0.0, 0.0]).diagonal()
     array([0., 2., 2., 4.])
     """
-    checked, curvatures = check_params(params), [lam] if isinstance(lam, str) else list(lam)
+    curvatures = [lam] if isinstance(lam, str) else list(lam) if isinstance(lam, Sequence) else []
+    if not curvatures:
+        raise ValueError(f"lam must be an expression in x, or a sequence of at least one: got {lam!r}")
+    checked = check_params(params)
     names = _names(len(curvatures) + 1)
     for text in (*curvatures, floor):  # on their own first: an unbalanced parenthesis must not pair up with ours
         ExpressionCode.from_texts([text], ["x"], tuple(checked))
@@ -385,12 +388,20 @@ def product(dim: int = 2, target: float = 1.0) -> Potential:
 def ring(radius: float = 1.0, k: float = 1.0) -> Potential:
     """k (r - R)^2/2 in the plane, smooth at the origin as k (r^2 - R^2)^2/(8 R^2): a circle of equally good minima.
 
+    Raises
+    ------
+    ValueError
+        If a number is not finite and > 0.
+
     Examples
     --------
     >>> ring().hess([1.0, 0.0])
     array([[1., 0.],
            [0., 0.]])
     """
+    for name, value in (("radius", radius), ("k", k)):
+        if not (np.isfinite(value) and value > 0.0):
+            raise ValueError(f"{name} must be finite and > 0, got {value!r}")
     return Potential.from_expression("k*(x**2 + y**2 - R**2)**2/(8*R**2)", "x y", {"R": radius, "k": k})
 
 

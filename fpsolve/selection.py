@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _along, theory
+from ._checks import numbers
 from ._progress import each
 from ._runner import resolve_seed, thread_count
+from ._valley import local_minima, on_floor
 from .chains import SGDChain
 from .errors import FpsolveError
 from .fokker_planck import FokkerPlanck
@@ -106,9 +108,12 @@ def selection_report(
     """
     if floor is None if x is None else np.shape(x) != (2,):
         raise ValueError(f"x must be a range (lo, hi), got {x!r}")
-    if lr is not None and isinstance(process, Process) and process.potential is not None:
-        process = SGDChain.gaussian(process.potential, process.noise, lr)
-    effective = theory.effective_loss(process, x, lr=None if isinstance(process, SGDChain) else lr, floor=floor)
+    if lr is not None and isinstance(process, Process):
+        if process.potential is None or process.interpretation != "ito":
+            what = "no potential" if process.potential is None else f"interpretation={process.interpretation!r}"
+            raise ValueError(f"lr makes the Gaussian chain of an Ito process with a potential; this one has {what}: leave lr out")
+        process, lr = SGDChain.gaussian(process.potential, process.noise, lr), None
+    effective = theory.effective_loss(process, x, lr=lr, floor=floor)
     run = _Run(process, effective, _start(effective, start), quick, resolve_seed(seed), thread_count(threads))
     parts: tuple[tuple[str, Callable[[_Run], None]], ...] = (
         (LEADING, lambda r: _theory(r, LEADING)), (SECOND, lambda r: _theory(r, SECOND)), (EQUATION, _equation), (PATHS, _paths),
@@ -147,6 +152,8 @@ class _Run:
         self.notes: list[str] = []
         self.sampling, self.lost = 0.0, 0.0
         self.along = None if effective.points is None else _along.Along(effective)
+        #: States on the floor at the points of `effective`.
+        self.floor = on_floor(process, effective.x) if effective.points is None else effective.points
         #: Whether there is noise along the floor itself: else paths end in the minimum, and there is no density to compare.
         self.spreads = self._noise_along() if self.along is None else self.along.spreads(process.diffusion)
         found = bool(np.all(np.isfinite(effective.corrected)))
@@ -154,17 +161,9 @@ class _Run:
         self.time = self._relaxation()
 
     def _noise_along(self) -> bool:
-        effective, process = self.effective, self.process
-        floor = process.diffusion(np.stack([effective.x, *[np.zeros_like(effective.x)] * (process.dim - 1)], axis=-1))
-        across = np.einsum("nii->ni", floor)[:, 1:]
-        return float(floor[:, 0, 0].min()) > 1e-9 * float(across.max())
-
-    @property
-    def origin(self) -> Array:
-        """Where SGD starts, as a state."""
-        if self.along is not None:
-            return np.asarray(self.along.curve(self.start))
-        return np.array([self.start, *[0.0] * (self.process.dim - 1)])
+        noise = self.process.diffusion(self.floor)
+        across = np.einsum("nii->ni", noise)[:, 1:]
+        return float(noise[:, 0, 0].min()) > 1e-9 * float(across.max())
 
     def _relaxation(self) -> float:
         """1/e time of the slow coordinate: one over the gap of its generator where there is a density, else that of the mean."""
@@ -183,6 +182,12 @@ class _Run:
         if self.along is not None:
             return self.along.line(LINE)
         return Grid((float(self.effective.x[0]), float(self.effective.x[-1]), LINE))
+
+    def begin(self) -> Array:
+        """Where SGD starts: on the floor."""
+        if self.along is not None:
+            return np.asarray(self.along.curve(self.start))
+        return np.array([np.interp(self.start, self.effective.x, column) for column in self.floor.T])
 
     def edges(self) -> Array:
         """Ends of the bins that densities are compared in."""
@@ -257,8 +262,8 @@ def _equation(run: _Run) -> None:
     if not run.spreads:
         raise ValueError("the noise along the valley vanishes on the floor, where no cell resolves it")
     nx, ny = CELLS[run.quick]
-    wide = _spread(run)
-    grid = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), nx), (-wide, wide, ny))
+    wide, y = _spread(run), run.floor[:, 1]
+    grid = Grid((float(run.effective.x[0]), float(run.effective.x[-1]), nx), (float(y.min()) - wide, float(y.max()) + wide, ny))
     solver = FokkerPlanck(run.process, grid)
     density = solver.stationary()
     marginal = density.marginal(0)
@@ -266,7 +271,7 @@ def _equation(run: _Run) -> None:
     run.notes += [f"{EQUATION}: {note}" for note in density.warnings if "reflecting" not in note]
     variance = float(np.interp(run.start, run.effective.x, run.effective.variance[:, 0]))
     widths = 3.0 * float(grid.widths[0][0]), math.sqrt(variance)
-    later = solver.evolve(("gaussian", [run.start, 0.0], [[widths[0] ** 2, 0.0], [0.0, widths[1] ** 2]]), run.time)
+    later = solver.evolve(("gaussian", run.begin(), [[widths[0] ** 2, 0.0], [0.0, widths[1] ** 2]]), run.time)
     assert isinstance(later, Density)
     run.estimates[EQUATION] = Estimate(float(later.mean()[0]), method=solver.method)
 
@@ -306,7 +311,7 @@ def _paths(run: _Run) -> None:
     stiff = float(np.abs(np.linalg.eigvals(_curvatures(run))).max())
     step = chain.lr if chain is not None else STEP / stiff
     assert step is not None
-    x0 = run.origin.tolist()
+    x0 = run.begin()
     if run.effective.beyond:
         _lost(run, chain if chain is not None else run.process, x0, step)
     walls = [(float(run.effective.x[0]), float(run.effective.x[-1]), "reflecting"), *[None] * (d - 1)]
@@ -346,7 +351,7 @@ def _sampled(run: _Run, halves: list[Array]) -> None:
     run.densities[PATHS] = np.interp(run.effective.x, axis.centers[0], mass / axis.widths[0])
 
 
-def _lost(run: _Run, subject: Any, x0: list[float], step: float) -> None:
+def _lost(run: _Run, subject: Any, x0: Array, step: float) -> None:
     """Beyond a bound of the noise: the share of paths without walls that are lost, ten times farther out than the range."""
     steps, n = max(1, round((SETTLED + WATCHED) * run.time / step)), COUNT[run.quick]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -356,21 +361,17 @@ def _lost(run: _Run, subject: Any, x0: list[float], step: float) -> None:
             final = simulate(subject, x0, n=n, seed=run.seed, threads=run.threads, **clock).final
         except FpsolveError:
             final = np.full((n, len(x0)), np.nan)
-        reach = 10.0 * float(np.abs(run.effective.x).max())
+        reach = 10.0 * float(np.abs(run.floor).max())
         stayed = np.isfinite(final).all(axis=1) & (np.abs(final).max(axis=1) < reach)
     run.lost = 1.0 - float(stayed.mean())
     raise ValueError(f"the noise is beyond a bound; without walls {run.lost:.0%} of {n} are lost within {steps} steps")
 
 
 def _curvatures(run: _Run) -> Array:
-    """In the fast directions along the floor, where it is curved in all."""
-    if run.effective.points is not None:
-        rates = run.process.drift_code.jacobian().evaluate(run.effective.points, run.process.params)
-        return -np.asarray(rates).reshape(-1, run.process.dim, run.process.dim)
-    points = np.zeros((run.effective.x.size, run.process.dim))
-    points[:, 0] = run.effective.x
-    rates = run.process.drift_code.jacobian().evaluate(points, run.process.params)
-    return -np.asarray(rates).reshape(-1, run.process.dim, run.process.dim)[:, 1:, 1:]
+    """In the fast directions along an axis, in all along a curve."""
+    rates = run.process.drift_code.jacobian().evaluate(run.floor, run.process.params)
+    curvatures = -np.asarray(rates).reshape(-1, run.process.dim, run.process.dim)
+    return curvatures[:, 1:, 1:] if run.along is None else curvatures
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def _report(run: _Run) -> SelectionReport:
     lr = None if run.chain is None else run.chain.lr
     when = f"{run.time:.4g}" + ("" if lr is None else f" ({run.time / lr:.4g} iterations)")
     word, unit = ("<x>", "x") if run.along is None else ("<x_1>", "length along the floor")
-    notes = [f"{word} starts at {run.origin[0]:.4g}; t = one relaxation time, {when}"]
+    notes = [f"{word} starts at {run.begin()[0]:.4g}; t = one relaxation time, {when}"]
     if run.along is not None and not run.along.closed and run.settles:
         ends = effective.log_density[[0, -1]].max() - effective.log_density.max()
         if ends > math.log(0.01):
@@ -435,11 +436,11 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     low, flat = effective.minimum.value, float(np.interp(effective.minimum.value, effective.x, effective.flatness))
     lowest = float(effective.x[int(np.argmin(effective.floor))])
     goes = "SGD would go" if effective.beyond else "SGD goes"
-    place = f"x = {low:.4g}" if effective.place is None else _point(effective.place)
-    clauses = [f"{goes} to {place}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
+    clauses = [f"{goes} to {_at(run, low)}, where the flatness is {flat / effective.flatness.max():.3g} of the largest"]
     if float(np.ptp(effective.floor)) > 1e-12 * float(np.ptp(effective.loss)):
-        point = None if effective.points is None else _point(effective.points[int(np.argmin(effective.floor))])
-        clauses[0] += f"; the floor is lowest at {point or f'x = {lowest:.4g}'}"
+        clauses[0] += f"; the floor is lowest at {_at(run, lowest)}"
+    if len(lows := _minima(effective)) > 1:
+        clauses[0] += "; the effective loss has minima at " + ", ".join(_at(run, x) for x in lows)
     clauses.append(f"it takes about {when}")
     clauses.append(_noise(run))
     if distances:
@@ -454,7 +455,17 @@ def _conclusion(run: _Run, reference: str, distances: dict[str, float], when: st
     return "; ".join(clauses) + "."
 
 
-def _point(state: Array) -> str:
+def _minima(effective: EffectiveLoss) -> list[float]:
+    """Of the effective loss; a closed floor is cut where that is largest."""
+    top = int(np.argmax(effective.loss)) if effective.closed else 0
+    return local_minima(np.roll(effective.x, -top), np.roll(effective.loss, -top))
+
+
+def _at(run: _Run, x: float) -> str:
+    """A place on the floor: the slow coordinate, or the state on a curve."""
+    if run.along is None:
+        return f"x = {x:.4g}"
+    state = np.asarray(run.along.curve(x))
     small = 1e-8 * float(np.abs(state).max())
     return f"({', '.join(f'{v if abs(v) > small else 0.0:.4g}' for v in state)})"
 
@@ -467,6 +478,8 @@ def _noise(run: _Run) -> str:
         return f"the noise is beyond its bound ({', '.join(over)}){lost}"
     noise = {name: e.value for name, e in effective.bounds.items() if name != "step"}
     least = min(noise, key=lambda name: noise[name])
+    if effective.anisotropy.max() <= 1.0 + 1e-9:
+        return "the noise is not stronger across the floor than along it: nothing is preferred beyond what room there is"
     if math.isinf(noise[least]):
         return "the noise has no upper bound here"
     return f"the noise is below its bounds, the next one ({least}) at {noise[least]:.3g} times as much"
@@ -537,6 +550,10 @@ def phase_diagram(
     if not isinstance(U, Potential):
         raise TypeError(f"phase_diagram: the landscape must be a Potential, got {type(U).__name__}")
     sigmas, rates, x0 = _increasing("sigma", sigma), _increasing("lr", lr), np.atleast_1d(np.asarray(start, float))
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"n must be an integer >= 1, got {n!r}")
+    if not float(radius) > 0.0:
+        raise ValueError(f"radius must be > 0, got {radius!r}")
     if ensemble not in ("linearised", "exact"):
         raise ValueError(f"ensemble must be 'linearised' or 'exact', got {ensemble!r}")
     if x0.shape != (U.dim,) or not np.all(np.isfinite(x0)) or not float(np.linalg.norm(x0)) < radius:
@@ -547,11 +564,11 @@ def phase_diagram(
         "landscape": repr(U), "ensemble": ensemble, "radius": float(radius), "t": float(t), "start": str(x0.tolist()),
         "x": str([float(v) for v in x]),
     }  # fmt: skip
-    bounds, flat = _bounds(U, x)
-    diagram = _begun(save, sigmas, rates, int(n), settings, seed)
+    bounds, flat, floor = _bounds(U, x)
+    diagram = _begun(save, sigmas, rates, n, settings, seed)
     if diagram is None:
         nothing = np.full((sigmas.size, rates.size), np.nan)
-        diagram = PhaseDiagram(sigmas, rates, nothing, nothing.copy(), int(n), bounds, settings, resolve_seed(seed))
+        diagram = PhaseDiagram(sigmas, rates, nothing, nothing.copy(), n, bounds, settings, resolve_seed(seed))
     todo = [(i, j) for i, j in np.ndindex(sigmas.size, rates.size) if math.isnan(diagram.escaped[i, j])]
     assert diagram.seed is not None
     for i, j in each(todo, "phase_diagram", "point", progress):
@@ -560,19 +577,19 @@ def phase_diagram(
             SGDChain.gaussian(U, Noise.shifted_minima(U, s, h), h) if ensemble == "linearised" else SGDChain.random_shift(U, s, h)
         )
         own = (diagram.seed + i * rates.size + j) % 2**63
-        final = _final(chain, x0, round(t / h), int(n), own, threads)
+        final = _final(chain, x0, round(t / h), n, own, threads)
         stayed = np.isfinite(final).all(axis=1) & (np.linalg.norm(final, axis=1) < radius)
         diagram.escaped[i, j] = 1.0 - float(stayed.mean())
         if stayed.any():
-            diagram.order[i, j] = float(_flatness(U, final[stayed, 0]).mean()) / flat
+            diagram.order[i, j] = float(_flatness(U, floor, final[stayed, 0]).mean()) / flat
         if save is not None:
             diagram.save(save)
     return diagram
 
 
 def _increasing(name: str, values: ArrayLike) -> Array:
-    out = np.atleast_1d(np.asarray(values, float))
-    if out.ndim != 1 or not np.all(np.isfinite(out)) or out[0] <= 0.0 or np.any(np.diff(out) <= 0.0):
+    out = np.atleast_1d(numbers(name, values))
+    if out.ndim != 1 or not out.size or not np.all(np.isfinite(out)) or out[0] <= 0.0 or np.any(np.diff(out) <= 0.0):
         raise ValueError(f"{name} must be increasing numbers > 0, got {values!r}")
     return out
 
@@ -587,19 +604,19 @@ def _final(chain: SGDChain, x0: Array, steps: int, n: int, seed: int, threads: i
             return np.full((n, x0.size), np.nan)
 
 
-def _flatness(U: Potential, x: Array) -> Array:
-    """F at points of the floor."""
-    points = np.zeros((x.size, U.dim))
-    points[:, 0] = x
+def _flatness(U: Potential, floor: Array, x: Array) -> Array:
+    """F on the floor above the slow coordinates x; `floor` are states on it, beyond which it goes on straight."""
+    points = np.stack([x, *(np.interp(x, floor[:, 0], column) for column in floor.T[1:])], axis=-1)
     return np.asarray(np.linalg.det(U.hess(points)[:, 1:, 1:]).clip(1e-300) ** -0.5)
 
 
-def _bounds(U: Potential, x: Sequence[float]) -> tuple[dict[str, Estimate], float]:
-    """lr sigma^2 at the two criteria, and the largest flatness of the range."""
-    effective = theory.effective_loss(Process(U, Noise.shifted_minima(U, 1.0, 1e-6)), x)
+def _bounds(U: Potential, x: Sequence[float]) -> tuple[dict[str, Estimate], float, Array]:
+    """lr sigma^2 at the two criteria, the largest flatness of the range, and states on the floor."""
+    process = Process(U, Noise.shifted_minima(U, 1.0, 1e-6))
+    effective = theory.effective_loss(process, x)
     small = Assumption("lr times the curvature is small", "unknown", "the bounds are those of continuous time")
     bounds = {name: Estimate(1e-6 * e.value, method=e.method, assumptions=(small,)) for name, e in effective.bounds.items()}
-    return bounds, float(effective.flatness.max())
+    return bounds, float(effective.flatness.max()), on_floor(process, effective.x)
 
 
 def _begun(

@@ -169,3 +169,9 @@ def test_bad_input():
         theory.freezing_law("growing-barrier", 1.0, 1.0, 1.0, 1.0, barrier=1.0)
     with pytest.raises(ValueError, match="noise"):
         theory.freezing_law("growing-barrier", 1.0, -1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="out of range"):
+        theory.freezing_law("flattening", 1.0, 1.0, 1e200, 1e200, barrier=1.0)
+    with pytest.raises(TypeError, match="rate must be a function"):
+        theory.freezing_time(3.0, 1.0)
+    # a rate of 1e-3 for a time of one: below `expected` from the start
+    assert theory.freezing_law("flattening", 1.0, 0.1, 1e-3, 1.0, barrier=1.0) == 0.0

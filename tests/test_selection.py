@@ -89,6 +89,37 @@ def test_three_dimensions_by_paths():
     assert report.distances["theory, second order"] < 0.03
 
 
+def test_a_floor_away_from_zero():
+    """The same valley at y = 0.7: start, grid and curvatures are those of its floor, so that nothing but y changes."""
+    U = fps.Potential.from_expression("(1 + a*x**2)*(y - b)**2/2", "x y", {"a": 4.0, "b": 0.7})
+    noise = fps.Noise.diagonal([0.01, 0.05])
+    away, home = (
+        fps.selection_report(fps.Process(U, noise).with_params(b=b), (-2.0, 2.0), 1.5, seed=1, threads=1) for b in (0.7, 0.0)
+    )
+    for name in ("equation", "theory, second order"):
+        assert away.estimates[name].value == pytest.approx(home.estimates[name].value, rel=1e-6)
+    # the same random numbers; y is rounded at another place
+    assert away.estimates["paths"].value == pytest.approx(home.estimates["paths"].value, rel=1e-3)
+    np.testing.assert_allclose(away.densities["equation"], home.densities["equation"], rtol=1e-5)
+    shifted = degenerate_valley("1 + x**2")
+    moved = fps.Potential.from_expression("(1 + x**2)*(y - 0.7)**2/2 + 0*x", "x y")
+    shares = [
+        fps.phase_diagram(V, [1.0], [0.1], [1.0, y], (-20.0, 20.0), n=50, t=20.0, seed=3, threads=1).order[0, 0]
+        for V, y in ((shifted, 0.0), (moved, 0.7))
+    ]
+    assert shares[1] == pytest.approx(shares[0], rel=1e-9)
+
+
+def test_what_the_sentence_says_of_isotropic_noise_and_of_two_minima():
+    same = fps.selection_report(fps.Process(degenerate_valley(), fps.Noise.isotropic(0.05)), (-2.0, 2.0), seed=1, threads=1)
+    assert "nothing is preferred beyond" in same.conclusion and "paths" in same.estimates and not same.effective.beyond
+    # F^kappa with kappa = 1, to the error of the cells
+    assert same.distances["theory, leading order"] < 1e-3
+    two = degenerate_valley("1 + 4*x**2", "0.1*(x**2 - 1)**2")
+    said = fps.selection_report(fps.Process(two, fps.Noise.diagonal([0.02, 0.05])), (-2.0, 2.0), seed=1, threads=1).conclusion
+    assert "the effective loss has minima at -0.9" in said
+
+
 def test_correlation_of_the_noises_is_a_trap():
     """D_x of the chain: 1/16 with the noises of one step correlated, 5/16 without; 12 000 paths, 4 standard errors and 2 %."""
     lr, sigma, n, steps = 0.02, 0.5, 12_000, 800
@@ -175,6 +206,22 @@ def test_critical_line_of_known_shares():
     ("call", "error", "words"),
     [
         (lambda v: fps.selection_report(v, (2.0, -2.0)), ValueError, "range"),
+        (
+            lambda v: fps.selection_report(fps.Process(v.potential, v.noise, interpretation="stratonovich"), (-2, 2), lr=0.02),
+            ValueError,
+            "interpretation='stratonovich'",
+        ),
+        (
+            lambda v: fps.selection_report(
+                fps.Process.from_drift(["-4*x*y**2", "-(1 + 4*x**2)*y"], v.noise, variables="x y"), (-2.0, 2.0), lr=0.02
+            ),
+            ValueError,
+            "no potential",
+        ),
+        (lambda v: fps.phase_diagram(v.potential, [1.0], [0.1], [1.0, 0.0], (-2.0, 2.0), n=2.5), ValueError, "n must"),
+        (lambda v: fps.phase_diagram(v.potential, [1.0], [0.1], [1.0, 0.0], (-2.0, 2.0), radius=-1.0), ValueError, "radius"),
+        (lambda v: fps.phase_diagram(v.potential, [], [0.1], [1.0, 0.0], (-2.0, 2.0)), ValueError, "sigma"),
+        (lambda v: fps.phase_diagram(v.potential, "a", [0.1], [1.0, 0.0], (-2.0, 2.0)), TypeError, "sigma"),
         (lambda v: fps.selection_report(v, (-2.0, 0.0, 2.0)), ValueError, "range"),
         (lambda v: fps.selection_report(v, (-2.0, 2.0), 3.0), ValueError, "start"),
         (lambda v: fps.selection_report(v.potential, (-2.0, 2.0)), TypeError, "Process"),

@@ -152,9 +152,77 @@ def test_conditions_fail_where_they_should():
     assert "the variance across the valley is finite" in failed(shifts("1 + x**2", 3.0, 0.1), (-2.0, 2.0))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_the_unit_of_the_slow_coordinate_does_not_matter(unit):
+    """No parabola across, x in other units: what the fluctuating force adds is Q^2 S^2/(4 lambda), Q = -lambda'."""
+    U = fps.Potential.from_expression("(1 + 4*(x/s)**2)*(cosh(3*y) - 1)/9", "x y", {"s": unit})
+    found = fps.theory.effective_loss(fps.Process(U, fps.Noise.diagonal([1e-3, 0.01])), (-2.0 * unit, 2.0 * unit))
+    lam, slope = 1.0 + 4.0 * (found.x / unit) ** 2, 8.0 * found.x / unit**2
+    added = slope**2 * (0.01 / lam) ** 2 / (4.0 * lam)
+    np.testing.assert_allclose(found.validity, added / 1e-3, rtol=1e-4, atol=1e-12)
+
+
+def test_bounds_are_of_noise_that_grows():
+    """Constant noise has no bound of the anisotropy, also where kappa <= 1, nor one of the second moment at an end of the range."""
+    for kappa in (1.0, 0.5):
+        found = fps.theory.effective_loss(constant(kappa, 0.01), (-2.0, 2.0))
+        assert math.isinf(found.bounds["anisotropy"].value) and not found.beyond
+    downhill = fps.theory.effective_loss(constant(5.0, 0.02, lam="exp(x)"), (-1.0, 1.0))
+    assert downhill.minimum.value == -1.0 and math.isinf(downhill.bounds["second moment"].value) and not downhill.beyond
+
+
+def test_a_peak_against_an_end_is_resolved_or_not_given():
+    """L_0 = x falls into the end 0 as exp(-x/D): a density at D = 0.1, none at D = 1e-5, a hundredth of the points' distance."""
+    wide, narrow = (
+        fps.theory.effective_loss(fps.Process(degenerate_valley("1", "x"), fps.Noise.isotropic(d)), (0.0, 1.0)) for d in (0.1, 1e-5)
+    )
+    exact = np.exp(-wide.x / 0.1) / (0.1 * (1.0 - math.exp(-10.0)))
+    np.testing.assert_allclose(wide.density(), exact, rtol=1e-4)
+    with pytest.raises(ValueError, match="do not resolve"):
+        narrow.density()
+
+
+def test_correlated_noises_and_several_minima_are_said():
+    """The equation with a correlation of 0.5: the second order is farther from it than the first, and says why."""
+    D = [[0.01, 0.5 * math.sqrt(0.0005)], [0.5 * math.sqrt(0.0005), 0.05]]
+    process = fps.Process(degenerate_valley(OPEN), fps.Noise.constant(D))
+    marginal = fps.FokkerPlanck(process, fps.Grid((-2.0, 2.0, 80), (-1.4, 1.4, 80))).stationary().marginal(0)
+    found = fps.theory.effective_loss(process, (-2.0, 2.0))
+    first, second = (
+        0.5 * np.abs(np.interp(marginal.grid.centers[0], found.x, found.density(leading=k)) - marginal.values).sum() * 0.05
+        for k in (True, False)
+    )
+    assert first < second and second > 0.02
+    assert "the noises along and across the floor are independent on it" in {a.name for a in found.failed}
+    two = fps.theory.effective_loss(constant(5.0, 0.01, floor="0.1*(x**2 - 1)**2"), (-2.0, 2.0))
+    said = {a.name: a for a in two.failed}["the effective loss has one minimum in the range"]
+    # 0.4 x (x^2 - 1) + 0.01 * 4 x/(1 + 4 x^2) = 0
+    low = brentq(lambda x: 0.4 * (x * x - 1.0) + 0.04 / (1.0 + 4.0 * x * x), 0.5, 1.5)
+    assert abs(abs(two.minimum.value) - low) < 1e-9 and said.detail == "at x = -0.99, 0.99"
+
+
+def test_without_noise_there_is_the_floor():
+    found = fps.theory.effective_loss(constant(5.0, 0.0, floor="x**2"), (-1.0, 2.0))
+    assert abs(found.minimum.value) < 1e-9 and not found.validity.any()
+    np.testing.assert_allclose(found.loss, found.x**2 - (found.x**2).min(), atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        (lambda: fps.theory.effective_loss(constant(5, 0.1, lam="x**2"), (-2.0, 2.0)), ValueError, "vanishes at x = 0"),
+        (lambda: fps.theory.effective_loss(constant(5, 0.1), "ab"), TypeError, "x must be"),
+        (lambda: fps.theory.effective_loss(constant(5, 0.1), (-2.0, 2.0), fast="a"), TypeError, "fast must be"),
+        (
+            lambda: fps.theory.effective_loss(
+                fps.SGDChain.gaussian(degenerate_valley(), fps.Noise.isotropic(0.1), 0.1), (-1, 1), lr=0.2
+            ),
+            ValueError,
+            "that of the chain, 0.1",
+        ),
+        (lambda: degenerate_valley([]), ValueError, "at least one"),
+        (lambda: degenerate_valley(3.0), ValueError, "expression"),
+        (lambda: fps.potentials.ring(-1.0), ValueError, "radius"),
         (lambda: fps.theory.effective_loss(constant(5, 0.1), (1.0, -1.0)), ValueError, "range"),
         (lambda: fps.theory.effective_loss(constant(5, 0.1, lam="x"), (-1.0, 1.0)), ValueError, "fast"),
         (lambda: fps.theory.effective_loss(constant(5, 0.1), (-2.0, 2.0), lr=1.0), ValueError, "not stable"),

@@ -88,6 +88,20 @@ def _laws(ax: Any) -> list[Check]:
         least = min(least, float(np.diff(p).min()))
     # the tolerance of the integration is 1e-10
     checks.append(check("growing barrier: smallest step of P_f", least, 0.0, -1e-8, math.inf, "never falls"))
+    # where the landscape flattens, from P_f = 0.2: what has crossed when all is frozen
+    ends = []
+    for d in NOISES:
+        r = rates(d, "flattening")
+        ends.append(float(theory.occupation(*r, np.array([0.0, 2e4]), 0.2)[1]))
+    checks.append(
+        check("flattening: smallest rise of the last P_f with the noise", np.diff(ends).min(), 0.0, -1e-8, math.inf, "never falls")
+    )
+    for d, p, expected in zip(NOISES, ends, (0.242, 0.995, 1.0), strict=False):
+        checks.append(
+            check(
+                f"flattening, Delta = {d:g}: last P_f from 0.2", p, expected, expected - 0.001, expected + 0.001, "another program"
+            )
+        )
     sharp, flat = (lambda t, l=l: theory.valley_rate(l, t / 1e6, 0.1, OMEGA) for l in (SHARP, FLAT))
     p = theory.occupation(sharp, flat, [0.0, 1e5], 0.8)[1]
     expected = 0.1 / 0.1 * (1 / FLAT - 1 / SHARP) + math.log(SHARP / FLAT)

@@ -35,7 +35,10 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     each = [rank_correlation([c for c in cells if c.lr == lr], lambda c: c.frozen) for lr in RATES]
     lows, highs = (min(e[2][0] for e in each), max(e[2][1] for e in each))
     source = f"95 % over seeds, of single rates [{lows:.2f}, {highs:.2f}]"
-    checks.append(check("the same of freezing step, mean over the rates", np.mean([e[0] for e in each]), 1.0, 0.8, 1.0, source))
+    error = float(np.sqrt(np.sum([e[1] ** 2 for e in each]))) / len(each)
+    checks.append(
+        check("the same of freezing step, mean over the rates", np.mean([e[0] for e in each]), 1.0, 0.8, 1.0, source, error)
+    )
     rank, error, (low, high) = rank_correlation(cells, lambda c: geometric_mean(c.end))
     name = "rank correlation of final sharpness (ten eigenvalues) with lr/B"
     checks.append(check(name, rank, -1.0, -1.0, -0.8, f"95 % over seeds [{low:.2f}, {high:.2f}]", error))

@@ -31,6 +31,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Asked for: monotone, exponent in [-0.68, -0.5], lr sigma_c^2 k in [0.5, 1.3].
 
     Against another program: 6 %, its and our sampling error of a median over 400 replicas and the spacing of the noise.
+    Standard errors: of the share at the crossing, sqrt(0.25/n), over the slope of the share there. Replicas are independent.
     Figure yang-tang-tu-bound.png.
     """
     U = fps.potentials.degenerate_valley("1 + x**2")
@@ -44,19 +45,21 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         found.append(float(diagram.critical()[0]))
         columns.append(diagram)
     rates, critical = np.array(RATES), np.array(found)
+    errors = [_error(d, c, n) for d, c in zip(columns, found, strict=True)]
     exponent = float(np.polyfit(np.log(rates), np.log(critical), 1)[0])
+    away = np.log(rates) - np.log(rates).mean()
+    spread = float(np.sqrt(np.sum((away * np.array(errors) / critical) ** 2)) / np.sum(away**2))
     checks = [
         Check(name="largest d sigma_c/d lr", measured=float((np.diff(critical) / np.diff(rates)).max()), expected=-1.0,
               band=(-math.inf, 0.0), source="the line falls"),
-        Check(name="exponent of sigma_c in lr", measured=exponent, expected=-0.5, band=(-0.68, -0.5),
+        Check(name="exponent of sigma_c in lr", measured=exponent, stderr=spread, expected=-0.5, band=(-0.68, -0.5),
               source="hyperbola lr sigma^2 = const, steeper at finite lr"),
     ]  # fmt: skip
-    for lr, c, known in zip(RATES, critical, KNOWN, strict=True):
+    for lr, c, e, known in zip(RATES, critical, errors, KNOWN, strict=True):
         scaled = float(lr * c**2 * K)
-        checks.append(
-            Check(name=f"lr {lr:g}: lr sigma_c^2 k", measured=scaled, expected=1.0, band=(0.5, 1.3), source="kappa = 1 far out")
-        )
-        checks.append(within(f"lr {lr:g}: sigma_c", float(c), known, 0.06, "another program"))
+        checks.append(Check(name=f"lr {lr:g}: lr sigma_c^2 k", measured=scaled, stderr=2.0 * scaled * e / float(c), expected=1.0,
+                            band=(0.5, 1.3), source="kappa = 1 far out"))  # fmt: skip
+        checks.append(within(f"lr {lr:g}: sigma_c", float(c), known, 0.06, "another program", e))
     for name, expected in (("anisotropy", 1.0 / K), ("second moment", 4.0 / K)):
         value = columns[0].bounds[name].value
         width = 0.01 if name == "anisotropy" else 0.03  # 1/k (1 + 1/20^2); leading order at a finite range
@@ -66,6 +69,13 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
                         band=(1.0 / math.sqrt(2.0), 1.0), source="not below the start, F(1)/F(0)"))  # fmt: skip
     _figure(columns, critical, out / f"{NAME}.png")
     return checks
+
+
+def _error(diagram: fps.PhaseDiagram, critical: float, n: int) -> float:
+    """Of the noise at which half are lost, from the two points around it."""
+    i = int(np.clip(np.searchsorted(diagram.sigma, critical), 1, diagram.sigma.size - 1))
+    slope = float(diagram.escaped[i, 0] - diagram.escaped[i - 1, 0]) / float(diagram.sigma[i] - diagram.sigma[i - 1])
+    return math.sqrt(0.25 / n) / slope
 
 
 def _figure(columns: list[fps.PhaseDiagram], critical: np.ndarray, path: Path) -> None:

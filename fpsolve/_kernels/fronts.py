@@ -75,7 +75,9 @@ def factorise(rows, columns, tree, sizes, store):
             if m > 0:
                 G = store[base + p * p : base + p * p + p * m].reshape(p, m)
                 C = store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p)
-                C[:] = F[p:, :p]
+                for a in range(m):
+                    for b in range(p):
+                        C[a, b] = F[p + a, b]
                 np.dot(X, F[:p, p:].copy(), G)
                 part = stack[top : top + m * m].reshape(m, m)
                 np.dot(C, G, part)
@@ -112,7 +114,8 @@ def solve(store, tree, x):
         m, base = own.size, store_ptr[t]
         if p > 0:
             np.dot(store[base : base + p * p].reshape(p, p), x[lo:hi], pivots[:p])
-            x[lo:hi] = pivots[:p]
+            for a in range(p):  # no slices, as above
+                x[lo + a] = pivots[a]
             if m > 0:
                 np.dot(store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p), x[lo:hi], others[:m])
                 for a in range(m):
@@ -125,7 +128,8 @@ def solve(store, tree, x):
             for a in range(m):
                 others[a] = x[own[a]]
             np.dot(store[base + p * p : base + p * p + p * m].reshape(p, m), others[:m], pivots[:p])
-            x[lo:hi] -= pivots[:p]
+            for a in range(p):
+                x[lo + a] -= pivots[a]
 
 
 @kernel
@@ -151,6 +155,8 @@ def solve_transposed(store, tree, x):
                 for a in range(m):
                     others[a] = x[own[a]]
                 np.dot(store[base + p * p + p * m : base + p * p + 2 * p * m].reshape(m, p).T, others[:m], pivots[:p])
-                x[lo:hi] -= pivots[:p]
+                for a in range(p):
+                    x[lo + a] -= pivots[a]
             np.dot(store[base : base + p * p].reshape(p, p).T, x[lo:hi], pivots[:p])
-            x[lo:hi] = pivots[:p]
+            for a in range(p):  # no slices, as above
+                x[lo + a] = pivots[a]
