@@ -117,7 +117,7 @@ def test_what_the_sentence_says_of_isotropic_noise_and_of_two_minima():
     assert same.distances["theory, leading order"] < 1e-3
     two = degenerate_valley("1 + 4*x**2", "0.1*(x**2 - 1)**2")
     said = fps.selection_report(fps.Process(two, fps.Noise.diagonal([0.02, 0.05])), (-2.0, 2.0), seed=1, threads=1).conclusion
-    assert "the effective loss has minima at -0.9" in said
+    assert "the effective loss has minima at x = -0.9" in said
 
 
 def test_correlation_of_the_noises_is_a_trap():
