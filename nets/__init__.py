@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._saved import load as load
+    from .attack import Attack as Attack
+    from .attack import attack as attack
+    from .attack import poison as poison
     from .bridge import bridge as bridge
     from .continual import Constraint as Constraint
     from .continual import Retention as Retention
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from .minibatch import BatchMinima as BatchMinima
     from .minibatch import active_temperature as active_temperature
     from .minibatch import minibatch_minima as minibatch_minima
+    from .minimum import Minimum as Minimum
+    from .minimum import find_minimum as find_minimum
     from .mlp import MLP as MLP
     from .pca import PCA as PCA
     from .pca import pca as pca
@@ -85,6 +90,9 @@ if TYPE_CHECKING:
     from .window import random_walk as random_walk
 
 _HOME = {
+    "Attack": "attack",
+    "attack": "attack",
+    "poison": "attack",
     "bridge": "bridge",
     "Constraint": "continual",
     "Retention": "continual",
@@ -133,6 +141,8 @@ _HOME = {
     "BatchMinima": "minibatch",
     "active_temperature": "minibatch",
     "minibatch_minima": "minibatch",
+    "Minimum": "minimum",
+    "find_minimum": "minimum",
     "PowerLaw": "power_laws",
     "over_blocks": "power_laws",
     "over_seeds": "power_laws",

@@ -24,6 +24,8 @@ KINDS = {
     "power law": ("power_laws", "PowerLaw"),
     "noise against curvature": ("superlinear", "NoiseCurvature"),
     "retention": ("continual", "Retention"),
+    "minimum": ("minimum", "Minimum"),
+    "attack": ("attack", "Attack"),
 }
 
 
