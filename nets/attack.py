@@ -250,7 +250,7 @@ def attack(
     --------
     >>> import nets
     >>> data, mlp = nets.load_data("disc", n=1000).subset(80), nets.MLP((2, 40, 1), activation="tanh", loss="mse")
-    >>> table = nets.attack(mlp, data, [0, 60], seeds=[0, 1], loss=1e-3, attack_evaluations=500)
+    >>> table = nets.attack(mlp, data, [0, 60], seeds=[0, 1], loss=1e-3, attack_evaluations=1000)
     >>> bool(table.gap > 0.1), table.loss.round(9).tolist()
     (True, [0.001, 0.001, 0.001, 0.001])
     """
