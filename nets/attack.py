@@ -218,8 +218,8 @@ def attack(
     kind : {"wrong", "negated", "random"}
         As of `poison`.
     attack_loss : float, > 0
-        Loss of clean and poisoned samples at which the attack ends; default: ten times `loss`. The loss of the clean samples must
-        then still be above `loss`, as nothing goes uphill.
+        Loss of clean and poisoned samples at which the attack ends; default: ten times `loss`. Doubled for a run in which the clean
+        samples alone would then have a loss below `loss` already, until they have not: nothing goes uphill.
     attack_evaluations : float
         The attack ends after so many passes over clean and poisoned samples, too, at whatever loss: not every network can learn
         all false labels by heart. `poisoned_loss` tells how far it got.
@@ -244,7 +244,7 @@ def attack(
     OSError
         `out` cannot be written.
     fpsolve.FpsolveError
-        A run did not reach its loss, or the attack went below `loss` with the clean samples; `out` holds the others.
+        A run did not reach its loss; `out` holds the others.
 
     Examples
     --------
@@ -314,18 +314,18 @@ def _run(
     from fpsolve import FpsolveError
 
     clean, start, evaluations = (data.x_train, data.y_train), mlp.init(seed), 0.0
+    attacked_loss = poisoned_loss = mlp.loss(start, *clean)
     options = {**options, "seed": seed}
     try:
         if size:
-            poisoned = poison(data, size, kind=kind, seed=seed)
-            found = find_minimum(mlp, start, poisoned.x_train, poisoned.y_train, **{**options, **ends})
-            start, evaluations = found.theta, found.evaluations * poisoned.size / data.size
-        attacked_loss = mlp.loss(start, *clean)
-        if attacked_loss <= loss:
-            raise FpsolveError(
-                f"the attack ends at a loss of the clean samples of {attacked_loss:.6g}, which must be above loss={loss:g}: raise "
-                f"attack_loss={ends['loss']:g}"
-            )
+            poisoned, level = poison(data, size, kind=kind, seed=seed), ends["loss"]
+            while True:
+                found = find_minimum(mlp, start, poisoned.x_train, poisoned.y_train, **{**options, **ends, "loss": level})
+                evaluations += found.evaluations * poisoned.size / data.size
+                if (attacked_loss := mlp.loss(found.theta, *clean)) > loss:
+                    break
+                level = 2.0 * found.loss  # from there the clean samples alone would be left nothing to go down
+            start, poisoned_loss = found.theta, found.loss
         last = find_minimum(mlp, start, *clean, loss=loss, **options)
     except FpsolveError as error:
         raise FpsolveError(f"with {size} poisoned samples and seed {seed}: {error}") from error
@@ -336,7 +336,7 @@ def _run(
         "loss": last.loss,
         "attacked_accuracy": 1.0 - mlp.error(start, data.x_test, data.y_test),
         "attacked_loss": attacked_loss,
-        "poisoned_loss": found.loss if size else attacked_loss,
+        "poisoned_loss": poisoned_loss,
         "gradient_norm": last.gradient_norm,
         "evaluations": evaluations + last.evaluations,
         "theta": last.theta,

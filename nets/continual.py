@@ -27,7 +27,7 @@ def only_labels(data: Data, labels: Sequence[int]) -> Data:
     Raises
     ------
     ValueError
-        Repeated labels, labels that the data lack, or real targets.
+        Repeated labels, labels that the data lack, real targets, or poisoned samples.
 
     Examples
     --------

@@ -31,10 +31,12 @@ METHODS = ("sgd", "gd", "l-bfgs")
 BLOCK = 32
 #: After such a block without a rise the learning rate grows by this factor; a block with a rise is repeated with half of it.
 GROWTH, SHRINK = 1.1, 0.5
+#: So many halvings without a block that does not raise the loss: what is left of the steps is rounding.
+REFUSALS = 50
 #: L-BFGS begins anew where its line search failed, if the loss fell by this share since the last beginning.
 PROGRESS = 1e-3
 #: Pairs of steps and changes of the gradient that L-BFGS keeps.
-MEMORY = 30
+MEMORY = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,8 +282,7 @@ class _Problem:
         """Weight decay included."""
         from ._kernels import mean_loss
 
-        value = float(mean_loss(self.net, theta, self.x, self.t, self.act))
-        return value + 0.5 * self.mlp.weight_decay * float(theta @ theta)
+        return float(mean_loss(self.net, theta, self.x, self.t, self.act)) + self._decay(theta)
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
         """The same, and its gradient."""
@@ -290,7 +291,11 @@ class _Problem:
         gradient = np.empty_like(theta)
         value = float(minibatch_gradient(self.net, theta, self.x, self.t, self.act, self.delta, gradient))
         gradient += self.mlp.weight_decay * theta
-        return value + 0.5 * self.mlp.weight_decay * float(theta @ theta), gradient
+        return value + self._decay(theta), gradient
+
+    def _decay(self, theta: Array) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):  # of weights that blow up, which the loss tells
+            return 0.5 * self.mlp.weight_decay * float(theta @ theta) if self.mlp.weight_decay else 0.0
 
     def give_up(self, log: _Log, why: str, strict: bool) -> Minimum:
         """What was reached, if that will do."""
@@ -336,15 +341,16 @@ def _descend(problem: _Problem, start: Array, log: _Log, how: Settings, *, adapt
     walk = _Walk(problem, start, how)
     block = BLOCK if size == log.size else log.size // size
     lr = _first_rate(problem, start, log) if adaptive else float(how.chain.lr or 0.0)
+    refused = 0
     while True:
         before, samples = walk.copy(), log.samples
         losses = walk.advance(block, lr)
         after = problem.loss(walk.theta)
         log.samples += block * size
-        if adaptive and not (losses[1:] <= losses[:-1]).all() & (after <= losses[-1]):  # NaN is a rise, too
+        if adaptive and not (np.diff(losses, append=after) <= 0.0).all():  # NaN is a rise, too
             walk.restore(before)
-            lr *= SHRINK
-            log.check(lr * float(np.abs(walk.theta).max()) > 0.0)
+            lr, refused = lr * SHRINK, refused + 1
+            log.check(refused < REFUSALS)
             continue
         if not math.isfinite(after):
             raise FpsolveError(f"method={log.method!r} diverged after {log.steps} steps: lr={lr:g} is too large, try {lr / 4:g}")
@@ -352,16 +358,18 @@ def _descend(problem: _Problem, start: Array, log: _Log, how: Settings, *, adapt
             log.samples = samples  # the same steps again, one by one
             return _last_step(problem, walk, before, block, lr, log)
         log.steps += block
-        lr *= GROWTH if adaptive else 1.0
+        if adaptive:
+            log.check(after < losses[0])
+            lr, refused = lr * GROWTH, 0
 
 
 def _first_rate(problem: _Problem, start: Array, log: _Log) -> float:
     """The first of 1, 1/2, 1/4, ... with which a step of gradient descent does not raise the loss."""
     value, gradient = problem.value_and_gradient(start)
+    log.samples += log.size
     lr = 1.0
     while not problem.loss(start - lr * gradient) <= value:
         lr *= SHRINK
-        log.check(lr > 0.0)
     return lr
 
 
