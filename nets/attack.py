@@ -168,7 +168,10 @@ class Attack(Saved):
     @property
     def gap(self) -> float:
         """Lowest test accuracy without poison minus the highest with it: above 0 where the two do not overlap."""
-        return float(self.accuracy[self.size == 0].min() - self.accuracy[self.size > 0].max())
+        without, attacked = self.of_size(0), self.accuracy[self.size > 0]
+        if not (len(without) and len(attacked)):
+            raise ValueError(f"the gap needs runs with and without poison: got the sizes {np.unique(self.size).tolist()}")
+        return float(without.min() - attacked.max())
 
     def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
         """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``."""

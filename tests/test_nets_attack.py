@@ -165,6 +165,8 @@ def test_a_table_is_gone_on_with(tmp_path, monkeypatch):
     """Runs in the file are not done again, more sizes and seeds are added, threads change nothing."""
     out = tmp_path / "table.h5"
     first = nets.attack(TANH, DISC, [0], seeds=[0, 1], out=out, **QUICK)
+    with pytest.raises(ValueError, match=r"needs runs with and without poison: got the sizes \[0\]"):
+        _ = first.gap
     calls, search = [], nets.minimum.find_minimum
 
     def counted(*args, **options):
