@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._saved import load as load
+    from .attack import Attack as Attack
+    from .attack import attack as attack
+    from .attack import poison as poison
     from .basin import BasinReturn as BasinReturn
     from .basin import basin_return as basin_return
     from .basin import landscape_return as landscape_return
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
     from .minibatch import BatchMinima as BatchMinima
     from .minibatch import active_temperature as active_temperature
     from .minibatch import minibatch_minima as minibatch_minima
+    from .minimum import Minimum as Minimum
+    from .minimum import find_minimum as find_minimum
     from .mlp import MLP as MLP
     from .pca import PCA as PCA
     from .pca import pca as pca
@@ -101,6 +106,9 @@ if TYPE_CHECKING:
     from .window import random_walk as random_walk
 
 _HOME = {
+    "Attack": "attack",
+    "attack": "attack",
+    "poison": "attack",
     "bridge": "bridge",
     "CurvatureBound": "complexity",
     "TwoLayerBound": "complexity",
@@ -159,6 +167,8 @@ _HOME = {
     "BatchMinima": "minibatch",
     "active_temperature": "minibatch",
     "minibatch_minima": "minibatch",
+    "Minimum": "minimum",
+    "find_minimum": "minimum",
     "PowerLaw": "power_laws",
     "over_blocks": "power_laws",
     "over_seeds": "power_laws",

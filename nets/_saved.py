@@ -30,6 +30,8 @@ KINDS = {
     "retention": ("continual", "Retention"),
     "volume": ("volume", "Volume"),
     "basin return": ("basin", "BasinReturn"),
+    "minimum": ("minimum", "Minimum"),
+    "attack": ("attack", "Attack"),
 }
 
 

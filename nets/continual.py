@@ -27,7 +27,7 @@ def only_labels(data: Data, labels: Sequence[int]) -> Data:
     Raises
     ------
     ValueError
-        Repeated labels, labels that the data lack, or real targets.
+        Repeated labels, labels that the data lack, real targets, or poisoned samples.
 
     Examples
     --------
@@ -44,13 +44,18 @@ def only_labels(data: Data, labels: Sequence[int]) -> Data:
         raise ValueError(f"labels must be different classes of {data.name!r}, 0 .. {data.n_classes - 1}: got {labels!r}")
     number = np.full(data.n_classes, -1, dtype=np.int64)
     number[wanted] = np.arange(len(wanted))
-    train, test = number[data.y_train] >= 0, number[data.y_test] >= 0
+    if data.clean < data.size:
+        raise ValueError(f"classes must be picked before nets.poison adds samples with the labels of others: got {data!r}")
+    train, test, spare = (number[y] >= 0 for y in (data.y_train, data.y_test, data.y_spare))
     return replace(
         data,
         x_train=data.x_train[train],
         y_train=number[data.y_train[train]],
         x_test=data.x_test[test],
         y_test=number[data.y_test[test]],
+        x_spare=data.x_spare[spare],
+        y_spare=number[data.y_spare[spare]],
+        clean=-1,
         n_classes=len(wanted),
         name=f"{data.name} {','.join(str(k) for k in wanted)}",
     )
@@ -463,4 +468,4 @@ class _Layer:
 
     def errors(self, copies: Array, inputs: Array, labels: NDArray[np.int64]) -> Array:
         """Fraction of misclassified samples of every copy."""
-        return np.array([float(np.mean(self._forward(c[None], inputs)[-1].argmax(axis=1) != labels)) for c in copies])
+        return np.array([float(np.mean(self.mlp.classes(self._forward(c[None], inputs)[-1]) != labels)) for c in copies])

@@ -1,4 +1,4 @@
-"""Data sets: the packaged UCI digits, MNIST from IDX files, and two small synthetic problems."""
+"""Data sets: the packaged UCI digits, MNIST from IDX files, and three small synthetic problems."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ class Data:
         What was done to the raw inputs.
     source : str
         Where the samples come from, and under which licence.
+    x_spare, y_spare : ndarray
+        Samples neither trained on nor tested: what `subset` left of the training samples. `nets.poison` takes its inputs there.
+    clean : int
+        The first `clean` training samples have their own labels, the others were added by `nets.poison`; default: all of them.
 
     Examples
     --------
@@ -72,9 +76,15 @@ class Data:
     n_classes: int = 0
     scaling: str = ""
     source: str = field(default="", repr=False)
+    x_spare: Array = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+    y_spare: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    clean: int = -1
 
     def __post_init__(self) -> None:
-        for part in ("train", "test"):
+        for part in ("train", "test", "spare"):
+            if part == "spare" and len(self.x_spare) == 0:
+                object.__setattr__(self, "x_spare", self.x_train[:0])
+                object.__setattr__(self, "y_spare", self.y_train[:0])
             x, y = _numbers(f"x_{part}", getattr(self, f"x_{part}")), _numbers(f"y_{part}", getattr(self, f"y_{part}"))
             x = np.ascontiguousarray(x, dtype=np.float64)
             if x.ndim != 2 or len(x) != len(y):
@@ -97,11 +107,17 @@ class Data:
             raise ValueError(
                 f"x_train {self.x_train.shape} must not be empty and must have as many columns as x_test {self.x_test.shape}"
             )
+        if self.x_spare.shape[1] != self.x_train.shape[1]:
+            raise ValueError(f"x_spare must have as many columns as x_train {self.x_train.shape}: got {self.x_spare.shape}")
         classes = np.issubdtype(self.y_train.dtype, np.integer)
-        if classes and len(self.y_test) and not np.issubdtype(self.y_test.dtype, np.integer):
-            raise ValueError("y_train are class labels, so y_test must be integers as well: got real targets")
+        for part in ("test", "spare"):
+            y = getattr(self, f"y_{part}")
+            if classes and len(y) and not np.issubdtype(y.dtype, np.integer):
+                raise ValueError(f"y_train are class labels, so y_{part} must be integers as well: got real targets")
         if classes and self.n_classes == 0:
-            object.__setattr__(self, "n_classes", 1 + max(int(y.max()) for y in (self.y_train, self.y_test) if len(y)))
+            everything = (self.y_train, self.y_test, self.y_spare)
+            object.__setattr__(self, "n_classes", 1 + max(int(y.max()) for y in everything if len(y)))
+        object.__setattr__(self, "clean", integer("clean", self.size if self.clean == -1 else self.clean, 1, self.size))
 
     @property
     def dim(self) -> int:
@@ -116,13 +132,16 @@ class Data:
     def __repr__(self) -> str:
         kind = f"{self.n_classes} classes" if self.n_classes else "regression"
         scaling = f", {self.scaling}" if self.scaling else ""
+        poisoned = f" ({self.size - self.clean} of them poisoned)" if self.clean < self.size else ""
         return (
-            f"Data({self.name!r}, {self.size} training and {len(self.x_test)} test samples of dimension "
+            f"Data({self.name!r}, {self.size} training{poisoned} and {len(self.x_test)} test samples of dimension "
             f"{self.dim}, {kind}{scaling})"
         )
 
     def subset(self, n: int, n_test: int | None = None) -> Data:
         """The first `n` training samples, and the first `n_test` test samples (default: all of them).
+
+        The training samples left out are spare from then on, but for poisoned ones: ``data.subset(data.clean)`` is rid of those.
 
         Raises
         ------
@@ -138,6 +157,9 @@ class Data:
             y_train=self.y_train[:n],
             x_test=self.x_test[:n_test],
             y_test=self.y_test[:n_test],
+            x_spare=_joined(self.x_train[n : self.clean], self.x_spare),
+            y_spare=_joined(self.y_train[n : self.clean], self.y_spare),
+            clean=min(n, self.clean),
         )
 
 
@@ -146,19 +168,21 @@ def load_data(name: str, *, split: str = "standard", n: int | None = None, seed:
 
     Parameters
     ----------
-    name : {"digits", "mnist", "spiral", "teacher"}
+    name : {"digits", "mnist", "spiral", "disc", "teacher"}
         * ``"digits"``: 1797 images of 8 x 8 pixels, 10 classes, packaged; pixels / 16. Split without any seed: the samples number
           4, 9, 14, ... (index % 5 == 4) are the 359 test samples, the others the 1438 training samples.
         * ``"mnist"``: 60 000 + 10 000 images of 28 x 28 pixels, pixels / 255, read from the four IDX files (raw or .gz) in
           ``$FPSOLVE_DATA/mnist``, or, without that variable, in the user's cache. Missing files are downloaded (11 MB) and compared
           with their checksums, if the package pooch is there (``pip install 'fpsolve[data]'``).
         * ``"spiral"``: two interleaved noisy spiral arms in the plane, 2 classes.
+        * ``"disc"``: points uniform on the square of side 3.2 around 0, 2 classes: 1 inside the unit circle (0.307 of the square),
+          0 outside. For a network with one output these are the targets +1 and -1 (`nets.MLP`).
         * ``"teacher"``: regression on y = tanh network(x) + 0.1 normal, x standard normal in 8 dimensions.
     split : {"standard", "all"}
-        "all" puts every sample of the digits, the spiral or the teacher into the training set (none is left to test);
+        "all" puts every sample of all sets but MNIST into the training set (none is left to test);
         for MNIST the published split is kept, so "all" is refused.
     n : int, optional
-        Keep the first `n` training samples (digits, mnist), or draw that many samples in all (spiral, teacher; default 1000).
+        Keep the first `n` training samples (digits, mnist), or draw that many samples in all (spiral, disc, teacher; default 1000).
     seed : int or None
         Seed of the synthetic sets; the real ones do not use it.
 
@@ -217,6 +241,11 @@ def _numbers(name: str, value: Any) -> Array:
     if array.dtype.kind not in "iubf":
         raise TypeError(f"{name} must be an array of real numbers: got dtype {array.dtype}")
     return array
+
+
+def _joined(first: Array, second: Array) -> Array:
+    """One array behind the other; a view where one of them is empty, as the images of MNIST take 0.4 GB."""
+    return second if not len(first) else first if not len(second) else np.concatenate([first, second])
 
 
 def _split(x: Array, y: Array, split: str, name: str, **facts: Any) -> Data:
@@ -394,6 +423,13 @@ def _spiral(split: str, n: int | None, seed: int | None) -> Data:
     return _split(x, y, split, "spiral", n_classes=2, source=f"synthetic, seed {seed}")
 
 
+def _disc(split: str, n: int | None, seed: int | None) -> Data:
+    n = 1000 if n is None else n
+    x = np.random.default_rng(seed).uniform(-1.6, 1.6, (n, 2))
+    inside = (x * x).sum(axis=1) < 1.0
+    return _split(x, inside.astype(np.int64), split, "disc", n_classes=2, source=f"synthetic, seed {seed}")
+
+
 def _teacher(split: str, n: int | None, seed: int | None) -> Data:
     n = 1000 if n is None else n
     rng = np.random.default_rng(seed)
@@ -403,4 +439,4 @@ def _teacher(split: str, n: int | None, seed: int | None) -> Data:
     return _split(x, y, split, "teacher", source=f"synthetic, seed {seed}")
 
 
-_LOADERS = {"digits": _digits, "mnist": _mnist, "spiral": _spiral, "teacher": _teacher}
+_LOADERS = {"digits": _digits, "mnist": _mnist, "spiral": _spiral, "disc": _disc, "teacher": _teacher}

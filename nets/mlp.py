@@ -36,6 +36,7 @@ class MLP:
 
     with :math:`\ell = -\sum_k t_k \ln \mathrm{softmax}(z)_k` ("cross_entropy", natural logarithm) or
     :math:`\ell = \frac{1}{2} |z - t|^2` ("mse": the sum over the outputs, and a factor 1/2); t is one-hot for class labels.
+    A network with **one** output tells two classes apart by the sign of z: the labels 0 and 1 are its targets -1 and +1.
     The weight decay acts on **all** parameters, biases too, so that the minimum is isolated (softmax is
     invariant under a common shift of its biases, and relu networks under rescaling).
 
@@ -172,7 +173,7 @@ class MLP:
         return array
 
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-        """Inputs (n, d), targets (n, outputs) (one-hot for labels) as float64, or ValueError."""
+        """Inputs (n, d), targets (n, outputs) (as of `targets`) as float64, or ValueError."""
         x = np.ascontiguousarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
             raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
@@ -183,14 +184,17 @@ class MLP:
         return x, self.targets(y, len(x))
 
     def targets(self, y: ArrayLike, n: int | None = None) -> Array:
-        """Targets of shape (n, outputs): class labels become one-hot rows, float targets are taken as they are."""
+        """Targets of shape (n, outputs): class labels become one-hot rows, or -1 and +1 for one output; floats stay as they are."""
         y, outputs = np.asarray(y), self.widths[-1]
         n = len(y) if n is None else n
         if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
-            if len(y) != n or (n and not (y.min() >= 0 and y.max() < outputs)):
+            classes = max(outputs, 2)
+            if len(y) != n or (n and not (y.min() >= 0 and y.max() < classes)):
                 raise ValueError(
-                    f"y must be {n} labels in 0 .. {outputs - 1} (the outputs of {self!r}): got {len(y)} in {y.min()} .. {y.max()}"
+                    f"y must be {n} labels in 0 .. {classes - 1} (the outputs of {self!r}): got {len(y)} in {y.min()} .. {y.max()}"
                 )
+            if outputs == 1:
+                return 2.0 * y[:, None] - 1.0
             t = np.zeros((n, outputs))
             t[np.arange(n), y] = 1.0
             return t
@@ -270,8 +274,12 @@ class MLP:
         return np.concatenate([self.forward(theta, x[i : i + rows])[-1] for i in range(0, len(x), rows)])
 
     def predict(self, theta: ArrayLike, x: ArrayLike) -> NDArray[np.intp]:
-        """Class with the largest output for each row of x."""
-        return np.asarray(self.outputs(theta, x).argmax(axis=1))
+        """Class of each row of x: that with the largest output, or, of one output, 1 where it is positive."""
+        return self.classes(self.outputs(theta, x))
+
+    def classes(self, z: Array) -> NDArray[np.intp]:
+        """The same from the outputs z, shape (n, outputs)."""
+        return np.asarray(z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0.0).astype(np.intp))
 
     def error(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> float:
         """Fraction of misclassified samples; `y` are integer labels."""

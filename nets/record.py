@@ -326,7 +326,7 @@ def evaluate(mlp: MLP, theta: Array, x: Array, t: Array, y: NDArray[Any]) -> tup
     for i in range(0, len(x), rows):
         a = mlp.forward(theta, x[i : i + rows])
         total += float(mlp.sample_losses(a[-1], t[i : i + rows]).sum())
-        wrong += int((a[-1].argmax(axis=1) != y[i : i + rows]).sum()) if labels else 0
+        wrong += int((mlp.classes(a[-1]) != y[i : i + rows]).sum()) if labels else 0
         for k, d in enumerate(mlp.backward(theta, a, t[i : i + rows]), start=1):
             parts[f"W{k}"] += a[k - 1].T @ d
             parts[f"b{k}"] += d.sum(axis=0)

@@ -261,7 +261,7 @@ def test_spiral_needs_a_curved_boundary():
     "call, error, message",
     [
         (lambda: nets.load_data("digit"), ValueError, "did you mean 'digits'"),
-        (lambda: nets.load_data("qqqq"), ValueError, "known are digits, mnist"),
+        (lambda: nets.load_data("qqqq"), ValueError, "known are digits, disc, mnist"),
         (lambda: nets.load_data(3), TypeError, "a string"),
         (lambda: nets.load_data("digits", split="half"), ValueError, "'standard' or 'all'"),
         (lambda: nets.load_data("digits", n=0), ValueError, "positive integer"),
