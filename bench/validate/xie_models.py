@@ -55,19 +55,21 @@ def logistic(size: int) -> Model:
     return Model("logistic", fit, fit.loss, at, np.asarray(fit.hessian(at)), fit.covariance(at))
 
 
-def digits(size: int, quick: bool) -> Model:
-    """A tanh network on principal components of the digits, of three classes or of all; weight decay isolates the minimum."""
-    data = nets.load_data("digits")
-    mlp = nets.MLP((10, 6, 3) if quick else (20, 8, 10), activation="tanh", weight_decay=3e-3)
-    if quick:
-        data = nets.only_labels(data, (1, 3, 8))
+def digits(size: int) -> Model:
+    """A tanh network on principal components of three digits; weight decay isolates the minimum.
+
+    Small, for the time to a level of the loss falls with every direction that can fluctuate: at the same exponents 258 weights take
+    ten iterations under SGD, no escape from a valley any more, and millions under white noise.
+    """
+    data = nets.only_labels(nets.load_data("digits"), (1, 3, 8))
+    mlp = nets.MLP((10, 6, 3), activation="tanh", weight_decay=3e-3)
     return network("network", mlp, components(data.x_train, mlp.widths[0])[:size], data.y_train[:size])
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     """Lines over B and 1/lr of SGD and over 1/D of SGLD; figure xie-models.png."""
-    n = 240 if quick else 1500
-    models = [logistic(150 if quick else 280), digits(120 if quick else 400, quick)]
+    n = 240 if quick else 1000
+    models = [logistic(150 if quick else 280), digits(120 if quick else 400)]
     checks, lines = [], []
     for k, model in enumerate(models):
         least = float(np.linalg.eigvalsh(model.H)[0])
