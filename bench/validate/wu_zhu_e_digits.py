@@ -12,9 +12,9 @@ that theory asks for, the rank. Two causes, each with checks of its own:
   (900 to 2410 here; with squared errors it is at 600 to 2410 that the correlation begins to go). With 30 digits, 270 to 2410, the
   sum over all of J has the right sign; so it has for 784-50-50-10 (`wu-zhu-e-mnist`).
 
-Bands of correlations: r of a first run with seeds 100 to 104 (15 nets, FIRST), Fisher's z less 2.5 standard errors of the difference of
-the two runs, never beyond zero. The claim runs with other seeds. The numbers k, and 100 digits in place of the 200 of trial
-runs (eight times as dear), were chosen after trial runs with the seeds of the first run; the causes were found with them.
+Bands of correlations: r of a first run with seeds 100 to 104 (15 nets, FIRST), Fisher's z less 2.5 standard errors of the
+difference of the two runs, never beyond zero. The claim runs with other seeds. The numbers k, and 100 digits in place of the 200 of
+trial runs (eight times as dear), were chosen after trial runs with the seeds of the first run; the causes were found with them.
 """
 
 from __future__ import annotations
