@@ -13,7 +13,8 @@ that theory asks for, the rank. Two causes, each with checks of its own:
   sum over all of J has the right sign; so it has for 784-50-50-10 (`wu-zhu-e-mnist`).
 
 Bands of correlations: r of a first run with seeds 100 to 104 (15 nets, FIRST), Fisher's z less 2.5 standard errors of the
-difference of the two runs, never beyond zero. The claim runs with other seeds. The numbers k, and 100 digits in place of the 200 of
+difference of the two runs. The claim runs with other seeds. In the first quick run no band went beyond zero, and all held; that was
+taken back, as nine nets break it by chance too often where |r| is near 0.5. The numbers k, and 100 digits in place of the 200 of
 trial runs (eight times as dear), were chosen after trial runs with the seeds of the first run; the causes were found with them.
 """
 
@@ -57,6 +58,7 @@ FIRST = {
     "mse G, k = 10": -0.908,
     "mse G, k = 200": -0.911,
     "mse G, k = 500": -0.870,
+    "mse G, k = rank 600": -0.574,
 }
 
 
@@ -143,8 +145,8 @@ def _causes(found: Nets) -> list[Check]:
 def _squares(seeds: Sequence[int], progress: bool) -> list[Check]:
     data, table, volumes = squares(seeds, progress)
     checks = [check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")]
-    for k in (10, 200, 500):
-        name = f"mse G, k = {k}"
+    for k, name in ((10, "k = 10"), (200, "k = 200"), (500, "k = 500"), (600, "k = rank 600")):
+        name = f"mse G, {name}"
         checks.append(held(name, table.accuracy, np.array([v.at(k) for v in volumes]), (FIRST[name], 15)))
     return checks + inequalities(MSE, table.theta, data.x_train, data.y_train)
 

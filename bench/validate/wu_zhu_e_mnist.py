@@ -1,12 +1,13 @@
 """Good and bad minima of 784-50-50-10 nets on 1000 images of MNIST: the account of `wu-zhu-e-digits` where weights are many.
 
 tanh, cross-entropy, clean loss 1e-3, attacks of 200 and 1000 wrong labels. The gradient by the inputs goes with the accuracy; so
-do the leading eigenvalues of G (k = 10, by Lanczos, all images), and the volume of the Jacobian alone at any k up to its rank, 2700
-of 42 310 weights (the first 300 images). The sum over all eigenvalues of G has the wrong sign here, too: its part of the softmax's
-factors has r near +0.7 and weighs more than that of J. That part of all 1000 images goes as that of the 300 does.
+does the volume of the Jacobian alone at any k up to its rank, 2700 of 42 310 weights (the first 300 images), and, less, that of the
+leading eigenvalues of G (k = 10, by Lanczos, all images). The sum over all eigenvalues of G does not: its part of the softmax's
+factors falls by more than that of J rises, so that r is not below zero, but above by little.
 
 Bands as in `wu-zhu-e-digits`: r of a first run with seeds 100 to 104, 15 nets; the claim runs with others. The numbers k were
-chosen after a trial run with seeds 100 and 101.
+chosen after a trial run with seeds 100 and 101. The first quick run (9 nets) had r = 0.30 with the sum over all eigenvalues and
+0.53 with the softmax's part, 0.55 and 0.72 in the first run: all bands held, but so few nets do not tell that sign.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 NAME = "wu-zhu-e-mnist"
 CLAIM = (
     "MNIST: random starts end in better minima of one loss than attacks, whatever the optimiser; gradient by the inputs, leading "
-    "curvatures and all of the Jacobian go with it, the quadratic volume at k = rank has the wrong sign with cross-entropy."
+    "curvatures and all of the Jacobian go with it, the quadratic volume at k = rank of cross-entropy nets does not."
 )
 STANDING = "stated by the paper"
 
@@ -122,8 +123,8 @@ def _causes(found: Nets) -> list[Check]:
 
 
 def _squares(seeds: Sequence[int], progress: bool) -> list[Check]:
-    """Networks with squared errors, of 100 images."""
-    data = nets.load_data("mnist").subset(100, 2000)
-    table = nets.attack(MSE, data, [0, 200], seeds=seeds, loss=10.0 * LEVEL, progress=progress)
+    """Networks with squared errors, of 60 images."""
+    data = nets.load_data("mnist").subset(60, 2000)
+    table = nets.attack(MSE, data, [0, 120], seeds=seeds, loss=10.0 * LEVEL, progress=progress)
     gap = check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")
     return [gap, *inequalities(MSE, table.theta, data.x_train, data.y_train)]
