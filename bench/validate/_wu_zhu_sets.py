@@ -214,7 +214,7 @@ def figure(
         second.plot(found.gradient[one], found.accuracy[one], "o", mfc="none", label=f"{size} poisoned samples")
     second.set(xlabel=r"$\ln\, E |\nabla_x f|^2$", ylabel="test accuracy")
     for label, (k, r) in curves.items():
-        third.semilogx(k, r, label=label)
+        third.semilogx(k, r, "o" if len(k) == 1 else "-", label=label)
     third.axhline(0.0, color="0.7", lw=0.8)
     third.set(xlabel="k", ylabel=r"correlation of accuracy with $\sum_{i \leq k} \ln \lambda_i$", ylim=(-1.05, 1.05))
     for label, density in densities.items():
