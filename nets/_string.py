@@ -37,7 +37,7 @@ class Curve:
     """The cubic spline through images (n, P), by its length s from 0 to `length`; `nodes` (n,) are the lengths at the images."""
 
     def __init__(self, images: Array) -> None:
-        from scipy.interpolate import CubicSpline
+        from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
         gaps = np.linalg.norm(np.diff(images, axis=0), axis=1)
         u = np.concatenate([[0.0], np.cumsum(gaps)])
@@ -48,12 +48,13 @@ class Curve:
         middle = np.linalg.norm(self._slope(0.5 * (self._u[1:] + self._u[:-1])), axis=1)
         pieces = np.diff(self._u) * (speed[1:] + speed[:-1] + 4.0 * middle) / 6.0  # Simpson's rule
         self._s = np.concatenate([[0.0], np.cumsum(pieces)])
+        self._place = CubicHermiteSpline(self._s, self._u, 1.0 / speed)
         self.nodes = self._s[::FINE]
         self.length = float(self._s[-1])
 
     def __call__(self, s: Array) -> tuple[Array, Array]:
         """Points and unit tangents (m, P) at lengths s (m,)."""
-        u = np.interp(s, self._s, self._u)
+        u = self._place(s)
         slope = self._slope(u)
         return self._spline(u), slope / np.linalg.norm(slope, axis=1, keepdims=True)
 
