@@ -11,9 +11,9 @@ the straight line in every pair, as 0.006 and 0.011 were seen; doubling the poin
 end the top is reached sooner: one pair of two went either way. The logarithms of the two mean times at lr = 1/lambda_max, B = 1
 are held against the height of ln p along the path, int dL/(D ds), from the lowest to the highest place: within 15 % where it is
 above 100, as the prefactors (length^2/D and the curvatures) add tens; times of this size say that SGD does not take these
-paths at all, because C is small along them where the loss is. The share of pairs that leave the bad end sooner was expected nowhere, and had the band
-"neither none nor all"; it was one of five in the first quick run and one of ten in the first full one. So the opposite of what
-wide good basins suggest is held now, half at most: along such paths the good end is left sooner.
+paths at all, because C is small along them where the loss is. The share of pairs that leave the bad end sooner was expected
+nowhere, and had the band "neither none nor all"; it was one of five in the first quick run and one of ten in the first full one.
+So the opposite of what wide good basins suggest is held now, half at most: along such paths the good end is left sooner.
 
 Theory, equation and paths are compared on the first pair with a learning rate so large that the height is 2 in each direction
 (hundreds of times what all directions together would bear; it is the line that is tested): equation and theory within three times
