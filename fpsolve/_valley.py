@@ -181,7 +181,7 @@ def slow_process(effective: EffectiveLoss, *, leading: bool = False) -> "Process
             "is too strong for the expansion"
         )
     noise = Noise("effective", 1, TableCode(spread[:, None], [effective.x]))
-    return Process.__new__(Process)._set(1.0, TableCode(drift[:, None], [effective.x]), {}, noise, "ito")
+    return Process.tabulated(effective.x, drift, noise)
 
 
 # ---- the question -----------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode
+from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode, TableCode
 from ._known import name_of
 from ._roots import FixedPoint, fixed_points
-from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode
+from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode, check_knots
 from .expressions import split_names
 from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
@@ -139,6 +139,32 @@ class Process:
                 raise ValueError(f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)})")
             force = ExpressionCode.from_texts(texts, names, tuple(checked))
         return cls.__new__(cls)._set(1.0, force, checked, noise, interpretation)
+
+    @classmethod
+    def tabulated(cls, x: ArrayLike, drift: ArrayLike, noise: Noise) -> Process:
+        """A process on a line whose drift is measured at equally spaced points: linear between them, constant beyond.
+
+        Parameters
+        ----------
+        x, drift : array (n,)
+        noise : Noise
+            Measured too: ``Noise.covariance(C[:, None, None], lr, batch, axes=[x])``.
+
+        Raises
+        ------
+        ValueError
+            If the points are not equally spaced and rising, or the shapes or values do not fit.
+
+        Examples
+        --------
+        >>> Process.tabulated([0.0, 1.0, 2.0], [1.0, 0.0, -3.0], Noise.isotropic(0.1)).drift([1.5])
+        array([-1.5])
+        """
+        nodes, values = np.asarray(x, float), np.asarray(drift, float)
+        check_knots(nodes, 0)
+        if values.shape != nodes.shape or not np.all(np.isfinite(values)):
+            raise ValueError(f"the drift must be finite at each of the {nodes.size} points, got shape {values.shape}")
+        return cls.__new__(cls)._set(1.0, TableCode(values[:, None], [nodes]), {}, noise, "ito")
 
     @classmethod
     def ornstein_uhlenbeck(cls, A: ArrayLike, noise: Noise, center: ArrayLike | None = None) -> Process:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .attack import Attack as Attack
     from .attack import attack as attack
     from .attack import poison as poison
+    from .band import Band as Band
+    from .band import elastic_band as elastic_band
+    from .band import landscape_band as landscape_band
     from .basin import BasinReturn as BasinReturn
     from .basin import basin_return as basin_return
     from .basin import landscape_return as landscape_return
@@ -109,6 +112,9 @@ _HOME = {
     "Attack": "attack",
     "attack": "attack",
     "poison": "attack",
+    "Band": "band",
+    "elastic_band": "band",
+    "landscape_band": "band",
     "bridge": "bridge",
     "CurvatureBound": "complexity",
     "TwoLayerBound": "complexity",

@@ -32,6 +32,7 @@ KINDS = {
     "basin return": ("basin", "BasinReturn"),
     "minimum": ("minimum", "Minimum"),
     "attack": ("attack", "Attack"),
+    "band": ("band", "Band"),
 }
 
 

@@ -1,0 +1,451 @@
+"""A path of least loss between two minima, its barrier, and SGD along it as a process on a line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import integer, of_kind, positive
+from ._flow import Evaluate
+from ._saved import Saved
+from ._string import Curve, Relaxed, across, relax
+from ._threads import single_threaded_blas
+from .mlp import MLP
+from .volume import bar, landscape_loss, network_loss
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpsolve import Potential, Process
+
+__all__ = ["Band", "elastic_band", "landscape_band"]
+
+Array = NDArray[np.float64]
+
+#: Losses are measured at so many points of each segment between images.
+SAMPLES = 8
+#: A top counts if it stands above its surroundings by this part of the range of losses on the path.
+PROMINENCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Band(Saved):
+    r"""A path between two points of a landscape, made by `elastic_band` and `landscape_band`.
+
+    Attributes
+    ----------
+    images : ndarray, shape (n, P)
+        At equal distances; the path is the cubic spline through them.
+    residual : ndarray, shape (n,)
+        Length of the gradient across the path, 0 where the path is one of least loss; at the ends, which stay, too.
+    s, loss, slope : ndarray, shape (m,)
+        Length of the path from the first end on, the losses on it, and their derivatives by s.
+    straight : ndarray, shape (m,)
+        Losses on the straight line between the ends, at the same parts of its length.
+    drop : float
+        What one Newton step along the gradient across the path would still take from the highest point.
+    coarse_top : float
+        Highest loss of the path with half as many segments; nan without one.
+    steps, evaluations : int
+        Evaluations are losses and gradients of single points.
+    history : ndarray
+        Largest residual before each step.
+    converged : bool
+        It is below the tolerance.
+
+    Examples
+    --------
+    >>> import fpsolve as fps, nets
+    >>> band = nets.landscape_band(fps.potentials.double_well(2), [-1.0, 0.0], [1.0, 0.0])
+    >>> band.barriers.round(6), round(band.length, 6), len(band.tops)
+    (array([1., 1.]), 2.0, 1)
+    """
+
+    images: Array
+    residual: Array
+    s: Array
+    loss: Array
+    slope: Array
+    straight: Array
+    drop: float
+    coarse_top: float
+    steps: int
+    evaluations: int
+    history: Array
+    converged: bool
+    KIND: ClassVar[str] = "band"
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "images": ("image parameter", "weight", "points of the path"),
+        "residual": ("image", "loss/weight", "gradient across the path"),
+        "s": ("point", "weight", "length of the path from the first end"),
+        "loss": ("point", "loss", "loss on the path"),
+        "slope": ("point", "loss/weight", "its derivative along the path"),
+        "straight": ("point", "loss", "loss on the straight line between the ends"),
+        "history": ("step", "loss/weight", "largest gradient across the path"),
+    }
+
+    def __repr__(self) -> str:
+        return (
+            f"Band({len(self.images)} images, length {self.length:.4g}, barriers {self.barriers[0]:.4g} and {self.barriers[1]:.4g} "
+            f"(at most {self.error:.2g} too high), {'converged' if self.converged else 'not converged'} after {self.steps} steps)"
+        )
+
+    @property
+    def length(self) -> float:
+        """Of the path."""
+        return float(self.s[-1])
+
+    @cached_property
+    def top(self) -> tuple[float, float]:
+        """Place s and loss of the highest point: of the cubic Hermite interpolant of the losses and slopes measured."""
+        return _highest(self.s, self.loss, self.slope)
+
+    @property
+    def barriers(self) -> Array:
+        """Highest loss on the path above that of the first end and above that of the last."""
+        return np.array([self.top[1] - self.loss[0], self.top[1] - self.loss[-1]])
+
+    @property
+    def error(self) -> float:
+        """By how much the barriers of the best path may be lower: interpolation, and `drop`; none is below the higher end.
+
+        The losses of a path bound the barrier from above. `drop` knows of the neighbourhood of this path only.
+        """
+        half = _highest(self.s[::2], self.loss[::2], self.slope[::2])[1]
+        room = self.top[1] - max(float(self.loss[0]), float(self.loss[-1]))
+        return float(min(abs(half - self.top[1]) + self.drop, room))
+
+    @property
+    def change(self) -> float:
+        """Change of the highest loss when the number of segments was doubled."""
+        return self.top[1] - self.coarse_top
+
+    @property
+    def tops(self) -> Array:
+        """Places s of the maxima between the ends that stand out: candidates for saddles."""
+        from scipy.signal import find_peaks
+
+        peaks, _ = find_peaks(self.loss, prominence=max(PROMINENCE * float(np.ptp(self.loss)), 1e-300))
+        return np.asarray(self.s[peaks])
+
+    def at(self, s: ArrayLike) -> tuple[Array, Array]:
+        """Points and unit tangents of the path, (m, P), at lengths s (m,)."""
+        where = np.atleast_1d(np.asarray(s, dtype=np.float64))
+        if where.ndim != 1 or not (np.all(where >= 0.0) and np.all(where <= self.length * (1.0 + 1e-12))):
+            raise ValueError(f"s must be lengths from 0 to {self.length:g}: got {s!r}")
+        return self._curve(where)
+
+    @cached_property
+    def _curve(self) -> Curve:
+        return Curve(self.images)
+
+    def process(self, mlp: MLP, x: ArrayLike, y: ArrayLike, *, lr: float, batch: int) -> Process:
+        r"""SGD along the path as a process of s, in time lr x iterations.
+
+        .. math:: ds = -\frac{dL}{ds}\,dt + \sqrt{2 D(s)}\, dW, \qquad D(s) = \frac{\eta}{2B}\, t^T C\, t
+
+        with the unit tangent t; t^T C t is the variance of the samples' derivatives along it, batches drawn with replacement (Ito).
+        Left out is all that happens across the path: the drift by its curvature, and how its width changes, by which rates
+        over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `widths`.
+
+        Parameters
+        ----------
+        mlp, x, y
+            Those that the path was made with.
+        lr, batch : float, int
+
+        Returns
+        -------
+        fpsolve.Process
+            On [0, length], constant drift and noise beyond; for ``theory.mean_first_passage_1d``, `FokkerPlanck`, `escape_times`.
+
+        Examples
+        --------
+        >>> import nets, numpy as np
+        >>> mlp, x = nets.MLP((1, 1), loss="mse"), np.array([[1.0], [2.0]])
+        >>> band = nets.elastic_band(mlp, [1.0, 0.0], [3.0, 0.0], x, 2.0 * x, max_steps=0)
+        >>> band.process(mlp, x, 2.0 * x, lr=0.1, batch=1).diffusion([0.0])       # derivatives (w - 2) x^2: 1 and 4 in size
+        array([[0.1125]])
+        """
+        from fpsolve import Noise, Process
+
+        from .landscape import Landscape
+
+        self._check(mlp)
+        points, tangents = self._curve(self.s)
+        jets = [Landscape(mlp, p, x, y).section(t).jets(0.0)[1] for p, t in zip(points, tangents, strict=True)]
+        variance = np.array([slopes.var() for slopes in jets])
+        noise = Noise.covariance(variance[:, None, None], lr=lr, batch=batch, axes=[self.s])
+        return Process.tabulated(self.s, [-slopes.mean() for slopes in jets], noise)
+
+    def widths(self, mlp: MLP, x: ArrayLike, y: ArrayLike) -> Array:
+        """Curvatures of the loss across the path, rising, (3, P - 1): at the first end, at the highest point, at the last end.
+
+        With isotropic noise, and all of them positive, the rate over the top in all directions is that along the path times
+        ``exp(0.5 * (np.log(w[0]).sum() - np.log(w[1]).sum()))``.
+        """
+        from .curvature import hessian
+
+        self._check(mlp)
+        out = []
+        for p, t in zip(*self._curve(np.array([0.0, self.top[0], self.length])), strict=True):
+            basis = np.linalg.svd(t[None])[2][1:]  # rows across t
+            out.append(np.linalg.eigvalsh(basis @ hessian(mlp, p, x, y) @ basis.T))
+        return np.array(out)
+
+    def _check(self, mlp: MLP) -> None:
+        of_kind(mlp, MLP, "mlp", "the one that the path was made with")
+        if mlp.dim != self.images.shape[1]:
+            raise ValueError(f"the path is one of {self.images.shape[1]} weights: got a network of {mlp.dim}")
+
+    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+        """Loss against length along the path, its images, and dashed the straight line; `options` go to ``Axes.plot``."""
+        from .plotting import _axes
+
+        ax = _axes(ax)
+        (line,) = ax.plot(self.s, self.loss, **{"label": "path", **options})
+        nodes = self._curve.nodes
+        ax.plot(nodes, np.interp(nodes, self.s, self.loss), "o", markersize=3, color=line.get_color())
+        ax.plot(self.s, self.straight, "--", linewidth=1, color="0.5", label="straight line")
+        scale = "log" if min(self.loss.min(), self.straight.min()) > 0.0 else "linear"
+        ax.set(xlabel="length $s$ along the path", ylabel="loss", yscale=scale)
+        ax.legend(frameon=False)
+        return ax
+
+
+def elastic_band(
+    mlp: MLP,
+    a: ArrayLike,
+    b: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    images: int = 17,
+    initial: ArrayLike | None = None,
+    tolerance: float = 1e-3,
+    max_steps: int = 200,
+    progress: bool = False,
+) -> Band:
+    r"""A path of least loss between two networks: where it is not at rest, the gradient of the loss runs along it.
+
+    .. math:: \nabla L(\theta(s)) - (\nabla L \cdot t)\, t = 0, \qquad t = \theta'(s), \quad |t| = 1
+
+    Its highest point is the saddle that gradient descent and weak noise of equal strength in all directions must pass (of the paths
+    around it). The loss of any path is an upper bound of the lowest barrier. First with half as many segments, then with all.
+
+    Parameters
+    ----------
+    mlp : MLP
+    a, b : array, shape (P,)
+        The ends, which stay; they need not be minima, nor of one loss.
+    x, y : array
+        The samples.
+    images : int, odd, >= 5
+        Points of the path, both ends among them.
+    initial : array, shape (k, P), optional
+        Points from a to b to start from; default: the straight line.
+    tolerance : float
+        Largest gradient across the path in the end, as part of the largest gradient on the path at first.
+    max_steps : int
+        Of each of the two relaxations; 0 leaves the initial path. Not to converge is no error: see `Band.converged`, `Band.error`.
+    progress : bool
+        Show a bar of steps.
+
+    Returns
+    -------
+    Band
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad arguments, equal ends, losses that are not finite on the initial path. Before any work.
+    fpsolve.FpsolveError
+        The loss became infinite on the way.
+
+    Notes
+    -----
+    The simplified string method: images flow downhill for a while, by stabilised Runge-Kutta steps, and are put at equal distances
+    again. A nudged elastic band has the same path; it needs springs, and its force is not a gradient: with 33 images between
+    networks of 161 weights it blew up under FIRE with the improved tangent, as this did not. Directions that the loss hardly
+    depends on converge slowly, and networks with more weights than samples have many: images go on sinking apart from each
+    other, and the curve between them rises again. Where the tolerance is not reached, the path is the one whose highest loss
+    (between images, too) was lowest: an upper bound of the barrier.
+
+    W. E, W. Ren, E. Vanden-Eijnden, J. Chem. Phys. 126, 164103 (2007). G. Henkelman, H. Jonsson, J. Chem. Phys. 113, 9978 (2000).
+    Between networks: F. Draxler et al., ICML 2018 (arXiv:1803.00885); T. Garipov et al., NeurIPS 2018 (arXiv:1802.10026).
+
+    Examples
+    --------
+    Two linear networks of the same outputs, w2 w1 = 1: the straight line between them passes the zero network, the path need not.
+
+    >>> import nets
+    >>> mlp, x = nets.MLP((1, 1, 1), loss="mse"), [[1.0], [2.0]]
+    >>> band = nets.elastic_band(mlp, [0.5, 0.0, 2.0, 0.0], [2.0, 0.0, 0.5, 0.0], x, x)
+    >>> bool(band.barriers.max() < 0.01 * band.straight.max())
+    True
+    """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
+    samples, t = mlp.check_samples(x, y)
+    ends = mlp.check_point(a, "a"), mlp.check_point(b, "b")
+    with single_threaded_blas():
+        return _band(network_loss(mlp, samples, t), *ends, images, initial, tolerance, max_steps, progress)
+
+
+def landscape_band(
+    potential: Potential,
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    images: int = 17,
+    initial: ArrayLike | None = None,
+    tolerance: float = 1e-3,
+    max_steps: int = 200,
+    progress: bool = False,
+) -> Band:
+    """A path of least loss between two points of any landscape; arguments and result as of `elastic_band`.
+
+    Examples
+    --------
+    Half around a ring of equal losses there is no barrier:
+
+    >>> import fpsolve as fps, numpy as np
+    >>> bent = np.array([[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
+    >>> band = landscape_band(fps.potentials.ring(), [-1.0, 0.0], [1.0, 0.0], initial=bent)
+    >>> round(band.length / np.pi, 3), bool(band.barriers.max() < 1e-4)
+    (1.0, True)
+    """
+    from fpsolve import Potential
+
+    if not isinstance(potential, Potential):
+        raise TypeError(f"potential must be a fpsolve.Potential: got {type(potential).__name__}")
+    start, stop = _end("a", a, potential), _end("b", b, potential)
+    return _band(landscape_loss(potential, start), start, stop, images, initial, tolerance, max_steps, progress)
+
+
+def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
+    end = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    if end.shape != (potential.dim,) or not np.isfinite(end).all():
+        raise ValueError(f"{name} must be finite, of shape ({potential.dim},): got shape {end.shape}")
+    return end
+
+
+def _band(
+    evaluate: Evaluate,
+    a: Array,
+    b: Array,
+    images: int,
+    initial: ArrayLike | None,
+    tolerance: float,
+    max_steps: int,
+    progress: bool,
+) -> Band:
+    from fpsolve import FpsolveError
+
+    start = _check(a, b, images, initial, tolerance, max_steps, progress)
+    loss, gradient = evaluate(start)
+    if not (np.isfinite(loss).all() and np.isfinite(gradient).all()):
+        raise ValueError("the loss and its gradient must be finite on the initial path; give initial=... that avoids such places")
+    limit = tolerance * float(np.linalg.norm(gradient, axis=1).max())
+    coarse, highest, found = start[::2], math.nan, []
+    with bar(progress, "path", 2 * max_steps) as show, np.errstate(over="ignore", invalid="ignore"):
+        for n in ((images + 1) // 2, images):
+            curve = Curve(coarse)
+            points = np.concatenate([a[None], curve(np.linspace(0.0, curve.length, n)[1:-1])[0], b[None]])
+            found.append(relax(evaluate, points, tolerance=limit, max_steps=max_steps, show=show))
+            coarse = found[-1].images
+            if not (np.isfinite(coarse).all() and np.isfinite(found[-1].history[-1])):
+                raise FpsolveError(
+                    f"the loss became infinite after {found[-1].steps} steps; try more images, or another initial path"
+                )
+            if n < images:
+                highest = _highest(*_profile(evaluate, coarse)[:3])[1]
+    return _result(evaluate, found, highest)
+
+
+def _check(a: Array, b: Array, images: int, initial: ArrayLike | None, tolerance: float, max_steps: int, progress: bool) -> Array:
+    """The initial path (images, P), all arguments checked."""
+    integer("images, the points of the path,", images, 5)
+    if images % 2 == 0:
+        raise ValueError(f"images must be odd, for the path is relaxed with half as many segments first: got {images!r}")
+    positive("tolerance", tolerance)
+    integer("max_steps", max_steps, 0)
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress must be True or False: got {progress!r}")
+    apart = float(np.linalg.norm(b - a))
+    if apart <= 1e-12 * max(float(np.linalg.norm(a)), float(np.linalg.norm(b))):
+        raise ValueError(f"a and b must be different points: they are {apart:.3g} apart")
+    if initial is None:
+        return np.asarray(a + np.linspace(0.0, 1.0, images)[:, None] * (b - a))
+    path = np.array(initial, dtype=np.float64)
+    if path.ndim != 2 or path.shape[1] != len(a) or len(path) < 3 or not np.isfinite(path).all():
+        raise ValueError(f"initial must be finite points of shape (k, {len(a)}) with k >= 3: got shape {path.shape}")
+    path[0], path[-1] = a, b
+    if not np.linalg.norm(np.diff(path, axis=0), axis=1).min() > 1e-9 * apart:
+        raise ValueError("initial must not have the same point twice in a row")
+    curve = Curve(path)
+    return np.concatenate([a[None], curve(np.linspace(0.0, curve.length, images)[1:-1])[0], b[None]])
+
+
+def _profile(evaluate: Evaluate, images: Array) -> tuple[Array, Array, Array, Array]:
+    """Lengths, losses, slopes and gradients across, on a path."""
+    curve = Curve(images)
+    s = np.linspace(0.0, curve.length, SAMPLES * (len(images) - 1) + 1)
+    points, tangents = curve(s)
+    loss, gradient = evaluate(points)
+    return s, loss, (gradient * tangents).sum(axis=1), across(gradient, tangents)
+
+
+def _highest(s: Array, loss: Array, slope: Array) -> tuple[float, float]:
+    """The highest point of the cubic Hermite interpolant."""
+    h, rise = np.diff(s), np.diff(loss)
+    a, b = slope[:-1] * h, slope[1:] * h
+    # on a segment, u from 0 to 1: loss + a u + (3 rise - 2 a - b) u^2 + (a + b - 2 rise) u^3
+    c, d = 3.0 * rise - 2.0 * a - b, a + b - 2.0 * rise
+    i = int(np.argmax(loss))
+    best, place = float(loss[i]), float(s[i])
+    for j in (k for k in (i - 1, i) if 0 <= k < len(h)):
+        for u in np.roots([3.0 * d[j], 2.0 * c[j], a[j]]):
+            if abs(u.imag) < 1e-12 and 0.0 < u.real < 1.0:
+                value = float(loss[j] + u.real * (a[j] + u.real * (c[j] + u.real * d[j])))
+                best, place = max((best, place), (value, float(s[j] + u.real * h[j])))
+    return place, best
+
+
+def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> Band:
+    last = found[-1]
+    s, loss, slope, _ = _profile(evaluate, last.images)
+    curve = Curve(last.images)
+    ends = last.images[[0, -1]]
+    gradient, tangent = evaluate(last.images)[1], curve(curve.nodes)[1]
+    return Band(
+        images=last.images,
+        residual=np.linalg.norm(across(gradient, tangent), axis=1),
+        s=s,
+        loss=loss,
+        slope=slope,
+        straight=evaluate(ends[0] + (s / s[-1])[:, None] * (ends[1] - ends[0]))[0],
+        drop=_drop(evaluate, *curve(np.array([_highest(s, loss, slope)[0]]))),
+        coarse_top=highest,
+        steps=sum(r.steps for r in found),
+        evaluations=sum(r.evaluations for r in found),
+        history=np.concatenate([r.history for r in found]),
+        converged=last.converged,
+    )
+
+
+def _drop(evaluate: Evaluate, point: Array, tangent: Array) -> float:
+    """|g|^4 / (2 g H g) of the gradient g across the path; inf where the loss does not curve up along it."""
+    gradient = evaluate(point)[1]
+    g = across(gradient, tangent)
+    size = float(np.linalg.norm(g))
+    if size <= 1e-14 * (1.0 + float(np.linalg.norm(gradient))):
+        return 0.0
+    small = 1e-5 * (1.0 + float(np.linalg.norm(point)))
+    up, down = (evaluate(point + sign * small * g / size)[1] for sign in (1.0, -1.0))
+    curvature = float(((up - down) * g).sum() / (2.0 * small * size))
+    return 0.5 * size**2 / curvature if curvature > 0.0 else math.inf

@@ -1,0 +1,230 @@
+"""nets.elastic_band: known saddles and barriers, minimum action paths, closed forms; and SGD along it."""
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+import fpsolve as fps
+import nets
+from nets._string import Curve
+
+DISC = nets.load_data("disc", n=1000, seed=1).subset(30)
+TANH = nets.MLP((2, 6, 1), activation="tanh", loss="mse", weight_decay=1e-3)
+SAMPLES = DISC.x_train, DISC.y_train
+#: Minima (-1, 0) and (1, 0), a saddle of height 1 at (0, 1), which a straight line misses.
+BENT = fps.Potential.from_expression("(x**2 - 1)**2 + 4*(y + x**2 - 1)**2", "x y")
+
+
+def test_mueller_brown():
+    """Two saddles and the minimum between them, by Newton's method on the gradient: places, heights, and the stated error."""
+    U = fps.potentials.mueller_brown()
+    known = U.critical_points([(-1.5, 1.2), (-0.2, 2.0)])
+    minima = sorted((c for c in known if c.kind == "minimum"), key=lambda c: c.value)
+    saddles = sorted((c for c in known if c.kind == "saddle"), key=lambda c: c.x[0])
+    band = nets.landscape_band(U, minima[0].x, minima[1].x, images=33)
+    assert len(band.tops) == 2
+    for s, saddle in zip(band.tops, saddles, strict=True):
+        np.testing.assert_allclose(band.at(s)[0][0], saddle.x, atol=0.02)
+    excess = band.top[1] - max(c.value for c in saddles)
+    assert -1e-3 < excess <= band.error + 1e-3  # of a barrier of 106: the highest point is interpolated
+    np.testing.assert_allclose(band.barriers, [band.top[1] - minima[0].value, band.top[1] - minima[1].value], rtol=1e-9)
+    inside = band.loss[(band.s > band.tops[0]) & (band.s < band.tops[1])].min()
+    assert inside == pytest.approx(minima[2].value, abs=0.3)
+
+
+@pytest.mark.parametrize("images", [9, 17, 33])
+def test_a_bent_valley(images):
+    band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=images)
+    assert band.converged or images == 9  # the spline through 9 images is not straighter than the tolerance
+    assert abs(band.barriers - 1.0).max() <= band.error + 1e-3
+    assert np.hypot(*(band.at(band.top[0])[0][0] - [0.0, 1.0])) < 0.05
+    assert band.straight.max() == pytest.approx(5.0)
+    assert len(band.tops) == 1
+    assert abs(band.change) < 0.05
+
+
+def test_twice_the_images_are_closer():
+    """The path on which the gradient runs along it, x' = -U_x, y' = -U_y, from the saddle down: integrated apart."""
+    from scipy.integrate import solve_ivp
+
+    start = np.array([1e-3, 1.0 - 1e-6 * 16.0 / 24.0])
+    flow = solve_ivp(lambda t, z: -BENT.grad(z), (0.0, 6.0), start, rtol=1e-10, atol=1e-12, dense_output=True)
+    exact = flow.sol(np.linspace(0.0, 6.0, 20_000)).T
+    worst = []
+    for images in (9, 17, 33):
+        band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=images, tolerance=1e-5, max_steps=300)
+        points = band.images[images // 2 + 1 : -1]
+        worst.append(max(np.min(np.hypot(*(exact - p).T)) for p in points))
+    assert worst[1] < 0.5 * worst[0]
+    assert worst[2] < 0.5 * worst[1]
+
+
+def test_against_the_minimum_action_path():
+    """With white noise of strength D the action from a minimum over the saddle is the barrier over D."""
+    band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=33)
+    path = fps.minimum_action_path(fps.Process(BENT, fps.Noise.isotropic(0.5)), [-1.0, 0.0], [1.0, 0.0])
+    assert path.action.value == pytest.approx(band.barriers[0] / 0.5, rel=2e-3)
+    np.testing.assert_allclose(path.saddles, band.at(band.tops)[0], atol=0.02)
+    assert path.length == pytest.approx(band.length, rel=0.01)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 10])
+def test_double_wells(dim):
+    """(x_1^2 - 1)^2 + |the others|^2/2, whatever the number of the others: barrier 1."""
+    U = fps.potentials.double_well(dim)
+    a = np.zeros(dim)
+    a[0] = 1.0
+    noisy = -a + np.linspace(0, 2, 9)[:, None] * a + 0.2 * np.random.default_rng(0).standard_normal((9, dim)) * (a == 0)
+    band = nets.landscape_band(U, -a, a, initial=noisy)
+    assert band.converged
+    np.testing.assert_allclose(band.barriers, 1.0, atol=1e-4 + band.error)
+    assert band.error < 1e-3
+
+
+def test_a_slope_has_no_barrier_but_its_height():
+    U = fps.Potential.from_expression("x + (y - 1)**2", "x y")
+    band = nets.landscape_band(U, [0.0, 1.0], [2.0, 1.0])
+    assert band.barriers == pytest.approx([2.0, 0.0], abs=1e-12)
+    assert (band.error, len(band.tops)) == (0.0, 0)
+
+
+def test_curve_of_a_circle():
+    """Lengths and unit tangents of points on half a circle."""
+    angle = np.linspace(0, np.pi, 33)
+    curve = Curve(np.column_stack([np.cos(angle), np.sin(angle)]))
+    assert curve.length == pytest.approx(np.pi, rel=1e-5)
+    points, tangents = curve(np.linspace(0, curve.length, 50))
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, atol=1e-4)
+    np.testing.assert_allclose((points * tangents).sum(axis=1), 0.0, atol=2e-3)
+    np.testing.assert_allclose(np.diff(np.unwrap(np.arctan2(points[:, 1], points[:, 0]))), np.pi / 49, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def band():
+    ends = [nets.find_minimum(TANH, TANH.init(seed), *SAMPLES, loss=0.2, method="l-bfgs").theta for seed in (0, 1)]
+    return nets.elastic_band(TANH, *ends, *SAMPLES, images=9, max_steps=60)
+
+
+def test_between_networks(band):
+    """Losses and slopes are those of the networks there; the path is lower than the line, and its ends have one loss."""
+    points, tangents = band.at(band.s)
+    np.testing.assert_allclose(band.loss, [TANH.loss(p, *SAMPLES) for p in points], rtol=1e-10)
+    np.testing.assert_allclose(
+        band.slope, [t @ TANH.gradient(p, *SAMPLES) for p, t in zip(points, tangents, strict=True)], atol=1e-12
+    )
+    lines = band.images[0] + np.linspace(0, 1, len(band.s))[:, None] * (band.images[-1] - band.images[0])
+    np.testing.assert_allclose(band.straight, [TANH.loss(p, *SAMPLES) for p in lines], rtol=1e-10)
+    assert band.top[1] < 0.5 * band.straight.max()
+    assert band.barriers[0] == pytest.approx(band.barriers[1], abs=1e-8)
+    assert 0.0 <= band.error <= band.barriers.max()
+    s = np.linspace(0.1, band.length - 0.1, 37)
+    step = band.at(s + 1e-3)[0] - band.at(s - 1e-3)[0]
+    np.testing.assert_allclose(step / np.linalg.norm(step, axis=1, keepdims=True), band.at(s)[1], atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(step, axis=1), 2e-3, rtol=2e-3)
+
+
+def test_noise_along_the_path(band):
+    """D = lr t^T C t/(2 B) with the covariance as a matrix; the drift is minus the slope."""
+    process = band.process(TANH, *SAMPLES, lr=0.2, batch=5)
+    points, tangents = band.at(band.s)
+    for i in (0, 20, 41, 64):
+        C = nets.gradient_covariance(TANH, points[i], *SAMPLES)
+        exact = 0.2 * tangents[i] @ C @ tangents[i] / 10.0
+        assert process.diffusion([band.s[i]])[0, 0] == pytest.approx(exact, rel=1e-9)
+        assert process.drift([band.s[i]])[0] == pytest.approx(-band.slope[i], abs=1e-12)
+
+
+def test_curvatures_across(band):
+    """Quadratic forms on vectors across the path lie between the lowest and the highest; their sum is the trace without t H t."""
+    found = band.widths(TANH, *SAMPLES)
+    assert found.shape == (3, TANH.dim - 1)
+    for row, s in zip(found, (0.0, band.top[0], band.length), strict=True):
+        (point,), (t,) = band.at(s)
+        H = nets.hessian(TANH, point, *SAMPLES)
+        assert row.sum() == pytest.approx(np.trace(H) - t @ H @ t, rel=1e-9)
+        P = np.eye(len(t)) - np.outer(t, t)
+        assert (row**2).sum() == pytest.approx(np.sum((P @ H @ P) ** 2), rel=1e-9)
+
+
+def test_times_along_a_known_line():
+    """One weight w, samples y = 2 x: loss 5 (w - 2)^2/4, derivatives (w - 2) x^2. Uphill from w = 2.5 to 4, by quadrature of D."""
+    mlp, x = nets.MLP((1, 1), loss="mse"), np.array([[1.0], [2.0]])
+    line = nets.elastic_band(mlp, [2.2, 0.0], [4.0, 0.0], x, 2.0 * x, max_steps=0, images=65)
+    process = line.process(mlp, x, 2.0 * x, lr=2.0, batch=1)
+
+    def exponent(w):  # drift/D = -(5/2)(w - 2)/((9/4)(w - 2)^2): s(w) = -(10/9) ln(w - 2)
+        return -10.0 / 9.0 * np.log(w - 2.0)
+
+    def inner(w):
+        return quad(lambda z: np.exp(exponent(z)) / (2.25 * (z - 2.0) ** 2), 2.2, w, epsabs=0, epsrel=1e-10)[0]
+
+    exact = quad(lambda w: np.exp(-exponent(w)) * inner(w), 2.5, 4.0, epsabs=0, epsrel=1e-9)[0]
+    found = fps.theory.mean_first_passage_1d(process, 0.3, 1.8, reflecting=0.0)
+    assert found.value == pytest.approx(exact, rel=1e-2)  # D is linear between points: off by (1.8/512/0.2)^2/4 at most
+    grid = fps.FokkerPlanck(process, fps.Grid((0.0, 1.8, 720)))
+    assert grid.mean_exit_time(fps.Region.halfspace([1.0], 1.79999), at=[0.3]).value == pytest.approx(exact, rel=2e-2)
+
+
+def test_a_tabulated_process():
+    x = np.linspace(-1.0, 1.0, 5)
+    drift = np.array([1.0, -2.0, 0.5, 0.0, 3.0])
+    process = fps.Process.tabulated(x, drift, fps.Noise.isotropic(0.1))
+    at = np.linspace(-2.0, 2.0, 41)
+    np.testing.assert_allclose(process.drift(at[:, None])[:, 0], np.interp(at, x, drift), atol=1e-14)
+    for nodes, values, message in (
+        ([0.0, 1.0, 3.0], drift[:3], "equally spaced"),
+        (x, drift[:4], r"each of the 5 points, got shape \(4,\)"),
+        (x, drift * np.nan, "drift must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fps.Process.tabulated(nodes, values, fps.Noise.isotropic(0.1))
+
+
+A, B = TANH.init(0), TANH.init(1)
+BAD = [
+    ({"b": A}, ValueError, "a and b must be different points: they are 0 apart"),
+    ({"b": np.ones(3)}, ValueError, r"must have shape \(25,\) .*: got \(3,\)"),
+    ({"a": np.full(25, np.nan)}, ValueError, "a must be finite"),
+    ({"images": 8}, ValueError, "images must be odd.*: got 8"),
+    ({"images": 3}, ValueError, "images, the points of the path, must be an integer >= 5: got 3"),
+    ({"tolerance": 0.0}, ValueError, "tolerance must be finite and above 0: got 0"),
+    ({"max_steps": -1}, ValueError, "max_steps must be an integer >= 0: got -1"),
+    ({"initial": np.ones((4, 3))}, ValueError, r"initial must be finite points of shape \(k, 25\).*: got shape \(4, 3\)"),
+    ({"initial": np.ones((4, 25))}, ValueError, "initial must not have the same point twice"),
+    ({"mlp": 3}, TypeError, "mlp must be a nets.MLP"),
+    ({"y": np.ones(3)}, ValueError, "y must be 30 integer labels"),
+    ({"progress": 1}, TypeError, "progress must be True or False: got 1"),
+]
+
+
+@pytest.mark.parametrize("change, error, message", BAD)
+def test_bad_input(change, error, message):
+    given = {"mlp": TANH, "a": A, "b": B, "x": SAMPLES[0], "y": SAMPLES[1], **change}
+    with pytest.raises(error, match=message):
+        nets.elastic_band(**given)
+
+
+def test_bad_landscapes(band):
+    with pytest.raises(TypeError, match=r"potential must be a fpsolve\.Potential: got int"):
+        nets.landscape_band(3, [0.0], [1.0])
+    with pytest.raises(ValueError, match=r"b must be finite, of shape \(2,\)"):
+        nets.landscape_band(BENT, [0.0, 0.0], [1.0])
+    holes = fps.Potential.from_arrays(lambda x: np.where(np.abs(x[:, 0]) < 0.1, np.inf, 1.0), lambda x: 0.0 * x, dim=2)
+    with pytest.raises(ValueError, match="finite on the initial path"):
+        nets.landscape_band(holes, [-1.0, 0.0], [1.0, 0.0])
+    with pytest.raises(ValueError, match="s must be lengths from 0 to"):
+        band.at(-1.0)
+    with pytest.raises(ValueError, match="the path is one of 25 weights: got a network of 910"):
+        band.process(nets.MLP((64, 12, 10), activation="tanh"), *SAMPLES, lr=0.1, batch=1)
+
+
+def test_saved_shown_and_drawn(tmp_path):
+    found = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], progress=True)
+    found.save(tmp_path / "band.h5")
+    again = nets.load(tmp_path / "band.h5")
+    assert repr(again) == repr(found)
+    assert again.images.tolist() == found.images.tolist()
+    assert again.barriers.tolist() == found.barriers.tolist()
+    ax = found.plot(label="one")
+    assert ax.lines[0].get_ydata().tolist() == found.loss.tolist()
+    assert "converged after" in repr(found)
