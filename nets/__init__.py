@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from .attack import Attack as Attack
     from .attack import attack as attack
     from .attack import poison as poison
-    from .band import Band as Band
-    from .band import elastic_band as elastic_band
-    from .band import landscape_band as landscape_band
     from .basin import BasinReturn as BasinReturn
     from .basin import basin_return as basin_return
     from .basin import landscape_return as landscape_return
@@ -48,6 +45,9 @@ if TYPE_CHECKING:
     from .curvature import hessian as hessian
     from .data import Data as Data
     from .data import load_data as load_data
+    from .energy_path import EnergyPath as EnergyPath
+    from .energy_path import landscape_path as landscape_path
+    from .energy_path import minimum_energy_path as minimum_energy_path
     from .flatness import Flatness as Flatness
     from .flatness import Profiles as Profiles
     from .flatness import flatness as flatness
@@ -112,9 +112,9 @@ _HOME = {
     "Attack": "attack",
     "attack": "attack",
     "poison": "attack",
-    "Band": "band",
-    "elastic_band": "band",
-    "landscape_band": "band",
+    "EnergyPath": "energy_path",
+    "minimum_energy_path": "energy_path",
+    "landscape_path": "energy_path",
     "bridge": "bridge",
     "CurvatureBound": "complexity",
     "TwoLayerBound": "complexity",

@@ -32,7 +32,7 @@ KINDS = {
     "basin return": ("basin", "BasinReturn"),
     "minimum": ("minimum", "Minimum"),
     "attack": ("attack", "Attack"),
-    "band": ("band", "Band"),
+    "energy path": ("energy_path", "EnergyPath"),
 }
 
 

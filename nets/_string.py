@@ -1,7 +1,7 @@
 """Paths that the gradient flow leaves as they are, on any landscape: the string method, with long stable steps.
 
 W. E, W. Ren, E. Vanden-Eijnden, J. Chem. Phys. 126, 164103 (2007): every image flows downhill for a while, then all are put at
-equal distances along the curve through them. There are no springs, and no tangents that could kink the band.
+equal distances along the curve through them. There are no springs, and no tangents that could kink the path.
 """
 
 from __future__ import annotations

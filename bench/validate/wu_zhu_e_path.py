@@ -49,7 +49,7 @@ MLP = nets.MLP((2, 40, 1), activation="tanh", loss="mse")
 class Side:
     """The way from one end to the highest place: on the path from `start` to `stop`, with the end as a wall."""
 
-    def __init__(self, band: nets.Band, data: nets.Data, last: bool) -> None:
+    def __init__(self, band: nets.EnergyPath, data: nets.Data, last: bool) -> None:
         self.band, self.data, self.last = band, data, last
         length = band.length
         self.wall, self.start, self.stop = (length, 0.98 * length, band.top[0]) if last else (0.0, 0.02 * length, band.top[0])
@@ -92,7 +92,9 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     table = nets.attack(MLP, data, [0, ATTACK], seeds=seeds, loss=LEVEL, attack_evaluations=1000, progress=progress)
     good, bad = table.theta[table.size == 0], table.theta[table.size > 0]
     steps = 80 if quick else 120
-    bands = [nets.elastic_band(MLP, a, b, *samples, max_steps=steps, progress=progress) for a, b in zip(good, bad, strict=True)]
+    bands = [
+        nets.minimum_energy_path(MLP, a, b, *samples, max_steps=steps, progress=progress) for a, b in zip(good, bad, strict=True)
+    ]
     sides = [[Side(band, data, last) for last in (False, True)] for band in bands]
     logs, heights = np.empty((len(bands), 2)), np.empty((len(bands), 2))
     for i, (band, pair) in enumerate(zip(bands, sides, strict=True)):
@@ -108,7 +110,7 @@ def _gap(table: nets.Attack) -> Check:
                  source="test samples: the ends are what they are called")  # fmt: skip
 
 
-def _barriers(bands: list[nets.Band]) -> list[Check]:
+def _barriers(bands: list[nets.EnergyPath]) -> list[Check]:
     parts = [float(band.top[1] / band.straight.max()) for band in bands]
     worst = max(bands, key=lambda band: band.barriers[0])
     lowered = max(float(band.top[1] / band.coarse_top) for band in bands)
@@ -159,7 +161,7 @@ def _engines(pair: list[Side], quick: bool, progress: bool) -> list[Check]:
     return checks
 
 
-def _figure(bands: list[nets.Band], path: Path) -> None:
+def _figure(bands: list[nets.EnergyPath], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")

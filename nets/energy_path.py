@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fpsolve import Potential, Process
 
-__all__ = ["Band", "elastic_band", "landscape_band"]
+__all__ = ["EnergyPath", "minimum_energy_path", "landscape_path"]
 
 Array = NDArray[np.float64]
 
@@ -34,8 +34,8 @@ PROMINENCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Band(Saved):
-    r"""A path between two points of a landscape, made by `elastic_band` and `landscape_band`.
+class EnergyPath(Saved):
+    r"""A path between two points of a landscape, made by `minimum_energy_path` and `landscape_path`.
 
     Attributes
     ----------
@@ -61,8 +61,8 @@ class Band(Saved):
     Examples
     --------
     >>> import fpsolve as fps, nets
-    >>> band = nets.landscape_band(fps.potentials.double_well(2), [-1.0, 0.0], [1.0, 0.0])
-    >>> band.barriers.round(6), round(band.length, 6), len(band.tops)
+    >>> path = nets.landscape_path(fps.potentials.double_well(2), [-1.0, 0.0], [1.0, 0.0])
+    >>> path.barriers.round(6), round(band.length, 6), len(band.tops)
     (array([1., 1.]), 2.0, 1)
     """
 
@@ -78,7 +78,7 @@ class Band(Saved):
     evaluations: int
     history: Array
     converged: bool
-    KIND: ClassVar[str] = "band"
+    KIND: ClassVar[str] = "energy path"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
         "images": ("image parameter", "weight", "points of the path"),
         "residual": ("image", "loss/weight", "gradient across the path"),
@@ -91,7 +91,8 @@ class Band(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"Band({len(self.images)} images, length {self.length:.4g}, barriers {self.barriers[0]:.4g} and {self.barriers[1]:.4g} "
+            f"EnergyPath({len(self.images)} images, length {self.length:.4g}, "
+            f"barriers {self.barriers[0]:.4g} and {self.barriers[1]:.4g} "
             f"(at most {self.error:.2g} too high), {'converged' if self.converged else 'not converged'} after {self.steps} steps)"
         )
 
@@ -168,8 +169,8 @@ class Band(Saved):
         --------
         >>> import nets, numpy as np
         >>> mlp, x = nets.MLP((1, 1), loss="mse"), np.array([[1.0], [2.0]])
-        >>> band = nets.elastic_band(mlp, [1.0, 0.0], [3.0, 0.0], x, 2.0 * x, max_steps=0)
-        >>> band.process(mlp, x, 2.0 * x, lr=0.1, batch=1).diffusion([0.0])       # derivatives (w - 2) x^2: 1 and 4 in size
+        >>> path = nets.minimum_energy_path(mlp, [1.0, 0.0], [3.0, 0.0], x, 2.0 * x, max_steps=0)
+        >>> path.process(mlp, x, 2.0 * x, lr=0.1, batch=1).diffusion([0.0])       # derivatives (w - 2) x^2: 1 and 4 in size
         array([[0.1125]])
         """
         from fpsolve import Noise, Process
@@ -218,7 +219,7 @@ class Band(Saved):
         return ax
 
 
-def elastic_band(
+def minimum_energy_path(
     mlp: MLP,
     a: ArrayLike,
     b: ArrayLike,
@@ -230,7 +231,7 @@ def elastic_band(
     tolerance: float = 1e-3,
     max_steps: int = 200,
     progress: bool = False,
-) -> Band:
+) -> EnergyPath:
     r"""A path of least loss between two networks: where it is not at rest, the gradient of the loss runs along it.
 
     .. math:: \nabla L(\theta(s)) - (\nabla L \cdot t)\, t = 0, \qquad t = \theta'(s), \quad |t| = 1
@@ -252,13 +253,14 @@ def elastic_band(
     tolerance : float
         Largest gradient across the path in the end, as part of the largest gradient on the path at first.
     max_steps : int
-        Of each of the two relaxations; 0 leaves the initial path. Not to converge is no error: see `Band.converged`, `Band.error`.
+        Of each of the two relaxations; 0 leaves the initial path. Not to converge is no error: see `EnergyPath.converged` and
+        `EnergyPath.error`.
     progress : bool
         Show a bar of steps.
 
     Returns
     -------
-    Band
+    EnergyPath
 
     Raises
     ------
@@ -285,18 +287,18 @@ def elastic_band(
 
     >>> import nets
     >>> mlp, x = nets.MLP((1, 1, 1), loss="mse"), [[1.0], [2.0]]
-    >>> band = nets.elastic_band(mlp, [0.5, 0.0, 2.0, 0.0], [2.0, 0.0, 0.5, 0.0], x, x)
-    >>> bool(band.barriers.max() < 0.01 * band.straight.max())
+    >>> path = nets.minimum_energy_path(mlp, [0.5, 0.0, 2.0, 0.0], [2.0, 0.0, 0.5, 0.0], x, x)
+    >>> bool(path.barriers.max() < 0.01 * path.straight.max())
     True
     """
     of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     samples, t = mlp.check_samples(x, y)
     ends = mlp.check_point(a, "a"), mlp.check_point(b, "b")
     with single_threaded_blas():
-        return _band(network_loss(mlp, samples, t), *ends, images, initial, tolerance, max_steps, progress)
+        return _relaxed_path(network_loss(mlp, samples, t), *ends, images, initial, tolerance, max_steps, progress)
 
 
-def landscape_band(
+def landscape_path(
     potential: Potential,
     a: ArrayLike,
     b: ArrayLike,
@@ -306,8 +308,8 @@ def landscape_band(
     tolerance: float = 1e-3,
     max_steps: int = 200,
     progress: bool = False,
-) -> Band:
-    """A path of least loss between two points of any landscape; arguments and result as of `elastic_band`.
+) -> EnergyPath:
+    """A path of least loss between two points of any landscape; arguments and result as of `minimum_energy_path`.
 
     Examples
     --------
@@ -315,8 +317,8 @@ def landscape_band(
 
     >>> import fpsolve as fps, numpy as np
     >>> bent = np.array([[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
-    >>> band = landscape_band(fps.potentials.ring(), [-1.0, 0.0], [1.0, 0.0], initial=bent)
-    >>> round(band.length / np.pi, 3), bool(band.barriers.max() < 1e-4)
+    >>> path = landscape_path(fps.potentials.ring(), [-1.0, 0.0], [1.0, 0.0], initial=bent)
+    >>> round(path.length / np.pi, 3), bool(path.barriers.max() < 1e-4)
     (1.0, True)
     """
     from fpsolve import Potential
@@ -324,7 +326,7 @@ def landscape_band(
     if not isinstance(potential, Potential):
         raise TypeError(f"potential must be a fpsolve.Potential: got {type(potential).__name__}")
     start, stop = _end("a", a, potential), _end("b", b, potential)
-    return _band(landscape_loss(potential, start), start, stop, images, initial, tolerance, max_steps, progress)
+    return _relaxed_path(landscape_loss(potential, start), start, stop, images, initial, tolerance, max_steps, progress)
 
 
 def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
@@ -334,7 +336,7 @@ def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
     return end
 
 
-def _band(
+def _relaxed_path(
     evaluate: Evaluate,
     a: Array,
     b: Array,
@@ -343,7 +345,7 @@ def _band(
     tolerance: float,
     max_steps: int,
     progress: bool,
-) -> Band:
+) -> EnergyPath:
     from fpsolve import FpsolveError
 
     start = _check(a, b, images, initial, tolerance, max_steps, progress)
@@ -416,13 +418,13 @@ def _highest(s: Array, loss: Array, slope: Array) -> tuple[float, float]:
     return place, best
 
 
-def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> Band:
+def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> EnergyPath:
     last = found[-1]
     s, loss, slope, _ = _profile(evaluate, last.images)
     curve = Curve(last.images)
     ends = last.images[[0, -1]]
     gradient, tangent = evaluate(last.images)[1], curve(curve.nodes)[1]
-    return Band(
+    return EnergyPath(
         images=last.images,
         residual=np.linalg.norm(across(gradient, tangent), axis=1),
         s=s,

@@ -1,4 +1,4 @@
-"""nets.elastic_band: known saddles and barriers, minimum action paths, closed forms; and SGD along it."""
+"""nets.minimum_energy_path: known saddles and barriers, minimum action paths, closed forms; and SGD along it."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_mueller_brown():
     known = U.critical_points([(-1.5, 1.2), (-0.2, 2.0)])
     minima = sorted((c for c in known if c.kind == "minimum"), key=lambda c: c.value)
     saddles = sorted((c for c in known if c.kind == "saddle"), key=lambda c: c.x[0])
-    band = nets.landscape_band(U, minima[0].x, minima[1].x, images=33)
+    band = nets.landscape_path(U, minima[0].x, minima[1].x, images=33)
     assert len(band.tops) == 2
     for s, saddle in zip(band.tops, saddles, strict=True):
         np.testing.assert_allclose(band.at(s)[0][0], saddle.x, atol=0.02)
@@ -34,7 +34,7 @@ def test_mueller_brown():
 
 @pytest.mark.parametrize("images", [9, 17, 33])
 def test_a_bent_valley(images):
-    band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=images)
+    band = nets.landscape_path(BENT, [-1.0, 0.0], [1.0, 0.0], images=images)
     assert band.converged or images == 9  # the spline through 9 images is not straighter than the tolerance
     assert abs(band.barriers - 1.0).max() <= band.error + 1e-3
     assert np.hypot(*(band.at(band.top[0])[0][0] - [0.0, 1.0])) < 0.05
@@ -52,7 +52,7 @@ def test_twice_the_images_are_closer():
     exact = flow.sol(np.linspace(0.0, 6.0, 20_000)).T
     worst = []
     for images in (9, 17, 33):
-        band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=images, tolerance=1e-5, max_steps=300)
+        band = nets.landscape_path(BENT, [-1.0, 0.0], [1.0, 0.0], images=images, tolerance=1e-5, max_steps=300)
         points = band.images[images // 2 + 1 : -1]
         worst.append(max(np.min(np.hypot(*(exact - p).T)) for p in points))
     assert worst[1] < 0.5 * worst[0]
@@ -61,7 +61,7 @@ def test_twice_the_images_are_closer():
 
 def test_against_the_minimum_action_path():
     """With white noise of strength D the action from a minimum over the saddle is the barrier over D."""
-    band = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], images=33)
+    band = nets.landscape_path(BENT, [-1.0, 0.0], [1.0, 0.0], images=33)
     path = fps.minimum_action_path(fps.Process(BENT, fps.Noise.isotropic(0.5)), [-1.0, 0.0], [1.0, 0.0])
     assert path.action.value == pytest.approx(band.barriers[0] / 0.5, rel=2e-3)
     np.testing.assert_allclose(path.saddles, band.at(band.tops)[0], atol=0.02)
@@ -75,7 +75,7 @@ def test_double_wells(dim):
     a = np.zeros(dim)
     a[0] = 1.0
     noisy = -a + np.linspace(0, 2, 9)[:, None] * a + 0.2 * np.random.default_rng(0).standard_normal((9, dim)) * (a == 0)
-    band = nets.landscape_band(U, -a, a, initial=noisy)
+    band = nets.landscape_path(U, -a, a, initial=noisy)
     assert band.converged
     np.testing.assert_allclose(band.barriers, 1.0, atol=1e-4 + band.error)
     assert band.error < 1e-3
@@ -83,7 +83,7 @@ def test_double_wells(dim):
 
 def test_a_slope_has_no_barrier_but_its_height():
     U = fps.Potential.from_expression("x + (y - 1)**2", "x y")
-    band = nets.landscape_band(U, [0.0, 1.0], [2.0, 1.0])
+    band = nets.landscape_path(U, [0.0, 1.0], [2.0, 1.0])
     assert band.barriers == pytest.approx([2.0, 0.0], abs=1e-12)
     assert (band.error, len(band.tops)) == (0.0, 0)
 
@@ -102,7 +102,7 @@ def test_curve_of_a_circle():
 @pytest.fixture(scope="module")
 def band():
     ends = [nets.find_minimum(TANH, TANH.init(seed), *SAMPLES, loss=0.2, method="l-bfgs").theta for seed in (0, 1)]
-    return nets.elastic_band(TANH, *ends, *SAMPLES, images=9, max_steps=60)
+    return nets.minimum_energy_path(TANH, *ends, *SAMPLES, images=9, max_steps=60)
 
 
 def test_between_networks(band):
@@ -149,7 +149,7 @@ def test_curvatures_across(band):
 def test_times_along_a_known_line():
     """One weight w, samples y = 2 x: loss 5 (w - 2)^2/4, derivatives (w - 2) x^2. Uphill from w = 2.5 to 4, by quadrature of D."""
     mlp, x = nets.MLP((1, 1), loss="mse"), np.array([[1.0], [2.0]])
-    line = nets.elastic_band(mlp, [2.2, 0.0], [4.0, 0.0], x, 2.0 * x, max_steps=0, images=65)
+    line = nets.minimum_energy_path(mlp, [2.2, 0.0], [4.0, 0.0], x, 2.0 * x, max_steps=0, images=65)
     process = line.process(mlp, x, 2.0 * x, lr=2.0, batch=1)
 
     def exponent(w):  # drift/D = -(5/2)(w - 2)/((9/4)(w - 2)^2): s(w) = -(10/9) ln(w - 2)
@@ -201,17 +201,17 @@ BAD = [
 def test_bad_input(change, error, message):
     given = {"mlp": TANH, "a": A, "b": B, "x": SAMPLES[0], "y": SAMPLES[1], **change}
     with pytest.raises(error, match=message):
-        nets.elastic_band(**given)
+        nets.minimum_energy_path(**given)
 
 
 def test_bad_landscapes(band):
     with pytest.raises(TypeError, match=r"potential must be a fpsolve\.Potential: got int"):
-        nets.landscape_band(3, [0.0], [1.0])
+        nets.landscape_path(3, [0.0], [1.0])
     with pytest.raises(ValueError, match=r"b must be finite, of shape \(2,\)"):
-        nets.landscape_band(BENT, [0.0, 0.0], [1.0])
+        nets.landscape_path(BENT, [0.0, 0.0], [1.0])
     holes = fps.Potential.from_arrays(lambda x: np.where(np.abs(x[:, 0]) < 0.1, np.inf, 1.0), lambda x: 0.0 * x, dim=2)
     with pytest.raises(ValueError, match="finite on the initial path"):
-        nets.landscape_band(holes, [-1.0, 0.0], [1.0, 0.0])
+        nets.landscape_path(holes, [-1.0, 0.0], [1.0, 0.0])
     with pytest.raises(ValueError, match="s must be lengths from 0 to"):
         band.at(-1.0)
     with pytest.raises(ValueError, match="the path is one of 25 weights: got a network of 910"):
@@ -219,7 +219,7 @@ def test_bad_landscapes(band):
 
 
 def test_saved_shown_and_drawn(tmp_path):
-    found = nets.landscape_band(BENT, [-1.0, 0.0], [1.0, 0.0], progress=True)
+    found = nets.landscape_path(BENT, [-1.0, 0.0], [1.0, 0.0], progress=True)
     found.save(tmp_path / "band.h5")
     again = nets.load(tmp_path / "band.h5")
     assert repr(again) == repr(found)
