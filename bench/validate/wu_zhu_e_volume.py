@@ -1,35 +1,39 @@
 r"""Volumes of good and bad minima: Monte Carlo against the quadratic estimate of the same measure, and basins of attraction.
 
-Nets 2-40-1 tanh learn the inside of the unit circle from 80 samples (MSE/2, loss 2e-5), without false labels (good) and after 40 of them
-(attacked). Around each, with displacements d Gaussian of standard deviation s,
+Nets 2-40-1 tanh learn the inside of the unit circle from 80 samples (MSE/2, loss 2e-5), without false labels (good) and after
+40 of them (attacked). Around each, with displacements d Gaussian of standard deviation s,
 
     ln Z(beta) = ln E exp(-beta (L - L_0)),   ln V(level) = ln P(L <= level, connected),
 
-by `nets.sublevel_volume`, Q being the same of the quadratic bowl. Then `nets.basin_return`, and a second net, 64-32-10 tanh on 60 digits
-(MSE/2, loss 1e-3, attacked: 60 false labels). Spearman's coefficients have errors: 400 draws of the Monte Carlo values from Student's
-distribution about what was measured (returns: binomial draws).
+by `nets.sublevel_volume`, Q being the same of the quadratic bowl. Then `nets.basin_return`, and a second net, 64-32-10 tanh on
+60 digits (MSE/2, loss 1e-3, attacked: 60 false labels). Spearman's coefficients have errors: 400 draws of the Monte Carlo
+values from Student's distribution about what was measured (returns: binomial draws).
 
-Bands. They were written before this claim was first run, but not before all numbers: exploratory runs of 12 other nets (6 good, 6
-attacked, 40 false labels) were known, and times, not values, of trial runs with other data.
+Bands. They were written before this claim was first run, but not before all numbers: exploratory runs of 12 other nets (6 good,
+6 attacked, 40 false labels) were known, and times, not values, of trial runs with other data.
 
-* beta = 4000, s = 0.1. Known: Spearman 1.00, |MC - Q| up to 0.25 (40 sweeps) and 0.47 (20), mean +0.08 and +0.13; lowest good 53 nats
-  above the highest attacked. Bands: |MC - Q| <= 1 (twice the worst), mean in -0.3 .. 0.5; no pair more than 2 nats apart in Q the other way
-  round (each net may be off by one); Spearman >= 0.95 of all, and, as neighbours closer than that may change places, two pairs of
-  them among 4 nets (0.6), twice as many among 8 (0.85). Gap >= 10: these attacks are driven less far than the known ones.
+* beta = 4000, s = 0.1. Known: Spearman 1.00, |MC - Q| up to 0.25 (40 sweeps) and 0.47 (20), mean +0.08 and +0.13; lowest good
+  53 nats above the highest attacked. Bands: |MC - Q| <= 1 (twice the worst), mean in -0.3 .. 0.5; no pair more than 2 nats
+  apart in Q the other way round (each net may be off by one); Spearman >= 0.95 of all, and, as neighbours closer than that may
+  change places, two pairs of them among 4 nets (0.6) and among 6 (0.85). At most a quarter of the runs not settled (added after
+  the first run, before it was looked at; false alarms are 2 % for each run). Gap >= 10: these attacks are driven less far than
+  the known ones.
 * level = 0.01, s = 0.1. Known: up to 0.5 and 0.72, Spearman 1.00. Bands: 1.5; Spearman 0.8 (4 nets, one pair of neighbours
-  exchanged), 0.9 (8).
+  exchanged), 0.9 (6).
 * beta = 400 instead of 4000. Not known. The same band of 1, as fewer modes count. The order may change within the groups, not
   between them: then Spearman of the two orders is 0.76 -+ 0.2, band >= 0.5; so also against the accuracy (known: 0.70).
-* Widths, beta = 400. Known at beta = 4000: mean 0.13 at s = 0.1, 0.7 at 0.2. Curvatures turn by O(s^2) along the flat directions: MC - Q
-  ~ s^2, exponent in 1 .. 3 from 0.2 to 0.5, one nat at s in 0.15 .. 0.5, mean at 0.5 in 1 .. 15 (4 by that law, a factor of 4 for the
-  next orders), at s = 1 (full runs) in 2 .. 60. At the widest s good and attacked differ by less than a quarter from Q.
-* Returns, level 0.01, r = 8. Known: good 0.9 - 1, attacked 0.3 - 0.8, at r = 4 1 and 0.8 - 1. Bands: good >= 0.8, attacked in 0.1 .. 0.95,
-  good - attacked >= 0 (12 pushes in each group: false alarm 0.5 %), 0.1 in full. Radius of one half: known only that the
-  attacked ones have theirs near 8; at level 0.05 in 5 .. 16; good >= 8. More must come back at 0.05 than at 0.01, as the
-  connected part of a lower level lies in that of a higher one; ways may be missed, so the difference is >= -0.1. Spearman with Q and with
-  accuracy >= 0.4 (groups apart, no order within: 0.76 -+ 0.2). At most a tenth of the pushes depend on the tolerance.
-* Digits, beta = 1000 (beta L_0 = 1), s = 0.03. Not known. s |x| is that of the toy, ten times as many modes may count: |MC - Q| <= 3. Good -
-  attacked above 0, and within 30 % of Q's.
+* Widths, beta = 400. Known at beta = 4000: mean 0.13 at s = 0.1, 0.7 at 0.2. Curvatures turn by O(s^2) along the flat
+  directions: MC - Q ~ s^2, exponent in 1 .. 3 from 0.2 to 0.5 (in full: in a quick run, in which it was first, its error is 1),
+  one nat at s in 0.15 .. 0.5, mean at 0.5 in 1 .. 15 (4 by that law, a factor of 4 for the next orders), at s = 1 (full runs)
+  in 2 .. 60. At the widest s good and attacked differ by less than a quarter from Q.
+* Returns, level 0.01, r = 8. Known: good 0.9 - 1, attacked 0.3 - 0.8, at r = 4 1 and 0.8 - 1. Bands: good >= 0.8, attacked in
+  0.1 .. 0.95, good - attacked >= 0 (12 pushes in each group: false alarm 0.5 %), 0.1 in full. Radius of one half: known only
+  that the attacked ones have theirs near 8; at level 0.05 in 5 .. 16; good >= 8. More must come back at 0.05 than at 0.01, as
+  the connected part of a lower level lies in that of a higher one; ways may be missed, so the difference is >= -0.1. Spearman
+  with Q and with accuracy >= 0.4 (groups apart, no order within: 0.76 -+ 0.2). At most a tenth of the pushes depend on the
+  tolerance.
+* Digits, beta = 1000 (beta L_0 = 1), s = 0.03. Not known. s |x| is that of the toy, ten times as many modes may count: |MC - Q|
+  <= 3. Good - attacked above 0, and within 30 % of Q's.
 """
 
 from __future__ import annotations
@@ -83,18 +87,21 @@ class Nets:
     def volumes(self, **settings: Any) -> Measured:
         every = [self.volume(i, **settings) for i in range(len(self.theta))]
         return Measured(
-            *(np.array([getattr(v, name)[-1] for v in every]) for name in ("values", "errors", "model")), len(every[0].replica_values)
+            *(np.array([getattr(v, name)[-1] for v in every]) for name in ("values", "errors", "model")),
+            len(every[0].replica_values),
+            float(np.mean([not v.settled for v in every])),
         )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Monte Carlo values, their errors, the quadratic values of the same nets; replicas behind the errors."""
+    """Monte Carlo values, their errors, the quadratic values of the same nets; replicas behind the errors; share not settled."""
 
     value: Array
     error: Array
     quadratic: Array
     replicas: int
+    unsettled: float = 0.0
 
     @property
     def apart(self) -> Array:
@@ -110,7 +117,9 @@ class Measured:
 
     def worst(self, name: str, most: float, source: str = "quadratic value") -> Check:
         i = int(np.abs(self.apart).argmax())
-        return check(f"{name}: largest |MC - Q| of {len(self.value)}, nats", abs(self.apart[i]), 0.0, 0.0, most, source, self.error[i])
+        return check(
+            f"{name}: largest |MC - Q| of {len(self.value)}, nats", abs(self.apart[i]), 0.0, 0.0, most, source, self.error[i]
+        )
 
     def order(self, name: str, least: float, other: Array | None = None) -> Check:
         return ranked(name, self.value, self.draws(), self.quadratic if other is None else other, least)
@@ -136,15 +145,15 @@ def ranked(name: str, values: Array, draws: Array, other: Array, least: float) -
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
-    """All parts; figure wu-zhu-e-volume.png: Monte Carlo against quadratic, anharmonic part against width, returns against radius."""
+    """All parts; figure wu-zhu-e-volume.png: Monte Carlo against quadratic, what is anharmonic against width, returns."""
     made, axes = figure(3)
-    toys = minima(TOY, nets.load_data("disc", n=10_000, seed=0).subset(80), FALSE, 4 if quick else 8, LOSS, progress)
+    toys = minima(TOY, nets.load_data("disc", n=10_000, seed=0).subset(80), FALSE, 4 if quick else 6, LOSS, progress)
     boltzmann = toys.volumes(beta=BETA, width=WIDTH, sweeps=60 if quick else 120)
     checks = [
         *_boltzmann(toys, boltzmann, axes[0], quick),
-        *_levels(toys.few(2 if quick else 4), quick),
+        *_levels(toys.few(2 if quick else 3), quick),
         *_widths(toys.few(1 if quick else 2), axes[1], quick),
-        *_returns(toys.few(2 if quick else 4), boltzmann, axes[2], quick),
+        *_returns(toys.few(2 if quick else 3), boltzmann, axes[2], quick),
         *_digits(axes[0], quick, progress),
     ]
     axes[0].legend(frameon=False, fontsize="small")
@@ -164,7 +173,7 @@ def minima(mlp: nets.MLP, data: nets.Data, false: int, n: int, loss: float, prog
 def _boltzmann(toys: Nets, hard: Measured, ax: Any, quick: bool) -> list[Check]:
     """ln Z at s = 0.1: every net, the orders, and what another beta does to them."""
     half, name = len(hard.value) // 2, f"ln Z, beta = {BETA:g}, s = {WIDTH}"
-    soft = toys.volumes(beta=SOFT_BETA, width=WIDTH, sweeps=30 if quick else 120)
+    soft = toys.volumes(beta=SOFT_BETA, width=WIDTH, sweeps=20 if quick else 60)
     gaps = hard.quadratic[:, None] - hard.quadratic
     wrong = np.count_nonzero((gaps > 2.0) & (hard.value[:, None] < hard.value)) + 0.0
     few = 0.6 if half == 4 else 0.85
@@ -178,12 +187,15 @@ def _boltzmann(toys: Nets, hard: Measured, ax: Any, quick: bool) -> list[Check]:
     return [
         hard.worst(name, 1.0),
         check(f"{name}: mean MC - Q, nats", hard.apart.mean(), 0.0, -0.3, 0.5, "anharmonicity at small s", error),
+        check(f"{name}: runs that have not settled, share", hard.unsettled, 0.0, 0.0, 0.25, "halves and replicas agree"),
         check(f"{name}: pairs over 2 nats apart the other way round", wrong, 0.0, 0.0, 0.0, "quadratic value"),
         hard.order(f"{name}: MC and Q", 0.95),
         hard.part(slice(half)).order(f"{half} good: MC and Q", few),
         hard.part(slice(half, None)).order(f"{half} attacked: MC and Q", few),
         hard.order(f"{name}: MC and test accuracy", 0.5, toys.accuracy),
-        check(f"{name}: lowest good - highest attacked, nats", gap, np.nan, 10.0, np.inf, "53 in exploratory runs", hard.error.max()),
+        check(
+            f"{name}: lowest good - highest attacked, nats", gap, np.nan, 10.0, np.inf, "53 in exploratory runs", hard.error.max()
+        ),
         soft.worst(f"ln Z, beta = {SOFT_BETA:g}, s = {WIDTH}", 1.0),
         soft.order(f"MC at beta = {SOFT_BETA:g} and at {BETA:g}", 0.5, hard.value),
     ]
@@ -193,7 +205,7 @@ def _levels(toys: Nets, quick: bool) -> list[Check]:
     """ln V below a level; full runs: below two."""
     checks, found = [], {}
     for level in (LEVEL,) if quick else (LEVEL, HIGH):
-        found[level] = toys.volumes(level=level, width=WIDTH, sweeps=30 if quick else 60)
+        found[level] = toys.volumes(level=level, width=WIDTH, sweeps=24 if quick else 40)
         name = f"ln V, level = {level:g}, s = {WIDTH}"
         checks += [found[level].worst(name, 1.5), found[level].order(f"{name}: MC and Q", 0.8 if quick else 0.9)]
     if HIGH in found:
@@ -205,7 +217,7 @@ def _widths(toys: Nets, ax: Any, quick: bool) -> list[Check]:
     """The anharmonic part along the ladder of widths of one run, between its rungs by interpolation in ln s."""
     half, name = len(toys.theta) // 2, f"beta = {SOFT_BETA:g}"
     places = np.array([0.1, 0.2, 0.5] if quick else [0.1, 0.2, 0.5, 1.0])
-    sizes = {"sweeps": 12, "replicas": 6} if quick else {"sweeps": 30, "replicas": 8}
+    sizes = {"sweeps": 10, "replicas": 6} if quick else {"sweeps": 16, "replicas": 8}
     fine = np.geomspace(0.05, places[-1], 400)
     at, curve, error = [], [], []
     for i in range(2 * half):
@@ -227,11 +239,14 @@ def _widths(toys: Nets, ax: Any, quick: bool) -> list[Check]:
     checks = [
         check(f"{name}, s = 0.1: mean MC - Q, nats", mean[0], 0.0, -1.0, 1.0, "quadratic value", spread[0]),
         check(f"{name}, s = 0.5: mean MC - Q, nats", mean[2], 4.0, 1.0, 15.0, "s^2 from runs at s = 0.2", spread[2]),
-        check(f"{name}: exponent of s, 0.2 to 0.5", power, 2.0, 1.0, 3.0, "curvatures turn by O(s^2)", spread[1] / max(mean[1], 1e-3)),
         check(f"{name}: s where the mean MC - Q passes 1 nat", begins, 0.25, 0.15, 0.5, "s^2 from runs at s = 0.2"),
     ]
     if len(places) == 4:
-        checks.append(check(f"{name}, s = 1: mean MC - Q, nats", mean[3], 16.0, 2.0, 60.0, "s^2, and what is next", spread[3]))
+        error = spread[1] / max(mean[1], 1e-3) / np.log(2.5)
+        checks += [
+            check(f"{name}: exponent of s, 0.2 to 0.5", power, 2.0, 1.0, 3.0, "curvatures turn by O(s^2)", error),
+            check(f"{name}, s = 1: mean MC - Q, nats", mean[3], 16.0, 2.0, 60.0, "s^2, and what is next", spread[3]),
+        ]
     label = f"{name}, s = {places[-1]:g}: good - attacked, MC / Q"
     return [*checks, check(label, gaps[0] / gaps[1], 1.0, 0.75, 1.25, "quadratic value", spread[-1] * 2.0 / abs(gaps[1]))]
 
@@ -305,8 +320,8 @@ def _reach(radius: float, radii: list[float]) -> str:
 def _digits(ax: Any, quick: bool, progress: bool) -> list[Check]:
     """The same with 2410 weights."""
     data = nets.load_data("digits").subset(60)
-    found = minima(DIGITS, data, 60, 1 if quick else 3, 1e-3, progress)
-    sizes = {"sweeps": 12, "replicas": 4} if quick else {"sweeps": 60, "replicas": 8}
+    found = minima(DIGITS, data, 60, 1 if quick else 2, 1e-3, progress)
+    sizes = {"sweeps": 8, "replicas": 4} if quick else {"sweeps": 30, "replicas": 8}
     v = found.volumes(beta=1000.0, width=0.03, **sizes)
     name, half = "64-32-10, digits", len(v.value) // 2
     gap, error = v.gap
