@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import nets
+from nets._threads import single_threaded_blas
+from nets.volume import network_loss
 
 DATA = nets.load_data("digits")
 MLP = nets.MLP((64, 12, 10), activation="tanh", weight_decay=0.01)
@@ -106,3 +108,31 @@ def test_principal_components(benchmark, way):
     rows = np.random.default_rng(0).standard_normal((4000, 600)) + 5.0
     run = (lambda: nets.pca(rows)) if way == "fpsolve" else (lambda: np.linalg.eigh(np.cov(rows.T, bias=True)))
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+
+
+def numpy_losses_and_gradients(thetas, x, t):
+    """Networks 2-40-1 tanh, "mse", all at once by products of stacks of matrices."""
+    n, m = len(thetas), 40
+    w, b, v = thetas[:, : 2 * m].reshape(n, 2, m), thetas[:, None, 2 * m : 3 * m], thetas[:, 3 * m : 4 * m, None]
+    h = np.tanh(x @ w + b)
+    d = (h @ v + thetas[:, None, 4 * m :] - t) / len(x)
+    dh = (d @ v.transpose(0, 2, 1)) * (1.0 - h * h)
+    parts = (x.T @ dh).reshape(n, -1), dh.sum(axis=1), (h.transpose(0, 2, 1) @ d)[:, :, 0], d.sum(axis=1)
+    return 0.5 * len(x) * (d * d).sum(axis=(1, 2)), np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("way", ["fpsolve", "numpy, batched"])
+@pytest.mark.parametrize("walkers", [8, 64, 512])
+def test_losses_and_gradients_of_many_networks(benchmark, walkers, way):
+    """What volumes and basins of minima spend their time on."""
+    benchmark.group = f"losses and gradients of {walkers} networks 2-40-1 tanh, 80 samples"
+    mlp, rng = nets.MLP((2, 40, 1), activation="tanh", loss="mse"), np.random.default_rng(0)
+    x, t = rng.uniform(-1.6, 1.6, (80, 2)), rng.choice([-1.0, 1.0], (80, 1))
+    thetas = np.array([mlp.init(i) for i in range(walkers)])
+    ours = network_loss(mlp, x, t)
+    for mine, theirs in zip(ours(thetas), numpy_losses_and_gradients(thetas, x, t), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-13)
+    run = (lambda: ours(thetas)) if way == "fpsolve" else (lambda: numpy_losses_and_gradients(thetas, x, t))
+    with single_threaded_blas():
+        benchmark.pedantic(run, rounds=30, warmup_rounds=2)
+    benchmark.extra_info["microseconds_per_network"] = round(benchmark.stats.stats.median / walkers * 1e6, 1)
