@@ -1,9 +1,9 @@
 """What the claims on good and bad minima share: networks that have learnt a disc, with and without false labels before.
 
-2-40-1 tanh, inputs uniform on [-1.6, 1.6]^2, labels +-1 inside and outside the unit circle, 80 samples, 4000 to test. L-BFGS learns 80 clean
-and 0, 20, 40 or 60 wrongly labelled samples (to ten times the loss below, or 5000 passes), then the clean ones alone until their
-loss, half the mean square, is 2e-5: the same for all networks. What is compared is compared within one data set, and data sets
-are averaged over.
+2-40-1 tanh, inputs uniform on [-1.6, 1.6]^2, labels +-1 inside and outside the unit circle, 80 samples, 4000 to test. L-BFGS
+learns 80 clean and 0, 20, 40 or 60 wrongly labelled samples (to ten times the loss below, or 5000 passes), then the clean ones
+alone until their loss, half the mean square, is 2e-5: the same for all networks. What is compared is compared within one data
+set, and data sets are averaged over.
 """
 
 from __future__ import annotations
