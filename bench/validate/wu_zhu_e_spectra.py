@@ -1,6 +1,6 @@
 """Hessians of good and bad minima: a bulk at zero in both, few large eigenvalues, a small negative part; the bad ones' are larger.
 
-All networks of `wu-zhu-e-toy`: 160 weights, 80 samples, loss 2e-5. H = G + (H - G), G positive semidefinite of rank 80 at most,
+All networks of `wu-zhu-e-toy`: 161 weights, 80 samples, loss 2e-5. H = G + (H - G), G positive semidefinite of rank 80 at most,
 and d = |H - G|_2 no larger than the bound of `nets.curvature_bound`, which goes with the root of the loss. So by Weyl's inequality
 no eigenvalue is below -d, and half of them at least lie within d of zero: that is tested at every network. d is small against
 the largest eigenvalue.

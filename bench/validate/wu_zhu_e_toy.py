@@ -1,7 +1,8 @@
 """Minima of one loss on the disc: the worse they generalise, the smaller are their basins and the more complicated their functions.
 
-The networks: `_wu_zhu_e`. Three data sets with 3 networks of each of 4 sizes of attack, in full ten with 10. All bands were written
-down before the first run of these data sets, with what is in TRIAL there known from four others.
+The networks: `_wu_zhu_e`. Three data sets with 3 networks of each of 4 sizes of attack, in full six with 10. All bands were written
+down before the first run of these data sets, with what is in TRIAL there known from four others. A first full run, of ten data
+sets, ended at a run of L-BFGS that got stuck at a loss of 2e-4: such runs are now left out, at most one in fifty of them.
 
 Correlations of test accuracy over the n networks of a data set, averaged over D sets by Fisher's z. The specification's bands,
 -0.7 for sum ln lambda over the 80 leading eigenvalues of G and -0.8 for ln <|grad_x f|^2>, stand for the true correlation: z may
@@ -66,9 +67,11 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 
 def _table(sets: Sequence[DataSet]) -> list[Check]:
     losses = np.concatenate([s.table.loss for s in sets])
+    lost = sum(len(s.lost) for s in sets)
     poisoned = max(float(s.table.poisoned_loss[~s.clean].max()) for s in sets)
     checks = [
         check("all networks: |clean loss / 2e-5 - 1|", np.abs(losses / LEVEL - 1.0).max(), 0.0, 0.0, 1e-6, "find_minimum"),
+        check("runs that do not reach the loss, share", lost / (lost + len(losses)), 0.0, 0.0, 0.02, "L-BFGS gets stuck"),
         # false labels not learnt at all cost 2 each of a mean of 80 + n: 0.4 to 0.86
         check("loss of clean and false labels after the attack, worst", poisoned, 10 * LEVEL, 0.0, 0.1, "they are learnt"),
     ]
@@ -84,7 +87,7 @@ def _table(sets: Sequence[DataSet]) -> list[Check]:
 
 
 def _correlations(sets: Sequence[DataSet]) -> list[Check]:
-    size, checks = len(sets[0].table.size), []
+    size, checks = min(len(s.table.size) for s in sets), []
     for key, name, values, stated in (
         ("volume", "sum of ln lambda", _sum, 0.7),
         ("gradient", "ln <|grad_x f|^2>", _gradient, 0.8),
@@ -131,7 +134,7 @@ def _plane(first: DataSet, out: Path) -> Check:
     corners = nets.loss_plane(land, directions, [0.0, 1.0], [0.0, 1.0])
     made, (ax,) = figure(1)
     logs = np.log10(nets.loss_plane(land, directions, steps, steps))
-    shown = ax.contourf(steps, steps, logs.T, levels=20)
+    shown = ax.contourf(steps, steps, logs.T, levels=np.linspace(-2.0, 2.0, 17), extend="both")
     made.colorbar(shown, label="lg loss")
     ax.plot([0, 1, 0], [0, 0, 1], "w^")
     ax.set(xlabel="to another never attacked", ylabel=f"to one attacked by {SIZES[-1]}", title="clean loss through three minima")
