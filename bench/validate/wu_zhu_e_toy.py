@@ -20,8 +20,8 @@ Table: accuracies within 0.1 of those of the specification, contrasts of attacke
 twice its values: its initial weights are not known. The sum is dominated by the smallest eigenvalues kept, so more than half of its
 contrast must come from beyond k = 40; its correlation is negative at every k.
 
-Figures: accuracy against volume, gradient and trace, and the correlation against k; decision boundaries; a plane through three
-minima.
+A text file has the table itself. Figures: accuracy against volume, gradient and trace, and the correlation against k; decision
+boundaries; a plane through three minima.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fpsolve as fps
 import nets
 
 from . import Check
@@ -57,9 +58,10 @@ KS = (1, 5, 10, 20, 40, 60, 80)
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:
-    """Table, correlations, what depends on k; three figures."""
+    """Table, correlations, what depends on k; three figures and a text file."""
     sets = toy(quick, progress)
     checks = [*_table(sets), *_correlations(sets), *_gaps(sets), *_volumes(sets), _plane(sets[0], out)]
+    (out / f"{NAME}.txt").write_text(_ranges(sets), encoding="utf-8")
     _picture(sets, out)
     _boundaries(sets[0], out)
     return checks
@@ -143,6 +145,15 @@ def _plane(first: DataSet, out: Path) -> Check:
     return check("plane through three minima: |loss there / 2e-5 - 1|", off, 0.0, 0.0, 1e-6, "find_minimum")
 
 
+def _ranges(sets: Sequence[DataSet]) -> str:
+    """The specification's table: lowest and highest of all networks of a size."""
+    rows = []
+    for size in SIZES:
+        every = [np.concatenate([of(s)[s.table.size == size] for s in sets]) for of in COLUMNS.values()]
+        rows.append((str(size), str(len(every[0])), *(f"{v.min():.3g} .. {v.max():.3g}" for v in every)))
+    return str(fps.Table("minima of one loss", ("false labels", "networks", *COLUMNS), rows)) + "\n"
+
+
 def _sum(s: DataSet) -> Array:
     return s.sums[:, -1]
 
@@ -153,6 +164,14 @@ def _gradient(s: DataSet) -> Array:
 
 def _trace(s: DataSet) -> Array:
     return np.log(s.traces)
+
+
+COLUMNS = {
+    "test accuracy": lambda s: s.table.accuracy,
+    "tr H": lambda s: s.traces,
+    "sum of ln lambda": _sum,
+    "<|grad_x f|^2>": lambda s: s.gradients,
+}
 
 
 def _error(values: Array) -> float:
