@@ -13,9 +13,9 @@ What it rests on: that the attack succeeds. SGD with larger and noisier steps (l
 the false labels in 3000 passes (quick: 2000); its loss on clean and false labels stays above 0.1 (0.34 in the trial), and what it
 finds afterwards is better, in the mean by 0.05 at least.
 
-Two things were changed after full runs. SGD so noisy need not reach the clean loss: with 10 000 passes one search was at 0.036 after
-100 000 more; such runs are left out, half of them at most. And its worst network was expected above all that were led astray
-by 0.05, but the worst of six was 0.02 below the best of those: it is led astray less, not never, and means are compared.
+Two things were changed after full runs. SGD so noisy need not reach the clean loss: with 10 000 passes one search was at 0.036
+after 100 000 more; such runs are left out, half of them at most. And its worst network was expected above all that were led
+astray by 0.05, but the worst of six was 0.02 below the best of those: it is led astray less, not never, and means are compared.
 """
 
 from __future__ import annotations
