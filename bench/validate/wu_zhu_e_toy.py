@@ -2,8 +2,8 @@
 
 The networks: `_wu_zhu_e`. Three data sets with 2 networks of each of 4 sizes of attack, in full six with 10. All bands were written
 down before the first run of these data sets, with what is in TRIAL there known from four others. The first quick run had
-3 networks of each size. A first full run, of ten data sets, ended at a run of L-BFGS that got stuck at a loss of 2e-4: such runs are
-now left out, at most one in fifty of them.
+3 networks of each size. A first full run, of ten data sets, ended at a run of L-BFGS that got stuck at a loss of 2e-4: such
+runs are now left out, at most one in fifty of them.
 
 Correlations of test accuracy over the n networks of a data set, averaged over D sets by Fisher's z. The specification's bands,
 -0.7 for sum ln lambda over the 80 leading eigenvalues of G and -0.8 for ln <|grad_x f|^2>, stand for the true correlation: z may
