@@ -62,7 +62,7 @@ class EnergyPath(Saved):
     --------
     >>> import fpsolve as fps, nets
     >>> path = nets.landscape_path(fps.potentials.double_well(2), [-1.0, 0.0], [1.0, 0.0])
-    >>> path.barriers.round(6), round(band.length, 6), len(band.tops)
+    >>> path.barriers.round(6), round(path.length, 6), len(path.tops)
     (array([1., 1.]), 2.0, 1)
     """
 
