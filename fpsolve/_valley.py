@@ -309,7 +309,7 @@ def _floor(case: _Case, x: Array) -> Array:
             i = int(np.argmin(np.abs(np.linalg.det(J))))
             raise ValueError(
                 f"effective_loss: the curvature across the valley vanishes at x = {x[i]:.4g}, where nothing holds the fast "
-                "coordinates; narrow the range of x"
+                "coordinates; narrow the range of x, or name a point of the floor with floor= if it is a curve"
             ) from None
         y = y + step
         if not np.all(np.isfinite(y)):
