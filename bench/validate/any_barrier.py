@@ -119,10 +119,10 @@ def _plane(quick: bool) -> list[Check]:
     process = fps.Process(fps.Potential.from_expression(f"{WELL} + y**2/2", "x y"), fps.Noise.isotropic(0.01))
     exit_at_one = fps.Region.halfspace([1.0, 0.0], 1.0)
     fps.FokkerPlanck(process, fps.Grid((-1.6, 1.6, 24), (-0.8, 0.8, 24))).mean_exit_time(exit_at_one)  # compiles
-    begin = time.perf_counter()
+    begin = time.process_time()
     plane = fps.FokkerPlanck(process, fps.Grid((-1.6, 1.6, n), (-0.8, 0.8, m)))
     tau = plane.mean_exit_time(exit_at_one)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     line = _solver(0.01, 1.6, n)
     exact = fps.theory.mean_first_passage_1d(line.process, [-1.0], 1.0, reflecting=-1.6)
     same = line.mean_exit_time(fps.Region.halfspace([1.0], 1.0))
@@ -158,7 +158,7 @@ def _plane(quick: bool) -> list[Check]:
     if not quick:
         checks.append(
             Check(
-                name=f"seconds for the mean time on {n} x {m} cells",
+                name=f"processor seconds for the mean time on {n} x {m} cells",
                 measured=seconds,
                 expected=0.0,
                 band=(0.0, 30.0),
