@@ -113,7 +113,7 @@ def settings(
     chain = SGDChain(ensemble, lr, batch, float(momentum), sampling, optimizer=optimizer, betas=betas, eps=eps)
     if optimizer == "adam" and not np.asarray(chain.eps, PRECISIONS[precision]) > 0.0:
         raise ValueError(f"eps must be above 0 in precision={precision!r}, or weights without gradient become 0/0: got {eps!r}")
-    return Settings(chain, sampling, precision, _seed(seed))
+    return Settings(chain, sampling, precision, resolve_seed(seed))
 
 
 def _resumed(name: str, value: Any, old: Any) -> Any:
@@ -134,7 +134,8 @@ def _check_constants(lr: Any, batch: Any, sampling: str, n: int) -> None:
         raise ValueError(f"batch must be at most {n}, the number of training samples, with sampling='shuffle': got {batch}")
 
 
-def _seed(seed: int | None) -> int:
+def resolve_seed(seed: int | None) -> int:
+    """The seed itself, or a fresh one, which the result records."""
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:

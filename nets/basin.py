@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import integer, positive
 from ._flow import AT_REST, BELOW, NOT_FINITE, Evaluate, flow, highest_between
 from ._saved import Saved
+from ._settings import resolve_seed
 from ._threads import single_threaded_blas
 from .mlp import MLP
 from .volume import bar, landscape_loss, network_loss
@@ -254,7 +255,7 @@ def _returns(
     loss = float(evaluate(theta[None])[0][0])
     if not (isinstance(level, (int, float, np.number)) and math.isfinite(level) and level > loss):
         raise ValueError(f"level must be finite and above {loss:g}, the loss at theta: got {level!r}")
-    seed = int(np.random.default_rng().integers(2**63)) if seed is None else integer("seed", seed, 0)
+    seed = resolve_seed(seed)
     u = _directions(len(theta), n, subspace, seed)
     search = _Search(evaluate, theta, float(level), options)
     outcome, changed = np.empty((len(r), n), dtype=np.intp), np.empty(len(r), dtype=np.intp)

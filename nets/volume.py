@@ -15,6 +15,7 @@ from ._checks import integer, positive
 from ._ladder import Chains, Evaluate, Family, bennett, pilot, run_ladder
 from ._quadratic import log_boltzmann, log_sublevel, matched_beta
 from ._saved import Saved
+from ._settings import resolve_seed
 from ._threads import single_threaded_blas
 from .mlp import MLP
 
@@ -339,7 +340,7 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
     level, beta, width, seed = (options[name] for name in ("level", "beta", "width", "seed"))
     replicas, sweeps = integer("replicas", options["replicas"], 2), integer("sweeps", options["sweeps"], 8)
     leaps = integer("leaps", options["leaps"], 1)
-    seed = int(np.random.SeedSequence().entropy) % 2**63 if seed is None else integer("seed", seed, 0)  # type: ignore[arg-type]
+    seed = resolve_seed(seed)
     lebesgue = width == math.inf
     if not lebesgue:
         positive("width", width)

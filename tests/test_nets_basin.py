@@ -209,7 +209,7 @@ def test_network():
         ({"max_evaluations": 0}, "max_evaluations must be a positive integer"),
         ({"subspace": np.ones((3, 1))}, "subspace must be finite columns"),
         ({"subspace": np.ones((2, 2))}, "must be independent"),
-        ({"seed": -3}, "seed must be an integer >= 0"),
+        ({"seed": -3}, "seed must be None or an integer"),
     ],
 )
 def test_bad_input(change, message):

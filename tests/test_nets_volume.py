@@ -459,7 +459,7 @@ def test_seeds_files_and_picture(tmp_path):
         ({"replicas": 1}, "replicas must be an integer >= 2"),
         ({"sweeps": 7}, "sweeps must be an integer >= 8"),
         ({"leaps": 0}, "leaps must be a positive integer"),
-        ({"seed": -1}, "seed must be an integer >= 0"),
+        ({"seed": -1}, "seed must be None or an integer"),
     ],
 )
 def test_bad_input(change, message):

@@ -119,12 +119,17 @@ def _gaps(sets: Sequence[DataSet]) -> list[Check]:
 
 def _volumes(sets: Sequence[DataSet]) -> list[Check]:
     """What depends on k."""
-    worst = max(average(correlations(sets, lambda s, k=k: s.sums[:, k - 1]))[0] for k in KS)  # type: ignore[misc]
+    worst = max(_at(sets, k) for k in KS)
     share = np.array([1.0 - s.contrast(s.sums[:, SAMPLES // 2 - 1]) / s.contrast(s.sums[:, -1]) for s in sets])
     return [
         check("correlation of accuracy and the sum, weakest of k = 1 .. 80", worst, -0.7, -1.0, 0.0, "sign at every k"),
         check("share of the contrast from beyond k = 40", share.mean(), 0.65, 0.5, 1.0, "smallest eigenvalues", _error(share)),
     ]
+
+
+def _at(sets: Sequence[DataSet], k: int) -> float:
+    """Correlation of the accuracy with the sum over k eigenvalues."""
+    return average(correlations(sets, lambda s: s.sums[:, k - 1]))[0]
 
 
 def _plane(first: DataSet, out: Path) -> Check:
@@ -191,7 +196,7 @@ def _picture(sets: Sequence[DataSet], out: Path) -> None:
     ks = np.arange(1, SAMPLES + 1)
     for s in sets:
         axes[3].plot(ks, [np.corrcoef(s.table.accuracy, s.sums[:, k - 1])[0, 1] for k in ks], color="0.7", lw=0.8)
-    axes[3].plot(ks, [average(correlations(sets, lambda s, k=k: s.sums[:, k - 1]))[0] for k in ks], "k")  # type: ignore[misc]
+    axes[3].plot(ks, [_at(sets, k) for k in ks], "k")
     axes[3].set(xlabel="k", ylabel="correlation of accuracy and the sum", ylim=(-1.0, 0.2))
     save(made, out, NAME)
 

@@ -219,7 +219,7 @@ def _widths(toys: Nets, ax: Any, quick: bool) -> list[Check]:
     places = np.array([0.1, 0.2, 0.5] if quick else [0.1, 0.2, 0.5, 1.0])
     sizes = {"sweeps": 10, "replicas": 6} if quick else {"sweeps": 16, "replicas": 8}
     fine = np.geomspace(0.05, places[-1], 400)
-    at, curve, error = [], [], []
+    at, curve, error, last = [], [], [], []
     for i in range(2 * half):
         v = toys.volume(i, beta=SOFT_BETA, width=float(places[-1]), **sizes)
         log, apart = np.log(v.widths), v.values - v.model
@@ -227,13 +227,12 @@ def _widths(toys: Nets, ax: Any, quick: bool) -> list[Check]:
         error.append(np.interp(np.log(places), log, v.errors))
         curve.append(np.interp(np.log(fine), log, apart))
         ax.errorbar(v.widths, apart, 2.0 * v.errors, color="C0" if i < half else "C1", lw=0.8, ms=2, marker="o")
-        last = (v.values[-1], v.model[-1])
-        ends = np.array([last]) if i == 0 else np.vstack([ends, last])  # noqa: F821
+        last.append((v.values[-1], v.model[-1]))
     mean, spread = np.mean(at, axis=0), np.sqrt(np.square(error).sum(axis=0)) / len(at)
     over = np.flatnonzero(np.mean(curve, axis=0) > 1.0)
     begins = float(fine[over[0]]) if len(over) else np.inf
     power = np.log(max(mean[2], 1e-3) / max(mean[1], 1e-3)) / np.log(places[2] / places[1])
-    gaps = ends[:half].mean(axis=0) - ends[half:].mean(axis=0)
+    gaps = np.mean(last[:half], axis=0) - np.mean(last[half:], axis=0)
     ax.axhline(1.0, color="0.7", lw=0.8, zorder=0)
     ax.set(xscale="log", xlabel="width s", ylabel="ln Z - quadratic, nats")
     checks = [
