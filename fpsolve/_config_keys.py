@@ -39,7 +39,8 @@ _PLAIN = {
     "float": "a number", "int": "an integer", "bool": "true or false", "str": "a text", "array": "a number or a list of numbers",
     "plain": "a value", "grid": "the text 'grid' (the table [grid])",
 }  # fmt: skip
-_WORDS = {"None": "None", "ArrayLike": "array", "Array": "array", "float": "float", "int": "int", "bool": "bool", "str": "str"}
+_WORDS = {"None": "None", "ArrayLike": "array", "Array": "array", "float": "float", "int": "int", "bool": "bool", "str": "str",
+          "Schedule": "array"}  # fmt: skip
 
 #: One alternative: a word of _PLAIN or "None", or ("list" | "map", alternatives), ("words", texts), ("object", table).
 Kind = Any
@@ -69,8 +70,9 @@ def nearest(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     ("; did you mean 'noise'?", '; known are grid, noise')
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names) or 'none'}"
+    folded = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(word).lower(), folded, n=1, cutoff=cutoff)
+    return f"; did you mean {folded[near[0]]!r}?" if near else f"; known are {', '.join(names) or 'none'}"
 
 
 def shown(value: object) -> str:
@@ -140,6 +142,8 @@ def keys_of(function: Callable[..., Any], hidden: frozenset[str] = frozenset()) 
         if name in hidden or name in ("self", "cls") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         text = _text(parameter.annotation)
+        if "PathLike" in text:  # a file is named in [run], or by the user
+            continue
         if parameter.kind is parameter.VAR_POSITIONAL:
             text = f"Sequence[{text}]"
         elif text == "Any":

@@ -266,7 +266,7 @@ class Task:
         import inspect
 
         if self.plugin is not None:
-            return frozenset({"seed", "threads"} & set(inspect.signature(self.plugin.run).parameters))
+            return frozenset(inspect.signature(self.plugin.run).parameters) - {"tables"}
         return frozenset(inspect.signature(self.form.function).parameters)
 
 

@@ -260,7 +260,7 @@ class Config:
         task = self._task
         where = f"{self.source}: [task]"
         if task.plugin is not None:
-            with named(where):
+            with named(f"{self.source}:"):
                 task.plugin.check(tables)
             return
         objects = Objects(tables, self.source)
@@ -305,8 +305,8 @@ class Config:
         if run["checkpoint"] is not None:
             extra |= {"checkpoint": run["checkpoint"], "checkpoint_every": run["checkpoint_every"]}
         if task.plugin is not None:
-            with named(f"{self.source}: [task] {task.name}:"):
-                return task.plugin.run(tables, **{k: v for k, v in extra.items() if k in ("seed", "threads", "progress")})
+            with named(f"{self.source}:"):
+                return task.plugin.run(tables, **{k: v for k, v in extra.items() if k in task.parameters})
         objects = Objects(tables, self.source)
         given = {**_arguments(task, objects, tables), **{k: v for k, v in extra.items() if k in task.parameters}}
         function = getattr(objects.solver, task.name) if task.method else task.form.function
@@ -512,9 +512,6 @@ def _set(tables: dict[str, Any], resolved: Mapping[str, Any], key: Any, value: A
     if not parts:
         tables[table] = value
         return
-    known = [*_NOUNS, *_COMMON, *resolved]
-    if table not in known:
-        raise ValueError(f"{where}: unknown table [{table}] in {key!r}{nearest(table, known)}")
     at, default = tables.setdefault(table, {}), resolved.get(table, {})
     if table == "regions" and len(parts) > 1:
         name, *parts = parts
