@@ -87,11 +87,11 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     Raises
     ------
     TypeError, ValueError
-        For anything else, a NaN among it, and nesting deeper than MAX_DEPTH.
+        For anything else, a NaN among it, and nesting deeper than MAX_DEPTH; `where` and the dotted place are named.
 
     Examples
     --------
-    >>> plain({"D": np.float64(0.1), "x0": (1, 2)}, "config")
+    >>> plain({"D": np.float64(0.1), "x0": (1, 2)}, "config:")
     {'D': 0.1, 'x0': [1, 2]}
     """
     if depth > MAX_DEPTH:
@@ -112,8 +112,8 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
         return float(value)
     if isinstance(value, Mapping):
         if wrong := [name for name in value if not isinstance(name, str)]:
-            raise TypeError(f"{where}: the names in a table are texts, got {shown(wrong[0])}")
-        return {str(name): plain(item, f"{where}.{name}" if depth else f"[{name}]", depth + 1) for name, item in value.items()}
+            raise TypeError(f"{where} has a name that is no text, {shown(wrong[0])}")
+        return {str(name): plain(item, f"{where}{'.' if depth else ' '}{name}", depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         if len(value) > MAX_VALUES:
             raise ValueError(f"{where} is a list of {len(value)} values; at most {MAX_VALUES} are read")

@@ -100,11 +100,11 @@ def read_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
     ValueError: config: unknown table [nose]; did you mean 'noise'?
     """
     if isinstance(source, Mapping):
-        return _config(plain(source, "config"), "config", axes=True)
+        return _config(plain(source, "config:"), "config", axes=True)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"a config is the path of a TOML file or a dict of tables, got {type(source).__name__}: {source!r}")
     where = os.fspath(source)
-    return _config(plain(_read(Path(where).expanduser(), where), where), where, axes=True)
+    return _config(plain(_read(Path(where).expanduser(), where), f"{where}:"), where, axes=True)
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
@@ -630,6 +630,10 @@ def _agree(task: Task, objects: Objects, tables: Mapping[str, Any]) -> None:
         _agree_on_grid(process, objects("grid"), tables["solver"])
     elif task.name in _PATHS_ENGINE:
         _agree_on_paths(process, asked)
+    if task.name == "multilevel_splitting":
+        from ._splitting import _options
+
+        _options(asked["n"], asked["runs"], asked["kill"], asked["inner"])
 
 
 def _agree_on_grid(process: Any, grid: Any, options: Mapping[str, Any]) -> None:

@@ -49,8 +49,8 @@ class ClaimTask:
         Returns
         -------
         dict
-            claim, passed and failed (numbers of checks), and in the order of the checks their names, measured, stderr, expected, low
-            and high.
+            claim, passed and failed (numbers of checks), and in the order of the checks their names, measured, stderr, expected,
+            low and high.
         """
         claim = self._claim(tables)
         with tempfile.TemporaryDirectory() as folder:
