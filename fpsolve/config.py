@@ -249,13 +249,21 @@ class Config:
     # ---- work -------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Make every object and hold them against each other, without doing the work.
+        """Make every object and hold them against each other, without doing the work; of a sweep with every value of every axis.
 
         Raises
         ------
         ValueError, TypeError, FpsolveError
             As the objects and the task raise them, with file and table in front.
         """
+        cells = _cells(self)
+        if cells:
+            for cell in cells:
+                cell._check()
+        else:
+            self._check()
+
+    def _check(self) -> None:
         tables = self.as_dict()
         task = self._task
         where = f"{self.source}: [task]"
@@ -358,11 +366,17 @@ def _config(given: dict[str, Any], where: str, *, axes: bool) -> Config:
     expanded = _axes(given, where)
     resolved = _resolve(given, where)
     config = Config(json.dumps(resolved), json.dumps(given), where)
-    if axes:
-        for key, values in expanded.items():
-            for value in values:
-                config.replaced({key: value})
+    if axes and expanded:
+        _cells(config)
     return config
+
+
+def _cells(config: Config) -> list[Config]:
+    """Cells of a sweep in which every value of every axis is met once: the first values of all axes, then one of them changed."""
+    axes = config.axes
+    first = {key: values[0] for key, values in axes.items()}
+    others = [{**first, key: value} for key, values in axes.items() for value in values[1:]]
+    return [config.replaced(cell) for cell in ([first, *others] if axes else [])]
 
 
 def _resolve(given: dict[str, Any], where: str) -> dict[str, Any]:

@@ -752,6 +752,7 @@ WRONG = [
     (ESCAPE, {"sweep": {"axes": {"noise.D": 0.5}}},
      "[sweep.axes] noise.D must be a list of values or {start, stop, num}, got float"),
     (ESCAPE, {"sweep": {"axes": {"noise.D": [0.5, "a"]}}}, "[noise] D must be a number, got str: 'a'"),
+    (ESCAPE, {"sweep": {"axes": {"task.dt": [0.1, 0.2], "noise.D": [0.5, 1.0, -1.0]}}}, "[noise] D must be"),
     (ESCAPE, {"sweep": {"axes": {"noise.d": [0.5]}}}, "[noise] unknown key 'd' of 'isotropic'; did you mean 'D'?"),
     (ESCAPE, {"sweep": {"axes": {"nose.D": [0.5]}}}, "unknown table [nose]; did you mean 'noise'?"),
     (ESCAPE, {"sweep": {"axes": {"noise.D.x": [0.5]}}}, "noise.D is 0.5, which has no part 'x'"),
