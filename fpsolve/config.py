@@ -374,9 +374,15 @@ def _config(given: dict[str, Any], where: str, *, axes: bool) -> Config:
 def _cells(config: Config) -> list[Config]:
     """Cells of a sweep in which every value of every axis is met once: the first values of all axes, then one of them changed."""
     axes = config.axes
+    if not axes:
+        return []
     first = {key: values[0] for key, values in axes.items()}
     others = [{**first, key: value} for key, values in axes.items() for value in values[1:]]
-    return [config.replaced(cell) for cell in ([first, *others] if axes else [])]
+    parts = [
+        {name: table for name, table in json.loads(text).items() if name != "sweep"} for text in (config._resolved, config._given)
+    ]
+    one = Config(json.dumps(parts[0]), json.dumps(parts[1]), config.source)  # long axes need not be read again for every cell
+    return [one.replaced(cell) for cell in (first, *others)]
 
 
 def _resolve(given: dict[str, Any], where: str) -> dict[str, Any]:
