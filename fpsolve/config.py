@@ -6,6 +6,7 @@ understood is an error that names the nearest; expressions pass the whitelisted 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -532,22 +533,23 @@ def _set(tables: dict[str, Any], resolved: Mapping[str, Any], key: Any, value: A
     if not parts:
         tables[table] = value
         return
-    at, default = tables.setdefault(table, {}), resolved.get(table, {})
-    if table == "regions" and len(parts) > 1:
-        name, *parts = parts
+    names = [table, *(parts[:1] if table == "regions" and len(parts) > 1 else [])]
+    first, *rest = parts[len(names) - 1 :]
+    at, default = tables, resolved
+    for name in names:
         at, default = at.setdefault(name, {}), default.get(name, {})
-    first, *rest = parts
-    if not isinstance(at, dict):
-        raise TypeError(f"{where}: [{table}] must be a table, got {type(at).__name__}: {at!r}")
+        if not isinstance(at, dict):
+            raise TypeError(f"{where}: [{'.'.join(names)}] must be a table, got {type(at).__name__}: {at!r}")
     if not rest:
+        if first in ("kind", "name") and at.get(first, default.get(first)) != value:
+            _forget_defaults(names[0], at, tables)
         at[first] = value
         return
     if at.get(first) is None and default.get(first) is not None:
         at[first] = copy.deepcopy(default[first])
     inner: Any = at
-    for i, part in enumerate(parts):
-        so_far = ".".join([table, *parts[:i]])
-        last = i == len(parts) - 1
+    for i, part in enumerate([first, *rest]):
+        so_far = ".".join([*names, first, *rest][: len(names) + i])
         if isinstance(inner, dict):
             if part not in inner:
                 raise ValueError(f"{where}: unknown key {part!r} in {so_far}{nearest(part, inner)}")
@@ -558,10 +560,23 @@ def _set(tables: dict[str, Any], resolved: Mapping[str, Any], key: Any, value: A
             place = int(part)
         else:
             raise ValueError(f"{where}: {so_far} is {inner!r}, which has no part {part!r}")
-        if last:
+        if i == len(rest):
             inner[place] = value
         else:
             inner = inner[place]
+
+
+def _forget_defaults(noun: str, table: dict[str, Any], tables: Mapping[str, Any]) -> None:
+    """Take out of a resolved table what its kind has by default: another kind has other keys."""
+    with contextlib.suppress(ValueError, TypeError):
+        kind = str(tables.get("process", {}).get("kind", ""))
+        if noun == "task":
+            keys = find_task(table.get("name"), kind).form.values
+        else:
+            keys = form_of("region" if noun in ("region", "regions") else noun, table, kind).values
+        for name, key in keys.items():
+            if not key.required and name in table and table[name] == key.default:
+                del table[name]
 
 
 def _axes(given: dict[str, Any], where: str) -> dict[str, list[Any]]:

@@ -557,6 +557,19 @@ def test_values_are_replaced():
     assert (fine["grid"]["axes"], fine["regions"]["a"]["r"]) == ([[-2.0, 2.0, 80]], 0.5)
 
 
+def test_another_kind_forgets_the_defaults_of_the_last():
+    config = read_config(read_config(ESCAPE).as_dict())
+    other = config.replaced({"process.kind": "underdamped", "process.friction": 0.5, "noise.kind": "isotropic"}).as_dict()
+    assert other["process"] == {"kind": "underdamped", "friction": 0.5, "mass": 1.0}
+    exits = read_config(read_config(asked("mean_exit_time", {**WELL, **GRID, **LEFT})).as_dict())
+    assert exits.replaced({"task.name": "escape_rate"}).as_dict()["task"] == {"name": "escape_rate"}
+    ends = read_config(read_config(COMMIT).as_dict()).replaced({"regions.a.kind": "ball"})
+    assert ends == read_config(COMMIT)
+    chosen = exits.replaced({"task.at": [-1.0]})
+    with pytest.raises(ValueError, match=r"\[task\] unknown key 'at' of 'escape_rate'"):  # what was asked for is not dropped
+        chosen.replaced({"task.name": "escape_rate"})
+
+
 def test_an_axis_stands_for_its_key():
     tables = copy.deepcopy(ESCAPE) | {
         "sweep": {"axes": {"noise.D": [0.1, 0.2], "process": [{"kind": "overdamped"}, {"kind": "chain", "lr": 0.1}]}}
@@ -856,6 +869,7 @@ def test_files_that_are_no_configs(tmp_path):
         ({"": 3}, "'' is not a dotted key"),
         ({"noise.": 3}, "'noise.' is not a dotted key"),
         ({3: 3}, "3 is not a dotted key"),
+        ({"regions.a.r": 3}, r"the table \[regions\] is not used"),
         ({"noise.D": object()}, "must be a number, a text"),
         ({"noise.D.e": 3}, "has no part 'e'"),
         ({"nois.D": 3}, r"unknown table \[nois\]; did you mean 'noise'"),
