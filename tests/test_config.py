@@ -942,6 +942,35 @@ def test_nearest(word, known, text):
     assert nearest(word, known) == text
 
 
+# ---- the page -----------------------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
+
+
+def test_the_page_has_every_word():
+    for word in (*_config_tables.known_tasks(), *_config_tables._NOISES, *_config_tables._PROCESSES, *_config_tables._REGIONS,
+                 *_config_tables._gallery()):  # fmt: skip
+        assert f"`{word}`" in PAGE, word
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_an_example_of_the_page_runs(i, written):
+    assert len(EXAMPLES) == 3
+    config = read_config(written(EXAMPLES[i]))
+    config.check()
+    result = config.replaced({key: values[0] for key, values in config.axes.items()}).run()
+    if i == 0:  # quadrature, with the far side of the well at -3; one run in 16 000 fails
+        tilted = fps.Process(fps.Potential.from_expression("(x**2 - 1)**2 + 0.1*x"), fps.Noise.isotropic(0.4))
+        exact = theory.mean_first_passage_1d(tilted, [-1.0], 0.5, reflecting=-3.0).value
+        assert abs(result.mean().value - exact) < 4 * result.mean().stderr + 0.005 * exact
+    elif i == 1:
+        assert abs(result.at([0.0, 0.0]) - 0.5) < 1e-6  # by symmetry
+    else:
+        assert result["steps"] == 200
+        assert result["hessian_trace"] > 0.0
+
+
 # ---- command line -------------------------------------------------------------------------------------------------------
 
 
