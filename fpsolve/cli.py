@@ -212,7 +212,7 @@ def _run(args: argparse.Namespace) -> int:
     if out is not None:
         config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
         print(f"saved in {out}")
-    if getattr(result, "partial", False):
+    if getattr(result, "partial", False) or (isinstance(result, dict) and result.get("complete") is False):
         raise KeyboardInterrupt  # what was done until then is shown and saved
     return 0
 
@@ -227,10 +227,17 @@ def _seeded(config: Config, seed: int | None) -> Config:
 
 
 def _summary(result: object) -> str:
-    """A result in words; the numbers that a task of another package returns line by line."""
+    """A result in words; the numbers that a task of another package returns line by line, its lists side by side."""
     if isinstance(result, dict):
-        width = max((len(name) for name in result), default=0)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in result.items())
+        from fpsolve.results import Table
+
+        lists = {name: value for name, value in result.items() if isinstance(value, list)}
+        numbers = {name: value for name, value in result.items() if name not in lists}
+        width = max((len(name) for name in numbers), default=0)
+        lines = [f"{name:<{width}}  {value}" for name, value in numbers.items()]
+        if lists:
+            lines.append(str(Table("", list(lists), list(zip(*lists.values(), strict=False)))))
+        return "\n".join(lines)
     return "\n".join(str(part) for part in result) if isinstance(result, tuple) else str(result)
 
 

@@ -729,6 +729,13 @@ WRONG = [
     (ESCAPE, {"task.x0": GONE}, "[task] the key 'x0' is missing, which 'escape_times' needs"),
     (ESCAPE, {"task.x0": "left"}, "[task] x0 must be a number or a list of numbers, got str: 'left'"),
     (ESCAPE, {"task.x0": [0.0, 0.0]}, "[task] x0"),
+    (ESCAPE, {"task.x0": [0.6]}, "[task] x0 = [0.6] is not inside Region(halfspace([1.0], 0.5)): g = 0.1, must be < 0"),
+    (ESCAPE, {"task.walls": [[-0.5, 2.0, "reflecting"]]}, "[task] "),
+    (TASKS["mean_exit_time"][0], {"task.at": [0.7]}, "[task] the start [0.7] is not inside Region(halfspace([1.0], 0.5))"),
+    (TASKS["mean_exit_time"][0], {"task.at": [-3.0]}, "[task] the point [-3.0] lies outside the grid"),
+    (TASKS["mean_exit_time"][0], {"region.c": -4.0}, "[task] halfspace([1.0], -4) contains no cell centre"),
+    (TASKS["evolve"][0], {"task.rho0": ["gausian", [0.0], [[1.0]]]}, "[task] rho0 must be a Density"),
+    (TASKS["evolve"][0], {"task.rho0": [1.0, 2.0]}, "[task] rho0 must have the shape (40,) of the grid, got (2,)"),
     (ESCAPE, {"task.m": 10}, "[task] unknown key 'm' of 'escape_times'"),
     (ESCAPE, {"task.n": 10.5}, "[task] n must be an integer, got float: 10.5"),
     (ESCAPE, {"task.n": 0}, "[task] n must be >= 1, got 0"),
@@ -1040,6 +1047,15 @@ def test_wrong_runs_are_code_2(args, message, written, capsys):
     path = str(written(TOML))
     assert cli.main(["run", *(arg.replace("{}", path) for arg in args)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_an_interruption_leaves_is_saved(written, tmp_path, monkeypatch, capsys):
+    half = dataclasses.replace(read_config(ESCAPE).run(), partial=True)
+    monkeypatch.setattr(fps.Config, "run", lambda self, **_: half)
+    path = str(written(TOML.partition("[sweep]")[0]))
+    assert cli.main(["run", path, "--out", str(tmp_path / "a.h5")]) == 130
+    assert fps.load(tmp_path / "a.h5").partial
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_check_does_not_run(written, capsys, monkeypatch):
