@@ -281,6 +281,19 @@ def test_chains_are_asked_of_their_kernel():
     assert same(paths, fps.escape_times(chain(), [-1.0], left(), n=40, seed=2))
 
 
+def test_motion_with_inertia_is_asked_in_phase_space():
+    inertial = {**WELL, "process": {"kind": "underdamped", "friction": 1.0}, "grid": {"axes": [[-2.0, 2.0, 24], [-3.0, 3.0, 24]]}}
+    config = read_config(asked("mean_exit_time", {**inertial, **LEFT}, at=[-1.0, 0.0]))
+    config.check()
+    solver = fps.FokkerPlanck(fps.Underdamped(well(), fps.Noise.isotropic(0.5), 1.0), fps.Grid((-2.0, 2.0, 24), (-3.0, 3.0, 24)))
+    assert same(config.run(), solver.mean_exit_time(left(), at=[-1.0, 0.0]))
+    states = {"kind": "box", "lo": [-2.0, -3.0], "hi": [0.5, 3.0]}
+    read_config(asked("mean_exit_time", {**inertial, "region": states})).check()
+    del inertial["grid"]
+    for x0 in ([-1.0], [-1.0, 0.5]):
+        read_config(asked("escape_times", {**inertial, "region": states}, x0=x0, dt=0.1, n=5)).check()
+
+
 def test_the_solver_has_a_table():
     config = read_config({**WELL, **GRID, "task": {"name": "stationary"}, "solver": {"scheme": "high-order", "order": 4}})
     assert same(config.run(), fps.FokkerPlanck(process(), grid(), "high-order", order=4).stationary())
@@ -761,8 +774,9 @@ WRONG = [
     (ESCAPE, {"run.out": "~/a.h5"}, "[run] out = '~/a.h5' leads out of the folder"),
     (ESCAPE, {"run.out": "a/../../b"}, "leads out of the folder"),
     (ESCAPE, {"run.out": "C:\\a.h5"}, "leads out of the folder"),
-    (ESCAPE, {"run.out": ""}, "[run] out = '' is not the name of a file"),
-    (ESCAPE, {"run.out": "a\0b"}, "is not the name of a file"),
+    (ESCAPE, {"run.out": ""}, "[run] out = '' is not the name of an HDF5 file"),
+    (ESCAPE, {"run.out": "setup.cfg"}, "[run] out = 'setup.cfg' is not the name of an HDF5 file; give one that ends in .h5"),
+    (ESCAPE, {"run.out": "a\0b.h5"}, "is not the name of an HDF5 file"),
     (ESCAPE, {"run.checkpoint": "/tmp/a"}, "[run] checkpoint = '/tmp/a' leads out of the folder"),
     (STAT, {"run": {"checkpoint": "a.h5"}}, "[run] checkpoint: the task stationary keeps none"),
     (ESCAPE, {"run.checkpoint_every": 0.0}, "[run] checkpoint_every must be > 0 seconds"),
