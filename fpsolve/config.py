@@ -130,17 +130,26 @@ def _read(path: Path, where: str) -> dict[str, Any]:
 
 
 def _stored(path: Path, where: str) -> dict[str, Any]:
-    from . import io
+    """The tables stored in a result file, whose arrays are not read."""
+    import h5py
 
-    text = io.load_tree(path).get("config")
-    if not isinstance(text, str):
-        raise ValueError(f"{where} stores no config: it was not written by `fpsolve run`")
+    from ._tree import _read_dataset
+    from .io import _check_schema, _open
+
     try:
-        tables = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the config stored in {where} is damaged: {error}") from None
+        with _open(path) as file:
+            _check_schema(file)
+            here = isinstance(file.get("config", getlink=True), h5py.HardLink) and isinstance(file["config"], h5py.Dataset)
+            text = _read_dataset(file["config"]) if here else None
+        tables = json.loads(text) if isinstance(text, str) else None
+    except MemoryError:
+        raise
+    except Exception as error:  # the file may come from anywhere; HDF5 raises what it likes
+        raise ValueError(f"the config stored in {where} cannot be read: {error}") from error
+    if text is None:
+        raise ValueError(f"{where} stores no config: it was not written by `fpsolve run`")
     if not isinstance(tables, dict):
-        raise ValueError(f"the config stored in {where} is damaged: it is no table")
+        raise ValueError(f"the config stored in {where} cannot be read: it is no table")
     return tables
 
 

@@ -877,7 +877,15 @@ def test_files_that_are_no_configs(tmp_path):
     fps.save(tmp_path / "a.h5", fps.Estimate(1.0))
     with pytest.raises(ValueError, match=r"a.h5 stores no config"):
         read_config(tmp_path / "a.h5")
-    for text, message in (("{", "is damaged"), ("[1]", "it is no table")):
+    (tmp_path / "c.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"the config stored in .*c.h5 cannot be read"):
+        read_config(tmp_path / "c.h5")
+    for text, message in (
+        ("{", "cannot be read"),
+        ("[1]", "it is no table"),
+        (3, "it is no table"),
+        ({"a": 1}, "stores no config"),
+    ):
         fps.io.save_tree(tmp_path / "b.h5", {"config": text})
         with pytest.raises(ValueError, match=message):
             read_config(tmp_path / "b.h5")
