@@ -186,6 +186,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     import time
+    from dataclasses import replace
 
     from fpsolve.config import read_config
 
@@ -196,8 +197,13 @@ def _run(args: argparse.Namespace) -> int:
         config.check()
         print(f"{config!r} is in order")
         return 0
-    if config.axes:
-        raise ValueError(f"{args.config} has axes ({', '.join(config.axes)}): run all of it with `fpsolve sweep {args.config}`")
+    chosen = dict(args.set)
+    if left := [key for key in config.axes if key not in chosen]:
+        every = f"run all of it with `fpsolve sweep {args.config}`, or choose a value of each with --set"
+        raise ValueError(f"{args.config} has axes ({', '.join(left)}): {every}")
+    if config.axes:  # one cell of a sweep
+        cell = read_config({name: table for name, table in config.as_dict().items() if name != "sweep"})
+        config = replace(cell, source=config.source)
     config = _seeded(config, args.seed)
     out = config.as_dict()["run"]["out"] if args.out is None else args.out
     if out is not None:

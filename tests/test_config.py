@@ -1041,6 +1041,15 @@ def test_a_drawn_seed_is_stored(written, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+def test_one_cell_of_a_sweep_is_run(written, tmp_path, capsys):
+    path, cell = str(written(TOML)), ["--set", "noise.D=0.5", "--set", "potential.params.h=0.0"]
+    assert cli.main(["run", path, *cell]) == 2
+    assert "has axes (task.n): run all of it with `fpsolve sweep" in capsys.readouterr().err
+    assert cli.main(["run", path, *cell, "--set", "task.n=12", "--out", str(tmp_path / "a.h5"), "--no-progress"]) == 0
+    assert "12 trajectories" in capsys.readouterr().out
+    assert read_config(tmp_path / "a.h5").axes == {}
+
+
 def test_results_of_other_kinds_are_printed(written, tmp_path, capsys):
     path = str(written('[task]\nname = "second_moments"\nhessians = [[[1.0]]]\ngradients = [[1.0]]\nlr = 0.1\n'))
     assert cli.main(["run", path]) == 0
