@@ -1,6 +1,8 @@
 """The page of a validation run: whole, valid and safe whatever claims say, self-contained, bounded in size; formulas as MathML."""
 
 import base64
+import doctest
+import importlib
 import io
 import json
 import math
@@ -109,7 +111,8 @@ def go(validation, claims, out: Path) -> int:
     return validation.run(claims, quick=True, out=out, progress=False)
 
 
-def test_everything_is_on_the_page(validation, tmp_path: Path) -> None:
+def test_everything_is_on_the_page(validation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/lib/fpsolve/__main__.py", "validate", "a b"])
     claims = [
         claim(validation, "one"),
         claim(validation, "two", group="xie", STANDING="recalled", EQUATION=""),
@@ -132,7 +135,7 @@ def test_everything_is_on_the_page(validation, tmp_path: Path) -> None:
         assert page.text.count(f"{name}.png") == 1
     assert "5.5 ± 0.1" in page.text and "5 … 6" in page.text and "50 %" in page.text
     record = json.loads((tmp_path / "validation.json").read_text())
-    for part in (record["provenance"]["versions"]["numba"], record["provenance"]["platform"], record["provenance"]["argv"][0]):
+    for part in (record["provenance"]["versions"]["numba"], record["provenance"]["platform"], "fpsolve validate 'a b'"):
         assert part in page.text
     images = [base64.b64decode(image["src"].split(",")[1]) for image in page.all("img")]
     assert images == [picture()] * 3
@@ -161,6 +164,13 @@ def test_failures_are_shown_and_counted(validation, tmp_path: Path) -> None:
     assert sum(attributes.get("class") == "claim failed" for attributes in page.all("section")) == 4
 
 
+def test_numbers_of_narrow_bands_can_be_told_apart(validation, tmp_path: Path) -> None:
+    check = validation.Check(name="narrow", measured=34.58314155, expected=34.583141, band=(34.583140, 34.583142))
+    assert go(validation, [claim(validation, "one", checks=[check])], tmp_path) == 0
+    text = read(tmp_path).text
+    assert "34.58314 … 34.583142" in text and "34.58314155" in text
+
+
 def test_many_claims_are_folded_unless_they_failed(validation, tmp_path: Path) -> None:
     claims = [claim(validation, f"c{k}", measured=9.0 if k == 3 else 5.5) for k in range(11)]
     assert go(validation, claims, tmp_path) == 1
@@ -171,10 +181,10 @@ def test_text_stays_text(validation, tmp_path: Path) -> None:
     evil = "</style></pre><script>alert('\"&amp;')</script><img src=x onerror=alert(1)>"
     check = validation.Check(name=evil, measured=1.0, expected=1.0, band=(1.0, 1.0), source=evil)
     one = claim(validation, "one", CLAIM=evil, EQUATION=f'"{evil.replace(chr(34), "")}"', checks=[check])
-    assert go(validation, [one, claim(validation, 'a"><b>', error=RuntimeError(evil), group="<i>", figures=())], tmp_path) == 1
+    assert go(validation, [one, claim(validation, 'a"><br>', error=RuntimeError(evil), group="<i>", figures=())], tmp_path) == 1
     page = read(tmp_path)
     assert page.text.count(evil) == 4  # claim, check, source, error
-    assert not page.all("b") + page.all("i")
+    assert not page.all("i") + page.all("br")
 
 
 def test_an_interrupted_run_leaves_what_was_done(validation, tmp_path: Path) -> None:
@@ -312,7 +322,7 @@ def test_formulas_that_cannot_be_read(text: str, validation) -> None:
 
 
 def test_room_is_a_distance_in_widths(validation) -> None:
-    from fpsolve_validation._page import room
+    from fpsolve_validation._bands import room
 
     def of(measured, low, high, expected=1.0):
         return room({"measured": measured, "expected": expected, "band": [low, high]})
@@ -325,3 +335,30 @@ def test_room_is_a_distance_in_widths(validation) -> None:
     assert all(
         math.isnan(of(*numbers)) for numbers in ((1.0, 1.0, 1.0), (1.0, "-inf", "inf"), ("nan", 0.0, 2.0), (2.0, 1.0, "inf"))
     )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_of_text_can_be_read(scheme: str, validation) -> None:
+    """Contrast of 4.5 and more (WCAG 2, AA) of every colour of text on every background that it is on."""
+    from fpsolve_validation._style import CSS
+
+    first, second = CSS.split("@media (prefers-color-scheme: dark)")
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", first if scheme == "light" else second))
+
+    def luminance(name: str) -> float:
+        value = colours[name].lstrip("#")
+        value = value if len(value) == 6 else "".join(2 * digit for digit in value)
+        parts = (int(value[k : k + 2], 16) / 255 for k in (0, 2, 4))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    for text in ("text", "soft", "good", "bad", "link"):
+        for back in ("back", "card"):
+            low, high = sorted((luminance(text), luminance(back)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, back)
+
+
+@pytest.mark.parametrize("module", ["_bands", "_elements", "_formula"])
+def test_examples_of_the_page(module: str, validation) -> None:
+    found = doctest.testmod(importlib.import_module(f"fpsolve_validation.{module}"))
+    assert found.attempted and not found.failed

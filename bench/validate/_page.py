@@ -6,17 +6,19 @@ The page is a tree of elements, so that whatever text a claim, an error or a pat
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
+from ._bands import digits, picture, room
 from ._elements import cut, embedded
 from ._elements import element as _e
 from ._formula import mathml
 from ._style import CSS
 
-__all__ = ["page", "room"]
+__all__ = ["page"]
 
 _LEGEND = (
     "A check has passed if the measured value lies in its band, ends included. ± is a standard error; numbers without it are "
@@ -55,34 +57,6 @@ def page(record: Mapping[str, Any], folder: Path) -> str:
         _e("style", CSS),
     )
     return "<!DOCTYPE html>\n" + tostring(_e("html", head, body, lang="en"), encoding="unicode", method="html") + "\n"
-
-
-def room(check: Mapping[str, Any]) -> float:
-    """Distance from the measured value to the nearer end of its band, in widths of the band; below 0 outside, NaN without a width.
-
-    An end where theory puts the value itself is no near miss: inside the band the other one counts, and 1 is as expected. Of a
-    band open on one side the width is the distance of the expected value from the end.
-
-    Examples
-    --------
-    >>> [room({"measured": m, "expected": 1.0, "band": [0.0, 2.0]}) for m in (1.0, 0.5, 2.5)]
-    [0.5, 0.25, -0.25]
-    >>> [room({"measured": m, "expected": 0.0, "band": [low, 2.0]}) for m, low in ((0.0, 0.0), (1.0, "-inf"), (-1.0, 0.0))]
-    [1.0, 0.5, -0.5]
-    """
-    measured, expected = float(check["measured"]), float(check["expected"])
-    low, high = (float(end) for end in check["band"])
-    width = _width(expected, low, high)
-    if not 0.0 < width < math.inf or math.isnan(measured):
-        return math.nan
-    if low <= measured <= high:
-        return min(abs(end - measured) for end in (low, high) if math.isfinite(end) and end != expected) / width
-    return -min(max(low - measured, measured - high) / width, 1e6)
-
-
-def _width(expected: float, low: float, high: float) -> float:
-    ends = [end for end in (low, high) if math.isfinite(end)]
-    return high - low if len(ends) == 2 else abs(ends[0] - expected) if ends else math.nan
 
 
 # ---- parts of the page -------------------------------------------------------------------------------------------------
@@ -182,7 +156,7 @@ def _claim(claim: Mapping[str, Any], folder: Path, folded: bool) -> Element:
         _e("h3", _e("a", name, href=f"#claim-{name}"), _verdict_of(good)),
         _e("p", claim["claim"]),
         _e("p", f"{claim['standing'].capitalize()} · {_time(claim['seconds'])}", class_="soft"),
-        *(_e("div", *mathml(line), class_="formula", role="group", aria_label="equation") for line in lines),
+        *(_e("div", *mathml(line), class_="formula", **_scrolled("equation")) for line in lines),
         _e("pre", cut(claim["error"]), class_="bad") if claim["error"] else None,
         _e("details", _e("summary", summary + nearest), _table(checks), **({} if folded and good else {"open": "open"}))
         if checks
@@ -197,24 +171,21 @@ def _claim(claim: Mapping[str, Any], folder: Path, folded: bool) -> Element:
 
 def _table(checks: Sequence[Mapping[str, Any]]) -> Element:
     """Roles are given because a table loses its own where the style makes blocks of its rows."""
-    head = _e(
-        "thead", _e("tr", *(_e("th", column, scope="col", role="columnheader") for column in _COLUMNS), role="row"), role="rowgroup"
-    )
-    return _e(
-        "div", _e("table", head, _e("tbody", *map(_row, checks), role="rowgroup"), role="table", class_="checks"), class_="table"
-    )
+    names = _e("tr", *(_e("th", column, scope="col", role="columnheader") for column in _COLUMNS), role="row")
+    head, body = _e("thead", names, role="rowgroup"), _e("tbody", *map(_row, checks), role="rowgroup")
+    return _e("div", _e("table", head, body, role="table", class_="checks"), class_="table", **_scrolled("checks"))
 
 
 def _row(check: Mapping[str, Any]) -> Element:
-    stderr, left = float(check["stderr"]), room(check)
-    measured = _number(check["measured"]) + (f" ± {_number(stderr, 2)}" if stderr else "")
-    low, high = (_number(end) for end in check["band"])
+    stderr, left, places = float(check["stderr"]), room(check), digits(check)
+    measured = _number(check["measured"], places) + (f" ± {_number(stderr, 2)}" if stderr else "")
+    low, high = (_number(end, places) for end in check["band"])
     cells = (
         ("number", _verdict_of(check["passed"])),
         ("number", measured),
-        ("number", _number(check["expected"])),
-        ("number", f"{low} … {high}"),
-        ("", _e("span", "–" if math.isnan(left) else _percent(left), _picture(check))),
+        ("number", _number(check["expected"], places)),
+        ("", f"{low} … {high}"),
+        ("", _e("span", _e("b", "–" if math.isnan(left) else _percent(left)), picture(check), class_="room")),
         ("source", check["source"]),
     )
     return _e(
@@ -229,33 +200,6 @@ def _row(check: Mapping[str, Any]) -> Element:
     )
 
 
-def _picture(check: Mapping[str, Any]) -> Element | None:
-    """The band as a bar with the measured value, its error and the expected value on it."""
-    measured, stderr, expected = (float(check[key]) for key in ("measured", "stderr", "expected"))
-    low, high = (float(end) for end in check["band"])
-    width = _width(expected, low, high)
-    if not 0.0 < width < math.inf or math.isnan(measured):
-        return None
-
-    def at(value: float) -> str:
-        x = 12.0 + 70.0 * (value - low) / width if math.isfinite(low) else 82.0 - 70.0 * (high - value) / width
-        return f"{min(max(x, 3.0), 97.0):.1f}"
-
-    left, right = float(at(low)), float(at(high))
-    return _e(
-        "svg",
-        _e("rect", class_="band", x=f"{left}", y="1", width=f"{right - left}", height="8"),
-        _e("line", class_="expected", x1=at(expected), x2=at(expected), y1="0", y2="10") if math.isfinite(expected) else None,
-        _e("line", class_="spread", x1=at(measured - stderr), x2=at(measured + stderr), y1="5", y2="5")
-        if 0 < stderr < math.inf
-        else None,
-        _e("circle", cx=at(measured), cy="5", r="2.6"),
-        class_="room",
-        viewBox="0 0 100 10",
-        aria_hidden="true",
-    )
-
-
 def _figure(claim: Mapping[str, Any], file: str, folder: Path) -> Element:
     try:
         path = folder / file
@@ -264,7 +208,8 @@ def _figure(claim: Mapping[str, Any], file: str, folder: Path) -> Element:
         return _e("p", f"Figure {file} cannot be shown: {problem}", class_="bad")
     about = (claim.get("about") or claim["claim"]).split("\n\n")[0].replace("\n", " ")
     image = _e("img", src=data, width=str(width), height=str(height), alt=f"Figure {file}: {about}", decoding="async")
-    return _e("figure", _e("div", image, class_="figure"), _e("figcaption", file))
+    shape = "figure wide" if width > 1.6 * height else "figure"  # panels side by side are not squeezed into a phone
+    return _e("figure", _e("div", image, class_=shape, **_scrolled("figure")), _e("figcaption", file))
 
 
 def _text(file: str, folder: Path) -> Element:
@@ -272,7 +217,7 @@ def _text(file: str, folder: Path) -> Element:
         text = (folder / file).read_text(encoding="utf-8", errors="replace")
     except OSError as problem:
         text = str(problem)
-    return _e("details", _e("summary", f"Table {file}"), _e("pre", cut(text), class_="wide", tabindex="0"))
+    return _e("details", _e("summary", f"Table {file}"), _e("pre", cut(text), class_="wide", **_scrolled(file)))
 
 
 def _legend() -> Element:
@@ -289,7 +234,7 @@ def _provenance(record: Mapping[str, Any]) -> Element:
     made = record["provenance"]
     rows = (
         ("Started", _when(made)),
-        ("Command", " ".join(made.get("argv") or [])),
+        ("Command", _command(made.get("argv") or [])),
         ("Commit", made.get("git_commit") or "not known"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
         ("Machine", f"{made.get('cpu') or 'processor not known'}, {made.get('cpu_count')} cores; {made.get('platform')}"),
@@ -301,7 +246,7 @@ def _provenance(record: Mapping[str, Any]) -> Element:
     return _e(
         "section",
         _e("h2", "Provenance"),
-        _e("div", _e("table", _e("tbody", *body)), class_="table"),
+        _e("table", _e("tbody", *body), class_="facts"),
         _e("p", "All numbers of this page are in ", _e("code", "validation.json"), " beside it, from which ",
            _e("code", "fpsolve validate --report validation.json"), " makes it again."),
         id="provenance",
@@ -325,7 +270,12 @@ def _verdict_of(good: bool) -> Element:
     return _e("span", "✓ passed" if good else "✗ FAILED", class_="good" if good else "bad")
 
 
-def _number(value: float | str, digits: int = 6) -> str:
+def _scrolled(name: str) -> dict[str, str]:
+    """Attributes of what may have to be scrolled: the keyboard must be able to go there."""
+    return {"tabindex": "0", "role": "group", "aria_label": name}
+
+
+def _number(value: float | str, digits: int) -> str:
     return f"{float(value):.{digits}g}".replace("inf", "∞").replace("-", "−")
 
 
@@ -338,6 +288,12 @@ def _percent(value: float) -> str:
 def _when(made: Mapping[str, Any]) -> str:
     """The start of the run, as people write it."""
     return str(made.get("created", "")).replace("T", " ").replace("+00:00", " UTC")
+
+
+def _command(argv: Sequence[str]) -> str:
+    """The command line without the folder that the program is in."""
+    program = Path(argv[0]).name if argv else ""
+    return shlex.join(["fpsolve" if program == "__main__.py" else program, *argv[1:]])
 
 
 def _count(number: int, noun: str) -> str:

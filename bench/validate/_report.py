@@ -38,8 +38,8 @@ class Report:
     def __init__(self, out: Path, claims: Sequence[Claim], *, quick: bool, jobs: int) -> None:
         self.out, self.claims, self.done = out, claims, dict[str, dict[str, Any]]()
         self.before = self._files()
-        self.head = {"quick": quick, "jobs": jobs}
-        self.head["provenance"] = fps.io.provenance(claims=[claim.NAME for claim in claims], quick=quick)
+        made = fps.io.provenance(claims=[claim.NAME for claim in claims], quick=quick)
+        self.head = {"quick": quick, "jobs": jobs, "provenance": made}
         self.write()
 
     def add(self, outcome: Outcome) -> None:

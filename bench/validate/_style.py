@@ -28,7 +28,8 @@ a { color: var(--link); }
 .claim { margin: 1.25rem 0; padding: .9rem clamp(.7rem, 2vw, 1.2rem); border: 1px solid var(--line); border-radius: .5rem; }
 .claim.failed { border-color: var(--bad); border-width: 2px; }
 .formula, .table, .figure { overflow-x: auto; }
-.formula { display: flex; flex-wrap: wrap; justify-content: safe center; gap: .3rem 1.4rem; padding: .45rem 0; font-size: 1.08rem; }
+.formula { display: flex; flex-wrap: wrap; align-items: baseline; justify-content: safe center;
+  gap: .3rem 1.4rem; padding: .45rem 0; font-size: 1.08rem; }
 .formula math { flex: none; margin: 0; width: max-content; }
 nav ul { list-style: none; padding: 0; display: grid; gap: 0 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); }
@@ -41,6 +42,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); p
 pre.wide { white-space: pre; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); }
+.facts td { overflow-wrap: anywhere; }
 th { font-weight: 600; }
 tbody th { font-weight: 500; }
 .checks tbody th { min-width: 12rem; }
@@ -48,15 +50,18 @@ td.number { white-space: nowrap; }
 td.source { overflow-wrap: anywhere; min-width: 9rem; }
 tr.failed { background: var(--card); box-shadow: inset .3rem 0 var(--bad); }
 tr.failed th { padding-left: .6rem; }
-svg.room { display: block; width: 6rem; height: .8rem; margin: .2rem 0 0 -.5rem; }
+span.room { display: flex; flex-direction: column; white-space: nowrap; }
+span.room b { font-weight: inherit; }
+svg.room { width: 5rem; height: .7rem; margin: .15rem 0 0 -.55rem; }
 svg.room .band { fill: var(--band); } svg.room .expected { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 1.5; }
 svg.room .spread { stroke: currentColor; stroke-width: 1.2; } svg.room circle { fill: currentColor; }
 figure { margin: .8rem 0; }
 figcaption { font-size: .85rem; color: var(--soft); }
-.figure { background: #fff; border: 1px solid var(--line); border-radius: .4rem; padding: .3rem; }
+.figure { background: #fff; border: 1px solid var(--line); border-radius: .4rem; padding: .3rem;
+  width: fit-content; max-width: 100%; }
 .figure img { display: block; margin: 0 auto; max-width: 100%; height: auto; }
 @media (max-width: 46rem) {
-  .figure img { max-width: none; width: max(100%, min(34rem, 100vw * 1.7)); }
+  .figure.wide img { max-width: none; width: 36rem; }
   table.checks, table.checks tbody, table.checks tr, table.checks th, table.checks td { display: block; width: auto; }
   table.checks thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   table.checks tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
@@ -65,6 +70,8 @@ figcaption { font-size: .85rem; color: var(--soft); }
   table.checks tr.failed th { padding-left: 0; }
   table.checks tbody th { font-weight: 600; }
   table.checks td { display: grid; grid-template-columns: 5.5rem minmax(0, 1fr); gap: .5rem; }
+  span.room { flex-direction: row; align-items: center; }
+  span.room b { min-width: 5.6rem; }
   table.checks td::before { content: attr(data-label); color: var(--soft); }
 }
 @media print { details::details-content { content-visibility: visible; } .claim { break-inside: auto; } nav { display: none; } }
