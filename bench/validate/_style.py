@@ -60,8 +60,8 @@ figcaption { font-size: .85rem; color: var(--soft); }
 .figure { background: #fff; border: 1px solid var(--line); border-radius: .4rem; padding: .3rem;
   width: fit-content; max-width: 100%; }
 .figure img { display: block; margin: 0 auto; max-width: 100%; height: auto; }
-@media (max-width: 46rem) {
-  .figure.wide img { max-width: none; width: 36rem; }
+@media (max-width: 40rem) { .figure.wide img { max-width: none; width: 36rem; } }
+@media (max-width: 58rem) {
   table.checks, table.checks tbody, table.checks tr, table.checks th, table.checks td { display: block; width: auto; }
   table.checks thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   table.checks tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
