@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fpsolve import results as results
     from fpsolve import theory as theory
     from fpsolve.chains import SGDChain as SGDChain
+    from fpsolve.config import Config as Config
+    from fpsolve.config import read_config as read_config
     from fpsolve.driven import Driven as Driven
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
@@ -83,6 +85,8 @@ _HOME = {
     "Process": "process",
     "SGDChain": "chains",
     "Driven": "driven",
+    "Config": "config",
+    "read_config": "config",
     "Ensemble": "samples",
     "Underdamped": "process",
     "Grid": "grid",
@@ -129,6 +133,7 @@ _SUBMODULES = ("io", "plotting", "potentials", "results", "theory")
 __all__ = [
     "Assumption",
     "Autocorrelation",
+    "Config",
     "Current",
     "Cycle",
     "Density",
@@ -173,6 +178,7 @@ __all__ = [
     "plotting",
     "potentials",
     "quasipotential",
+    "read_config",
     "results",
     "save",
     "schemes",

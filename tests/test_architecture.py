@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
-    {"errors", "_checks", "_known", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
+    {"errors", "_checks", "_known", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
     {"_kernels", "_fields", "_correlations"},
     {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
@@ -37,7 +37,7 @@ LAYERS: list[set[str]] = [
         "_detailed_balance",
         "_covariance",
     },
-    {"_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
+    {"_config_tables", "_balance", "_checkpoint", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_branches", "_cuts", "_decomposition", "_escape_laws", "_inertia", "_linear", "_moments"},
     {"_freezing", "_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
@@ -50,6 +50,7 @@ LAYERS: list[set[str]] = [
     {"_conclusion", "_highorder", "rare"},
     {"_escape_run"},
     {"selection", "verdict"},
+    {"config"},
     {"cli"},
     {"__main__"},
 ]
