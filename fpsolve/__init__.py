@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fpsolve import potentials as potentials
     from fpsolve import results as results
     from fpsolve import theory as theory
+    from fpsolve._sweep import Sweep as Sweep
+    from fpsolve._sweep import sweep as sweep
     from fpsolve.chains import SGDChain as SGDChain
     from fpsolve.driven import Driven as Driven
     from fpsolve.errors import FpsolveError as FpsolveError
@@ -100,6 +102,8 @@ _HOME = {
     "escape_report": "verdict",
     "phase_diagram": "selection",
     "selection_report": "selection",
+    "Sweep": "_sweep",
+    "sweep": "_sweep",
     "save": "io",
     "load": "io",
     "Assumption": "results",
@@ -156,6 +160,7 @@ __all__ = [
     "Spectrum",
     "SplittingEstimate",
     "SurvivalCurve",
+    "Sweep",
     "Table",
     "Trajectories",
     "TransitionKernel",
@@ -178,6 +183,7 @@ __all__ = [
     "schemes",
     "selection_report",
     "simulate",
+    "sweep",
     "theory",
 ]
 
