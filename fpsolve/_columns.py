@@ -38,20 +38,26 @@ class Parts:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns are: path -> (dtype, shape); kinds of nodes by path; whether there are notes."""
+    """What the columns are: path -> (dtype, shape); kinds of nodes by path; whether there are notes; which parts were None."""
 
     kinds: dict[str, str]
     columns: dict[str, tuple[str, tuple[int, ...]]]
     noted: bool
+    nones: tuple[str, ...] = ()
 
     def as_json(self) -> str:
-        return json.dumps({"kinds": self.kinds, "columns": self.columns, "noted": self.noted}, sort_keys=True)
+        return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
         given = json.loads(text)
         columns = {name: (str(np.dtype(dtype).str), tuple(map(int, shape))) for name, (dtype, shape) in given["columns"].items()}
-        return cls({str(k): str(v) for k, v in given["kinds"].items()}, columns, bool(given["noted"]))
+        kinds = {str(k): str(v) for k, v in given["kinds"].items()}
+        return cls(kinds, columns, bool(given["noted"]), tuple(map(str, given["nones"])))
+
+    def optional(self, name: str) -> bool:
+        """Whether this part may be there in one value and not in another: the fields of results may."""
+        return self.kinds[name.rpartition("/")[0]] != "dict" or name in self.nones
 
 
 # ---- taking apart -------------------------------------------------------------------------------------------------------
@@ -153,7 +159,8 @@ def _brief(value: Any) -> str:
 def lay_out(parts: Parts) -> Layout:
     """The columns that this value needs, in the order of their names."""
     columns = {name: (parts.columns[name].dtype.str, parts.columns[name].shape) for name in sorted(parts.columns)}
-    return Layout(dict(sorted(parts.kinds.items())), columns, parts.kinds[""] not in ("number", "array"))
+    nones = sorted(name for name, note in parts.notes.items() if note is None)
+    return Layout(dict(sorted(parts.kinds.items())), columns, parts.kinds[""] not in ("number", "array"), tuple(nones))
 
 
 def fit(layout: Layout, parts: Parts) -> tuple[list[bytes], bytes]:
@@ -171,15 +178,16 @@ def fit(layout: Layout, parts: Parts) -> tuple[list[bytes], bytes]:
         raise ValueError(f"it is of another kind than the first result of the sweep{where}: {kinds[0]}, not {kinds[1]}")
     columns, notes = dict(parts.columns), dict(parts.notes)
     for name in sorted(set(columns) - set(layout.columns)):
-        if columns[name].ndim or columns[name].dtype.kind == "c":
-            raise ValueError(f"it has {name!r}, an array that the first result of the sweep does not have")
+        if columns[name].ndim or columns[name].dtype.kind == "c" or not layout.optional(name):
+            raise ValueError(f"it has {name!r}, which the first result of the sweep does not have")
         notes[name] = columns.pop(name).item()  # a number that was None then
     rows = []
     for name, (dtype, shape) in layout.columns.items():
         found = columns.get(name)
         if found is None:
-            if np.dtype(dtype).kind not in "fc" or notes.get(name) is not None:
-                raise ValueError(f"it has no {name!r}, which the first result of the sweep has as an array of {np.dtype(dtype)}")
+            absent = notes[name] is None if name in notes else layout.optional(name)
+            if np.dtype(dtype).kind not in "fc" or not absent:
+                raise ValueError(f"its {name!r} is no array of {np.dtype(dtype)}, as in the first result of the sweep")
             notes[name], found = None, np.full(shape, np.nan, dtype)
         rows.append(_cast(name, found, np.dtype(dtype), shape))
     return rows, _encode(notes) if layout.noted else b""

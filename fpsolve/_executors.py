@@ -6,6 +6,8 @@ are given out again, the last time alone, so that one that kills its worker is n
 
 from __future__ import annotations
 
+import itertools
+import math
 import multiprocessing
 import os
 import queue
@@ -20,14 +22,17 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ._threads import usable_cores
-from ._units import Call, ConfigCall, Outcome, Unit, run_unit
+from ._units import Call, ConfigCall, Outcome, Unit, run_units
 from .errors import FpsolveError
 
 __all__ = ["Crew", "carry_out", "hire"]
 
+Bundle = Future[list[Outcome]]
 Store = Callable[[int, Outcome, int], None]
 #: Units given to a Dask cluster at least, so that one that grows with its work has a reason to.
 _LEAST = 64
+#: A Dask scheduler takes milliseconds for a task: shorter units are given out in bundles of so many seconds and units, at most.
+_BUNDLE_SECONDS, _BUNDLE = 0.1, 32
 
 
 class Crew:
@@ -35,13 +40,17 @@ class Crew:
 
     alone = False
     link = ""
-    #: Units under way at a time, at most.
+    #: Bundles of units under way at a time, at most.
     limit = 1
 
-    def submit(self, call: Call | ConfigCall, unit: Unit) -> Future[Outcome]:
-        future: Future[Outcome] = Future()
+    def bundle(self, seconds: float) -> int:
+        """How many units of this run time to give out in one go."""
+        return 1
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        future: Bundle = Future()
         with _noticed_interrupts() as seen:
-            outcome = run_unit(call, unit, self.alone)
+            outcome = run_units(call, units, self.alone)
         if seen:  # the engines end a run at Ctrl-C and return what is done: not the result of the unit
             raise KeyboardInterrupt
         future.set_result(outcome)
@@ -58,7 +67,7 @@ class Crew:
         """What to show behind the progress bar."""
         return ""
 
-    def stop(self, running: list[Future[Outcome]], now: bool) -> None:
+    def stop(self, running: list[Bundle], now: bool) -> None:
         """No more units come; with `now` those under way are given up where that is possible."""
 
 
@@ -90,13 +99,13 @@ class _Pool(Crew):
     def __init__(self, pool: Executor, slots: int, own: bool) -> None:
         self.pool, self.limit, self.own = pool, 2 * slots, own
 
-    def submit(self, call: Call | ConfigCall, unit: Unit) -> Future[Outcome]:
-        return self.pool.submit(run_unit, call, unit, self.alone)
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        return self.pool.submit(run_units, call, units, self.alone)
 
     def restart(self) -> None:
         raise FpsolveError("the executor is broken: one of its workers died, and it takes no more work")
 
-    def stop(self, running: list[Future[Outcome]], now: bool) -> None:
+    def stop(self, running: list[Bundle], now: bool) -> None:
         for future in running:
             future.cancel()
         if self.own:
@@ -118,7 +127,7 @@ class _Processes(_Pool):
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.pool = self._begin()
 
-    def stop(self, running: list[Future[Outcome]], now: bool) -> None:
+    def stop(self, running: list[Bundle], now: bool) -> None:
         workers = list((getattr(self.pool, "_processes", None) or {}).values()) if now else []
         for future in running:
             future.cancel()
@@ -172,8 +181,11 @@ class _Dask(Crew):
     def limit(self) -> int:  # type: ignore[override]
         return max(_LEAST, 2 * self.slots)
 
-    def submit(self, call: Call | ConfigCall, unit: Unit) -> Future[Outcome]:
-        return self.pool.submit(run_unit, call, unit, self.alone)
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        return self.pool.submit(run_units, call, units, self.alone)
+
+    def bundle(self, seconds: float) -> int:
+        return int(min(_BUNDLE, max(1.0, _BUNDLE_SECONDS / max(seconds, 1e-6))))
 
     def trouble(self) -> str:
         status = self.client.status
@@ -182,7 +194,7 @@ class _Dask(Crew):
     def note(self) -> str:
         return f"{self._slots} threads" if self._slots else "no workers yet"
 
-    def stop(self, running: list[Future[Outcome]], now: bool) -> None:
+    def stop(self, running: list[Bundle], now: bool) -> None:
         with suppress(Exception):  # with a scheduler that is gone nothing is left to be done
             self.pool.shutdown(wait=False)
         if self.own:
@@ -269,44 +281,49 @@ def carry_out(
     KeyboardInterrupt
         After Ctrl-C; what had come back by then is stored.
     """
-    back: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
-    running: dict[Future[Outcome], int] = {}
+    back: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+    running: dict[Bundle, list[int]] = {}
     again: deque[int] = deque()
     deaths: dict[int, int] = {}
-    broken, barren = False, 0
+    broken, barren, seconds = False, 0, math.inf
 
-    def give_out(index: int) -> None:
+    def give_out(indices: list[int]) -> None:
         nonlocal broken
         try:
-            future = crew.submit(call, unit(index))
+            future = crew.submit(call, [unit(index) for index in indices])
         except BrokenExecutor:
-            again.appendleft(index)
+            again.extendleft(reversed(indices))
             broken = True
             return
-        running[future] = index
+        running[future] = indices
         future.add_done_callback(back.put)
 
-    def take(future: Future[Outcome]) -> None:
-        nonlocal broken, barren
-        index = running.pop(future)
-        tries = deaths.get(index, 0)
+    def take(future: Bundle) -> None:
+        nonlocal broken
+        indices = running.pop(future)
         try:
-            outcome = future.result(timeout=0)
+            outcomes = future.result(timeout=0)
         except CancelledError:
-            trouble = crew.trouble()
-            raise FpsolveError(trouble or "the units were cancelled from outside") from None
+            raise FpsolveError(crew.trouble() or "the units were cancelled from outside") from None
         except BrokenExecutor:
             broken = True
-            _died(index)
-            return
-        except Exception as error:
-            if type(error).__name__ == "KilledWorker":
+            for index in indices:
                 _died(index)
-                return
-            outcome = Outcome(None, f"{type(error).__name__}: {error}", 0.0, "")
-        deaths.pop(index, None)
+        except Exception as error:
+            for index in indices:
+                if type(error).__name__ == "KilledWorker":
+                    _died(index)
+                else:
+                    _keep(index, Outcome(None, f"{type(error).__name__}: {error}", 0.0, ""))
+        else:
+            for index, outcome in zip(indices, outcomes, strict=True):
+                _keep(index, outcome)
+
+    def _keep(index: int, outcome: Outcome) -> None:
+        nonlocal barren, seconds
+        seconds = outcome.seconds if seconds == math.inf else 0.9 * seconds + 0.1 * outcome.seconds
         barren = 0
-        store(index, outcome, tries + 1)
+        store(index, outcome, deaths.pop(index, 0) + 1)
 
     def _died(index: int) -> None:
         deaths[index] = deaths.get(index, 0) + 1
@@ -323,12 +340,14 @@ def carry_out(
             if last is not None:
                 if not running:
                     again.remove(last)
-                    give_out(last)
+                    give_out([last])
                 return
-            index = again.popleft() if again else next(todo, None)
-            if index is None:
+            size = crew.bundle(seconds)
+            indices = [again.popleft() for _ in range(min(size, len(again)))]
+            indices += itertools.islice(todo, size - len(indices))
+            if not indices:
                 return
-            give_out(index)
+            give_out(indices)
 
     try:
         while True:
@@ -358,7 +377,6 @@ def carry_out(
             while isinstance(problem, (KeyboardInterrupt, FpsolveError)):
                 future = back.get_nowait()
                 if future in running and not future.cancelled() and future.exception(timeout=0) is None:
-                    index = running.pop(future)
-                    store(index, future.result(), deaths.get(index, 0) + 1)
+                    take(future)
         raise
     crew.stop([], now=False)

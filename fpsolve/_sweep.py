@@ -340,7 +340,7 @@ class Sweep:
         data = data.astype(data.dtype if good.all() or data.dtype.kind in "fc" else np.float64)
         if not good.all():
             data[~good] = np.nan
-        return data.reshape(*self.shape, *data.shape[1:])
+        return data.reshape((*self.shape, *data.shape[1:]))
 
     def mean(self, name: str | None = None) -> NDArray[Any]:
         """Mean over replicates and ranges, of those that are done; NaN where none is."""
@@ -362,7 +362,8 @@ class Sweep:
             square = (np.where(mask, np.abs(data - mean[:, None]), 0.0) ** 2).sum(axis=1)
             error = np.sqrt(square / (count - 1.0) / count)
         error = np.where(count > 1.0, error, np.nan)
-        return mean.reshape(*grid, *data.shape[2:]), error.reshape(*grid, *data.shape[2:])
+        shape = (*grid, *data.shape[2:])
+        return mean.reshape(shape), error.reshape(shape)
 
     def _indices(self, parameters: Mapping[str, Any]) -> range:
         """The units of a point, replicate by replicate."""

@@ -27,7 +27,19 @@ import numpy as np
 from ._columns import Parts, take_apart
 from ._threads import one_thread, single_threaded_blas
 
-__all__ = ["Call", "ConfigCall", "Outcome", "Plan", "Unit", "Value", "each_missing", "machine", "run_unit", "unit_seed"]
+__all__ = [
+    "Call",
+    "ConfigCall",
+    "Outcome",
+    "Plan",
+    "Unit",
+    "Value",
+    "each_missing",
+    "machine",
+    "run_unit",
+    "run_units",
+    "unit_seed",
+]
 
 Value = bool | int | float | str
 
@@ -281,7 +293,7 @@ def _words(parameters: Mapping[str, Any]) -> str:
 
 def _canonical(value: Value) -> str:
     """As JSON; 1 and 1.0 are the same number, and so are 0.0 and -0.0."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and float(value) == value:
         value = float(value) + 0.0
     return json.dumps(value)
 
@@ -498,6 +510,11 @@ def run_unit(call: Call | ConfigCall, unit: Unit, alone: bool) -> Outcome:
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
         return Outcome(parts, error, time.perf_counter() - begin, where)
+
+
+def run_units(call: Call | ConfigCall, units: Sequence[Unit], alone: bool) -> list[Outcome]:
+    """Some units, one after another."""
+    return [run_unit(call, unit, alone) for unit in units]
 
 
 @functools.cache
