@@ -17,6 +17,10 @@ def double(a):
     return 2.0 * a
 
 
+def product(a, b, c):
+    return float(a * b * c)
+
+
 def draw(a, seed):
     return np.random.default_rng(seed).normal(size=4)
 
@@ -36,25 +40,17 @@ def picky(a, allowed):
     return a
 
 
-def deadly(a, allowed):
-    """Ends its process where a == 3, unless a file is there."""
-    if a == 3 and not Path(allowed).exists():
+def deadly(a, folder):
+    """Ends its process at a = 0 once, and from then on at a = 3, unless a file is there."""
+    died = Path(folder, "died")
+    if a == 0 and not died.exists():
+        died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.01)
+    if a == 3 and not Path(folder, "allowed").exists():
+        while not died.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
     return a
-
-
-def kills_once(a, mark, seed):
-    """The first process that comes to a = 5 ends."""
-    if a == 5:
-        try:
-            Path(mark).touch(exist_ok=False)
-        except FileExistsError:
-            pass
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.01)
-    return np.random.default_rng(seed).normal(size=4)
 
 
 def escape(D, seed):
