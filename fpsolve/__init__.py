@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fpsolve import potentials as potentials
     from fpsolve import results as results
     from fpsolve import theory as theory
+    from fpsolve._sweep import Sweep as Sweep
+    from fpsolve._sweep import sweep as sweep
     from fpsolve.chains import SGDChain as SGDChain
     from fpsolve.config import Config as Config
     from fpsolve.config import read_config as read_config
@@ -104,6 +106,8 @@ _HOME = {
     "escape_report": "verdict",
     "phase_diagram": "selection",
     "selection_report": "selection",
+    "Sweep": "_sweep",
+    "sweep": "_sweep",
     "save": "io",
     "load": "io",
     "Assumption": "results",
@@ -161,6 +165,7 @@ __all__ = [
     "Spectrum",
     "SplittingEstimate",
     "SurvivalCurve",
+    "Sweep",
     "Table",
     "Trajectories",
     "TransitionKernel",
@@ -184,6 +189,7 @@ __all__ = [
     "schemes",
     "selection_report",
     "simulate",
+    "sweep",
     "theory",
 ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from ._checks import numbers
 from ._kernels.rng import LANES
+from ._threads import usable_cores
 
 __all__ = [
     "Control",
@@ -136,10 +136,10 @@ def check_count(name: str, value: Any, low: int = 1) -> int:
 
 
 def thread_count(threads: int | None) -> int:
-    """Threads asked for, by default the number of cores this process may use."""
+    """Threads asked for, by default the number of cores this computation may use."""
     if threads is not None:
         return check_count("threads", threads)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
