@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._branches import BACK, BASE, FULL, KEEP, PLACES, UP
+from ._branches import BACK, FULL, KEEP, PLACES, UP
 from ._checks import check_memory
 from ._code import Code
 from ._fused import Fused

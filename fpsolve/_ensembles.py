@@ -56,6 +56,8 @@ class Trajectories(_Record):
     rounding : Estimate, optional
         Of a run in single precision: the largest effect of rounding on a mean or a variance, in units of the statistical error,
         with the error of this number itself. Its assumption says whether that is shown to be small.
+    first : int
+        Number of the first trajectory in the ensemble of the seed.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class Trajectories(_Record):
     occupation: Occupation | None = None
     precision: str = "double"
     rounding: Estimate | None = None
+    first: int = 0
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance"):
@@ -257,6 +260,8 @@ class EscapeTimes(_Record):
         Which side of the region the path left through, a number into `side_names`; -1 where it did not.
     side_names : tuple of str
         Equations of the sides: of a box its finite faces, else the one surface.
+    first : int
+        Number of the first trajectory in the ensemble of the seed.
 
     Raises
     ------
@@ -285,6 +290,7 @@ class EscapeTimes(_Record):
     batch: float | None = None
     sides: npt.NDArray[np.int64] | None = None
     side_names: tuple[str, ...] = ()
+    first: int = 0
 
     def __post_init__(self) -> None:
         times = np.asarray(self.times, dtype=np.float64)
