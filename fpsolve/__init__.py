@@ -55,12 +55,14 @@ if TYPE_CHECKING:
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
+    from fpsolve.results import EscapeStatistics as EscapeStatistics
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
+    from fpsolve.results import PathStatistics as PathStatistics
     from fpsolve.results import PhaseDiagram as PhaseDiagram
     from fpsolve.results import SelectionReport as SelectionReport
     from fpsolve.results import Spectrum as Spectrum
@@ -110,12 +112,14 @@ _HOME = {
     "DensitySeries": "results",
     "EffectiveLoss": "results",
     "EscapeReport": "results",
+    "EscapeStatistics": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Occupation": "results",
     "Path": "results",
+    "PathStatistics": "results",
     "PhaseDiagram": "results",
     "SelectionReport": "results",
     "Spectrum": "results",
@@ -137,6 +141,7 @@ __all__ = [
     "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
+    "EscapeStatistics",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -147,6 +152,7 @@ __all__ = [
     "Noise",
     "Occupation",
     "Path",
+    "PathStatistics",
     "PhaseDiagram",
     "Potential",
     "Process",

@@ -203,8 +203,8 @@ def _drawn(sampler: Callable[..., Any], n: int, dim: int, seed: int, first: int)
         if skipped and not np.array_equal(_draw(sampler, skipped, dim, seed, block), drawn[:skipped], equal_nan=True):
             raise ValueError(
                 f"the rows of the sampler x0(rng, n) depend on how many are asked for, so that trajectory {first} cannot have its "
-                f"start of the whole ensemble: begin parts at multiples of {SAMPLER_BLOCK}, draw row after row (one call of rng), or "
-                "pass the starts of this part as an array"
+                f"start of the whole ensemble: begin parts at multiples of {SAMPLER_BLOCK}, draw row after row (one call of rng), "
+                "or pass the starts of this part as an array"
             )
         rows.append(drawn[skipped:])
     return rows[0] if len(rows) == 1 else np.vstack(rows)

@@ -180,12 +180,10 @@ def stream_entropy(seed: int, index: int) -> list[int]:
     """Words that seed the generator of a trajectory, different for all pairs of seed and index and from those of a sampler of x0.
 
     NumPy cuts a number into words of 32 bits and fills up with zeros, so the upper half of a seed must have a place of its own,
-    and a mark: [seed, index] alone would give trajectory 0 of seed 2**32 + 5 the numbers of trajectory 1 of seed 5. So has the
-    upper half of an index.
+    and a mark: [seed, index] alone would give trajectory 0 of seed 2**32 + 5 the numbers of trajectory 1 of seed 5. An index
+    above 2**32 takes two words.
     """
     low, high = seed & 0xFFFFFFFF, seed >> 32
-    if index >> 32:
-        return [low, index & 0xFFFFFFFF, high, 3, index >> 32]
     return [low, index, high, 2] if high else [low, index]
 
 

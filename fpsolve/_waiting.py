@@ -30,7 +30,7 @@ class WaitingSums:
 
 
 def weibull_score(events: int, total: float, logs: tuple[float, float, float]) -> float:
-    """Score test of shape 1 among Weibull times, normal for exponential ones, whatever the censoring that does not look at the path.
+    """Score test of shape 1 among Weibull times: normal for exponential ones and any censoring that does not look at the path.
 
     With u = rate t and w = log u, (sum over escapes of 1 + w, less sum of u w) over the root of its information
     k + sum u w^2 - (sum u w)^2 / k. `logs` are the sums of log t over the escapes, of t log t and of t (log t)^2 over all paths.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._blocks import LinearRun, WideRun
-from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
+from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule, problem_digest
 from ._checks import check_memory
 from ._fused import escape_kernels, path_kernels
 from ._kernels.langevin import UNFINISHED
@@ -249,6 +249,10 @@ def simulate(
         found = saver.match({"process": _named(chain, model, plan.steps), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
+    labels["problem"] = _problem(
+        chain, model, points, t=t, method=labels["method"], dt=dt, save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
+        axes=axes, walls=walls, lags=lags, regions=regions, precision=precision,
+    )  # fmt: skip
     records = Records(count, dim, plan)
     if chain is not None:
         if chain.reference is not None:
@@ -296,6 +300,18 @@ def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> st
         changes = DrivenConstants(model.driven, model.h, model.constants, limit, model.moving)
         settings += f"coefficients in time #{changes.digest()}"
     return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
+
+
+def _problem(chain: SGDChain | None, model: Model | None, points: Array, **call: Any) -> str:
+    """Digest of the question that a run answers."""
+    if model is not None:
+        how = (model.scheme.equations, sorted(model.settings.items()), type(model.driven).__name__)
+        return problem_digest(how, model.process, points, **call)
+    assert chain is not None
+    fixed = [value for value in (chain.lr, chain.batch) if not callable(value)]
+    momentum = (chain.momentum, chain.nesterov, chain.optimizer, chain.betas, chain.eps)
+    words = (chain.label, chain.kind, chain.dim, chain.size, chain.sampling, chain.sigma, momentum, fixed)
+    return problem_digest(words, chain.reference, points, **call)
 
 
 def _run_model(
@@ -487,6 +503,9 @@ def escape_times(
         found = saver.match({"process": _named(chain, model, limit), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
+    labels["problem"] = _problem(
+        chain, model, points, region=region, method=labels["method"], dt=dt, t_max=t_max, bridge=bridge, walls=walls
+    )
     if chain is not None:
         check_inside(points, region, chain.dim)
         if chain.reference is not None:

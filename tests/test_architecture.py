@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
     {"errors", "_checks", "_known", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
-    {"_kernels", "_fields", "_correlations"},
+    {"_kernels", "_fields", "_correlations", "_parts", "_waiting"},
+    {"_escape_statistics", "_path_statistics"},
     {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
@@ -210,9 +211,10 @@ def test_kernels_import_only_numerics(path: Path) -> None:
             assert name.split(".")[0] in KERNEL_IMPORTS, f"{relative(path)} imports {name}"
 
 
-RESULTS = {"results", "_checks", "_correlations", "_curves", "_ensembles", "_estimate", "_fields", "_interpolate", "_modes"} | {
-    "_rare_results"
-}
+RESULTS = {
+    "results", "_checks", "_correlations", "_curves", "_ensembles", "_escape_statistics", "_estimate", "_fields", "_interpolate",
+    "_modes", "_parts", "_path_statistics", "_rare_results", "_waiting",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))
