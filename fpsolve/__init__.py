@@ -59,12 +59,14 @@ if TYPE_CHECKING:
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
+    from fpsolve.results import EscapeStatistics as EscapeStatistics
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
+    from fpsolve.results import PathStatistics as PathStatistics
     from fpsolve.results import PhaseDiagram as PhaseDiagram
     from fpsolve.results import SelectionReport as SelectionReport
     from fpsolve.results import Spectrum as Spectrum
@@ -118,12 +120,14 @@ _HOME = {
     "DensitySeries": "results",
     "EffectiveLoss": "results",
     "EscapeReport": "results",
+    "EscapeStatistics": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Occupation": "results",
     "Path": "results",
+    "PathStatistics": "results",
     "PhaseDiagram": "results",
     "SelectionReport": "results",
     "Spectrum": "results",
@@ -146,6 +150,7 @@ __all__ = [
     "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
+    "EscapeStatistics",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -156,6 +161,7 @@ __all__ = [
     "Noise",
     "Occupation",
     "Path",
+    "PathStatistics",
     "PhaseDiagram",
     "Potential",
     "Process",
