@@ -29,8 +29,14 @@ LAYERS: list[set[str]] = [
     {"process", "grid", "samples", "_frozen"},
     {"_aligned", "_cycles", "_geometric", "_line", "_operators", "_pencil", "_walls", "_magnus", "_trbdf2"},
     {"_action", "_follow"},
-    {"_codegen", "_components", "_rows", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance", "_covariance"},
-    {"_config_tables", "_balance", "_checkpoint", "_sweep_file", "_kernel_base", "_space", "_watch", "_wide_noise", "driven", "plotting"},
+    {
+        "_codegen", "_components", "_rows", "_landing", "_schemes", "_markov", "chains", "io", "_pictures", "_detailed_balance",
+        "_covariance",
+    },
+    {
+        "_config_tables", "_balance", "_checkpoint", "_sweep_file", "_kernel_base", "_space", "_watch", "_wide_noise", "driven",
+        "plotting",
+    },
     {"_discretize", "_fused", "_kernel_exits", "_kernel_modes", "_runner", "_schedule", "_sgd", "_wide"},
     {"_branches", "_cuts", "_decomposition", "_escape_laws", "_inertia", "_linear", "_moments"},
     {"_freezing", "_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
