@@ -349,6 +349,8 @@ def _load(path: str | PathLike[str]) -> tuple[str, dict[str, Any], dict[str, Any
 def load(path: str | PathLike[str]) -> Any:
     """Read what `save` or `save_tree` wrote: the saved object, or the whole tree for files of any other kind.
 
+    The file of a `sweep` gives a `Sweep`, which reads it when it is asked.
+
     Raises
     ------
     FileNotFoundError
@@ -362,6 +364,10 @@ def load(path: str | PathLike[str]) -> Any:
     Traceback (most recent call last):
     FileNotFoundError: /no/such/file.h5 does not exist
     """
+    if load_kind(path) == "sweep":
+        from fpsolve._sweep import Sweep
+
+        return Sweep(path)
     kind, tree, _ = _load(path)
     if kind not in (*_kinds(), "grid"):
         return tree
