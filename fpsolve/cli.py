@@ -264,6 +264,8 @@ def _validate(args: argparse.Namespace) -> int:
             "the validation package is not installed; install fpsolve with pip (from a checkout: pip install -e .)"
         ) from None
     if args.report is not None:
+        if args.names:
+            raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
         return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
     if args.list:

@@ -255,6 +255,8 @@ def test_the_page_is_made_again_from_the_record(validation, tmp_path: Path, caps
         assert cli.main(["validate", "--report", str(tmp_path)]) == 2
         assert "is not the record of a validation run" in capsys.readouterr().err
     assert cli.main(["validate", "--report", str(tmp_path / "nowhere.json")]) == 2
+    assert cli.main(["validate", "one", "--report", str(tmp_path)]) == 2
+    assert "leave out one" in capsys.readouterr().err
 
 
 def test_groups_of_claims_have_their_paper_and_page(validation) -> None:
