@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--quick", action="store_true", help="fewer samples, every claim (the default)")
     length.add_argument("--full", action="store_true", help="full sample sizes")
     validate.add_argument("--list", action="store_true", help="list the claims and stop")
-    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for validation.json and figures")
+    validate.add_argument("--report", metavar="FILE", help="make report.html once more from a validation.json, and stop")
+    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for report.html, validation.json and figures")
     validate.add_argument(
         "--jobs", type=_jobs, metavar="N", help="claims to run at a time, each in its own process; the numbers are the same for "
         "any N (default: the usable cores, 4 at most; 1: in this process, with the claims' own progress bars)"
@@ -262,6 +263,10 @@ def _validate(args: argparse.Namespace) -> int:
         raise ImportError(
             "the validation package is not installed; install fpsolve with pip (from a checkout: pip install -e .)"
         ) from None
+    if args.report is not None:
+        if args.names:
+            raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
+        return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
     if args.list:
         print(validation.listing(claims))

@@ -100,9 +100,17 @@ def _git_commit() -> str | None:
     """Commit of the working copy this package lies in, if it is one."""
     git = Path(__file__).resolve().parent.parent / ".git"
     try:
+        if git.is_file():  # a second working tree: the file says where its folder is
+            git = git.parent / git.read_text().split(":", 1)[1].strip()
         head = (git / "HEAD").read_text().strip()
-        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
-    except OSError:
+        if not head.startswith("ref: "):
+            return head
+        shared = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
+        if (shared / head[5:]).exists():
+            return (shared / head[5:]).read_text().strip()
+        lines = (shared / "packed-refs").read_text().splitlines()  # where references are kept once there are many
+        return next((line.split()[0] for line in lines if line.endswith(f" {head[5:]}")), None)
+    except (OSError, IndexError):
         return None
 
 

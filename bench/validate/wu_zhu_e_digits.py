@@ -38,6 +38,7 @@ CLAIM = (
     "the quadratic volume at k = rank has the wrong sign with cross-entropy, because of the softmax."
 )
 STANDING = "stated by the paper"
+EQUATION = "sum_(i=1)^k ln lambda_i(G), G = J^T (diag p - p p^T) J"
 
 LEVEL = 1e-3
 MLP = nets.MLP((64, 32, 10), activation="tanh")

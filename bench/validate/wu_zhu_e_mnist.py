@@ -42,6 +42,7 @@ CLAIM = (
     "curvatures and all of the Jacobian go with it, the quadratic volume at k = rank of cross-entropy nets does not."
 )
 STANDING = "stated by the paper"
+EQUATION = "sum_(i=1)^k ln lambda_i(G), G = J^T (diag p - p p^T) J"
 
 LEVEL = 1e-3
 MLP = nets.MLP((784, 50, 50, 10), activation="tanh")

@@ -38,6 +38,7 @@ CLAIM = (
     "Between good and bad minima of one loss the barrier is far below the straight line's; SGD noise does not carry along the path."
 )
 STANDING = "derived"
+EQUATION = 'ds = -{dL/ds} dt + sqrt(2 D) dW, D = {lr/(2 B)} t^T C t "along the path"'
 
 Array = NDArray[np.float64]
 LEVEL, ATTACK = 0.01, 40

@@ -47,6 +47,7 @@ __all__ = ["CLAIM", "GROUP", "NAME", "SHARED", "STANDING", "run"]
 NAME = "wu-zhu-e-toy"
 CLAIM = "Of minima of equal loss on the disc, those reached after false labels generalise worse, vary more and have smaller basins."
 STANDING = "recalled"
+EQUATION = "ln V = const - {1/2} sum_(i<=k) ln lambda_i(G)"
 
 Array = NDArray[np.float64]
 
