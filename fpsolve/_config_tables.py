@@ -75,7 +75,9 @@ def named(where: str) -> Iterator[None]:
 
 
 def confined(name: str, path: Any) -> None:
-    """Refuse a path that leads out of the folder in which it is used; another place is for the user to name, not for a file.
+    """Refuse a path that leads out of the folder in which it is used, or is no name of an HDF5 file, which might be anything else.
+
+    Another place is for the user to name, not for a file.
 
     Examples
     --------
@@ -92,8 +94,8 @@ def confined(name: str, path: Any) -> None:
     outside = parts.is_absolute() or windows.drive or windows.root or ".." in (*parts.parts, *windows.parts)
     if outside or path.startswith("~"):
         raise ValueError(f"{name} = {path!r} leads out of the folder; a configuration names files below it, e.g. 'run.h5'")
-    if not path.strip() or not parts.name or not path.isprintable():
-        raise ValueError(f"{name} = {path!r} is not the name of a file; give one, e.g. 'run.h5'")
+    if parts.suffix not in (".h5", ".hdf5") or not path.isprintable():
+        raise ValueError(f"{name} = {path!r} is not the name of an HDF5 file; give one that ends in .h5, e.g. 'run.h5'")
 
 
 # ---- nouns --------------------------------------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     import time
+    from dataclasses import replace
 
     from fpsolve.config import read_config
 
@@ -216,8 +217,13 @@ def _run(args: argparse.Namespace) -> int:
         config.check()
         print(f"{config!r} is in order")
         return 0
-    if config.axes:
-        raise ValueError(f"{args.config} has axes ({', '.join(config.axes)}): run all of it with `fpsolve sweep {args.config}`")
+    chosen = dict(args.set)
+    if left := [key for key in config.axes if key not in chosen]:
+        every = f"run all of it with `fpsolve sweep {args.config}`, or choose a value of each with --set"
+        raise ValueError(f"{args.config} has axes ({', '.join(left)}): {every}")
+    if config.axes:  # one cell of a sweep
+        cell = read_config({name: table for name, table in config.as_dict().items() if name != "sweep"})
+        config = replace(cell, source=config.source)
     config = _seeded(config, args.seed)
     out = config.as_dict()["run"]["out"] if args.out is None else args.out
     if out is not None:
@@ -232,7 +238,7 @@ def _run(args: argparse.Namespace) -> int:
     if out is not None:
         config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
         print(f"saved in {out}")
-    if getattr(result, "partial", False):
+    if getattr(result, "partial", False) or (isinstance(result, dict) and result.get("complete") is False):
         raise KeyboardInterrupt  # what was done until then is shown and saved
     return 0
 
@@ -247,10 +253,17 @@ def _seeded(config: Config, seed: int | None) -> Config:
 
 
 def _summary(result: object) -> str:
-    """A result in words; the numbers that a task of another package returns line by line."""
+    """A result in words; the numbers that a task of another package returns line by line, its lists side by side."""
     if isinstance(result, dict):
-        width = max((len(name) for name in result), default=0)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in result.items())
+        from fpsolve.results import Table
+
+        lists = {name: value for name, value in result.items() if isinstance(value, list)}
+        numbers = {name: value for name, value in result.items() if name not in lists}
+        width = max((len(name) for name in numbers), default=0)
+        lines = [f"{name:<{width}}  {value}" for name, value in numbers.items()]
+        if lists:
+            lines.append(str(Table("", list(lists), list(zip(*lists.values(), strict=False)))))
+        return "\n".join(lines)
     return "\n".join(str(part) for part in result) if isinstance(result, tuple) else str(result)
 
 

@@ -33,6 +33,7 @@ from ._config_tables import (
     resolve_table,
 )
 from .chains import SGDChain
+from .grid import Region
 from .process import Underdamped
 
 __all__ = ["Config", "read_config"]
@@ -129,17 +130,26 @@ def _read(path: Path, where: str) -> dict[str, Any]:
 
 
 def _stored(path: Path, where: str) -> dict[str, Any]:
-    from . import io
+    """The tables stored in a result file, whose arrays are not read."""
+    import h5py
 
-    text = io.load_tree(path).get("config")
-    if not isinstance(text, str):
-        raise ValueError(f"{where} stores no config: it was not written by `fpsolve run`")
+    from ._tree import _read_dataset
+    from .io import _check_schema, _open
+
     try:
-        tables = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the config stored in {where} is damaged: {error}") from None
+        with _open(path) as file:
+            _check_schema(file)
+            here = isinstance(file.get("config", getlink=True), h5py.HardLink) and isinstance(file["config"], h5py.Dataset)
+            text = _read_dataset(file["config"]) if here else None
+        tables = json.loads(text) if isinstance(text, str) else None
+    except MemoryError:
+        raise
+    except Exception as error:  # the file may come from anywhere; HDF5 raises what it likes
+        raise ValueError(f"the config stored in {where} cannot be read: {error}") from error
+    if text is None:
+        raise ValueError(f"{where} stores no config: it was not written by `fpsolve run`")
     if not isinstance(tables, dict):
-        raise ValueError(f"the config stored in {where} is damaged: it is no table")
+        raise ValueError(f"the config stored in {where} cannot be read: it is no table")
     return tables
 
 
@@ -662,7 +672,8 @@ def _agree(task: Task, objects: Objects, tables: Mapping[str, Any]) -> None:
             if objects(name).dim not in dims:
                 raise ValueError(f"[{name}] is {objects(name).dim}-D, the process {process.dim}-D")
     if task.method:
-        _agree_on_grid(process, objects("grid"), tables["solver"])
+        regions = [value for value in asked.values() if isinstance(value, Region)]
+        _agree_on_grid(process, objects("grid"), tables["solver"], regions, asked)
     elif task.name in _PATHS_ENGINE:
         _agree_on_paths(process, asked)
     if task.name == "multilevel_splitting":
@@ -671,31 +682,44 @@ def _agree(task: Task, objects: Objects, tables: Mapping[str, Any]) -> None:
         _options(asked["n"], asked["runs"], asked["kill"], asked["inner"])
 
 
-def _agree_on_grid(process: Any, grid: Any, options: Mapping[str, Any]) -> None:
+def _agree_on_grid(
+    process: Any, grid: Any, options: Mapping[str, Any], regions: Sequence[Region], asked: Mapping[str, Any]
+) -> None:  # fmt: skip
+    from ._start import initial_density
+
     if isinstance(process, SGDChain):
         from .kernel_operator import _check
 
         _check(process, grid, options["nodes"])
-        return
-    from ._phase_space import phase_space
-    from .fokker_planck import _check_arguments
+    else:
+        from ._exits import start_inside
+        from ._phase_space import over_velocities, phase_space
+        from .fokker_planck import _check_arguments
 
-    _check_arguments(phase_space(process), grid, options["scheme"], options["max_offset"], options["order"])
+        space = phase_space(process)
+        _check_arguments(space, grid, options["scheme"], options["max_offset"], options["order"])
+        for region in (over_velocities(space, region) for region in regions):
+            region.mask(grid)
+            if asked.get("at") is not None:
+                start_inside(region, asked["at"], grid)
+    if "rho0" in asked:
+        initial_density(asked["rho0"], grid)
 
 
 def _agree_on_paths(process: Any, asked: Mapping[str, Any]) -> None:
-    from ._model import make_model, step_count
+    from ._model import initial_states, make_model, step_count
+    from ._passage import check_inside
     from ._runner import check_count, starting_points
 
     count = check_count("n", asked["n"])
-    clock, unit, dim = 1.0, "iteration", process.dim
     if isinstance(process, SGDChain) and not process.fused:
         if asked["dt"] is not None:
             raise ValueError("dt is refused for a chain: its time is the iteration count")
+        clock, unit, points = 1.0, "iteration", starting_points(asked["x0"], count, process.dim, 0)
     else:
         model = make_model(process, asked["dt"], asked["method"], asked["walls"])
-        clock, unit = model.h, model.unit
+        clock, unit, points = model.h, model.unit, initial_states(asked["x0"], count, model, 0)
     if "t" in asked:
         step_count(asked["t"], clock, unit)
-    with_velocity = isinstance(process, Underdamped) and np.shape(asked["x0"])[-1:] == (2 * dim,)
-    starting_points(asked["x0"], count, 2 * dim if with_velocity else dim, 0)
+    if "region" in asked:
+        check_inside(points[:, : asked["region"].dim], asked["region"], asked["region"].dim)

@@ -281,6 +281,19 @@ def test_chains_are_asked_of_their_kernel():
     assert same(paths, fps.escape_times(chain(), [-1.0], left(), n=40, seed=2))
 
 
+def test_motion_with_inertia_is_asked_in_phase_space():
+    inertial = {**WELL, "process": {"kind": "underdamped", "friction": 1.0}, "grid": {"axes": [[-2.0, 2.0, 24], [-3.0, 3.0, 24]]}}
+    config = read_config(asked("mean_exit_time", {**inertial, **LEFT}, at=[-1.0, 0.0]))
+    config.check()
+    solver = fps.FokkerPlanck(fps.Underdamped(well(), fps.Noise.isotropic(0.5), 1.0), fps.Grid((-2.0, 2.0, 24), (-3.0, 3.0, 24)))
+    assert same(config.run(), solver.mean_exit_time(left(), at=[-1.0, 0.0]))
+    states = {"kind": "box", "lo": [-2.0, -3.0], "hi": [0.5, 3.0]}
+    read_config(asked("mean_exit_time", {**inertial, "region": states})).check()
+    del inertial["grid"]
+    for x0 in ([-1.0], [-1.0, 0.5]):
+        read_config(asked("escape_times", {**inertial, "region": states}, x0=x0, dt=0.1, n=5)).check()
+
+
 def test_the_solver_has_a_table():
     config = read_config({**WELL, **GRID, "task": {"name": "stationary"}, "solver": {"scheme": "high-order", "order": 4}})
     assert same(config.run(), fps.FokkerPlanck(process(), grid(), "high-order", order=4).stationary())
@@ -729,6 +742,13 @@ WRONG = [
     (ESCAPE, {"task.x0": GONE}, "[task] the key 'x0' is missing, which 'escape_times' needs"),
     (ESCAPE, {"task.x0": "left"}, "[task] x0 must be a number or a list of numbers, got str: 'left'"),
     (ESCAPE, {"task.x0": [0.0, 0.0]}, "[task] x0"),
+    (ESCAPE, {"task.x0": [0.6]}, "[task] x0 = [0.6] is not inside Region(halfspace([1.0], 0.5)): g = 0.1, must be < 0"),
+    (ESCAPE, {"task.walls": [[-0.5, 2.0, "reflecting"]]}, "[task] "),
+    (TASKS["mean_exit_time"][0], {"task.at": [0.7]}, "[task] the start [0.7] is not inside Region(halfspace([1.0], 0.5))"),
+    (TASKS["mean_exit_time"][0], {"task.at": [-3.0]}, "[task] the point [-3.0] lies outside the grid"),
+    (TASKS["mean_exit_time"][0], {"region.c": -4.0}, "[task] halfspace([1.0], -4) contains no cell centre"),
+    (TASKS["evolve"][0], {"task.rho0": ["gausian", [0.0], [[1.0]]]}, "[task] rho0 must be a Density"),
+    (TASKS["evolve"][0], {"task.rho0": [1.0, 2.0]}, "[task] rho0 must have the shape (40,) of the grid, got (2,)"),
     (ESCAPE, {"task.m": 10}, "[task] unknown key 'm' of 'escape_times'"),
     (ESCAPE, {"task.n": 10.5}, "[task] n must be an integer, got float: 10.5"),
     (ESCAPE, {"task.n": 0}, "[task] n must be >= 1, got 0"),
@@ -754,8 +774,9 @@ WRONG = [
     (ESCAPE, {"run.out": "~/a.h5"}, "[run] out = '~/a.h5' leads out of the folder"),
     (ESCAPE, {"run.out": "a/../../b"}, "leads out of the folder"),
     (ESCAPE, {"run.out": "C:\\a.h5"}, "leads out of the folder"),
-    (ESCAPE, {"run.out": ""}, "[run] out = '' is not the name of a file"),
-    (ESCAPE, {"run.out": "a\0b"}, "is not the name of a file"),
+    (ESCAPE, {"run.out": ""}, "[run] out = '' is not the name of an HDF5 file"),
+    (ESCAPE, {"run.out": "setup.cfg"}, "[run] out = 'setup.cfg' is not the name of an HDF5 file; give one that ends in .h5"),
+    (ESCAPE, {"run.out": "a\0b.h5"}, "is not the name of an HDF5 file"),
     (ESCAPE, {"run.checkpoint": "/tmp/a"}, "[run] checkpoint = '/tmp/a' leads out of the folder"),
     (STAT, {"run": {"checkpoint": "a.h5"}}, "[run] checkpoint: the task stationary keeps none"),
     (ESCAPE, {"run.checkpoint_every": 0.0}, "[run] checkpoint_every must be > 0 seconds"),
@@ -856,7 +877,15 @@ def test_files_that_are_no_configs(tmp_path):
     fps.save(tmp_path / "a.h5", fps.Estimate(1.0))
     with pytest.raises(ValueError, match=r"a.h5 stores no config"):
         read_config(tmp_path / "a.h5")
-    for text, message in (("{", "is damaged"), ("[1]", "it is no table")):
+    (tmp_path / "c.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"the config stored in .*c.h5 cannot be read"):
+        read_config(tmp_path / "c.h5")
+    for text, message in (
+        ("{", "cannot be read"),
+        ("[1]", "it is no table"),
+        (3, "it is no table"),
+        ({"a": 1}, "stores no config"),
+    ):
         fps.io.save_tree(tmp_path / "b.h5", {"config": text})
         with pytest.raises(ValueError, match=message):
             read_config(tmp_path / "b.h5")
@@ -942,6 +971,35 @@ def test_nearest(word, known, text):
     assert nearest(word, known) == text
 
 
+# ---- the page -----------------------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
+
+
+def test_the_page_has_every_word():
+    for word in (*_config_tables.known_tasks(), *_config_tables._NOISES, *_config_tables._PROCESSES, *_config_tables._REGIONS,
+                 *_config_tables._gallery()):  # fmt: skip
+        assert f"`{word}`" in PAGE, word
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_an_example_of_the_page_runs(i, written):
+    assert len(EXAMPLES) == 3
+    config = read_config(written(EXAMPLES[i]))
+    config.check()
+    result = config.replaced({key: values[0] for key, values in config.axes.items()}).run()
+    if i == 0:  # quadrature, with the far side of the well at -3; one run in 16 000 fails
+        tilted = fps.Process(fps.Potential.from_expression("(x**2 - 1)**2 + 0.1*x"), fps.Noise.isotropic(0.4))
+        exact = theory.mean_first_passage_1d(tilted, [-1.0], 0.5, reflecting=-3.0).value
+        assert abs(result.mean().value - exact) < 4 * result.mean().stderr + 0.005 * exact
+    elif i == 1:
+        assert abs(result.at([0.0, 0.0]) - 0.5) < 1e-6  # by symmetry
+    else:
+        assert result["steps"] == 200
+        assert result["hessian_trace"] > 0.0
+
+
 # ---- command line -------------------------------------------------------------------------------------------------------
 
 
@@ -983,6 +1041,15 @@ def test_a_drawn_seed_is_stored(written, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+def test_one_cell_of_a_sweep_is_run(written, tmp_path, capsys):
+    path, cell = str(written(TOML)), ["--set", "noise.D=0.5", "--set", "potential.params.h=0.0"]
+    assert cli.main(["run", path, *cell]) == 2
+    assert "has axes (task.n): run all of it with `fpsolve sweep" in capsys.readouterr().err
+    assert cli.main(["run", path, *cell, "--set", "task.n=12", "--out", str(tmp_path / "a.h5"), "--no-progress"]) == 0
+    assert "12 trajectories" in capsys.readouterr().out
+    assert read_config(tmp_path / "a.h5").axes == {}
+
+
 def test_results_of_other_kinds_are_printed(written, tmp_path, capsys):
     path = str(written('[task]\nname = "second_moments"\nhessians = [[[1.0]]]\ngradients = [[1.0]]\nlr = 0.1\n'))
     assert cli.main(["run", path]) == 0
@@ -1011,6 +1078,15 @@ def test_wrong_runs_are_code_2(args, message, written, capsys):
     path = str(written(TOML))
     assert cli.main(["run", *(arg.replace("{}", path) for arg in args)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_an_interruption_leaves_is_saved(written, tmp_path, monkeypatch, capsys):
+    half = dataclasses.replace(read_config(ESCAPE).run(), partial=True)
+    monkeypatch.setattr(fps.Config, "run", lambda self, **_: half)
+    path = str(written(TOML.partition("[sweep]")[0]))
+    assert cli.main(["run", path, "--out", str(tmp_path / "a.h5")]) == 130
+    assert fps.load(tmp_path / "a.h5").partial
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_check_does_not_run(written, capsys, monkeypatch):
