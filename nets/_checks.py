@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["integer", "of_kind", "positive"]
+__all__ = ["boolean", "integer", "of_kind", "positive"]
 
 
 def of_kind(value: Any, kind: type, name: str, hint: str) -> None:
     """TypeError unless `value` is of that class of nets; `hint` says where one comes from."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a nets.{kind.__name__} ({hint}): got {type(value).__name__}")
+
+
+def boolean(name: str, value: Any) -> None:
+    """TypeError unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False: got {value!r}")
 
 
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:

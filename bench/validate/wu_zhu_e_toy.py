@@ -70,7 +70,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 
 def _table(sets: Sequence[DataSet]) -> list[Check]:
     losses = np.concatenate([s.table.loss for s in sets])
-    lost = sum(len(s.lost) for s in sets)
+    lost = sum(len(s.table.lost) for s in sets)
     poisoned = max(float(s.table.poisoned_loss[~s.clean].max()) for s in sets)
     checks = [
         check("all networks: |clean loss / 2e-5 - 1|", np.abs(losses / LEVEL - 1.0).max(), 0.0, 0.0, 1e-6, "find_minimum"),
