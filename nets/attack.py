@@ -33,7 +33,8 @@ KINDS = ("wrong", "negated", "random")
 ATTACK_LOSS = 10.0
 #: What has a row for each run.
 COLUMNS = (
-    "size", "seed", "accuracy", "loss", "attacked_accuracy", "attacked_loss", "poisoned_loss", "gradient_norm", "evaluations", "theta"
+    "size", "seed", "accuracy", "loss", "attacked_accuracy", "attacked_loss", "poisoned_loss", "gradient_norm", "evaluations",
+    "theta",
 )  # fmt: skip
 #: Passes over clean and poisoned samples after which the attack ends.
 ATTACK_EVALUATIONS = 5000.0

@@ -232,7 +232,7 @@ def test_lost_runs_are_left_out_and_listed(tmp_path, stuck):
     again = nets.attack(TANH, DISC, [30], seeds=[1, 2], strict=False, out=out, **QUICK)
     assert (stuck, again.seed.tolist(), again.lost.tolist()) == ([], [2], [[30, 1]])
     for strict in (True, False):  # nothing would be left
-        with pytest.raises(fps.FpsolveError, match="with 30 poisoned samples and seed 1: the loss 0.05 was not reached; strict=False"):
+        with pytest.raises(fps.FpsolveError, match="30 poisoned samples and seed 1: the loss 0.05 was not reached; strict=False"):
             nets.attack(TANH, DISC, [30], seeds=[1], strict=strict, out=out, **QUICK)
     assert stuck == []
 
