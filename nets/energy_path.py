@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 #: Losses are measured at so many points of each segment between images.
 SAMPLES = 8
+#: The search on the plane across the top: steps at most, and length of the first as part of the distance of images.
+MOST_ON_PLANE, FIRST_STEP = 500, 0.1
 #: A top counts if it stands above its surroundings by this part of the range of losses on the path.
 PROMINENCE = 1e-3
 
@@ -48,7 +50,7 @@ class EnergyPath(Saved):
     straight : ndarray, shape (m,)
         Losses on the straight line between the ends, at the same parts of its length.
     drop : float
-        What one Newton step along the gradient across the path would still take from the highest point.
+        By how much the plane across the path through its highest point goes lower than that, as far as a search by L-BFGS finds.
     coarse_top : float
         Highest loss of the path with half as many segments; nan without one.
     steps, evaluations : int
@@ -93,7 +95,8 @@ class EnergyPath(Saved):
         return (
             f"EnergyPath({len(self.images)} images, length {self.length:.4g}, "
             f"barriers {self.barriers[0]:.4g} and {self.barriers[1]:.4g} "
-            f"(at most {self.error:.2g} too high), {'converged' if self.converged else 'not converged'} after {self.steps} steps)"
+            f"(upper bounds; nearby at most {self.error:.2g} lower), "
+            f"{'converged' if self.converged else 'not converged'} after {self.steps} steps)"
         )
 
     @property
@@ -115,7 +118,9 @@ class EnergyPath(Saved):
     def error(self) -> float:
         """By how much the barriers of the best path may be lower: interpolation, and `drop`; none is below the higher end.
 
-        The losses of a path bound the barrier from above. `drop` knows of the neighbourhood of this path only.
+        The losses of a path bound the barrier from above. From below it is bounded by the lowest point of the plane that all paths
+        must cross; `drop` knows of the part of it only that is connected with this path. Where minima are degenerate, the plane
+        goes down to the losses of the ends: then the error is the barrier itself, and nothing but the bound is known.
         """
         half = _highest(self.s[::2], self.loss[::2], self.slope[::2])[1]
         room = self.top[1] - max(float(self.loss[0]), float(self.loss[-1]))
@@ -423,6 +428,8 @@ def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> EnergyP
     s, loss, slope, _ = _profile(evaluate, last.images)
     curve = Curve(last.images)
     ends = last.images[[0, -1]]
+    top = curve(np.array([_highest(s, loss, slope)[0]]))
+    drop, searched = _drop(evaluate, *top, max(loss[0], loss[-1]), FIRST_STEP * curve.length / (len(last.images) - 1))
     gradient, tangent = evaluate(last.images)[1], curve(curve.nodes)[1]
     return EnergyPath(
         images=last.images,
@@ -431,23 +438,40 @@ def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> EnergyP
         loss=loss,
         slope=slope,
         straight=evaluate(ends[0] + (s / s[-1])[:, None] * (ends[1] - ends[0]))[0],
-        drop=_drop(evaluate, *curve(np.array([_highest(s, loss, slope)[0]]))),
+        drop=drop,
         coarse_top=highest,
         steps=sum(r.steps for r in found),
-        evaluations=sum(r.evaluations for r in found),
+        evaluations=sum(r.evaluations for r in found) + searched,
         history=np.concatenate([r.history for r in found]),
         converged=last.converged,
     )
 
 
-def _drop(evaluate: Evaluate, point: Array, tangent: Array) -> float:
-    """|g|^4 / (2 g H g) of the gradient g across the path; inf where the loss does not curve up along it."""
-    gradient = evaluate(point)[1]
-    g = across(gradient, tangent)
-    size = float(np.linalg.norm(g))
-    if size <= 1e-14 * (1.0 + float(np.linalg.norm(gradient))):
-        return 0.0
-    small = 1e-5 * (1.0 + float(np.linalg.norm(point)))
-    up, down = (evaluate(point + sign * small * g / size)[1] for sign in (1.0, -1.0))
-    curvature = float(((up - down) * g).sum() / (2.0 * small * size))
-    return 0.5 * size**2 / curvature if curvature > 0.0 else math.inf
+def _drop(evaluate: Evaluate, point: Array, tangent: Array, floor: float, step: float) -> tuple[float, int]:
+    """What the lowest point on the plane across the path has less than `point`, and evaluations; below `floor` the search ends.
+
+    A path that goes the same way crosses the plane, so that none is lower than the lowest point of it. L-BFGS, whose first step is
+    of length `step` at most.
+    """
+    from scipy.optimize import minimize
+
+    count, lowest = 0, math.inf
+
+    def on_plane(z: Array) -> tuple[float, Array]:
+        nonlocal count, lowest
+        count += 1
+        (loss,), gradient = evaluate(point + step * across(z[None], tangent))
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            return 1e300, np.zeros_like(z)
+        lowest = min(lowest, float(loss))
+        return float(loss), step * across(gradient, tangent)[0]
+
+    def stop(_: Array) -> None:
+        if lowest <= floor:
+            raise StopIteration
+
+    zero = np.zeros(point.shape[1])
+    top, slope = on_plane(zero)
+    options = {"maxcor": 20, "maxiter": MOST_ON_PLANE, "ftol": 1e-15, "gtol": 1e-10 * float(np.abs(slope).max()), "maxls": 40}
+    minimize(on_plane, zero, jac=True, method="L-BFGS-B", callback=stop, options=options)
+    return max(top - lowest, 0.0), count

@@ -81,6 +81,47 @@ def test_double_wells(dim):
     assert band.error < 1e-3
 
 
+def coupled_well(amplitude, decades):
+    """2 (w_1^2 - 1)^2 + sum_i S_i (w_i - A_i (1 - w_1^2))^2/2 in 6 turned coordinates: minima w_1 = -+1, one saddle, 2 high."""
+    q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))
+    stiff, bend = np.logspace(0, decades, 5), amplitude * np.arange(1, 6) / 5.0
+
+    def value(x):
+        w = x @ q
+        return 2.0 * (w[:, 0] ** 2 - 1.0) ** 2 + 0.5 * (w[:, 1:] - bend * (1.0 - w[:, :1] ** 2)) ** 2 @ stiff
+
+    def gradient(x):
+        w = x @ q
+        d = (w[:, 1:] - bend * (1.0 - w[:, :1] ** 2)) * stiff
+        first = 8.0 * w[:, 0] * (w[:, 0] ** 2 - 1.0) + 2.0 * w[:, 0] * (d @ bend)
+        return np.column_stack([first, d]) @ q.T
+
+    return fps.Potential.from_arrays(value, gradient, dim=6), q[:, 0]
+
+
+@pytest.mark.parametrize("amplitude, decades", [(0.8, 0), (0.8, 2), (0.8, 4), (2.0, 2), (2.0, 4)])
+def test_the_error_covers_what_a_path_is_too_high(amplitude, decades):
+    """Also far from relaxed, where a bent valley of condition number 1e4 makes it 600 times the barrier."""
+    potential, e = coupled_well(amplitude, decades)
+    for images, tolerance in ((5, 1e-1), (17, 1e-1), (9, 1e-2), (33, 1e-3)):
+        band = nets.landscape_path(potential, -e, e, images=images, tolerance=tolerance)
+        excess = band.barriers.max() - 2.0
+        assert -1e-9 <= excess <= band.error + 1e-9
+        assert band.error <= 1.1 * excess + 1e-6  # the plane across the top passes the saddle, by symmetry
+
+
+@pytest.mark.parametrize("images, steps", [(5, 5), (9, 20), (17, 5), (17, 200)])
+def test_where_minima_are_degenerate_only_the_bound_is_known(images, steps):
+    """The valley of (xy - 1)^2/2 has no barrier at all, and the error is all that was found of one."""
+    valley = fps.Potential.from_arrays(
+        lambda x: 0.5 * (x[:, 0] * x[:, 1] - 1.0) ** 2, lambda x: (x[:, 0] * x[:, 1] - 1.0)[:, None] * x[:, ::-1], dim=2
+    )
+    band = nets.landscape_path(valley, [0.25, 4.0], [4.0, 0.25], images=images, max_steps=steps)
+    assert band.barriers.max() > 0.0
+    assert band.error == pytest.approx(band.barriers.max(), rel=1e-6)
+    assert "upper bounds; nearby at most" in repr(band)
+
+
 def test_a_slope_has_no_barrier_but_its_height():
     U = fps.Potential.from_expression("x + (y - 1)**2", "x y")
     band = nets.landscape_path(U, [0.0, 1.0], [2.0, 1.0])
