@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._along_path import curvatures_across, measured, rate_over_the_top
 from ._checks import integer, of_kind, positive
 from ._flow import Evaluate
 from ._saved import Saved
@@ -21,7 +22,7 @@ from .volume import bar, landscape_loss, network_loss
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fpsolve import Potential, Process
+    from fpsolve import Estimate, Potential, Process
 
 __all__ = ["EnergyPath", "minimum_energy_path", "landscape_path"]
 
@@ -157,7 +158,8 @@ class EnergyPath(Saved):
 
         with the unit tangent t; t^T C t is the variance of the samples' derivatives along it, batches drawn with replacement (Ito).
         Left out is all that happens across the path: the drift by its curvature, and how its width changes, by which rates
-        over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `widths`.
+        over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `escape_rate`.
+        Measured at so many points that the integral of |dL/ds|/D, the scale of ln(time), is settled to one per cent.
 
         Parameters
         ----------
@@ -180,14 +182,64 @@ class EnergyPath(Saved):
         """
         from fpsolve import Noise, Process
 
-        from .landscape import Landscape
-
         self._check(mlp)
-        points, tangents = self._curve(self.s)
-        jets = [Landscape(mlp, p, x, y).section(t).jets(0.0)[1] for p, t in zip(points, tangents, strict=True)]
-        variance = np.array([slopes.var() for slopes in jets])
-        noise = Noise.covariance(variance[:, None, None], lr=lr, batch=batch, axes=[self.s])
-        return Process.tabulated(self.s, [-slopes.mean() for slopes in jets], noise)
+        samples, rule = mlp.check_samples(x, y), Noise.covariance(np.ones((1, 1)), lr=lr, batch=batch)
+        s, slope, variance = measured(self, mlp, *samples, float(rule.diffusion(np.zeros(1))[0, 0]))
+        return Process.tabulated(s, -slope, Noise.covariance(variance[:, None, None], lr=lr, batch=batch, axes=[s]))
+
+    def escape_rate(
+        self, mlp: MLP, x: ArrayLike, y: ArrayLike, *, lr: float, batch: int, end: Literal["first", "last"] = "first"
+    ) -> Estimate:
+        r"""Rate at which SGD leaves the valley of one end over the highest point of the path, and what that rests on.
+
+        .. math:: k = \frac{1}{4\, T} \sqrt{\frac{\det H_\perp(\text{valley})}{\det H_\perp(\text{top})}}
+
+        T is the mean time from the lowest place before the top to the top, of `process` with a wall at that place: exact for any
+        drift and D(s) on the line. The other half of the valley is not on the path, and taken for as wide; half of the arrivals at
+        the top turn back: hence 4.
+        The determinants are of the curvatures across the path, which is Kramers' factor for noise that is alike in all directions,
+        as that of SGD hardly ever is: see the conditions. Where the loss does not curve up in all directions across (more weights
+        than samples), there is no factor, and the rate is that on the line.
+
+        Parameters
+        ----------
+        mlp, x, y, lr, batch
+            As of `process`.
+        end : {"first", "last"}
+            Which valley.
+
+        Returns
+        -------
+        fpsolve.Estimate
+            In 1/time, time = lr x iterations (``per_iteration()``). `log_value` is always set; `assumptions` are tested.
+
+        Raises
+        ------
+        ValueError
+            Bad arguments; noise that vanishes on the way, as at zero loss: no finite time; an end that is the highest point.
+
+        Examples
+        --------
+        A bump, which one unit can climb or descend. On the way the noise is a twentieth of that of all directions, so that SGD has
+        better ways than along the gradient:
+
+        >>> import nets, numpy as np
+        >>> mlp = nets.MLP((1, 1, 1), activation="tanh", loss="mse", weight_decay=0.02)
+        >>> x = np.linspace(-1.5, 1.5, 12)[:, None]
+        >>> y = np.where(np.abs(x) < 0.6, 1.0, -1.0) + 0.05 * x
+        >>> starts, how = ([w, 1.2, 0.5, -0.6] for w in (1.0, -1.0)), {"loss": 1e-9, "method": "l-bfgs", "strict": False}
+        >>> up, down = (nets.find_minimum(mlp, start, x, y, **how).theta for start in starts)
+        >>> path = nets.minimum_energy_path(mlp, up, down, x, y)
+        >>> rate = path.escape_rate(mlp, x, y, lr=0.05, batch=1, end="last")
+        >>> round(rate.log_value, 1), [a.name for a in rate.failed]
+        (-22.3, ['D changes little along the path', 'noise is alike in all directions'])
+        """
+        self._check(mlp)
+        if end not in ("first", "last"):
+            raise ValueError(f"end must be 'first' or 'last': got {end!r}")
+        if self.top[0] == (self.length if end == "last" else 0.0):
+            raise ValueError(f"the {end} end is the highest point of the path: there is no barrier to leave it over")
+        return rate_over_the_top(self, mlp, *mlp.check_samples(x, y), lr, batch, end == "last")
 
     def widths(self, mlp: MLP, x: ArrayLike, y: ArrayLike) -> Array:
         """Curvatures of the loss across the path, rising, (3, P - 1): at the first end, at the highest point, at the last end.
@@ -195,14 +247,9 @@ class EnergyPath(Saved):
         With isotropic noise, and all of them positive, the rate over the top in all directions is that along the path times
         ``exp(0.5 * (np.log(w[0]).sum() - np.log(w[1]).sum()))``.
         """
-        from .curvature import hessian
-
         self._check(mlp)
-        out = []
-        for p, t in zip(*self._curve(np.array([0.0, self.top[0], self.length])), strict=True):
-            basis = np.linalg.svd(t[None])[2][1:]  # rows across t
-            out.append(np.linalg.eigvalsh(basis @ hessian(mlp, p, x, y) @ basis.T))
-        return np.array(out)
+        samples = mlp.check_samples(x, y)
+        return np.array([curvatures_across(self, place, mlp, *samples) for place in (0.0, self.top[0], self.length)])
 
     def _check(self, mlp: MLP) -> None:
         of_kind(mlp, MLP, "mlp", "the one that the path was made with")
