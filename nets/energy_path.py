@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._along_path import curvatures_across, measured, rate_over_the_top
-from ._checks import integer, of_kind, positive
+from ._checks import boolean, integer, numbers, of_kind, positive
 from ._flow import Evaluate
 from ._saved import Saved
 from ._string import Curve, Relaxed, across, relax
@@ -142,7 +142,7 @@ class EnergyPath(Saved):
 
     def at(self, s: ArrayLike) -> tuple[Array, Array]:
         """Points and unit tangents of the path, (m, P), at lengths s (m,)."""
-        where = np.atleast_1d(np.asarray(s, dtype=np.float64))
+        where = np.atleast_1d(numbers("s", s))
         if where.ndim != 1 or not (np.all(where >= 0.0) and np.all(where <= self.length * (1.0 + 1e-12))):
             raise ValueError(f"s must be lengths from 0 to {self.length:g}: got {s!r}")
         return self._curve(where)
@@ -382,7 +382,7 @@ def landscape_path(
 
 
 def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
-    end = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    end = np.atleast_1d(numbers(name, value))
     if end.shape != (potential.dim,) or not np.isfinite(end).all():
         raise ValueError(f"{name} must be finite, of shape ({potential.dim},): got shape {end.shape}")
     return end
@@ -428,14 +428,13 @@ def _check(a: Array, b: Array, images: int, initial: ArrayLike | None, tolerance
         raise ValueError(f"images must be odd, for the path is relaxed with half as many segments first: got {images!r}")
     positive("tolerance", tolerance)
     integer("max_steps", max_steps, 0)
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress must be True or False: got {progress!r}")
+    boolean("progress", progress)
     apart = float(np.linalg.norm(b - a))
     if apart <= 1e-12 * max(float(np.linalg.norm(a)), float(np.linalg.norm(b))):
         raise ValueError(f"a and b must be different points: they are {apart:.3g} apart")
     if initial is None:
         return np.asarray(a + np.linspace(0.0, 1.0, images)[:, None] * (b - a))
-    path = np.array(initial, dtype=np.float64)
+    path = numbers("initial", initial).copy()
     if path.ndim != 2 or path.shape[1] != len(a) or len(path) < 3 or not np.isfinite(path).all():
         raise ValueError(f"initial must be finite points of shape (k, {len(a)}) with k >= 3: got shape {path.shape}")
     path[0], path[-1] = a, b

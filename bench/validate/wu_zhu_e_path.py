@@ -15,8 +15,9 @@ paths at all, because C is small along them where the loss is. The share of pair
 nowhere, and had the band "neither none nor all"; it was one of five in the first quick run and one of ten in the first full one.
 So the opposite of what wide good basins suggest is held now, half at most: along such paths the good end is left sooner.
 
-The heights were first integrated over the 129 places at which the path has its losses, between which D dips by decades: a later run had
-a height 15.3 % off, past its band, and all are now within 1 % of the times. The noise itself is sampled until such integrals settle.
+The heights were first integrated over the 129 places at which the path has its losses, between which D dips by decades: a
+later run had a height 15.3 % off, past its band. Now they are within 1 % of the times; the noise itself is sampled until such
+integrals settle.
 
 Theory, equation and paths are compared on the first pair with a learning rate so large that the height is 2 in each direction
 (hundreds of times what all directions together would bear; it is the line that is tested): equation and theory within three times
@@ -46,8 +47,6 @@ Array = NDArray[np.float64]
 LEVEL, ATTACK = 0.01, 40
 #: Points of the integral for the height of ln p, for each at which the path has losses: D dips by decades in between.
 FINE = 256
-#: Of the equation on the line.
-CELLS = 2048
 #: The height of ln p in the comparison of the engines.
 HEIGHT = 2.0
 MLP = nets.MLP((2, 40, 1), activation="tanh", loss="mse")
@@ -79,7 +78,7 @@ class Side:
     def equation(self, process: fps.Process) -> fps.Estimate:
         sides = ("absorbing", "reflecting") if self.last else ("reflecting", "absorbing")
         low, high = sorted((self.wall, self.stop))
-        solver = fps.FokkerPlanck(process, fps.Grid((low, high, CELLS), boundary=[sides]))
+        solver = fps.FokkerPlanck(process, fps.Grid((low, high, 2048), boundary=[sides]))
         beyond = 2.0 * self.band.length
         everywhere = fps.Region.box([-beyond], [beyond])
         found: fps.Estimate = solver.mean_exit_time(everywhere, at=[self.start])
@@ -158,7 +157,7 @@ def _engines(pair: list[Side], quick: bool, progress: bool) -> list[Check]:
         exact, pde = side.theory(process), side.equation(process)
         error = pde.discretization_error / exact.value
         checks.append(Check(name=f"from the {end} end: equation / theory", measured=pde.value / exact.value, expected=1.0,
-                            band=(0.98 - 3.0 * error, 1.02 + 3.0 * error), source=f"mean_first_passage_1d, {CELLS} cells"))  # fmt: skip
+                            band=(0.98 - 3.0 * error, 1.02 + 3.0 * error), source="mean_first_passage_1d, 2048 cells"))  # fmt: skip
         times.append((exact.value, side, process, end))
     for value, side, process, end in sorted(times, key=lambda t: t[0])[: 1 if quick else 2]:
         steps = 8e4 if quick else 1e5
