@@ -216,7 +216,7 @@ class EnergyPath(Saved):
         Raises
         ------
         ValueError
-            Bad arguments; noise that vanishes on the way, as at zero loss: no finite time; an end that is the highest point.
+            Bad arguments; noise that vanishes on the way, as at zero loss: no finite time; a path without a top between its ends.
 
         Examples
         --------
@@ -237,8 +237,9 @@ class EnergyPath(Saved):
         self._check(mlp)
         if end not in ("first", "last"):
             raise ValueError(f"end must be 'first' or 'last': got {end!r}")
-        if self.top[0] == (self.length if end == "last" else 0.0):
-            raise ValueError(f"the {end} end is the highest point of the path: there is no barrier to leave it over")
+        if self.top[0] in (0.0, self.length):
+            top = "last" if self.top[0] else "first"
+            raise ValueError(f"the highest point of the path is its {top} end: there is no barrier between the ends to leave over")
         return rate_over_the_top(self, mlp, *mlp.check_samples(x, y), lr, batch, end == "last")
 
     def widths(self, mlp: MLP, x: ArrayLike, y: ArrayLike) -> Array:

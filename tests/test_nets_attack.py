@@ -253,6 +253,41 @@ def test_pictures():
     assert ax.lines[1].get_ydata().tolist() == [table.of_size(0).mean(), table.of_size(30).mean()]
 
 
+def test_picture_of_the_boundary():
+    """Classes at the points of the grid, samples in their places, poisoned ones apart."""
+    theta, bad = TANH.init(0), nets.poison(DISC, 7)
+    ax = nets.plotting.plot_boundary(TANH, theta, bad, points=21)
+    (mesh,) = ax.collections
+    assert mesh.get_array().shape == (21, 21)
+    corner = bad.x_train.min(axis=0) - 0.03 * (bad.x_train.max(axis=0) - bad.x_train.min(axis=0))
+    assert mesh.get_array()[0, 0] == TANH.predict(theta, corner[None])[0]
+    assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x") == 7
+    assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "o") == DISC.size
+    with pytest.raises(ValueError, match="needs two inputs, and labels"):
+        nets.plotting.plot_boundary(nets.MLP((64, 10)), np.zeros(650), DIGITS)
+    with pytest.raises(TypeError, match="data must be a nets.Data"):
+        nets.plotting.plot_boundary(TANH, theta, DISC.x_train)
+
+
+def test_picture_of_the_plane_through_three_networks():
+    """The three are where their distances put them; on a plane through points around a minimum its loss is the lowest drawn."""
+    thetas = np.array([TANH.init(seed) for seed in range(3)])
+    ax = nets.plotting.plot_plane(TANH, thetas, DISC.x_train, DISC.y_train, points=9, levels=5)
+    (marks,) = ax.lines
+    at = np.column_stack(marks.get_data())
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.linalg.norm(at[i] - at[j]) == pytest.approx(np.linalg.norm(thetas[i] - thetas[j]), rel=1e-12)
+    assert at[1, 0] > 0.0 and at[2, 1] > 0.0
+    best = nets.find_minimum(TANH, thetas[0], DISC.x_train, DISC.y_train, loss=0.2, method="l-bfgs").theta
+    around = best + 0.5 * np.random.default_rng(0).standard_normal((3, TANH.dim))
+    around[2] = 3.0 * best - around[:2].sum(axis=0)  # its mean, in the middle of the picture, is the minimum
+    drawn = nets.plotting.plot_plane(TANH, around, DISC.x_train, DISC.y_train, points=41).collections[0]
+    assert np.log10(0.2) - 0.02 < drawn.zmin < np.log10(0.2) + 0.1 < drawn.zmax
+    for wrong, message in ((thetas[:2], "three networks of 65 finite weights"), (thetas[[0, 1, 1]], "not lie on one line")):
+        with pytest.raises(ValueError, match=message):
+            nets.plotting.plot_plane(TANH, wrong, DISC.x_train, DISC.y_train)
+
+
 BAD_POISON = [
     ({"n": 0}, ValueError, r"n, up to the 1540 spare samples .* must be an integer in 1 \.\. 1540: got 0"),
     ({"n": 1541}, ValueError, r"load more and take a subset.*got 1541"),

@@ -267,7 +267,7 @@ def test_escape_rate_where_the_loss_is_flat_across(band):
     assert curved.status == "failed" and "1 directions of the valley and 0 at the top" in curved.detail
     with pytest.raises(ValueError, match="end must be 'first' or 'last': got 'middle'"):
         band.escape_rate(TANH, *SAMPLES, lr=0.1, batch=1, end="middle")
-    with pytest.raises(ValueError, match="the first end is the highest point of the path"):
+    with pytest.raises(ValueError, match="the highest point of the path is its first end"):
         band.escape_rate(TANH, *SAMPLES, lr=0.1, batch=1)
 
 
