@@ -29,6 +29,7 @@ from ._wu_zhu_sets import (
     figure,
     held,
     inequalities,
+    known,
     measure,
     output_part,
     spectrum_checks,
@@ -95,7 +96,7 @@ def cross_entropy(seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets
     """Networks of 1000 images by L-BFGS."""
     data = nets.load_data("mnist").subset(1000, 2000)
     table = nets.attack(MLP, data, [0, 200, 1000], seeds=seeds, loss=LEVEL, progress=progress)
-    return data, table, measure(MLP, data, table, range(1, 11), IMAGES, progress)
+    return data, table, measure(MLP, data, table, 10, IMAGES, progress)
 
 
 def correlated(found: Nets) -> dict[str, np.ndarray]:
@@ -113,9 +114,10 @@ def correlated(found: Nets) -> dict[str, np.ndarray]:
 
 def _causes(found: Nets) -> list[Check]:
     good, bad = (found.size == size for size in (0, found.size.max()))
-    outputs, jacobian = (float(v[bad].mean() - v[good].mean()) for v in (found.outputs, found.of_jacobian(2700)))
+    outputs, jacobian = (float(np.nanmean(v[bad]) - np.nanmean(v[good])) for v in (found.outputs, found.of_jacobian(2700)))
     sharper = float(found.trace[bad].mean() - found.trace[good].mean())
     return [
+        known(found),
         check("softmax's part, bad minus good", outputs, -1e4, (-np.inf, 0.0), "first run, other seeds"),
         check("part of J, bad minus good", jacobian, 4e3, (0.0, np.inf), "bad minima are sharper"),
         check("ln tr G, bad minus good", sharper, 1.0, (0.0, np.inf), "bad minima are sharper"),
