@@ -138,9 +138,8 @@ def quadratic_volume(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, 
     The sum is dominated by the smallest eigenvalues kept. With "mse" they depend on how far the fit was driven; with
     "cross_entropy" all of G goes with 1 - p of the true class near zero loss, so that the sum falls by about k with each e-fold of
     the loss: stop all nets at one loss. The eigenvalues of "cross_entropy" go down with the probabilities of the least probable
-    classes, over 80 decades in a net that has learnt 150 digits, 50 of them wrong, and the sum over all says little but these.
-    Rescaling of relu units changes the sum and not the network: `nets.rescaled_trace` finds weights that all its copies have in
-    common.
+    classes, over tens of decades in nets that have learnt false labels, and the sum over all says little but these. Rescaling of
+    relu units changes the sum and not the network: `nets.rescaled_trace` finds weights that all rescaled copies have in common.
 
     Sizes up to 3000 of the smaller side (weights, or samples times outputs): singular values of the rows :math:`S_n J_n / \sqrt
     N`, :math:`S^T S = B`, so that eigenvalues down to 1e-24 of the largest are right. Where the rows are fewer than the weights,

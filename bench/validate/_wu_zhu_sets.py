@@ -10,20 +10,22 @@ The first part knows of the weights only the outputs; the second is what a net w
 Both are found here to all digits, also for so many samples that the eigenvalues of G itself are not.
 
 Where the hidden units of a net saturate, its rows V J_n can be dependent in doubles (slopes 1 - tanh^2 are then 0, not 1e-160), and
-the end of both spectra is not known. Such a net is left out of what needs it, and counted.
+the end of both spectra is not known. Such nets are left out of all correlations with volumes, and counted; rank correlations have
+them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import fpsolve as fps
 import nets
 
 from . import Check
@@ -33,8 +35,8 @@ Array = NDArray[np.float64]
 GROUP = "wu-zhu-e"
 #: A correlation holds if Fisher's z is within so many standard errors of the difference of the two runs from that of the first.
 ERRORS = 2.5
-#: Share of the nets at which a sum must be known for a correlation with it.
-KNOWN = 0.9
+#: Least share of nets with independent rows.
+WHOLE = 0.9
 
 
 def check(name: str, value: float, expected: float, band: tuple[float, float], source: str, stderr: float = 0.0) -> Check:
@@ -43,9 +45,8 @@ def check(name: str, value: float, expected: float, band: tuple[float, float], s
 
 
 def correlation(a: ArrayLike, b: ArrayLike) -> float:
-    """Pearson's r of the pairs that are known."""
-    pairs = np.array([a, b], dtype=float)
-    return float(np.corrcoef(pairs[:, np.isfinite(pairs).all(axis=0)])[0, 1])
+    """Pearson's r."""
+    return float(np.corrcoef(np.asarray(a), np.asarray(b))[0, 1])
 
 
 def band(first: float, n_first: int, n: int) -> tuple[float, float]:
@@ -57,10 +58,18 @@ def band(first: float, n_first: int, n: int) -> tuple[float, float]:
 
 def held(name: str, accuracy: Array, values: Array, first: tuple[float, int]) -> Check:
     """r of the test accuracy with `values`, against the first run's."""
-    n = np.count_nonzero(np.isfinite(values))
-    r = correlation(accuracy, values) if n >= KNOWN * len(values) else math.nan
+    r, n = correlation(accuracy, values), len(accuracy)
     error = (1.0 - r * r) / math.sqrt(n - 3)
     return check(f"r(accuracy, {name})", r, first[0], band(*first, n), "first run, other seeds", error)
+
+
+def ranked(name: str, found: Nets, values: Array, first: tuple[float, int]) -> Check:
+    """Spearman's coefficient of all nets, also those that are left out elsewhere; the band is that of r."""
+    from scipy.stats import spearmanr
+
+    rho, n = float(spearmanr(found.accuracy, values).statistic), len(found.size)
+    error = 1.06 * (1.0 - rho * rho) / math.sqrt(n - 3)
+    return check(f"Spearman, all nets: accuracy, {name}", rho, first[0], band(*first, n), "band of r", error)
 
 
 # ---- what is measured at one net ------------------------------------------------------------------------------------------
@@ -87,6 +96,12 @@ class Nets:
     def of_jacobian(self, k: int) -> Array:
         """Sum of ln lambda over the k leading eigenvalues of V J J^T V^T / N, NaN where not all are known."""
         return np.asarray(np.log(self.jacobian[:, :k]).sum(axis=1))
+
+    @property
+    def whole(self) -> Nets:
+        """The nets of which all eigenvalues of J are known."""
+        kept = np.isfinite(self.jacobian[:, -1])
+        return Nets(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
     @property
     def total(self) -> Array:
@@ -164,10 +179,10 @@ def accuracies(tables: Sequence[nets.Attack], level: float) -> list[Check]:
     ]
 
 
-def known(found: Nets) -> Check:
+def known(found: Nets, name: str = "") -> Check:
     """Of how many nets all eigenvalues of J are known."""
-    share = float(np.isfinite(found.jacobian[:, -1]).mean())
-    return check("share of nets of which all eigenvalues of J are known", share, 1.0, (KNOWN, 1.0), "units saturate")
+    share = len(found.whole.size) / len(found.size)
+    return check(f"{name}share of nets of which all eigenvalues of J are known", share, 1.0, (WHOLE, 1.0), "units saturate")
 
 
 def spectrum_checks(name: str, share: float, low: float, high: float) -> list[Check]:
@@ -200,7 +215,25 @@ def inequalities(mlp: nets.MLP, thetas: Array, x: Array, y: Array) -> list[Check
     ]
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------------
+# ---- tables and pictures -------------------------------------------------------------------------------------------------
+
+
+def write(table: nets.Attack, found: Nets, path: Path) -> None:
+    """Every net in a line of a text file; - where the sum over all eigenvalues is not known."""
+    columns = {
+        "false labels": table.size,
+        "seed": table.seed,
+        "accuracy": table.accuracy,
+        "|theta|": np.linalg.norm(table.theta, axis=1),
+        "samples that hold the loss": found.effective,
+        "ln E|grad_x f|^2": found.gradient,
+        "ln tr G": found.trace,
+        f"G, k = {found.curvature.shape[1]}": found.curvature[:, -1],
+        "softmax's part": found.outputs,
+        f"J, k = {found.jacobian.shape[1]}": found.of_jacobian(found.jacobian.shape[1]),
+    }
+    rows = [[f"{value:.6g}" if np.isfinite(value) else "-" for value in row] for row in zip(*columns.values(), strict=True)]
+    path.write_text(str(fps.Table("minima of one loss, by L-BFGS", tuple(columns), rows)) + "\n", encoding="utf-8")
 
 
 def figure(
