@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
-from ._columns import NOTES, Layout, fit, put_together
+from ._columns import Layout, fit, put_together
 from ._tree import _set_text, _text_attr, _write_text
 from ._units import Outcome, Plan
 
@@ -46,7 +46,6 @@ _UNITS = {
     "crc": ("<u4", "CRC-32 of the row"),
     "status": ("|u1", "0 missing, 1 done, 2 failed"),
 }
-_NOTES = ("notes", f"|S{NOTES}", "texts of the result, as JSON")
 #: Rows whose checksums are looked at in one go, in bytes.
 _BLOCK = 1 << 22
 #: Seconds between two requests to the disk to write what it holds back, for the case that the power fails.
@@ -84,7 +83,7 @@ class _Places:
                 if tuple(dataset.shape[:depth]) != self.plan.shape or dataset.external or dataset.is_virtual:
                     raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is not that of the sweep")
                 self.columns[f"{group}/{name}"] = Row(dataset, rows, depth)
-        if self.layout is not None and self.layout.noted:
+        if self.layout is not None and self.layout.notes:
             self.columns["units/notes"] = Row(file["units/notes"], rows, depth)
         self.machines = Row(file["machines"], _MACHINES, 1)
         for name, (dtype, _) in _UNITS.items():
@@ -200,7 +199,7 @@ class Reader:
                 row = places.columns[f"results/{name}"]
                 data = _read_at(handle, row.offset + index * row.size, row.size)
                 columns[name] = np.frombuffer(data, row.dtype).reshape(row.shape).copy()
-        return put_together(places.layout, columns, self.text("units/notes", index) if places.layout.noted else "")
+        return put_together(places.layout, columns, self.text("units/notes", index) if places.layout.notes else "")
 
     def machines(self) -> list[str]:
         with self._handle() as (handle, places):
@@ -295,8 +294,8 @@ class Writer:
             columns = {f"units/{name}": (dtype, (), words) for name, (dtype, words) in _UNITS.items()}
             if layout is not None:
                 columns.update({f"results/{name}": (d, shape, "") for name, (d, shape) in layout.columns.items()})
-                if layout.noted:
-                    columns["units/notes"] = (_NOTES[1], (), _NOTES[2])
+                if layout.notes:
+                    columns["units/notes"] = (f"|S{layout.notes}", (), "texts of the result, as JSON")
             for name, (dtype, shape, words) in columns.items():
                 dataset = _reserve(file, name, plan.shape + shape, np.dtype(dtype))
                 own = (f"{name.rsplit('/', 1)[-1]}_{i}" for i in range(len(shape)))
@@ -344,7 +343,7 @@ class Writer:
     def _check_space(self, layout: Layout | None) -> None:
         per_unit = sum(np.dtype(dtype).itemsize for dtype, _ in _UNITS.values())
         if layout is not None:
-            per_unit += sum(np.dtype(d).itemsize * math.prod(shape) for d, shape in layout.columns.values()) + NOTES * layout.noted
+            per_unit += sum(np.dtype(d).itemsize * math.prod(shape) for d, shape in layout.columns.values()) + layout.notes
         need, free = self.plan.size * per_unit, shutil.disk_usage(self.path.parent).free
         if need > free:
             raise OSError(
@@ -379,8 +378,8 @@ class Writer:
         if self.layout is not None:
             rows = columns or [bytes(self.places.columns[f"results/{n}"].size) for n in self.layout.columns]
             values.update({f"results/{name}": data for name, data in zip(self.layout.columns, rows, strict=True)})
-            if self.layout.noted:
-                values["units/notes"] = notes.ljust(NOTES, b"\0")
+            if self.layout.notes:
+                values["units/notes"] = notes.ljust(self.layout.notes, b"\0")
         crc = _checksum(index, [values[name] for name in sorted(values)])
         try:
             if self.status[index] != MISSING:
