@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import math
 import os
@@ -101,6 +102,8 @@ class _Places:
 
 
 def _text(dataset: h5py.Dataset) -> str:
+    if dataset.shape != () or dataset.dtype.kind != "S" or dataset.chunks or dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name} is no text")
     return bytes(dataset[()]).decode("utf-8")
 
 
@@ -234,6 +237,12 @@ class Writer:
     def __init__(self, path: Path, plan: Plan, call: dict[str, str]) -> None:
         self.path, self.plan, self.call = path, plan, call
         self._handle, self._last, self._dirty = -1, 0.0, False
+        for left in path.parent.glob(
+            f".{glob.escape(path.name[:100])}.*.tmp"
+        ):  # by writers that were killed while they made the file
+            with contextlib.suppress(OSError):
+                if left.stat().st_size:  # or else somebody just tries whether the folder can be written to
+                    left.unlink()
         if path.exists():
             self._resume()
         else:
@@ -505,6 +514,8 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
     where = file.require_group(group) if group else file
     kind = h5py.h5t.py_create(h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype, logical=True)
     h5py.h5d.create(where.id, last.encode(), kind, h5py.h5s.create_simple(shape), properties)
+    if dtype.kind == "S":
+        _set_text(where[last], "type", "text array")
     return where[last]
 
 

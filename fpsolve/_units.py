@@ -91,7 +91,7 @@ class Plan:
             paths = _count("paths", paths)
             per_unit = _range(paths) if per_unit is None else _count("per_unit", per_unit)
             if paths % per_unit:
-                near = next(k for k in range(per_unit, 0, -1) if paths % k == 0)
+                near = next(k for k in range(min(per_unit, PER_UNIT), 0, -1) if paths % k == 0)
                 raise ValueError(
                     f"paths={paths} is no multiple of per_unit={per_unit}: all ranges must be alike; e.g. per_unit={near}"
                 )

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsolve as fps
+from fpsolve import cli
 from fpsolve._columns import NOTES, Layout, fit, lay_out, put_together, take_apart
 from fpsolve._units import Plan, describe_function, unit_seed
 
@@ -432,6 +433,37 @@ def test_a_configuration_over_its_axes(out, monkeypatch):
     config.tables["run"]["checkpoint"] = "x.h5"
     with pytest.raises(ValueError, match="checkpoint is the file of one run"):
         fps.sweep(config, out=out)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "well.toml").write_text(
+        '[potential]\nname = "double_well"\n[noise]\nD = 1.0\n[task]\nname = "kramers_rate"\nminimum = [-1.0]\nsaddle = [0.0]\n'
+        '[sweep]\nout = "rates.h5"\n[sweep.axes]\n"noise.D" = [0.1, 0.2]\n'
+    )
+    for _ in range(2):  # the second time nothing is left to be done
+        assert cli.main(["sweep", "well.toml"]) == 0
+        assert capsys.readouterr().out == "Sweep(noise.D: 2; 2 of 2 units done) in rates.h5\n"
+    for D in (0.1, 0.2):  # sqrt(U''(-1) |U''(0)|)/(2 pi) exp(-1/D)
+        assert fps.load("rates.h5").result(**{"noise.D": D}).value == pytest.approx(
+            math.sqrt(32) / (2 * math.pi) * math.exp(-1 / D)
+        )
+    assert cli.main(["status", "rates.h5"]) == 0
+    text = capsys.readouterr().out
+    assert "done      2 (100.0 %), failed 0, missing 0" in text and "writer    none" in text and "processor" in text
+    assert cli.main(["show", "rates.h5"]) == 0
+    assert "results/" in capsys.readouterr().out
+
+    assert cli.main(["sweep", "well.toml", "--scheduler", "host"]) == 2
+    assert "'host' is not the address of a scheduler" in capsys.readouterr().err
+    assert cli.main(["sweep", "well.toml", "--out", "well.toml"]) == 2
+    assert "delete the file" in capsys.readouterr().err
+    assert cli.main(["status", "well.toml"]) == 2
+    assert cli.main(["sweep", "none.toml"]) == 2
+    assert cli.main(["sweep", "well.toml", "--jobs", "0"]) == 2
+    (tmp_path / "bad.toml").write_text((tmp_path / "well.toml").read_text().replace("[0.1, 0.2]", "[0.1, -0.2]"))
+    assert cli.main(["sweep", "bad.toml", "--out", "bad.h5"]) in (1, 2)
+    assert "error" in capsys.readouterr().err
 
 
 # ---- pictures and tables ---------------------------------------------------------------------------------------------------

@@ -55,7 +55,10 @@ def run_logged(out, log, n, pause, executor):
 
 
 def killed_again_and_again(out, log, n, pause, executor, kills, delays):
-    """Kill the run so many times, each time looking at the file; returns by how many runs units were computed twice."""
+    """Kill the run so many times, each time looking at the file; returns by how many runs units were computed twice.
+
+    Delays count from the first unit that is run, or, if they are negative, from the start of the process.
+    """
     done = 0
     while done < kills:
         before, runs_before = (stored(out) if out.exists() else set()), runs(log)
@@ -63,7 +66,11 @@ def killed_again_and_again(out, log, n, pause, executor, kills, delays):
             target=run_logged, args=(out, log, n, pause, executor)
         )
         process.start()
-        process.join(next(delays))
+        delay = next(delays)
+        end = time.monotonic() + 60
+        while delay > 0.0 and process.is_alive() and not runs(log) - runs_before and time.monotonic() < end:
+            time.sleep(0.01)  # it is at work
+        process.join(abs(delay))
         if process.exitcode == 0:
             break
         os.kill(process.pid, signal.SIGKILL)
@@ -83,7 +90,7 @@ def killed_again_and_again(out, log, n, pause, executor, kills, delays):
 def test_a_killed_sweep_goes_on(tmp_path, out):
     """Serial runs: one unit is under way at a kill, and one more may have been finished and not yet stored."""
     log, delays = tmp_path / "log", random.Random(1)
-    spare = killed_again_and_again(out, log, 120, 0.01, None, 8, iter(lambda: delays.uniform(0.02, 0.2), None))
+    spare = killed_again_and_again(out, log, 120, 0.01, None, 8, iter(lambda: delays.uniform(-0.1, 0.15), None))
     assert spare <= 8
     run_logged(tmp_path / "undisturbed.h5", tmp_path / "log2", 120, 0.0, None)
     mine, other = results(out), results(tmp_path / "undisturbed.h5")
@@ -95,7 +102,7 @@ def test_a_killed_sweep_goes_on(tmp_path, out):
 def test_fifty_kills_of_a_sweep_on_two_processes(tmp_path, out):
     """Two units are under way at a kill, and of each worker one more may have been finished and not yet stored."""
     log, delays = tmp_path / "log", random.Random(2)
-    spare = killed_again_and_again(out, log, 1500, 0.02, 2, 50, iter(lambda: delays.uniform(0.5, 3.5), None))
+    spare = killed_again_and_again(out, log, 1500, 0.02, 2, 50, iter(lambda: delays.uniform(-1.0, 0.5), None))
     assert spare <= 4 * 50
     run_logged(tmp_path / "undisturbed.h5", tmp_path / "log2", 1500, 0.0, None)
     assert results(out)["value"] == results(tmp_path / "undisturbed.h5")["value"]
