@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fpsolve._sweep import Sweep as Sweep
     from fpsolve._sweep import sweep as sweep
     from fpsolve.chains import SGDChain as SGDChain
+    from fpsolve.config import Config as Config
+    from fpsolve.config import read_config as read_config
     from fpsolve.driven import Driven as Driven
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
@@ -57,12 +59,14 @@ if TYPE_CHECKING:
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
+    from fpsolve.results import EscapeStatistics as EscapeStatistics
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
+    from fpsolve.results import PathStatistics as PathStatistics
     from fpsolve.results import PhaseDiagram as PhaseDiagram
     from fpsolve.results import SelectionReport as SelectionReport
     from fpsolve.results import Spectrum as Spectrum
@@ -85,6 +89,8 @@ _HOME = {
     "Process": "process",
     "SGDChain": "chains",
     "Driven": "driven",
+    "Config": "config",
+    "read_config": "config",
     "Ensemble": "samples",
     "Underdamped": "process",
     "Grid": "grid",
@@ -114,12 +120,14 @@ _HOME = {
     "DensitySeries": "results",
     "EffectiveLoss": "results",
     "EscapeReport": "results",
+    "EscapeStatistics": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Occupation": "results",
     "Path": "results",
+    "PathStatistics": "results",
     "PhaseDiagram": "results",
     "SelectionReport": "results",
     "Spectrum": "results",
@@ -133,6 +141,7 @@ _SUBMODULES = ("io", "plotting", "potentials", "results", "theory")
 __all__ = [
     "Assumption",
     "Autocorrelation",
+    "Config",
     "Current",
     "Cycle",
     "Density",
@@ -141,6 +150,7 @@ __all__ = [
     "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
+    "EscapeStatistics",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -151,6 +161,7 @@ __all__ = [
     "Noise",
     "Occupation",
     "Path",
+    "PathStatistics",
     "PhaseDiagram",
     "Potential",
     "Process",
@@ -178,6 +189,7 @@ __all__ = [
     "plotting",
     "potentials",
     "quasipotential",
+    "read_config",
     "results",
     "save",
     "schemes",

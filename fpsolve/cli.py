@@ -1,4 +1,4 @@
-"""The command line: ``fpsolve demo | validate | sweep | status | show | env``.
+"""The command line: ``fpsolve demo | run | sweep | status | validate | show | env``.
 
 Exit codes: 0 done, 1 a check or a computation failed, 2 wrong usage or input, 130 interrupted. Whatever a subcommand needs is
 imported inside it, so that ``fpsolve --help`` loads nothing but argparse.
@@ -11,8 +11,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fpsolve import __version__
+
+if TYPE_CHECKING:
+    from fpsolve.config import Config
 
 __all__ = ["main"]
 
@@ -20,6 +24,8 @@ _EXAMPLES = """\
 examples:
   fpsolve demo                       train a network on real digits, predict the variance of its weights, compare
   fpsolve demo --data mnist --quick  the same on an MNIST subset (IDX files under $FPSOLVE_DATA/mnist), shorter run
+  fpsolve run config.toml --out a.h5 do what a configuration asks, and store it with the result
+  fpsolve run a.h5 --set noise.D=0.2 the same question again, with another value
   fpsolve validate --list            which claims of the theory can be checked
   fpsolve validate --quick           check all of them; exit code 1 if one fails
   fpsolve sweep config.toml --jobs 4 run a configuration over its axes, 4 units at a time; goes on with what is stored
@@ -105,6 +111,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--no-progress", action="store_true", help="no progress bars")
     demo.set_defaults(command=_demo)
 
+    run = commands.add_parser("run", help="do what a configuration asks")
+    run.add_argument(
+        "config", metavar="CONFIG", help="a TOML file (docs/configs.md), or a result file that stores its configuration"
+    )
+    run.add_argument("--out", metavar="FILE", help="HDF5 file of the result (default: what [run] out says, else none)")
+    run.add_argument("--seed", type=_seed, help="seed of every random number (default: what [run] seed says, else drawn)")
+    run.add_argument(
+        "--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="another value, e.g. noise.D=0.2"
+    )
+    run.add_argument("--check", action="store_true", help="read it and make every object, but do not run")
+    run.add_argument("--no-progress", action="store_true", help="no progress bars")
+    run.set_defaults(command=_run)
+
     validate = commands.add_parser("validate", help="check claims of the theory against simulation")
     validate.add_argument("names", nargs="*", metavar="NAME", help="claims or groups of claims (default: all)")
     length = validate.add_mutually_exclusive_group()
@@ -155,6 +174,22 @@ def _seed(text: str) -> int:
     return value
 
 
+def _setting(text: str) -> tuple[str, object]:
+    """KEY=VALUE: the value as TOML has it; a bare word is a text."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip() and value.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, e.g. noise.D=0.2")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        parsed = {"value": value.strip()} if value.strip().replace("-", "_").replace(".", "_").isidentifier() else {}
+    if list(parsed) != ["value"]:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a value; write it as in TOML, e.g. 0.2, [0.0, 1.0] or 'a text'")
+    return key.strip(), parsed["value"]
+
+
 def _jobs(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs; give an integer >= 1, e.g. 2")
@@ -166,6 +201,56 @@ def _demo(args: argparse.Namespace) -> int:
 
     progress = not args.no_progress
     return demo(data=args.data, out=args.out, quick=args.quick, progress=progress, seed=args.seed)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import time
+
+    from fpsolve.config import read_config
+
+    config = read_config(args.config)
+    if args.set:
+        config = config.replaced(dict(args.set))
+    if args.check:
+        config.check()
+        print(f"{config!r} is in order")
+        return 0
+    if config.axes:
+        raise ValueError(f"{args.config} has axes ({', '.join(config.axes)}): run all of it with `fpsolve sweep {args.config}`")
+    config = _seeded(config, args.seed)
+    out = config.as_dict()["run"]["out"] if args.out is None else args.out
+    if out is not None:
+        from fpsolve.io import check_writable
+
+        out = check_writable(out)
+    config.check()
+    start = time.perf_counter()
+    result = config.run(progress=not args.no_progress)
+    seconds = time.perf_counter() - start
+    print(_summary(result))
+    if out is not None:
+        config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
+        print(f"saved in {out}")
+    if getattr(result, "partial", False):
+        raise KeyboardInterrupt  # what was done until then is shown and saved
+    return 0
+
+
+def _seeded(config: Config, seed: int | None) -> Config:
+    """With the seed that was asked for, or a fresh one where the task draws and none is given: what is stored runs again alike."""
+    if seed is None and config.takes("seed") and config.as_dict()["run"]["seed"] is None:
+        from secrets import randbits
+
+        seed = randbits(31)
+    return config if seed is None else config.replaced({"run.seed": seed})
+
+
+def _summary(result: object) -> str:
+    """A result in words; the numbers that a task of another package returns line by line."""
+    if isinstance(result, dict):
+        width = max((len(name) for name in result), default=0)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in result.items())
+    return "\n".join(str(part) for part in result) if isinstance(result, tuple) else str(result)
 
 
 def _validate(args: argparse.Namespace) -> int:

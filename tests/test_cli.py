@@ -18,7 +18,7 @@ from fpsolve import FpsolveError, __version__, cli
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("demo", "validate", "show", "env")
+COMMANDS = ("demo", "run", "validate", "show", "env")
 
 
 def test_help_lists_commands_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
