@@ -43,6 +43,8 @@ __all__ = [
 
 Value = bool | int | float | str
 
+#: Values of axes that are tried out before work.
+CHECKED = 1000
 #: Trajectories of a unit at most, unless `per_unit` says otherwise.
 PER_UNIT = 1_000_000
 RESERVED = ("point", "replicate", "range")
@@ -388,9 +390,12 @@ class ConfigCall:
         Raises
         ------
         ValueError, TypeError
-            If it does not, or the first point is no valid configuration; before any work.
+            If it does not, or a value of an axis is refused; before any work.
         """
-        config.replaced(plan.parameters(0))
+        first = plan.parameters(0)
+        others = [{**first, name: value} for name, values in plan.axes.items() for value in values[1:]]
+        for cell in [first] if plan.listed else [first, *others[:CHECKED]]:
+            config.replaced(cell)._check()
         if plan.paths is not None and not (config.takes("first") and config.takes("n")):
             raise ValueError(f"paths= splits an ensemble of paths, but the task {config.task} does not run numbered paths")
         seeded = config.takes("seed") and "run.seed" not in plan.axes

@@ -416,6 +416,9 @@ class Config:
         assert set(values) <= {"noise.D"}, values
         return Config({**self.tables, "noise": {"D": values.get("noise.D")}})
 
+    def _check(self):
+        pass
+
     def run(self, *, seed):
         return self.tables["noise"]["D"], fps.Estimate(seed % 100)
 
@@ -462,8 +465,14 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["sweep", "none.toml"]) == 2
     assert cli.main(["sweep", "well.toml", "--jobs", "0"]) == 2
     (tmp_path / "bad.toml").write_text((tmp_path / "well.toml").read_text().replace("[0.1, 0.2]", "[0.1, -0.2]"))
-    assert cli.main(["sweep", "bad.toml", "--out", "bad.h5"]) in (1, 2)
-    assert "error" in capsys.readouterr().err
+    assert cli.main(["sweep", "bad.toml", "--out", "bad.h5"]) == 2
+    assert "[noise] D must be a finite number >= 0, got -0.2" in capsys.readouterr().err and not (tmp_path / "bad.h5").exists()
+
+    monkeypatch.setattr("fpsolve._units._run_config", lambda tables, parameters: 1 / (parameters["noise.D"] - 0.2))
+    assert cli.main(["sweep", "well.toml", "--out", "one.h5"]) == 1
+    told = capsys.readouterr()
+    assert "fpsolve: warning: 1 of 2 units failed; the first: noise.D=0.2: ZeroDivisionError" in told.err
+    assert told.out == "Sweep(noise.D: 2; 1 of 2 units done, 1 failed) in one.h5\n"
 
 
 # ---- pictures and tables ---------------------------------------------------------------------------------------------------
