@@ -274,6 +274,13 @@ class Writer:
             raise ValueError(f"{self.path} is the sweep of another call: {changes}. {advice}")
         self.status = reader.status()
         self._open()
+        there = self.path.stat()  # what was never written takes no room yet
+        need, free = there.st_size - 512 * getattr(there, "st_blocks", math.inf), shutil.disk_usage(self.path.parent).free
+        if self.count(DONE) < self.plan.size and need > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{self.path} will need {need / 1e9:.3g} GB more, but {free / 1e9:.3g} GB are free: make room, and repeat the call",
+            )
 
     def _open(self) -> None:
         if self._handle >= 0:

@@ -224,6 +224,18 @@ def test_ranges_of_one_ensemble_share_the_seed_and_are_merged_in_order(out, monk
     assert done.merged(D=0.3).total == expected
 
 
+def test_an_ensemble_of_escape_paths_in_parts(out, tmp_path):
+    """Counts are those of one call for all paths, sums agree to rounding; the same bits in any order."""
+    done = fps.sweep(tasks.escapes, {"D": [0.4]}, paths=600, per_unit=100, out=out)
+    other = fps.sweep(tasks.escapes, {"D": [0.4]}, paths=600, per_unit=100, out=tmp_path / "threads.h5", executor="threads")
+    total = done.merged()
+    assert total == other.merged() and len(total.ranges) == 1
+    whole = tasks.escapes(0.4, seed_of(0, 0, D=0.4), 0, 600)
+    assert np.array_equal(total.counts, whole.counts) and (total.n, total.n_events) == (600, 600)
+    assert total.mean().value == pytest.approx(whole.mean().value, rel=1e-13)
+    assert total.mean().stderr == pytest.approx(whole.mean().stderr, rel=1e-10)
+
+
 def test_how_an_ensemble_is_split():
     assert Plan.make(None, paths=10**9).ranges == 1000
     assert Plan.make(None, paths=2_500_000).per_unit == 625_000

@@ -235,6 +235,20 @@ def test_a_sweep_that_cannot_fit_is_refused_before_work(out, monkeypatch):
     assert caught.value.errno == errno.ENOSPC and not list(out.parent.iterdir())
 
 
+def test_room_for_the_rest_is_asked_for_when_a_sweep_goes_on(out, monkeypatch):
+    def large(a):
+        return np.full(10_000, 1.0 / a)
+
+    with pytest.warns(RuntimeWarning, match="1 of 50 units failed"):  # of 4 MB, the row of the unit that failed is zeros
+        fps.sweep(large, {"a": range(50)}, out=out)
+    offset, size = fps.load(out)._reader.places().columns["results/value"].offset, out.stat().st_size
+    os.truncate(out, offset)  # as if the results had not been written yet
+    os.truncate(out, size)
+    monkeypatch.setattr(_sweep_file.shutil, "disk_usage", lambda path: type("usage", (), {"free": 1_000_000}))
+    with pytest.raises(OSError, match=r"will need 0.00\d+ GB more, but 0.001 GB are free: make room, and repeat the call"):
+        fps.sweep(large, {"a": range(50)}, out=out)
+
+
 def test_a_limit_on_the_size_of_files(tmp_path):
     """The structure of the file does not fit: nothing is left behind."""
     code = (
