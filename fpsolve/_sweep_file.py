@@ -237,12 +237,7 @@ class Writer:
     def __init__(self, path: Path, plan: Plan, call: dict[str, str]) -> None:
         self.path, self.plan, self.call = path, plan, call
         self._handle, self._last, self._dirty = -1, 0.0, False
-        for left in path.parent.glob(
-            f".{glob.escape(path.name[:100])}.*.tmp"
-        ):  # by writers that were killed while they made the file
-            with contextlib.suppress(OSError):
-                if left.stat().st_size:  # or else somebody just tries whether the folder can be written to
-                    left.unlink()
+        _clear(path)
         if path.exists():
             self._resume()
         else:
@@ -461,6 +456,15 @@ class Writer:
             finally:
                 os.close(self._handle)
                 self._handle = -1
+
+
+def _clear(path: Path) -> None:
+    """Remove what writers left that were killed while they made the file."""
+    name = glob.escape(path.name[:100])
+    for left in (*path.parent.glob(f".{name}.*.tmp"), *path.parent.glob(f"..{name}.*.tmp")):
+        with contextlib.suppress(OSError):
+            if left.stat().st_size:  # or else somebody just tries whether the folder can be written to
+                left.unlink()
 
 
 def _brief(words: str | None) -> str:

@@ -4,6 +4,8 @@ import collections
 import contextlib
 import errno
 import functools
+import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -395,6 +397,19 @@ def test_a_broken_executor_of_the_caller_is_an_error_that_says_how_to_go_on(tmp_
         with pytest.raises(fps.FpsolveError, match=r"the executor is broken.*of 5 units are stored in .*: the same call goes on"):
             fps.sweep(tasks.deadly, axes, executor=pool, out=out)
     assert fps.load(out).done == 2
+
+
+def test_several_kinds_of_machines_are_told(out, monkeypatch):
+    kinds = itertools.cycle([{"processor": "fast", "numpy": "2.4"}, {"processor": "slow", "numpy": "2.4"}])
+    monkeypatch.setattr("fpsolve._units.machine", lambda: json.dumps(next(kinds)))
+    with pytest.warns(
+        RuntimeWarning, match=r"run by 2 kinds of machines \(processor: fast, slow\); equal bits are promised on one"
+    ):
+        done = fps.sweep(tasks.double, {"a": range(4)}, out=out)
+    assert done.machines == [{"processor": "fast", "numpy": "2.4"}, {"processor": "slow", "numpy": "2.4"}]
+    with h5py.File(out) as file:
+        assert file["units/machine"][:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert any(line.startswith("warning   the units were run by 2 kinds") for line in describe_sweep(out))
 
 
 # ---- size ---------------------------------------------------------------------------------------------------------------------
