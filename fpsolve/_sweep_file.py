@@ -463,7 +463,8 @@ def _clear(path: Path) -> None:
     name = glob.escape(path.name[:100])
     for left in (*path.parent.glob(f".{name}.*.tmp"), *path.parent.glob(f"..{name}.*.tmp")):
         with contextlib.suppress(OSError):
-            if left.stat().st_size:  # or else somebody just tries whether the folder can be written to
+            found = left.stat()
+            if found.st_size or time.time() - found.st_mtime > 60.0:  # or else somebody just tries whether one can write here
                 left.unlink()
 
 
