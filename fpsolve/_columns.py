@@ -18,7 +18,7 @@ from ._tree import _grid_fields, _Json, _kind_of, _kinds, _read_grid, _read_reco
 
 __all__ = ["CUT", "NOTES", "Layout", "Parts", "fit", "lay_out", "put_together", "take_apart"]
 
-#: Bytes of the notes of one value.
+#: Bytes of the notes of a value, for each result of fpsolve in it.
 NOTES = 1024
 #: What stands where a text was cut.
 CUT = " ... (cut)"
@@ -38,11 +38,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns are: path -> (dtype, shape); kinds of nodes by path; whether there are notes; which parts were None."""
+    """What the columns are: path -> (dtype, shape); kinds of nodes by path; bytes of the notes; which parts were None."""
 
     kinds: dict[str, str]
     columns: dict[str, tuple[str, tuple[int, ...]]]
-    noted: bool
+    notes: int
     nones: tuple[str, ...] = ()
 
     def as_json(self) -> str:
@@ -53,7 +53,7 @@ class Layout:
         given = json.loads(text)
         columns = {name: (str(np.dtype(dtype).str), tuple(map(int, shape))) for name, (dtype, shape) in given["columns"].items()}
         kinds = {str(k): str(v) for k, v in given["kinds"].items()}
-        return cls(kinds, columns, bool(given["noted"]), tuple(map(str, given["nones"])))
+        return cls(kinds, columns, int(given["notes"]), tuple(map(str, given["nones"])))
 
     def optional(self, name: str) -> bool:
         """Whether this part may be there in one value and not in another: the fields of results may."""
@@ -160,7 +160,9 @@ def lay_out(parts: Parts) -> Layout:
     """The columns that this value needs, in the order of their names."""
     columns = {name: (parts.columns[name].dtype.str, parts.columns[name].shape) for name in sorted(parts.columns)}
     nones = sorted(name for name, note in parts.notes.items() if note is None)
-    return Layout(dict(sorted(parts.kinds.items())), columns, parts.kinds[""] not in ("number", "array"), tuple(nones))
+    plain = parts.kinds[""] in ("number", "array")
+    size = 0 if plain else NOTES * max(1, sum(kind not in ("dict", "grid") for kind in parts.kinds.values()))
+    return Layout(dict(sorted(parts.kinds.items())), columns, size, tuple(nones))
 
 
 def fit(layout: Layout, parts: Parts) -> tuple[list[bytes], bytes]:
@@ -190,7 +192,7 @@ def fit(layout: Layout, parts: Parts) -> tuple[list[bytes], bytes]:
                 raise ValueError(f"its {name!r} is no array of {np.dtype(dtype)}, as in the first result of the sweep")
             notes[name], found = None, np.full(shape, np.nan, dtype)
         rows.append(_cast(name, found, np.dtype(dtype), shape))
-    return rows, _encode(notes) if layout.noted else b""
+    return rows, _encode(notes, layout.notes) if layout.notes else b""
 
 
 def _cast(name: str, found: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -208,13 +210,13 @@ def _cast(name: str, found: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int
     return found.tobytes()
 
 
-def _encode(notes: dict[str, Any]) -> bytes:
-    """JSON of at most NOTES bytes; the longest texts are cut until it fits."""
+def _encode(notes: dict[str, Any], size: int) -> bytes:
+    """JSON of at most `size` bytes; the longest texts are cut until it fits."""
     for limit in (None, 400, 200, 100, 60, 30):
         text = json.dumps(_shorten(notes, limit), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-        if len(text) <= NOTES:
+        if len(text) <= size:
             return text
-    raise ValueError(f"its texts need {len(text)} bytes even when cut; {NOTES} are kept for each unit: return fewer")
+    raise ValueError(f"its texts need {len(text)} bytes even when cut; {size} are kept for each unit: return fewer")
 
 
 def _shorten(value: Any, limit: int | None) -> Any:

@@ -356,7 +356,7 @@ def carry_out(
                 if not broken:
                     return
                 barren += 1
-                if barren > max(retries, 1) + 1:
+                if barren > retries + 5:
                     raise FpsolveError(
                         f"the workers died {barren} times in a row and no unit came to its end: a script that starts processes "
                         "needs `if __name__ == '__main__':`, and memory may be short"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import math
 import os
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
-from ._columns import NOTES, Layout, fit, put_together
+from ._columns import Layout, fit, put_together
 from ._tree import _set_text, _text_attr, _write_text
 from ._units import Outcome, Plan
 
@@ -46,7 +47,6 @@ _UNITS = {
     "crc": ("<u4", "CRC-32 of the row"),
     "status": ("|u1", "0 missing, 1 done, 2 failed"),
 }
-_NOTES = ("notes", f"|S{NOTES}", "texts of the result, as JSON")
 #: Rows whose checksums are looked at in one go, in bytes.
 _BLOCK = 1 << 22
 #: Seconds between two requests to the disk to write what it holds back, for the case that the power fails.
@@ -84,7 +84,7 @@ class _Places:
                 if tuple(dataset.shape[:depth]) != self.plan.shape or dataset.external or dataset.is_virtual:
                     raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is not that of the sweep")
                 self.columns[f"{group}/{name}"] = Row(dataset, rows, depth)
-        if self.layout is not None and self.layout.noted:
+        if self.layout is not None and self.layout.notes:
             self.columns["units/notes"] = Row(file["units/notes"], rows, depth)
         self.machines = Row(file["machines"], _MACHINES, 1)
         for name, (dtype, _) in _UNITS.items():
@@ -102,6 +102,8 @@ class _Places:
 
 
 def _text(dataset: h5py.Dataset) -> str:
+    if dataset.shape != () or dataset.dtype.kind != "S" or dataset.chunks or dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name} is no text")
     return bytes(dataset[()]).decode("utf-8")
 
 
@@ -200,7 +202,7 @@ class Reader:
                 row = places.columns[f"results/{name}"]
                 data = _read_at(handle, row.offset + index * row.size, row.size)
                 columns[name] = np.frombuffer(data, row.dtype).reshape(row.shape).copy()
-        return put_together(places.layout, columns, self.text("units/notes", index) if places.layout.noted else "")
+        return put_together(places.layout, columns, self.text("units/notes", index) if places.layout.notes else "")
 
     def machines(self) -> list[str]:
         with self._handle() as (handle, places):
@@ -235,6 +237,7 @@ class Writer:
     def __init__(self, path: Path, plan: Plan, call: dict[str, str]) -> None:
         self.path, self.plan, self.call = path, plan, call
         self._handle, self._last, self._dirty = -1, 0.0, False
+        _clear(path)
         if path.exists():
             self._resume()
         else:
@@ -266,6 +269,13 @@ class Writer:
             raise ValueError(f"{self.path} is the sweep of another call: {changes}. {advice}")
         self.status = reader.status()
         self._open()
+        there = self.path.stat()  # what was never written takes no room yet
+        need, free = there.st_size - 512 * getattr(there, "st_blocks", math.inf), shutil.disk_usage(self.path.parent).free
+        if self.count(DONE) < self.plan.size and need > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{self.path} will need {need / 1e9:.3g} GB more, but {free / 1e9:.3g} GB are free: make room, and repeat the call",
+            )
 
     def _open(self) -> None:
         if self._handle >= 0:
@@ -295,8 +305,8 @@ class Writer:
             columns = {f"units/{name}": (dtype, (), words) for name, (dtype, words) in _UNITS.items()}
             if layout is not None:
                 columns.update({f"results/{name}": (d, shape, "") for name, (d, shape) in layout.columns.items()})
-                if layout.noted:
-                    columns["units/notes"] = (_NOTES[1], (), _NOTES[2])
+                if layout.notes:
+                    columns["units/notes"] = (f"|S{layout.notes}", (), "texts of the result, as JSON")
             for name, (dtype, shape, words) in columns.items():
                 dataset = _reserve(file, name, plan.shape + shape, np.dtype(dtype))
                 own = (f"{name.rsplit('/', 1)[-1]}_{i}" for i in range(len(shape)))
@@ -344,7 +354,7 @@ class Writer:
     def _check_space(self, layout: Layout | None) -> None:
         per_unit = sum(np.dtype(dtype).itemsize for dtype, _ in _UNITS.values())
         if layout is not None:
-            per_unit += sum(np.dtype(d).itemsize * math.prod(shape) for d, shape in layout.columns.values()) + NOTES * layout.noted
+            per_unit += sum(np.dtype(d).itemsize * math.prod(shape) for d, shape in layout.columns.values()) + layout.notes
         need, free = self.plan.size * per_unit, shutil.disk_usage(self.path.parent).free
         if need > free:
             raise OSError(
@@ -379,8 +389,8 @@ class Writer:
         if self.layout is not None:
             rows = columns or [bytes(self.places.columns[f"results/{n}"].size) for n in self.layout.columns]
             values.update({f"results/{name}": data for name, data in zip(self.layout.columns, rows, strict=True)})
-            if self.layout.noted:
-                values["units/notes"] = notes.ljust(NOTES, b"\0")
+            if self.layout.notes:
+                values["units/notes"] = notes.ljust(self.layout.notes, b"\0")
         crc = _checksum(index, [values[name] for name in sorted(values)])
         try:
             if self.status[index] != MISSING:
@@ -448,6 +458,16 @@ class Writer:
                 self._handle = -1
 
 
+def _clear(path: Path) -> None:
+    """Remove what writers left that were killed while they made the file."""
+    name = glob.escape(path.name[:100])
+    for left in (*path.parent.glob(f".{name}.*.tmp"), *path.parent.glob(f"..{name}.*.tmp")):
+        with contextlib.suppress(OSError):
+            found = left.stat()
+            if found.st_size or time.time() - found.st_mtime > 60.0:  # or else somebody just tries whether one can write here
+                left.unlink()
+
+
 def _brief(words: str | None) -> str:
     text = "missing" if words is None else words
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-40:]}"
@@ -506,6 +526,8 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
     where = file.require_group(group) if group else file
     kind = h5py.h5t.py_create(h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype, logical=True)
     h5py.h5d.create(where.id, last.encode(), kind, h5py.h5s.create_simple(shape), properties)
+    if dtype.kind == "S":
+        _set_text(where[last], "type", "text array")
     return where[last]
 
 

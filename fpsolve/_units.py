@@ -43,6 +43,8 @@ __all__ = [
 
 Value = bool | int | float | str
 
+#: Values of axes that are tried out before work.
+CHECKED = 1000
 #: Trajectories of a unit at most, unless `per_unit` says otherwise.
 PER_UNIT = 1_000_000
 RESERVED = ("point", "replicate", "range")
@@ -91,7 +93,7 @@ class Plan:
             paths = _count("paths", paths)
             per_unit = _range(paths) if per_unit is None else _count("per_unit", per_unit)
             if paths % per_unit:
-                near = next(k for k in range(per_unit, 0, -1) if paths % k == 0)
+                near = next(k for k in range(min(per_unit, PER_UNIT), 0, -1) if paths % k == 0)
                 raise ValueError(
                     f"paths={paths} is no multiple of per_unit={per_unit}: all ranges must be alike; e.g. per_unit={near}"
                 )
@@ -388,9 +390,12 @@ class ConfigCall:
         Raises
         ------
         ValueError, TypeError
-            If it does not, or the first point is no valid configuration; before any work.
+            If it does not, or a value of an axis is refused; before any work.
         """
-        config.replaced(plan.parameters(0))
+        first = plan.parameters(0)
+        others = [{**first, name: value} for name, values in plan.axes.items() for value in values[1:]]
+        for cell in [first] if plan.listed else [first, *others[:CHECKED]]:
+            config.replaced(cell)._check()
         if plan.paths is not None and not (config.takes("first") and config.takes("n")):
             raise ValueError(f"paths= splits an ensemble of paths, but the task {config.task} does not run numbered paths")
         seeded = config.takes("seed") and "run.seed" not in plan.axes

@@ -289,6 +289,8 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    import warnings
+
     from fpsolve._sweep import sweep
     from fpsolve.config import read_config  # type: ignore[import-not-found, unused-ignore]
 
@@ -297,7 +299,11 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.scheduler!r} is not the address of a scheduler, e.g. tcp://host:8786")
     executor = args.scheduler or (args.jobs if args.jobs and args.jobs > 1 else None)
     out = args.out or config.sweep["out"] or "sweep.h5"
-    done = sweep(config, executor=executor, out=out, progress=not args.no_progress)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = sweep(config, executor=executor, out=out, progress=not args.no_progress)
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"fpsolve: warning: {text}", file=sys.stderr)
     print(f"{done!r} in {out}")
     return 1 if done.failed else 0
 

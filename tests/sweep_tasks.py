@@ -53,8 +53,16 @@ def deadly(a, folder):
     return a
 
 
-def escape(D, seed):
+def escape_paths(D, seed, first, n):
     import fpsolve as fps
 
     well = fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(D))
-    return fps.escape_times(well, [-1.0], fps.Region.halfspace([1.0], 0.0), n=64, dt=0.02, seed=seed).mean()
+    return fps.escape_times(well, [-1.0], fps.Region.halfspace([1.0], 0.0), first=first, n=n, dt=0.02, seed=seed)
+
+
+def escape(D, seed):
+    return escape_paths(D, seed, 0, 64).mean()
+
+
+def escapes(D, seed, first, n):
+    return escape_paths(D, seed, first, n).statistics()

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsolve as fps
+from fpsolve import cli
 from fpsolve._columns import NOTES, Layout, fit, lay_out, put_together, take_apart
 from fpsolve._units import Plan, describe_function, unit_seed
 
@@ -223,6 +224,18 @@ def test_ranges_of_one_ensemble_share_the_seed_and_are_merged_in_order(out, monk
     assert done.merged(D=0.3).total == expected
 
 
+def test_an_ensemble_of_escape_paths_in_parts(out, tmp_path):
+    """Counts are those of one call for all paths, sums agree to rounding; the same bits in any order."""
+    done = fps.sweep(tasks.escapes, {"D": [0.4]}, paths=600, per_unit=100, out=out)
+    other = fps.sweep(tasks.escapes, {"D": [0.4]}, paths=600, per_unit=100, out=tmp_path / "threads.h5", executor="threads")
+    total = done.merged()
+    assert total == other.merged() and len(total.ranges) == 1
+    whole = tasks.escapes(0.4, seed_of(0, 0, D=0.4), 0, 600)
+    assert np.array_equal(total.counts, whole.counts) and (total.n, total.n_events) == (600, 600)
+    assert total.mean().value == pytest.approx(whole.mean().value, rel=1e-13)
+    assert total.mean().stderr == pytest.approx(whole.mean().stderr, rel=1e-10)
+
+
 def test_how_an_ensemble_is_split():
     assert Plan.make(None, paths=10**9).ranges == 1000
     assert Plan.make(None, paths=2_500_000).per_unit == 625_000
@@ -415,6 +428,9 @@ class Config:
         assert set(values) <= {"noise.D"}, values
         return Config({**self.tables, "noise": {"D": values.get("noise.D")}})
 
+    def _check(self):
+        pass
+
     def run(self, *, seed):
         return self.tables["noise"]["D"], fps.Estimate(seed % 100)
 
@@ -432,6 +448,43 @@ def test_a_configuration_over_its_axes(out, monkeypatch):
     config.tables["run"]["checkpoint"] = "x.h5"
     with pytest.raises(ValueError, match="checkpoint is the file of one run"):
         fps.sweep(config, out=out)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "well.toml").write_text(
+        '[potential]\nname = "double_well"\n[noise]\nD = 1.0\n[task]\nname = "kramers_rate"\nminimum = [-1.0]\nsaddle = [0.0]\n'
+        '[sweep]\nout = "rates.h5"\n[sweep.axes]\n"noise.D" = [0.1, 0.2]\n'
+    )
+    for _ in range(2):  # the second time nothing is left to be done
+        assert cli.main(["sweep", "well.toml"]) == 0
+        assert capsys.readouterr().out == "Sweep(noise.D: 2; 2 of 2 units done) in rates.h5\n"
+    for D in (0.1, 0.2):  # sqrt(U''(-1) |U''(0)|)/(2 pi) exp(-1/D)
+        assert fps.load("rates.h5").result(**{"noise.D": D}).value == pytest.approx(
+            math.sqrt(32) / (2 * math.pi) * math.exp(-1 / D)
+        )
+    assert cli.main(["status", "rates.h5"]) == 0
+    text = capsys.readouterr().out
+    assert "done      2 (100.0 %), failed 0, missing 0" in text and "writer    none" in text and "processor" in text
+    assert cli.main(["show", "rates.h5"]) == 0
+    assert "results/" in capsys.readouterr().out
+
+    assert cli.main(["sweep", "well.toml", "--scheduler", "host"]) == 2
+    assert "'host' is not the address of a scheduler" in capsys.readouterr().err
+    assert cli.main(["sweep", "well.toml", "--out", "well.toml"]) == 2
+    assert "delete the file" in capsys.readouterr().err
+    assert cli.main(["status", "well.toml"]) == 2
+    assert cli.main(["sweep", "none.toml"]) == 2
+    assert cli.main(["sweep", "well.toml", "--jobs", "0"]) == 2
+    (tmp_path / "bad.toml").write_text((tmp_path / "well.toml").read_text().replace("[0.1, 0.2]", "[0.1, -0.2]"))
+    assert cli.main(["sweep", "bad.toml", "--out", "bad.h5"]) == 2
+    assert "[noise] D must be a finite number >= 0, got -0.2" in capsys.readouterr().err and not (tmp_path / "bad.h5").exists()
+
+    monkeypatch.setattr("fpsolve._units._run_config", lambda tables, parameters: 1 / (parameters["noise.D"] - 0.2))
+    assert cli.main(["sweep", "well.toml", "--out", "one.h5"]) == 1
+    told = capsys.readouterr()
+    assert "fpsolve: warning: 1 of 2 units failed; the first: noise.D=0.2: ZeroDivisionError" in told.err
+    assert told.out == "Sweep(noise.D: 2; 1 of 2 units done, 1 failed) in one.h5\n"
 
 
 # ---- pictures and tables ---------------------------------------------------------------------------------------------------

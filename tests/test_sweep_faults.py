@@ -4,6 +4,8 @@ import collections
 import contextlib
 import errno
 import functools
+import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -55,7 +57,10 @@ def run_logged(out, log, n, pause, executor):
 
 
 def killed_again_and_again(out, log, n, pause, executor, kills, delays):
-    """Kill the run so many times, each time looking at the file; returns by how many runs units were computed twice."""
+    """Kill the run so many times, each time looking at the file; returns by how many runs units were computed twice.
+
+    Delays count from the first unit that is run, or, if they are negative, from the start of the process.
+    """
     done = 0
     while done < kills:
         before, runs_before = (stored(out) if out.exists() else set()), runs(log)
@@ -63,7 +68,11 @@ def killed_again_and_again(out, log, n, pause, executor, kills, delays):
             target=run_logged, args=(out, log, n, pause, executor)
         )
         process.start()
-        process.join(next(delays))
+        delay = next(delays)
+        end = time.monotonic() + 60
+        while delay > 0.0 and process.is_alive() and not runs(log) - runs_before and time.monotonic() < end:
+            time.sleep(0.01)  # it is at work
+        process.join(abs(delay))
         if process.exitcode == 0:
             break
         os.kill(process.pid, signal.SIGKILL)
@@ -83,19 +92,20 @@ def killed_again_and_again(out, log, n, pause, executor, kills, delays):
 def test_a_killed_sweep_goes_on(tmp_path, out):
     """Serial runs: one unit is under way at a kill, and one more may have been finished and not yet stored."""
     log, delays = tmp_path / "log", random.Random(1)
-    spare = killed_again_and_again(out, log, 120, 0.01, None, 8, iter(lambda: delays.uniform(0.02, 0.2), None))
+    spare = killed_again_and_again(out, log, 120, 0.01, None, 8, iter(lambda: delays.uniform(-0.1, 0.15), None))
     assert spare <= 8
     run_logged(tmp_path / "undisturbed.h5", tmp_path / "log2", 120, 0.0, None)
     mine, other = results(out), results(tmp_path / "undisturbed.h5")
     assert mine["value"] == other["value"] and mine["status"] == other["status"]
-    assert sorted(p.name for p in tmp_path.iterdir() if "lock" in p.name or "tmp" in p.name) == []
+    left = [p.name for p in tmp_path.iterdir() if p.suffix in (".lock", ".tmp") and p.stat().st_size]
+    assert not left, "of killed writers"
 
 
 @pytest.mark.slow
 def test_fifty_kills_of_a_sweep_on_two_processes(tmp_path, out):
     """Two units are under way at a kill, and of each worker one more may have been finished and not yet stored."""
     log, delays = tmp_path / "log", random.Random(2)
-    spare = killed_again_and_again(out, log, 1500, 0.02, 2, 50, iter(lambda: delays.uniform(0.5, 3.5), None))
+    spare = killed_again_and_again(out, log, 1500, 0.02, 2, 50, iter(lambda: delays.uniform(-1.0, 0.5), None))
     assert spare <= 4 * 50
     run_logged(tmp_path / "undisturbed.h5", tmp_path / "log2", 1500, 0.0, None)
     assert results(out)["value"] == results(tmp_path / "undisturbed.h5")["value"]
@@ -226,6 +236,20 @@ def test_a_sweep_that_cannot_fit_is_refused_before_work(out, monkeypatch):
     with pytest.raises(OSError, match=r"the sweep needs .* GB in .* \(1000 units of 264 bytes\), but 1e-05 GB are free") as caught:
         fps.sweep(tasks.double, {"a": range(1000)}, out=out)
     assert caught.value.errno == errno.ENOSPC and not list(out.parent.iterdir())
+
+
+def test_room_for_the_rest_is_asked_for_when_a_sweep_goes_on(out, monkeypatch):
+    def large(a):
+        return np.full(10_000, 1.0 / a)
+
+    with pytest.warns(RuntimeWarning, match="1 of 50 units failed"):  # of 4 MB, the row of the unit that failed is zeros
+        fps.sweep(large, {"a": range(50)}, out=out)
+    offset, size = fps.load(out)._reader.places().columns["results/value"].offset, out.stat().st_size
+    os.truncate(out, offset)  # as if the results had not been written yet
+    os.truncate(out, size)
+    monkeypatch.setattr(_sweep_file.shutil, "disk_usage", lambda path: type("usage", (), {"free": 1_000_000}))
+    with pytest.raises(OSError, match=r"will need 0.00\d+ GB more, but 0.001 GB are free: make room, and repeat the call"):
+        fps.sweep(large, {"a": range(50)}, out=out)
 
 
 def test_a_limit_on_the_size_of_files(tmp_path):
@@ -374,6 +398,19 @@ def test_a_broken_executor_of_the_caller_is_an_error_that_says_how_to_go_on(tmp_
         with pytest.raises(fps.FpsolveError, match=r"the executor is broken.*of 5 units are stored in .*: the same call goes on"):
             fps.sweep(tasks.deadly, axes, executor=pool, out=out)
     assert fps.load(out).done == 2
+
+
+def test_several_kinds_of_machines_are_told(out, monkeypatch):
+    kinds = itertools.cycle([{"processor": "fast", "numpy": "2.4"}, {"processor": "slow", "numpy": "2.4"}])
+    monkeypatch.setattr("fpsolve._units.machine", lambda: json.dumps(next(kinds)))
+    with pytest.warns(
+        RuntimeWarning, match=r"run by 2 kinds of machines \(processor: fast, slow\); equal bits are promised on one"
+    ):
+        done = fps.sweep(tasks.double, {"a": range(4)}, out=out)
+    assert done.machines == [{"processor": "fast", "numpy": "2.4"}, {"processor": "slow", "numpy": "2.4"}]
+    with h5py.File(out) as file:
+        assert file["units/machine"][:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert any(line.startswith("warning   the units were run by 2 kinds") for line in describe_sweep(out))
 
 
 # ---- size ---------------------------------------------------------------------------------------------------------------------
