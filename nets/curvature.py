@@ -177,9 +177,9 @@ def gauss_newton(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, bloc
 
     Notes
     -----
-    With "mse" H tends to G as the loss goes to zero: |H - G| falls as its root (`nets.curvature_bound`). With "cross_entropy" both
-    parts are proportional to 1 - p of the true class there, so that H need not tend to G in proportion. For relu the diagonals of H
-    and G are the same at any loss, because each single weight enters the outputs linearly; so are the traces.
+    With "mse" H tends to G as the loss goes to zero: `|H - G|` falls as its root (`nets.curvature_bound`). With "cross_entropy"
+    both parts are proportional to 1 - p of the true class there, so that H need not tend to G in proportion. For relu the diagonals
+    of H and G are the same at any loss, because each single weight enters the outputs linearly; so are the traces.
 
     N. N. Schraudolph, Neural Computation 14, 1723 (2002); J. Martens, J. Mach. Learn. Res. 21, 146 (2020).
 
