@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up by themselves; `make help` lists the rest. Extra arguments: make test ARGS="-k grid"
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types bench validate clean
+.PHONY: help demo test test-all lint types bench validate docs clean
 .DELETE_ON_ERROR:
 
 # A candidate counts only if it runs: a launcher on the PATH may stand for a version that is not installed.
@@ -38,8 +38,12 @@ bench: .venv/installed  ## speed of the hot paths beside a plain NumPy/SciPy way
 validate: .venv/installed  ## theory against simulation, every claim, quick runs
 	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
 
+docs: .venv/installed-docs  ## the documentation site, from build/docs/html/index.html on; a warning is an error
+	rm -rf build/docs docs/reference/generated
+	$(PY) -m sphinx --quiet --keep-going -W -n -c docs -d build/docs/doctrees . build/docs/html $(ARGS)
+
 clean:  ## remove the virtual environment, caches and build outputs
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	rm -rf .venv build docs/reference/generated dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -52,4 +56,8 @@ clean:  ## remove the virtual environment, caches and build outputs
 
 .venv/installed-dev: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,dev]"
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(PY) -m pip install --quiet --editable ".[test,docs]"
 	@touch $@

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fpsolve import potentials as potentials
     from fpsolve import results as results
     from fpsolve import theory as theory
+    from fpsolve._sweep import Sweep as Sweep
+    from fpsolve._sweep import sweep as sweep
     from fpsolve.chains import SGDChain as SGDChain
     from fpsolve.config import Config as Config
     from fpsolve.config import read_config as read_config
@@ -57,12 +59,14 @@ if TYPE_CHECKING:
     from fpsolve.results import DensitySeries as DensitySeries
     from fpsolve.results import EffectiveLoss as EffectiveLoss
     from fpsolve.results import EscapeReport as EscapeReport
+    from fpsolve.results import EscapeStatistics as EscapeStatistics
     from fpsolve.results import EscapeTimes as EscapeTimes
     from fpsolve.results import Estimate as Estimate
     from fpsolve.results import ExitTimeDistribution as ExitTimeDistribution
     from fpsolve.results import Field as Field
     from fpsolve.results import Occupation as Occupation
     from fpsolve.results import Path as Path
+    from fpsolve.results import PathStatistics as PathStatistics
     from fpsolve.results import PhaseDiagram as PhaseDiagram
     from fpsolve.results import SelectionReport as SelectionReport
     from fpsolve.results import Spectrum as Spectrum
@@ -104,6 +108,8 @@ _HOME = {
     "escape_report": "verdict",
     "phase_diagram": "selection",
     "selection_report": "selection",
+    "Sweep": "_sweep",
+    "sweep": "_sweep",
     "save": "io",
     "load": "io",
     "Assumption": "results",
@@ -114,12 +120,14 @@ _HOME = {
     "DensitySeries": "results",
     "EffectiveLoss": "results",
     "EscapeReport": "results",
+    "EscapeStatistics": "results",
     "EscapeTimes": "results",
     "Estimate": "results",
     "ExitTimeDistribution": "results",
     "Field": "results",
     "Occupation": "results",
     "Path": "results",
+    "PathStatistics": "results",
     "PhaseDiagram": "results",
     "SelectionReport": "results",
     "Spectrum": "results",
@@ -142,6 +150,7 @@ __all__ = [
     "EffectiveLoss",
     "Ensemble",
     "EscapeReport",
+    "EscapeStatistics",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
@@ -152,6 +161,7 @@ __all__ = [
     "Noise",
     "Occupation",
     "Path",
+    "PathStatistics",
     "PhaseDiagram",
     "Potential",
     "Process",
@@ -161,6 +171,7 @@ __all__ = [
     "Spectrum",
     "SplittingEstimate",
     "SurvivalCurve",
+    "Sweep",
     "Table",
     "Trajectories",
     "TransitionKernel",
@@ -184,6 +195,7 @@ __all__ = [
     "schemes",
     "selection_report",
     "simulate",
+    "sweep",
     "theory",
 ]
 

@@ -36,6 +36,7 @@ class BlockRun:
     seed: int
     plan: Plan
     records: Records
+    first: int  # number in the ensemble of the seed of the trajectory that is the first here
 
     @property
     def height(self) -> int:
@@ -64,12 +65,12 @@ class BlockRun:
             self.records.means = np.full((n, self.dim), np.nan)
             self.records.squares = np.full((blocks, self.dim, self.dim), np.nan)
 
-    def start(self, points: Array) -> Array:
-        """States (n, variables) as the panels hold them."""
+    def start(self, points: Array, lo: int) -> Array:
+        """States (n, variables) as the panels hold them, of trajectories lo, lo + 1, ...; a common start is that of the first."""
         return points
 
-    def read(self, state: Array, n: int) -> Array:
-        """States (n, dim) of the lanes, less the offset."""
+    def read(self, state: Array, n: int, lo: int) -> Array:
+        """States (n, dim) of the lanes, less the offset; the first lane holds trajectory lo."""
         return gather(state, LANES, self.dim)[:n]
 
     def advance(self, unit: _Unit, until: int) -> int:
@@ -95,7 +96,7 @@ class BlockRun:
             unit.now = until
             self._look(unit, n)
             control.keep(lo, hi, unit.saved)
-        final = records.final[lo:hi] = self.read(unit.state, n) + self.offset
+        final = records.final[lo:hi] = self.read(unit.state, n, lo) + self.offset
         if unit.watcher is not None:
             unit.watcher.close(records.tables, lo, np.asarray(np.isfinite(final).all(axis=1)))
         elif plan.averaged:
@@ -112,7 +113,7 @@ class BlockRun:
         plan, now, offset = self.plan, unit.now, self.offset
         with np.errstate(invalid="ignore", over="ignore"):  # lanes that became non-finite
             if plan.start is not None and now > plan.start and (now - plan.start) % plan.every == 0:
-                y = self.read(unit.state, n)
+                y = self.read(unit.state, n, unit.lo)
                 if plan.shape:
                     plan.count(y + offset, unit.counts)
                 elif unit.watcher is not None:
@@ -122,12 +123,12 @@ class BlockRun:
                     unit.total += u
                     unit.square += u.T @ u
         if now == plan.start and unit.watcher is not None:
-            unit.watcher.begin((self.read(unit.state, n) + offset)[:, list(plan.axes)].T)
+            unit.watcher.begin((self.read(unit.state, n, unit.lo) + offset)[:, list(plan.axes)].T)
         elif now == plan.start and not plan.shape:
-            unit.shift[...] = self.read(unit.state, n)
+            unit.shift[...] = self.read(unit.state, n, unit.lo)
         if now in plan.stops:
             assert self.records.states is not None
-            self.records.states[plan.stops.index(now), unit.lo : unit.hi] = self.read(unit.state, n) + offset
+            self.records.states[plan.stops.index(now), unit.lo : unit.hi] = self.read(unit.state, n, unit.lo) + offset
 
     def _next(self, now: int) -> int:
         """The next step at which something is to be done."""
@@ -157,8 +158,8 @@ class _Unit:
     def of(cls, run: BlockRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _Unit:
         unit = cls(run, lo, hi)
         if saved is None:
-            seed_blocks(unit.words, run.seed, lo)
-            scatter(unit.state, run.start(run.x0 if len(run.x0) == 1 else run.x0[lo:hi]))
+            seed_blocks(unit.words, run.seed, run.first + lo)
+            scatter(unit.state, run.start(*((run.x0, -run.first) if len(run.x0) == 1 else (run.x0[lo:hi], lo))))
             return unit
         unit.now = int(saved["now"])
         unit.words.view(np.uint64)[...] = saved["words"]
@@ -194,6 +195,7 @@ class LinearRun(BlockRun):
     plan: Plan
     records: Records
     schedule: LinearSchedule | None = None
+    first: int = 0
 
     @property
     def height(self) -> int:
@@ -208,12 +210,19 @@ class LinearRun(BlockRun):
     def offset(self) -> Array:
         return self.center[: self.dim]
 
-    def start(self, points: Array) -> Array:
-        return np.asarray((points - self.center) @ self.step.basis)
+    def start(self, points: Array, lo: int) -> Array:
+        return self._product(points - self.center, self.step.basis, lo)
 
-    def read(self, state: Array, n: int) -> Array:
-        """The product has one shape whatever n is, hence one order of its sums."""
-        return np.asarray(gather(state, LANES, state.shape[1]) @ self.step.basis[: self.dim].T)[:n]
+    def read(self, state: Array, n: int, lo: int) -> Array:
+        return self._product(gather(state, LANES, state.shape[1])[:n], self.step.basis[: self.dim].T, lo)
+
+    def _product(self, rows: Array, matrix: Array, lo: int) -> Array:
+        """rows @ matrix, rows of trajectories lo, lo + 1, ...: a library may sum in an order that depends on the shape of the
+        product and on the place in it, so both are those that the trajectory has in an ensemble of whole blocks."""
+        place = (self.first + lo + np.arange(len(rows))) % LANES
+        full = np.zeros((LANES, rows.shape[1]))
+        full[place] = rows
+        return np.asarray(full @ matrix)[place]
 
     def advance(self, unit: _Unit, until: int) -> int:
         until = min(until, unit.now + max(2, LANE_STEPS_PER_CALL // (len(self.step.matrix) * LANES)))
@@ -239,6 +248,7 @@ class WideRun(BlockRun):
     plan: Plan
     records: Records
     schedule: ScheduledConstants | None = None
+    first: int = 0
 
     @property
     def height(self) -> int:

@@ -29,7 +29,7 @@ from ._fused import (
     _tuple,
     _variance_lines,
 )
-from ._kernels.langevin import ACTIVE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, STEP, UNFINISHED
+from ._kernels.langevin import ACTIVE, CENSORED, DEADLINE, DONE, ENTRIES, ESCAPED, FAILED, FREE, LIMIT, STEP, UNFINISHED
 from ._kernels.rng import LANES
 from ._schemes import Step
 from ._walls import outside_source, wall_names
@@ -39,8 +39,8 @@ __all__ = ["BACK", "PLACES", "UP", "BranchLayout", "branch_kernels"]
 #: Status of a branch besides those of an escape.
 BACK, UP = 4, 5
 #: Entries of the integer array with which the kernel keeps its place between calls, behind those of an escape.
-BASE, KEEP, FULL, WORK = range(10, 14)
-PLACES = 14
+KEEP, FULL, WORK = range(ENTRIES, ENTRIES + 3)
+PLACES = ENTRIES + 3
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, leve
                 f"while meta[{STEP}] < until and meta[{FULL}] == 0:",
                 f"    k = meta[{STEP}]",
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-                *("        " + line for line in _start_lines(layout, faces.dim, "task", "np.int64(1)", f"meta[{BASE}]", [peak])),
+                *("        " + line for line in _start_lines(layout, faces.dim, "task", "np.int64(1)", [peak])),
                 f"    active = meta[{ACTIVE}]",
                 "    if active == 0:",
                 "        break",

@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._branches import BACK, BASE, FULL, KEEP, PLACES, UP
+from ._branches import BACK, FULL, KEEP, PLACES, UP
 from ._checks import check_memory
 from ._code import Code
 from ._fused import Fused
-from ._kernels.langevin import ACTIVE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, SEED, STEP, STOP, UNFINISHED
+from ._kernels.langevin import ACTIVE, BASE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, SEED, STEP, STOP, UNFINISHED
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from ._sgd import Group, stream_entropy

@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from .chains import SGDChain
 from .grid import Grid, Region
 from .process import Process
 
-__all__ = ["Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule"]
+__all__ = [
+    "Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule",
+    "problem_digest",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -271,8 +274,11 @@ def describe_process(process: Process) -> str:
     return f"{process.dim}-D #{_digest(*parts)}"
 
 
-def _long(code: Code, params: Mapping[str, float]) -> list[Any]:
-    """A code of many dimensions: what it is made of, and what it gives at some points where its values are not too many."""
+def _long(code: Code, params: Mapping[str, float], called: bool = True) -> list[Any]:
+    """A code of many dimensions: what it is made of, and what it gives at some points where its values are not too many.
+
+    Functions of the user are not called unless `called`.
+    """
     parts: list[Any] = [type(code).__name__]
     if isinstance(code, FunctionCode):
         parts += _functions({"f": code.dispatcher})
@@ -283,12 +289,30 @@ def _long(code: Code, params: Mapping[str, float]) -> list[Any]:
     formed = "values" if code.parts or hasattr(code, "F") else ""  # a matrix that was formed from the parts on request
     numbers = [value for name, value in sorted(vars(code).items()) if isinstance(value, np.ndarray) and name != formed]
     parts += [np.ascontiguousarray(value) for value in numbers]
-    parts += [part for child in code.parts for part in _long(child, params)]
+    parts += [part for child in code.parts for part in _long(child, params, called)]
     if not parts[1:] or isinstance(code, (ExpressionCode, FunctionCode)):
         parts += [np.array([params[name] for name in code.names])]
         with np.errstate(all="ignore"):
-            parts += [code.evaluate(_somewhere(code.dim, 4), params)]
+            parts += [code.evaluate(_somewhere(code.dim, 4), params)] if called or not isinstance(code, FunctionCode) else []
     return parts
+
+
+def problem_digest(words: Sequence[Any], process: Process | None, points: Array, **call: Any) -> str:
+    """What tells one question from another: words, source and parameters of the process, a common start, and options.
+
+    It is made for every run, so it takes some microseconds and calls no function of the user: what a schedule, moving coefficients
+    or an ensemble of Python give is not looked at.
+    """
+    parts: list[Any] = [repr(words), *sorted(describe_arguments(x0=points if len(points) == 1 else "individual", **call).items())]
+    if process is not None:
+        parts.append(repr(process.noise.stable))
+        for code in (process.drift_code, process.factor_code):
+            if process.dim > 16:
+                parts += _long(code, process.params, called=False)
+                continue
+            source, functions = code.emit("f")
+            parts += [source, code.pack(process.params), *_functions(functions)]
+    return f"#{_digest(*parts)}"
 
 
 def describe_code(code: Code, params: Mapping[str, float]) -> str:

@@ -194,11 +194,11 @@ def kramers_rate(
 
     .. math:: k = \frac{\lambda}{2\pi} \sqrt{\frac{\det \nabla^2\Phi(a)}{|\det \nabla^2\Phi(s)|}}\; e^{-(\Phi(s) - \Phi(a))} ,
 
-    which for constant isotropic D is |lambda_s| / (2 pi) sqrt(det H_a / |det H_s|) exp(-dU / D). In one dimension any drift and
+    which for constant isotropic D is `|lambda_s| / (2 pi) sqrt(det H_a / |det H_s|) exp(-dU / D)`. In one dimension any drift and
     any D(x) > 0 are allowed: p follows from the integral of drift / D, and the formula is the Laplace expansion of
     `mean_first_passage_1d`. In several dimensions D(x) may vary only for `Process.reversible`.
 
-    With inertia (`Underdamped`, temperature T = friction D) lambda is the growth rate (sqrt(g^2 + 4 m |h_s|) - g) / (2 m) of the
+    With inertia (`Underdamped`, temperature T = friction D) lambda is the growth rate `(sqrt(g^2 + 4 m |h_s|) - g) / (2 m)` of the
     motion at the saddle. On a line weak friction g is covered as well: the rate is multiplied by Y(d_a) Y(d_b) / Y(d_a + d_b), Y
     Mel'nikov's factor of the energies d T that an oscillation at the height of the barrier loses on the two sides.
 

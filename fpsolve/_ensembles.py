@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 from fpsolve._checks import numbers
 from fpsolve._correlations import Autocorrelation, Occupation
-from fpsolve._estimate import Assumption, Estimate, _lines, _plain, _Record, _require, _with_error
+from fpsolve._escape_statistics import EscapeStatistics, SurvivalCurve, statistics_of
+from fpsolve._estimate import Estimate, _lines, _plain, _Record, _require, _run_text, _with_error
 from fpsolve._fields import Density
+from fpsolve._path_statistics import PathStatistics, path_statistics_of
+from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
 
-__all__ = ["EscapeTimes", "SurvivalCurve", "Trajectories"]
+__all__ = ["EscapeTimes", "Trajectories"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,6 +59,12 @@ class Trajectories(_Record):
     rounding : Estimate, optional
         Of a run in single precision: the largest effect of rounding on a mean or a variance, in units of the statistical error,
         with the error of this number itself. Its assumption says whether that is shown to be small.
+    first : int
+        Number of the first trajectory in the ensemble of the seed.
+    within : array (d, d), optional
+        Of averages over time: the mean covariance in time of a path, a part of `covariance`.
+    problem : str
+        Digest of what was asked for, but for n, seed, first and individual starts: what `statistics` of results may be merged.
 
     Raises
     ------
@@ -86,9 +95,12 @@ class Trajectories(_Record):
     occupation: Occupation | None = None
     precision: str = "double"
     rounding: Estimate | None = None
+    first: int = 0
+    within: Array | None = None
+    problem: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("final", "times", "states", "mean", "covariance"):
+        for name in ("final", "times", "states", "mean", "covariance", "within"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "status", _plain(self.status))
@@ -109,6 +121,21 @@ class Trajectories(_Record):
     def dim(self) -> int:
         """Dimension of the state."""
         return int(self.final.shape[1])
+
+    def statistics(self) -> PathStatistics:
+        """Moments and histogram alone, which can be merged with those of other parts of the ensemble.
+
+        Raises
+        ------
+        ValueError
+            If the run was interrupted, or for save="autocorrelation" or "occupation".
+
+        Examples
+        --------
+        >>> Trajectories(np.zeros((3, 1)), [1.0], mean=[0.0], covariance=[[0.0]], seed=7).statistics().ranges.tolist()
+        [[7, 0, 3]]
+        """
+        return path_statistics_of(self)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
         """Paths against time (1-D) or in the plane; see `fpsolve.plotting.plot_trajectories`."""
@@ -145,64 +172,6 @@ class Trajectories(_Record):
         return f"{self.precision} precision: rounding is {size}, " + "; ".join(map(str, self.rounding.assumptions))
 
 
-def _run_text(method: str, dt: float | None, seed: int | None) -> str:
-    parts = [f"method {method}" if method else "", "" if dt is None else f"dt {dt:.6g}", f"seed {seed}"]
-    return ", ".join(p for p in parts if p)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class SurvivalCurve(_Record):
-    """Probability of not having escaped, with pointwise 95 % intervals; made by `EscapeTimes.survival`.
-
-    Parameters
-    ----------
-    times : array (nt,)
-    survival, low, high : array (nt,)
-        The curve (a step function, right-continuous) and the ends of the intervals; NaN where nothing is known.
-    at_risk : array (nt,) of int
-        Paths still watched just before each time.
-    unit : {"time", "iteration"}
-    method : str
-
-    Raises
-    ------
-    ValueError
-        If the arrays differ in length.
-
-    Examples
-    --------
-    >>> SurvivalCurve([0.0, 1.0], [1.0, 0.5], [0.4, 0.2], [1.0, 0.8], [4, 4])
-    SurvivalCurve at 2 times (0 ... 1 time): 1 ... 0.5
-    """
-
-    times: Array
-    survival: Array
-    low: Array
-    high: Array
-    at_risk: npt.NDArray[np.int64]
-    unit: str = "time"
-    method: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("times", "survival", "low", "high"):
-            object.__setattr__(self, name, np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)))
-        object.__setattr__(self, "at_risk", np.atleast_1d(np.asarray(self.at_risk, dtype=np.int64)))
-        shapes = {getattr(self, name).shape for name in ("times", "survival", "low", "high", "at_risk")}
-        if len(shapes) != 1 or self.times.ndim != 1:
-            raise ValueError(f"SurvivalCurve: times, survival, low, high, at_risk must have one shape (nt,), got {sorted(shapes)}")
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Steps with their intervals on a logarithmic axis; see `fpsolve.plotting.plot_survival`."""
-        from fpsolve import plotting
-
-        return plotting.plot_survival(self, ax=ax, **kwargs)
-
-    def __repr__(self) -> str:
-        span = f" ({self.times[0]:.6g} ... {self.times[-1]:.6g} {self.unit})" if self.times.size else ""
-        values = f": {self.survival[0]:.6g} ... {self.survival[-1]:.6g}" if self.times.size else ""
-        return f"SurvivalCurve at {self.times.size} times{span}{values}"
-
-
 def _risk_table(times: Array, censored: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
     """Times of escapes, escapes at each, and paths still watched just before each; a tie with a censoring counts as before it."""
     at, deaths = np.unique(times[~censored], return_counts=True)
@@ -210,23 +179,8 @@ def _risk_table(times: Array, censored: npt.NDArray[np.bool_]) -> tuple[Array, A
     return at, deaths.astype(np.float64), risk.astype(np.float64)
 
 
-def _kaplan_meier(deaths: Array, risk: Array, n: int) -> tuple[Array, Array, Array]:
-    """Curve and interval ends after 0, 1, 2, ... escape times."""
-    curve = np.concatenate([[1.0], np.cumprod(1.0 - deaths / risk)])
-    low, high = np.full(curve.size, 0.025 ** (1.0 / n)), np.ones(curve.size)
-    left = risk > deaths
-    variance = np.cumsum(np.where(left, deaths / (risk * np.where(left, risk - deaths, 1.0)), 0.0))
-    inner = slice(1, 1 + int(left.sum()))  # only the last step can reach 0
-    s = curve[inner]
-    spread = 1.959963984540054 * np.sqrt(variance[: s.size]) / np.abs(np.log(s))
-    low[inner], high[inner] = s ** np.exp(spread), s ** np.exp(-spread)
-    if not left.all():
-        low[-1], high[-1] = 0.0, high[-2]
-    return curve, low, high
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class EscapeTimes(_Record):
+class EscapeTimes(Waiting, _Record):
     r"""First-passage times of n independent trajectories out of a region.
 
     Parameters
@@ -257,6 +211,10 @@ class EscapeTimes(_Record):
         Which side of the region the path left through, a number into `side_names`; -1 where it did not.
     side_names : tuple of str
         Equations of the sides: of a box its finite faces, else the one surface.
+    first : int
+        Number of the first trajectory in the ensemble of the seed.
+    problem : str
+        Digest of what was asked for, but for n, seed, first and individual starts: what `statistics` of results may be merged.
 
     Raises
     ------
@@ -285,6 +243,8 @@ class EscapeTimes(_Record):
     batch: float | None = None
     sides: npt.NDArray[np.int64] | None = None
     side_names: tuple[str, ...] = ()
+    first: int = 0
+    problem: str = ""
 
     def __post_init__(self) -> None:
         times = np.asarray(self.times, dtype=np.float64)
@@ -319,172 +279,66 @@ class EscapeTimes(_Record):
         """Number of escapes seen."""
         return int(np.sum(~self.censored & np.isfinite(self.times)))
 
+    @property
+    def watched_until(self) -> float:
+        """The longest time for which a path was watched."""
+        return float(np.nanmax(self.times))
+
     def _observed(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         good = np.isfinite(self.times)
         return self.times[good], self.censored[good]
 
-    def _watched(self, question: str) -> None:
-        if not math.fsum(self._observed()[0]) > 0.0:
-            why = "the run was interrupted before any path had moved; run it again" if self.partial else "no path was followed"
-            raise ValueError(f"EscapeTimes.{question}: the total observed time is 0, so nothing is known: {why}")
+    def _sums(self) -> WaitingSums:
+        times, censored = self._observed()
+        k = int(np.sum(~censored))
+        whole = k == times.size > 0
+        mean, deviation = (float(times.mean()), float(times.std(ddof=1)) if k > 1 else 0.0) if whole else (math.nan, math.nan)
+        return WaitingSums(times.size, k, math.fsum(times), mean, deviation)
+
+    def _log_sums(self) -> tuple[float, float, float]:
+        """Sums of log t over the escapes, of t log t and of t (log t)^2 over all paths."""
+        times, censored = self._observed()
+        logs = np.log(np.maximum(times, 1e-300))
+        return float(np.sum(logs[~censored])), float(np.sum(times * logs)), float(np.sum(times * logs**2))
+
+    def _nothing(self) -> str:
+        return "the run was interrupted before any path had moved; run it again" if self.partial else super()._nothing()
+
+    def _side_counts(self) -> list[int] | None:
+        return None if self.sides is None else [int(np.sum(self.sides == i)) for i in range(len(self.side_names))]
 
     def _departure(self) -> float:
-        """Standard score of the departure from exponential waiting times, 0 for them; normal for large numbers of escapes.
+        """Without censoring sqrt(n) (cv - 1) with the coefficient of variation cv, else `weibull_score`."""
+        sums = self._sums()
+        if not sums.censored:
+            return (sums.deviation / sums.mean - 1.0) * math.sqrt(sums.n)
+        return weibull_score(sums.events, sums.total, self._log_sums())
 
-        Without censoring sqrt(n) (cv - 1) with the coefficient of variation cv. With censoring the score test of shape 1 among
-        Weibull times: with u = rate t and w = log u, (sum over escapes of 1 + w, less sum of u w) over the root of its
-        information k + sum u w^2 - (sum u w)^2 / k, which is right for any censoring that does not look at the path.
-        """
-        times, censored = self._observed()
-        if not censored.any():
-            cv = float(times.std(ddof=1) / times.mean())
-            return (cv - 1.0) * math.sqrt(times.size)
-        k = int(np.sum(~censored))
-        u = np.maximum(times * (k / math.fsum(times)), 1e-300)
-        w = np.log(u)
-        cross = float(np.sum(u * w))
-        score = k + float(np.sum(w[~censored])) - cross
-        return score / math.sqrt(k + float(np.sum(u * w * w)) - cross**2 / k)
+    def statistics(self, bins: "int | npt.ArrayLike" = 10) -> EscapeStatistics:
+        """What the estimates need, in a few numbers that can be merged with those of other parts of the ensemble.
 
-    def _exponential(self) -> Assumption:
-        """Whether the waiting times are exponential: beyond 4 standard errors they are not."""
-        name, k = "exponential waiting times", self.n_events
-        if k < 20 or (k == self._observed()[0].size and self._observed()[0].std() == 0.0):
-            return Assumption(name, "unknown", f"needs >= 20 different escapes, there are {k}")
-        z = self._departure()
-        test = "score test of shape 1 among Weibull times" if self.censored.any() else "coefficient of variation against 1"
-        return Assumption(name, "held" if abs(z) < 4.0 else "failed", f"{test}: z = {z:+.1f}")
-
-    def _step_bias(self) -> tuple[Assumption, ...]:
-        """Times of a Process carry an error of its step, which one run cannot see; the iterations of a chain do not."""
-        if self.dt is None or self.unit != "time":
-            return ()
-        order = "O(dt)" if self.correction else "O(sqrt(dt))"
-        return (Assumption(f"time-step bias {order} below the statistical error", "unknown", f"repeat with dt = {self.dt / 2:g}"),)
-
-    def rate(self) -> Estimate:
-        r"""Escape rate: events / total observed time, the maximum-likelihood estimate for exponential waiting times.
-
-        With k events in total time T, 2 rate T is chi-square with 2k degrees of freedom if every path was watched until it
-        escaped: the 95 % interval is exact. If some were censored at a fixed time, the interval
-        [chi2(0.025; 2k), chi2(0.975; 2k + 2)] / 2T covers at least 95 %.
-
-        Raises
-        ------
-        ValueError
-            If nothing was observed (total time 0), as after an early Ctrl-C.
-
-        References
+        Parameters
         ----------
-        D. R. Cox, D. Oakes, Analysis of Survival Data (1984), ch. 3.
-
-        Examples
-        --------
-        >>> e = EscapeTimes([5.0, 5.0], [True, True], np.full((2, 1), np.nan), t_max=5.0)
-        >>> e.rate()                                   # no escape in total time 10
-        Estimate(0 +- inf 1/time, 95 % [0, 0.368888], events / total time)
-        """
-        from scipy.special import gammaincinv
-
-        times, censored = self._observed()
-        total, k = math.fsum(times), int(np.sum(~censored))
-        self._watched("rate")
-        low = float(gammaincinv(k, 0.025)) / total if k else 0.0
-        high = float(gammaincinv(k + bool(censored.any()), 0.975)) / total
-        value = k / total
-        return Estimate(
-            value,
-            stderr=value / math.sqrt(k) if k else math.inf,
-            interval=(low, high),
-            unit=f"1/{self.unit}",
-            assumptions=(self._exponential(), *self._step_bias()),
-            lr=self.lr,
-            method="events / total time",
-            batch=self.batch,
-        )
-
-    def mean(self) -> Estimate:
-        r"""Mean escape time.
-
-        Without censoring the sample mean with its standard error; its 95 % interval is the exact one of exponential times,
-        2 T / chi2(0.975; 2n) to 2 T / chi2(0.025; 2n) with total time T, unless their coefficient of variation is further than
-        2 standard errors from 1: then it is Student's, which is right for large n only. With censoring the maximum-likelihood
-        mean T / k of exponential waiting times, with the interval of `rate` inverted.
+        bins : int or array
+            Bins per decade of time from 1e-15 to 1e15, or increasing edges; parts that are to be merged must have the same.
 
         Raises
         ------
         ValueError
-            If no escape was seen: then only a lower bound is known, 1 / rate().interval[1]; or if nothing was observed.
+            If the run was interrupted: which trajectories it holds is then not a range.
 
         Examples
         --------
-        >>> EscapeTimes([1.0, 2.0, 3.0], [False] * 3, np.zeros((3, 1))).mean()   # 12 / chi2(0.975; 6), 12 / chi2(0.025; 6)
-        Estimate(2.00 +- 0.58 time, 95 % [0.830486, 9.69819], sample mean)
+        >>> e = EscapeTimes([1.0, 2.0, 3.0], [False] * 3, np.zeros((3, 1)), seed=1)
+        >>> e.statistics().mean() == e.mean()
+        True
         """
-        times, censored = self._observed()
-        self._watched("mean")
-        k = int(np.sum(~censored))
-        if k == 0:
+        if self.partial:
             raise ValueError(
-                f"EscapeTimes.mean: no escape among {times.size} trajectories; only a lower bound is known, "
-                "1 / rate().interval[1]. Raise t_max or take a more likely event"
+                "EscapeTimes.statistics: the run was interrupted, so that the trajectories here are no range of the ensemble; "
+                "run it to its end (checkpoint= goes on where it stopped)"
             )
-        rate = self.rate()
-        assert rate.interval is not None
-        interval, assumptions = (1.0 / rate.interval[1], 1.0 / rate.interval[0]), rate.assumptions
-        if censored.any():
-            value, method = 1.0 / rate.value, "total time / events (censored)"
-            stderr = value / math.sqrt(k)
-        else:
-            value, method = float(times.mean()), "sample mean"
-            stderr = float(times.std(ddof=1) / math.sqrt(k)) if k > 1 else math.inf
-            if k > 1 and abs(self._departure()) >= 2.0:
-                interval, assumptions = self._student(value, stderr), self._step_bias()
-        return Estimate(
-            value,
-            stderr=stderr,
-            interval=interval,
-            unit=self.unit,
-            lr=self.lr,
-            assumptions=assumptions,
-            method=method,
-            batch=self.batch,
-        )
-
-    def exit_probabilities(self) -> dict[str, Estimate]:
-        """Probability of leaving through each side, with exact (Clopper-Pearson) 95 % intervals.
-
-        They are of the escapes seen: with censoring, of leaving through this side given that the path leaves in time.
-
-        Raises
-        ------
-        ValueError
-            If the sides are not recorded or no escape was seen.
-
-        References
-        ----------
-        C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404.
-
-        Examples
-        --------
-        >>> e = EscapeTimes([1.0, 2.0], [False] * 2, [[1.0], [-1.0]], sides=[1, 0], side_names=("x0 = -1", "x0 = 1"))
-        >>> e.exit_probabilities()["x0 = 1"].value
-        0.5
-        """
-        from scipy.special import betaincinv
-
-        n = self.n_events
-        if self.sides is None or n == 0:
-            raise ValueError(f"EscapeTimes.exit_probabilities: {n} escapes; sides recorded: {self.sides is not None}")
-        out = {}
-        for i, name in enumerate(self.side_names):
-            k = int(np.sum(self.sides == i))
-            p = k / n
-            low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
-            high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-            stderr = math.sqrt(max(p * (1.0 - p), 1.0 / n) / n)
-            out[name] = Estimate(p, stderr=stderr, interval=(low, high), method="share of the escapes")
-        return out
+        return statistics_of(self, self._log_sums(), bins)
 
     def survival(self, t: npt.ArrayLike | None = None) -> "SurvivalCurve":
         r"""Probability of still being inside at time t, by Kaplan and Meier, with pointwise 95 % intervals.
@@ -522,7 +376,7 @@ class EscapeTimes(_Record):
         query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(numbers("t", t, "a time or an array of times"))
         if query.ndim != 1 or not np.all(np.isfinite(query)) or np.any(query < 0.0):
             raise ValueError(f"EscapeTimes.survival: t must be finite numbers >= 0, got {t!r}")
-        curve, low, high = _kaplan_meier(deaths, risk, observed.size)
+        curve, low, high = kaplan_meier(deaths, risk, observed.size)
         step = np.searchsorted(at, query, side="right")
         ordered = np.sort(observed)
         at_risk = observed.size - np.searchsorted(ordered, query, side="left")
@@ -531,12 +385,6 @@ class EscapeTimes(_Record):
         none = (step == 0) & ~unknown  # no escape yet: the bound of those still watched
         lower[none] = 0.025 ** (1.0 / np.maximum(at_risk[none], 1))
         return SurvivalCurve(query, s, lower, upper, at_risk, unit=self.unit, method="Kaplan-Meier, Greenwood (log-log)")
-
-    def _student(self, value: float, stderr: float) -> tuple[float, float]:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(self.n_events - 1, 0.975)) * stderr
-        return value - half, value + half
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
         """Survival curve with the exponential fit; see `fpsolve.plotting.plot_escape_times`."""

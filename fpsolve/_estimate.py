@@ -309,3 +309,8 @@ def _with_error(value: float, error: float) -> str:
 
 def _lines(head: str, items: Sequence[str], warnings: Sequence[str] = ()) -> str:
     return "\n".join([head, *(f"  {i}" for i in items if i), *(f"  warning: {w}" for w in warnings)])
+
+
+def _run_text(method: str, dt: float | None, seed: int | None) -> str:
+    parts = [f"method {method}" if method else "", "" if dt is None else f"dt {dt:.6g}", "" if seed is None else f"seed {seed}"]
+    return ", ".join(p for p in parts if p)

@@ -211,7 +211,7 @@ class DensitySeries(_Record):
     Parameters
     ----------
     times : array (nt,)
-    values : array (nt, *grid.shape)
+    values : array of shape (nt,) + grid.shape
         Point values at the cell centres.
     grid : Grid
     method : str

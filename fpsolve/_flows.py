@@ -156,8 +156,8 @@ class Flows(Solver):
         Returns
         -------
         Current
-            Components (*grid.shape, d) at the cell centres in probability per time and area, second order where D is positive
-            definite and resolved; `divergence` is that of the discrete fluxes, so that dp/dt = -divergence exactly.
+            Components at the cell centres, shape grid.shape + (d,), in probability per time and area, second order where D is
+            positive definite and resolved; `divergence` is that of the discrete fluxes, so that dp/dt = -divergence exactly.
 
         Raises
         ------
@@ -289,7 +289,7 @@ class Flows(Solver):
 
         In 2-D and 3-D the root mean square of curl F over that of the whole derivative of F, both weighted with the stationary
         density (with equal weights where there is none); around periodic axes also the mean circulation of F over the mean of
-        |F|, of which the larger counts. Derivatives of the process itself are taken, so the grid only sets where.
+        `|F|`, of which the larger counts. Derivatives of the process itself are taken, so the grid only sets where.
 
         In phase space detailed balance knows the parity of the velocity: it asks for p = exp(-H/T), in which friction and noise
         balance. There it is the root mean square of the irreversible velocity J_v/p = -(g/m) v - D_vv d/dv ln p over that of

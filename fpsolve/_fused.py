@@ -19,7 +19,7 @@ from typing import Any
 
 from ._code import Code
 from ._codegen import load_module
-from ._kernels.langevin import ACTIVE, DEADLINE, DONE, ESCAPED, FAILED, FREE, STEP, STRIDE, UNFINISHED
+from ._kernels.langevin import ACTIVE, BASE, DEADLINE, DONE, ESCAPED, FAILED, FREE, STEP, STRIDE, UNFINISHED
 from ._kernels.rng import LANES
 from ._schemes import Shape, Step
 from ._walls import clip_lines, outside_source, put_back_text, wall_names, wrap_lines
@@ -352,7 +352,7 @@ def escape_kernels(step: Step, faces: Code, slopes: Code, bridge: bool) -> Fused
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"escape_{step.scheme.name}_{step.shape.d}d"), layout)
 
 
-def _start_lines(layout: EscapeLayout, dim: int, index: str, stride: str, base: str, more: Sequence[str] = ()) -> list[str]:
+def _start_lines(layout: EscapeLayout, dim: int, index: str, stride: str, more: Sequence[str] = ()) -> list[str]:
     """Free lanes take the next trajectories, whose distances g are put in place; then no free lane is among those in use."""
 
     def row(number: int) -> str:
@@ -360,7 +360,7 @@ def _start_lines(layout: EscapeLayout, dim: int, index: str, stride: str, base: 
 
     return [
         f"waiting = meta[{FREE}]",
-        f"start_lanes(block, {index}, birth, freed, meta, starts, {stride}, {base}, np.int64({layout.variables}))",
+        f"start_lanes(block, {index}, birth, freed, meta, starts, {stride}, meta[{BASE}], np.int64({layout.variables}))",
         f"for n in range(meta[{FREE}], waiting):",
         "    i = freed[n]",
         f"    g = faces(({''.join(f'{row(layout.state + j)}, ' for j in range(dim))}), r)",
@@ -569,7 +569,7 @@ def _escape_text(layout: EscapeLayout, step: Step, faces: Code, slopes: Code, br
                 f"    k = meta[{STEP}]",
                 *("    " + line for line in per_step),
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-                *("        " + line for line in _start_lines(layout, dim, "index", f"meta[{STRIDE}]", "np.int64(0)")),
+                *("        " + line for line in _start_lines(layout, dim, "index", f"meta[{STRIDE}]")),
                 f"    active = meta[{ACTIVE}]",
                 "    if active == 0:",
                 "        break",

@@ -14,6 +14,8 @@ from typing import Any
 
 import numba
 from numba.core.caching import IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 
 try:
     import fcntl
@@ -70,11 +72,39 @@ def _locked(folder: str) -> Iterator[None]:
             os.close(handle)
 
 
+class _SelfContained(JITCodeLibrary):
+    """The code of one compiled function, which calls its own copies of the functions below it.
+
+    Numba leaves a function that it does not inline twice as machine code: by itself, and copied into each caller, where it is
+    optimised once more, which may round differently. All copies have one name, and the process runs the one that came first: by
+    itself where it was compiled, that of a caller where callers are loaded from disk. As internal functions of the caller, the
+    copies are out of reach: the bits of a kernel are those of its file, wherever it was compiled and whatever else was.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage.name == "linkonce_odr" and function.name.startswith("_ZN"):
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+class _OwnCode(Compiler):
+    """Numba's compiler, whose functions are `_SelfContained`."""
+
+    def _compile_core(self) -> Any:
+        if self.state.library is None:
+            library = self.state.targetctx.codegen().create_library(self.state.func_id.func_qualname)
+            library.__class__ = _SelfContained
+            library.enable_object_caching()
+            self.state.library = library
+        return super()._compile_core()
+
+
 def _njit(function: Callable[..., Any] | None = None, /, **flags: Any) -> Any:
     """`numba.njit` with a cache that several processes may fill."""
     if function is None:
         return partial(_njit, **flags)
-    compiled = numba.njit(**flags)(function)
+    compiled = numba.njit(pipeline_class=_OwnCode, **flags)(function)
     saved = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if saved is not None:  # none without `cache`
         saved.__class__ = _SavedInTurn

@@ -215,7 +215,7 @@ def step_count(t: Any, h: float, unit: str) -> int:
     return steps
 
 
-def initial_states(x0: Any, n: int, model: Model, seed: int) -> Array:
+def initial_states(x0: Any, n: int, model: Model, seed: int, first: int = 0) -> Array:
     """Starting states: velocities are zero unless x0 has them; hidden variables start as the velocities."""
     dim, shown, full = model.process.dim, model.shown, model.variables
     shape: tuple[int, ...] = ()
@@ -224,7 +224,7 @@ def initial_states(x0: Any, n: int, model: Model, seed: int) -> Array:
     elif shown > dim:
         shape = np.shape(x0(np.random.default_rng(seed), 1))
     given = shown if shown > dim and shape and shape[-1] == shown else dim
-    points = starting_points(x0, n, given, seed)
+    points = starting_points(x0, n, given, seed, first)
     if model.walls is not None:
         model.walls.check(points[:, :dim])
     if given == dim:

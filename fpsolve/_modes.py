@@ -28,7 +28,7 @@ class Current(_Record):
 
     Parameters
     ----------
-    values : array (*grid.shape, d)
+    values : array of shape grid.shape + (d,)
         Components at the cell centres: half of what crosses the edges of a cell times the edge vectors, over the volume.
     grid : Grid
     divergence : array of grid.shape
@@ -110,20 +110,20 @@ class Spectrum(_Record):
     r"""Leading eigenvalues and eigenfunctions of a generator, slowest first.
 
     With the backward operator L = b . grad + D : hess and its adjoint, :math:`L r_k = \mu_k r_k` and
-    :math:`L^\dagger \ell_k = \mu_k \ell_k`, normalised to int l_j r_k = delta_jk and int |r_k|^2 p = 1 (without a stationary
-    density p: the plain mean of |r|^2 over the box is 1).
+    :math:`L^\dagger \ell_k = \mu_k \ell_k`, normalised to int l_j r_k = delta_jk and `int |r_k|^2 p` = 1 (without a stationary
+    density p: the plain mean of `|r|^2` over the box is 1).
 
     Parameters
     ----------
     eigenvalues : complex array (k,)
         Eigenvalues of the generator, real parts <= 0, the largest real part first; 0 where mass is conserved. For a chain the
         logarithms of the eigenvalues of its kernel.
-    right : complex array (k, *grid.shape)
+    right : complex array of shape (k,) + grid.shape
         Right eigenfunctions (observables) at the cell centres.
-    left : complex array (k, *grid.shape)
+    left : complex array of shape (k,) + grid.shape
         Left eigenfunctions (densities) at the cell centres.
     residuals : array (k,)
-        ||Q r - mu r|| / ||r||; for a chain with the kernel and its eigenvalue.
+        `||Q r - mu r|| / ||r||`; for a chain with the kernel and its eigenvalue.
     grid : Grid
     method : str
     warnings : sequence of str

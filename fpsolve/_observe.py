@@ -191,7 +191,7 @@ def trajectories(
         else:
             out["occupation"] = occupation(records.tables, good, plan, clock, labels)
     elif good.any() and not plan.watched and not heavy:
-        out["mean"], out["covariance"] = _merge_moments(records, plan, good)
+        out |= _merge_moments(records, plan, good)
     return Trajectories(records.final, partial=partial, status=status, **out, **labels)
 
 
@@ -225,14 +225,15 @@ def cure_for(unit: str, process: Process | None, last: Array | None = None) -> s
     return text
 
 
-def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> dict[str, Array]:
     """Ensemble and time averages from those of the trajectories, in trajectory order.
 
     The covariance is the mean of the covariances in time plus the unbiased covariance of the time means, which makes up for the
     mean being estimated.
     """
     if records.means is None or records.squares is None:
-        return moments_of(records.final[good])
+        mean, covariance = moments_of(records.final[good])
+        return {"mean": mean, "covariance": covariance}
     d = records.final.shape[1]
     mean, between = moments_of(records.means[good])
     if records.squares.ndim == 3:  # sums over blocks of trajectories; a block with a failed one is left out
@@ -240,10 +241,11 @@ def _merge_moments(records: Records, plan: Plan, good: NDArray[np.bool_]) -> tup
         whole = np.logical_and.reduceat(good, starts)
         size = int(np.diff(np.append(starts, len(good)))[whole].sum())
         within = records.squares[whole].sum(axis=0) / size if size else np.full((d, d), np.nan)
-        return mean, within + between
+        return {"mean": mean, "covariance": within + between, "within": within}
     within = np.zeros((d, d))
     within[np.tril_indices(d)] = records.squares[good].mean(axis=0)
-    return mean, within + np.tril(within, -1).T + between
+    within = within + np.tril(within, -1).T
+    return {"mean": mean, "covariance": within + between, "within": within}
 
 
 def _histogram(records: Records, plan: Plan, grid: Grid, good: NDArray[np.bool_]) -> Density:

@@ -17,9 +17,11 @@ from ._components import Turns, component_for_jumps
 from ._fused import Fused
 from ._kernels.langevin import (
     ACTIVE,
+    BASE,
     CENSORED,
     DEADLINE,
     DONE,
+    ENTRIES,
     ESCAPED,
     FAILED,
     FREE,
@@ -336,6 +338,7 @@ class Queue:
     points: Array
     finished: NDArray[np.bool_]  # whole units of work only
     schedule: ScheduledConstants | None = None
+    first: int = 0  # number in the ensemble of the seed of the trajectory that is the first here
 
     lanes: ClassVar[int]
 
@@ -362,7 +365,7 @@ class Queue:
         index, birth, meta = place["index"], place["birth"], place["meta"]
         # a schedule knows one age only: as many trajectories as there are lanes start together, and the next when all are done
         together = hi if self.schedule is None else min(lo + self.lanes, hi)
-        meta[[NEXT, STOP, LIMIT, SEED]] = lo, together, self.limit, self.seed
+        meta[[NEXT, STOP, LIMIT, SEED, BASE]] = lo, together, self.limit, self.seed, self.first
         meta[STRIDE] = 0 if len(self.x0) == 1 else 1
         kept = place | {"times": self.times[lo:hi], "status": self.status[lo:hi], "points": self.points[lo:hi]}
         for name, value in (control.resume(lo, hi) or {}).items():
@@ -426,7 +429,7 @@ class Passage(Queue):
         return LANE_STEPS_PER_CALL // LANES
 
     def place(self, lo: int) -> dict[str, NDArray[Any]]:
-        meta = np.zeros(10, np.int64)
+        meta = np.zeros(ENTRIES, np.int64)
         meta[[FREE, DEADLINE]] = LANES, 1 << 62
         lanes = aligned(1, self.fused.layout.rows * LANES)[0].view(np.uint64)  # type: ignore[attr-defined]
         freed = np.arange(LANES)[::-1].copy()  # a stack: the first trajectory takes lane 0

@@ -111,6 +111,7 @@ class FusedRun:
     plan: Plan
     records: Records
     schedule: ScheduledConstants | None = None
+    first: int = 0  # number in the ensemble of the seed of the trajectory that is the first here
 
     def prepare(self, n: int) -> None:
         if self.plan.averaged:
@@ -214,7 +215,7 @@ class _Unit:
     def of(cls, run: FusedRun, lo: int, hi: int, saved: dict[str, Any] | None) -> _Unit:
         unit = cls(run, lo, hi)
         if saved is None:
-            unit.seed(run.seed)
+            unit.seed(run.seed, run.first + lo)
             scatter(unit.state, run.x0 if len(run.x0) == 1 else run.x0[lo:hi])
             return unit
         unit.now = int(saved["now"])
@@ -228,13 +229,13 @@ class _Unit:
             unit.watcher.restore(saved["watcher"])
         return unit
 
-    def seed(self, seed: int) -> None:
-        """Give every lane the stream of its trajectory."""
+    def seed(self, seed: int, first: int) -> None:
+        """Give every lane the stream of its trajectory, `first` and those after it."""
         if self.arithmetic == "double":
-            seed_blocks(self.blocks, seed, self.lo)
+            seed_blocks(self.blocks, seed, first)
             return
         words = self.blocks if self.single else np.zeros(self.blocks.shape, np.float32)
-        seed_blocks32(words, seed, self.lo)
+        seed_blocks32(words, seed, first)
         if not self.single:  # the words of single precision, each in the lower half of 64 bits
             self.bits[:, : 4 * LANES] = words[:, : 4 * LANES].view(np.uint32)
 

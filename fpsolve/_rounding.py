@@ -77,12 +77,14 @@ def single_arguments(model: Model, step: Step, points: Array) -> tuple[NDArray[n
     return tuple(narrowed(values, name) for values, name in zip(model.arguments(step), names, strict=True))
 
 
-def measure_rounding(model: Model, step: Step, fused: Fused, points: Array, plan: Plan, n: int, seed: int) -> Estimate | None:
+def measure_rounding(
+    model: Model, step: Step, fused: Fused, points: Array, plan: Plan, n: int, seed: int, first: int = 0
+) -> Estimate | None:
     """The largest effect of rounding on a mean or a variance, in statistical errors of a run of `n` paths.
 
     Parameters
     ----------
-    model, step, fused, points, plan, seed
+    model, step, fused, points, plan, seed, first
         Of the run, `fused` in single precision. Individual starting points are thinned or repeated.
 
     Returns
@@ -105,7 +107,7 @@ def measure_rounding(model: Model, step: Step, fused: Fused, points: Array, plan
         (path_kernels(step, arithmetic="twin"), model.arguments(step)),
     ):
         records = Records(PAIRS, model.shown, short)
-        run = FusedRun(kernels, arguments, points, model.shown, seed, short, records)
+        run = FusedRun(kernels, arguments, points, model.shown, seed, short, records, first=first)
         run.prepare(PAIRS)
         if run_chunks(run.work, [(0, PAIRS)], 1, total=float(PAIRS) * plan.steps, progress=False, label="rounding"):
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from ._checks import numbers
 from ._kernels.rng import LANES
+from ._threads import usable_cores
 
 __all__ = [
     "Control",
@@ -31,6 +31,7 @@ __all__ = [
     "Saver",
     "aligned",
     "check_count",
+    "check_first",
     "make_chunks",
     "resolve_seed",
     "run_chunks",
@@ -45,6 +46,8 @@ Array = NDArray[np.float64]
 
 #: Distinguishes the stream of a starting-point sampler from those of SGD on sample losses, [seed, trajectory]: hence three words.
 SAMPLER_STREAM = 0x5EED
+#: Starting points that a sampler draws from one stream; parts of an ensemble that begin at multiples of it suit any sampler.
+SAMPLER_BLOCK = 1 << 20
 
 
 class Saver(Protocol):
@@ -135,15 +138,31 @@ def check_count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
+def check_first(first: Any, n: int, seed: int | None) -> int:
+    """Number of the first trajectory, which belongs to a seed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer in [0, 2**63 - n], or is above 0 without a seed.
+    """
+    first = check_count("first", first, 0)
+    if first + n > 2**63:
+        raise ValueError(f"first must be in [0, 2**63 - n], got {first} for n = {n}")
+    if first and seed is None:
+        raise ValueError(f"first = {first} is a trajectory of the ensemble of a seed: give seed= too, the same for all parts")
+    return first
+
+
 def thread_count(threads: int | None) -> int:
-    """Threads asked for, by default the number of cores this process may use."""
+    """Threads asked for, by default the number of cores this computation may use."""
     if threads is not None:
         return check_count("threads", threads)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
-def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
-    """Starting points as (1, dim) if common to all trajectories, else (n, dim).
+def starting_points(x0: Any, n: int, dim: int, seed: int, first: int = 0) -> Array:
+    """Starting points as (1, dim) if common to all trajectories, else (n, dim), the rows of trajectories first, first + 1, ...
 
     Raises
     ------
@@ -151,10 +170,7 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
         If the shape is neither (dim,) nor (n, dim), or a number is not finite.
     """
     if callable(x0):
-        given = x0(np.random.default_rng([seed, SAMPLER_STREAM, 1]), n)
-        points = numbers("what the sampler x0(rng, n) returns", given, f"an array of shape ({n}, {dim})")
-        if points.shape != (n, dim):
-            raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
+        points = _drawn(x0, n, dim, seed, first)
     else:
         points = numbers("x0", x0, f"an array of shape ({dim},) or ({n}, {dim}), or a sampler (rng, n) -> ({n}, {dim})")
         if points.ndim == 0 and dim == 1:
@@ -172,6 +188,39 @@ def starting_points(x0: Any, n: int, dim: int, seed: int) -> Array:
         i = int(np.argmax(bad))
         raise ValueError(f"x0 is not finite: trajectory {i} starts at {points[i].tolist()}")
     return np.ascontiguousarray(points)
+
+
+def _drawn(sampler: Callable[..., Any], n: int, dim: int, seed: int, first: int) -> Array:
+    """Rows first ... first + n - 1 of an ensemble whose starts are drawn in blocks, each from a stream of its own.
+
+    A call asks for the rows from the beginning of the block on, as one for the whole ensemble does, and keeps the last of them.
+    """
+    rows, end = [], first + n
+    for block in range(first // SAMPLER_BLOCK, -(-end // SAMPLER_BLOCK)):
+        low = block * SAMPLER_BLOCK
+        skipped, count = max(first - low, 0), min(end - low, SAMPLER_BLOCK)
+        drawn = _draw(sampler, count, dim, seed, block)
+        if skipped and not np.array_equal(_draw(sampler, skipped, dim, seed, block), drawn[:skipped], equal_nan=True):
+            raise ValueError(
+                f"the rows of the sampler x0(rng, n) depend on how many are asked for, so that trajectory {first} cannot have its "
+                f"start of the whole ensemble: begin parts at multiples of {SAMPLER_BLOCK}, draw row after row (one call of rng), "
+                "or pass the starts of this part as an array"
+            )
+        rows.append(drawn[skipped:])
+    return rows[0] if len(rows) == 1 else np.vstack(rows)
+
+
+def _draw(sampler: Callable[..., Any], n: int, dim: int, seed: int, block: int) -> Array:
+    """The first n rows of a block of starts."""
+    words = [seed, SAMPLER_STREAM, 1]
+    # a long seed has two words, so that the number of the block is the fifth in any case; none for the first block
+    words += [0] * (seed < 1 << 32) * (block > 0) + [block + 1] * (block > 0)
+    points = numbers(
+        "what the sampler x0(rng, n) returns", sampler(np.random.default_rng(words), n), f"an array of shape ({n}, {dim})"
+    )
+    if points.shape != (n, dim):
+        raise ValueError(f"the sampler x0(rng, n) returned shape {points.shape}; it must be ({n}, {dim})")
+    return points
 
 
 def make_chunks(

@@ -180,7 +180,8 @@ def stream_entropy(seed: int, index: int) -> list[int]:
     """Words that seed the generator of a trajectory, different for all pairs of seed and index and from those of a sampler of x0.
 
     NumPy cuts a number into words of 32 bits and fills up with zeros, so the upper half of a seed must have a place of its own,
-    and a mark: [seed, index] alone would give trajectory 0 of seed 2**32 + 5 the numbers of trajectory 1 of seed 5.
+    and a mark: [seed, index] alone would give trajectory 0 of seed 2**32 + 5 the numbers of trajectory 1 of seed 5. An index
+    above 2**32 takes two words.
     """
     low, high = seed & 0xFFFFFFFF, seed >> 32
     return [low, index, high, 2] if high else [low, index]
@@ -285,10 +286,15 @@ class _GroupRecord:
         records.close(rows.start, rows.stop, self.counts)
 
 
-def record_group(chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, lo: int, control: Control) -> bool:
-    """Run trajectories lo ... lo + len(points) - 1 and record what the plan asks for; False if the run was stopped."""
+def record_group(
+    chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, lo: int, control: Control, first: int = 0
+) -> bool:
+    """Run trajectories lo ... lo + len(points) - 1 and record what the plan asks for; False if the run was stopped.
+
+    Of the ensemble of the seed they are first + lo and those after it.
+    """
     n, hi = len(points), lo + len(points)
-    record = _GroupRecord(Group(chain, points, seed, lo), plan, records, lo)
+    record = _GroupRecord(Group(chain, points, seed, first + lo), plan, records, lo)
     group, saved = record.group, control.resume(lo, hi)
     if saved is not None:
         record.restore(saved)
@@ -308,12 +314,19 @@ def record_group(chain: SGDChain, points: Array, plan: Plan, records: Records, s
 
 
 def first_exits(
-    chain: SGDChain, points: Array, inside: Callable[[Array], Any], limit: int | None, seed: int, lo: int, control: Control
+    chain: SGDChain,
+    points: Array,
+    inside: Callable[[Array], Any],
+    limit: int | None,
+    seed: int,
+    lo: int,
+    control: Control,
+    first: int = 0,
 ) -> tuple[Array, NDArray[np.bool_], Array]:
     """(iteration, censored, weights) at which trajectories lo, lo + 1, ... are first outside; NaN if one became non-finite."""
     n, d = points.shape
     times, censored, exits = np.full(n, np.nan), np.zeros(n, bool), np.full((n, d), np.nan)
-    group, index = Group(chain, points, seed, lo), np.arange(n)
+    group, index = Group(chain, points, seed, first + lo), np.arange(n)
     if (tree := control.resume(lo, lo + n)) is not None:
         group.restore(tree["group"])
         times, exits, index = tree["times"], tree["exits"], tree["index"]

@@ -370,7 +370,7 @@ class Spectral(Solver):
         t : float
             Time >= 0.
         rtol : float
-            Mean error of the time integration over the cells relative to the mean of |f|.
+            Mean error of the time integration over the cells relative to the mean of `|f|`.
 
         Returns
         -------

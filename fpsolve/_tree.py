@@ -69,6 +69,14 @@ _DESCRIBE = {
     ("escape", "censored"): ("trajectory", "", "no escape was seen"),
     ("escape", "exit_points"): ("trajectory component", "", "where the path left the region"),
     ("escape", "sides"): ("trajectory", "", "side the path left through, -1 for none"),
+    ("escape_statistics", "edges"): ("edge", "{unit}", "edges of the bins"),
+    ("escape_statistics", "counts"): ("bin", "", "escapes in each bin; the first and the last have one edge"),
+    ("escape_statistics", "side_counts"): ("side", "", "escapes through each side"),
+    ("escape_statistics", "ranges"): ("range 3", "", "seed, first trajectory and number of trajectories"),
+    ("path_statistics", "times"): ("time", "{unit}", "times of the moments"),
+    ("path_statistics", "mean"): ("component", "", "ensemble mean"),
+    ("path_statistics", "covariance"): ("component component", "", "ensemble covariance"),
+    ("path_statistics", "ranges"): ("range 3", "", "seed, first trajectory and number of trajectories"),
     ("survival_curve", "times"): ("time", "{unit}", "times"),
     ("survival_curve", "survival"): ("time", "", "probability that the escape is later"),
     ("survival_curve", "low"): ("time", "", "lower end of the 95 % interval"),
@@ -155,8 +163,9 @@ def _scale(group: h5py.Group, name: str, size: int, largest: int | None) -> h5py
     return group[name]
 
 
-def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
-    _set_text(group, "kind", kind)
+def _record_fields(kind: str, obj: Any) -> dict[str, Any]:
+    """The fields of a record that are not None, by their names."""
+    fields = {}
     for item in dataclasses.fields(obj):
         value = getattr(obj, item.name)
         if value is None:
@@ -165,9 +174,16 @@ def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
             value = _Json([dataclasses.asdict(a) for a in value])
         elif kind in ("table", "escape_report") and item.name == "rows":
             value = _Json([list(row) for row in value])
-        _write_node(group, item.name, value, depth=1)
-        if (kind, item.name) in _DESCRIBE:
-            _describe(group[item.name], kind, item.name, obj)
+        fields[item.name] = value
+    return fields
+
+
+def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
+    _set_text(group, "kind", kind)
+    for name, value in _record_fields(kind, obj).items():
+        _write_node(group, name, value, depth=1)
+        if (kind, name) in _DESCRIBE:
+            _describe(group[name], kind, name, obj)
     if hasattr(obj, "grid"):
         _attach_scales(group, obj)
 
@@ -187,8 +203,9 @@ def _read_record(cls: type, values: dict[str, Any]) -> Any:
     return cls(**values)
 
 
-def _write_grid(group: h5py.Group, grid: Any) -> None:
-    _set_text(group, "kind", "grid")
+def _grid_fields(grid: Any) -> dict[str, Any]:
+    """A node for each axis of the grid."""
+    nodes = {}
     for i, (axis, sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
         low, high, n = axis[:3]
         node = {
@@ -202,7 +219,14 @@ def _write_grid(group: h5py.Group, grid: Any) -> None:
             node["edges"] = np.asarray(grid.edges[i])
             if isinstance(axis[3], tuple) and axis[3][0] != "nodes":  # a callable is kept as the edges and centres it made
                 node["mapping"], node["mapping_parameters"] = axis[3][0], np.array(axis[3][1:])
-        _write_node(group, f"axis{i}", node, depth=1)
+        nodes[f"axis{i}"] = node
+    return nodes
+
+
+def _write_grid(group: h5py.Group, grid: Any) -> None:
+    _set_text(group, "kind", "grid")
+    for name, node in _grid_fields(grid).items():
+        _write_node(group, name, node, depth=1)
 
 
 def _read_grid(values: dict[str, Any]) -> Any:

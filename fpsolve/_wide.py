@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._codegen import load_module
-from ._kernels.langevin import CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE
+from ._kernels.langevin import BASE, CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE
 from ._kernels.rng import LANES
 from ._rows import Rows
 from ._wide_noise import NoiseRows
@@ -264,7 +264,7 @@ def _refill(variables: int) -> list[str]:
         f"    if index[i] < 0 and meta[{NEXT}] < meta[{STOP}]:",
         f"        index[i] = meta[{NEXT}]",
         "        birth[i] = k",
-        f"        seed_lane(words, i, meta[{SEED}], index[i])",
+        f"        seed_lane(words, i, meta[{SEED}], meta[{BASE}] + index[i])",
         f"        row = index[i]*meta[{STRIDE}]",
         f"        for j1 in range({variables}):",
         "            panel[j1*64 + i] = starts[row, j1]",

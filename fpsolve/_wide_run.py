@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._blocks import WideRun, stride
+from ._kernels.langevin import ENTRIES
 from ._kernels.rng import LANES
 from ._model import MAX_FUSED_DIM, Model
 from ._passage import Queue, check_component, check_inside, region_for_jumps
@@ -46,7 +47,7 @@ def check_wide(model: Model) -> None:
         )
 
 
-def wide_run(model: Model, points: Array, plan: Plan, records: Records, seed: int) -> WideRun:
+def wide_run(model: Model, points: Array, plan: Plan, records: Records, seed: int, first: int = 0) -> WideRun:
     """The run of a model, its kernel compiled."""
     check_wide(model)
     process, constants = model.process.unscaled, model.constants
@@ -54,7 +55,7 @@ def wide_run(model: Model, points: Array, plan: Plan, records: Records, seed: in
     noise = noise_rows(process.factor_code, process.params)
     wide = wide_paths(model.scheme.name, process.dim, model.variables, drift, noise, constants, model.changing)
     values = np.array(list(constants.values()))
-    return WideRun(wide, values, points, model.shown, seed, plan, records, model.scheduled(constants, plan.steps))
+    return WideRun(wide, values, points, model.shown, seed, plan, records, model.scheduled(constants, plan.steps), first)
 
 
 # ---- first passage --------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ class WidePassage(Queue):
         return 4 * stride(self.wide)
 
     def place(self, lo: int) -> dict[str, NDArray[Any]]:
-        meta = np.zeros(10, np.int64)
+        meta = np.zeros(ENTRIES, np.int64)
         meta[[START, FRESH]] = lo, 1
         words, panel = aligned(1, 6 * LANES)[0].view(np.uint64), aligned(1, self.wide.layout.height * 64)[0]
         return {"index": np.full(64, -1), "birth": np.zeros(64, np.int64), "meta": meta, "words": words, "panel": panel}
@@ -90,7 +91,16 @@ class WidePassage(Queue):
 
 
 def wide_passage(
-    model: Model, points: Array, region: Any, n: int, limit: int | None, seed: int, bridge: bool, clock: float, chain: Any
+    model: Model,
+    points: Array,
+    region: Any,
+    n: int,
+    limit: int | None,
+    seed: int,
+    bridge: bool,
+    clock: float,
+    chain: Any,
+    first: int = 0,
 ) -> WidePassage:
     """Check start and region, and set the kernel up."""
     check_wide(model)
@@ -119,7 +129,7 @@ def wide_passage(
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     ends = (1 << 61) if limit is None else limit
     values = np.array(list(constants.values()))
-    return WidePassage(values, clock, points, ends, seed, *results, model.scheduled(constants, limit), wide=wide)
+    return WidePassage(values, clock, points, ends, seed, *results, model.scheduled(constants, limit), first, wide=wide)
 
 
 def _check_leaving(process: Process | None, points: Array, region: Any) -> None:

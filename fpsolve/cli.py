@@ -1,4 +1,4 @@
-"""The command line: ``fpsolve demo | run | validate | show | env``.
+"""The command line: ``fpsolve demo | run | sweep | status | validate | show | env``.
 
 Exit codes: 0 done, 1 a check or a computation failed, 2 wrong usage or input, 130 interrupted. Whatever a subcommand needs is
 imported inside it, so that ``fpsolve --help`` loads nothing but argparse.
@@ -28,6 +28,8 @@ examples:
   fpsolve run a.h5 --set noise.D=0.2 the same question again, with another value
   fpsolve validate --list            which claims of the theory can be checked
   fpsolve validate --quick           check all of them; exit code 1 if one fails
+  fpsolve sweep config.toml --jobs 4 run a configuration over its axes, 4 units at a time; goes on with what is stored
+  fpsolve status sweep.h5            how far a sweep is
   fpsolve show demo/run.h5           what is in a result file
   fpsolve env                        versions, processor, threads, cache folder
 
@@ -128,13 +130,31 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--quick", action="store_true", help="fewer samples, every claim (the default)")
     length.add_argument("--full", action="store_true", help="full sample sizes")
     validate.add_argument("--list", action="store_true", help="list the claims and stop")
-    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for validation.json and figures")
+    validate.add_argument("--report", metavar="FILE", help="make report.html once more from a validation.json, and stop")
+    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for report.html, validation.json and figures")
     validate.add_argument(
         "--jobs", type=_jobs, metavar="N", help="claims to run at a time, each in its own process; the numbers are the same for "
         "any N (default: the usable cores, 4 at most; 1: in this process, with the claims' own progress bars)"
     )  # fmt: skip
     validate.add_argument("--no-progress", action="store_true", help="no progress bars")
     validate.set_defaults(command=_validate)
+
+    sweep = commands.add_parser("sweep", help="run a configuration over its axes")
+    sweep.add_argument("config", metavar="CONFIG", help="a TOML file with [sweep.axes]")
+    sweep.add_argument(
+        "--out", metavar="FILE", help="HDF5 file (default: what [sweep] out says, else sweep.h5); one that exists goes on"
+    )
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", type=_jobs, metavar="N", help="units at a time, each in its own process (default: 1, in this process)"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
+    sweep.add_argument("--no-progress", action="store_true", help="no progress bar")
+    sweep.set_defaults(command=_sweep)
+
+    status = commands.add_parser("status", help="how far a sweep is")
+    status.add_argument("file", metavar="FILE", help="the HDF5 file of a sweep, also while it is written")
+    status.set_defaults(command=_status)
 
     show = commands.add_parser("show", help="what is in a result file")
     show.add_argument("file", metavar="FILE", help="an HDF5 file written by fpsolve or nets")
@@ -256,12 +276,43 @@ def _validate(args: argparse.Namespace) -> int:
         raise ImportError(
             "the validation package is not installed; install fpsolve with pip (from a checkout: pip install -e .)"
         ) from None
+    if args.report is not None:
+        if args.names:
+            raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
+        return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
     if args.list:
         print(validation.listing(claims))
         return 0
     options = {"quick": not args.full, "progress": not args.no_progress, "jobs": args.jobs}
     return validation.run(claims, out=Path(args.out), **options)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    import warnings
+
+    from fpsolve._sweep import sweep
+    from fpsolve.config import read_config  # type: ignore[import-not-found, unused-ignore]
+
+    config = read_config(args.config)
+    if args.scheduler is not None and "://" not in args.scheduler:
+        raise ValueError(f"{args.scheduler!r} is not the address of a scheduler, e.g. tcp://host:8786")
+    executor = args.scheduler or (args.jobs if args.jobs and args.jobs > 1 else None)
+    out = args.out or config.sweep["out"] or "sweep.h5"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = sweep(config, executor=executor, out=out, progress=not args.no_progress)
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"fpsolve: warning: {text}", file=sys.stderr)
+    print(f"{done!r} in {out}")
+    return 1 if done.failed else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from fpsolve._sweep import describe_sweep
+
+    print("\n".join(describe_sweep(args.file)))
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -120,7 +120,7 @@ class Driven:
         return self.process.dim
 
     def values(self, t: float) -> dict[str, float]:
-        """The parameters at time t, checked; with `noise` also r(t), under the name :data:`LEVEL`."""
+        """The parameters at time t, checked; with `noise` also r(t), under the name `LEVEL`."""
         t, out = float(t), self.process.params
         if self.params is not None:
             values = _called("params", self.params, t)

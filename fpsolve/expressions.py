@@ -60,7 +60,7 @@ def split_names(names: str | Iterable[str], what: str = "variables") -> tuple[st
 def parse(text: str | float, names: Sequence[str]) -> Any:
     """Parse an arithmetic expression in declared names into a sympy expression with real symbols.
 
-    Allowed are numbers, the declared names, ``+ - * / **``, parentheses and the functions of :data:`FUNCTIONS`; ``pi`` is known
+    Allowed are numbers, the declared names, ``+ - * / **``, parentheses and the functions of `FUNCTIONS`; ``pi`` is known
     unless it is declared. Everything else is refused: attribute access, subscripts, calls outside the list, strings, comparisons.
 
     Parameters

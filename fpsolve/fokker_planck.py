@@ -82,7 +82,7 @@ class FokkerPlanck(Transitions, Spectral):
         offsets, shorter edges next to reflecting walls and upwind differences where the noise cannot carry the drift add to D.
         Cells whose edges end in cells of shorter offsets may lose: what is added here is taken there, and counted in size.
     exponent : array of grid.shape
-        Largest drift exponent |e . D^-1 (b - div D)| of the edges of each cell, inf where the drift has a part without noise.
+        Largest drift exponent `|e . D^-1 (b - div D)|` of the edges of each cell, inf where the drift has a part without noise.
         The noise is resolved where it is below about 4.
     warnings : tuple of str
 

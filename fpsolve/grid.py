@@ -370,7 +370,7 @@ class Region:
 
     @classmethod
     def ball(cls, c: ArrayLike, r: float) -> Region:
-        """Points closer than `r` to `c`; g = |x - c| - r is the signed distance. A number `c` means 1-D.
+        """Points closer than `r` to `c`; `g = |x - c| - r` is the signed distance. A number `c` means 1-D.
 
         Examples
         --------
@@ -406,7 +406,7 @@ class Region:
 
     @classmethod
     def halfspace(cls, n: ArrayLike, c: float) -> Region:
-        """Points with n.x < c; g = (n.x - c)/|n| is the signed distance to the plane.
+        """Points with n.x < c; `g = (n.x - c)/|n|` is the signed distance to the plane.
 
         Examples
         --------

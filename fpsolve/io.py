@@ -100,9 +100,17 @@ def _git_commit() -> str | None:
     """Commit of the working copy this package lies in, if it is one."""
     git = Path(__file__).resolve().parent.parent / ".git"
     try:
+        if git.is_file():  # a second working tree: the file says where its folder is
+            git = git.parent / git.read_text().split(":", 1)[1].strip()
         head = (git / "HEAD").read_text().strip()
-        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
-    except OSError:
+        if not head.startswith("ref: "):
+            return head
+        shared = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
+        if (shared / head[5:]).exists():
+            return (shared / head[5:]).read_text().strip()
+        lines = (shared / "packed-refs").read_text().splitlines()  # where references are kept once there are many
+        return next((line.split()[0] for line in lines if line.endswith(f" {head[5:]}")), None)
+    except (OSError, IndexError):
         return None
 
 
@@ -341,6 +349,8 @@ def _load(path: str | PathLike[str]) -> tuple[str, dict[str, Any], dict[str, Any
 def load(path: str | PathLike[str]) -> Any:
     """Read what `save` or `save_tree` wrote: the saved object, or the whole tree for files of any other kind.
 
+    The file of a `sweep` gives a `Sweep`, which reads it when it is asked.
+
     Raises
     ------
     FileNotFoundError
@@ -354,6 +364,10 @@ def load(path: str | PathLike[str]) -> Any:
     Traceback (most recent call last):
     FileNotFoundError: /no/such/file.h5 does not exist
     """
+    if load_kind(path) == "sweep":
+        from fpsolve._sweep import Sweep
+
+        return Sweep(path)
     kind, tree, _ = _load(path)
     if kind not in (*_kinds(), "grid"):
         return tree

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._blocks import LinearRun, WideRun
-from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule
+from ._checkpoint import Checkpoint, describe_arguments, describe_chain, describe_process, describe_schedule, problem_digest
 from ._checks import check_memory
 from ._fused import escape_kernels, path_kernels
 from ._kernels.langevin import UNFINISHED
@@ -48,7 +48,7 @@ from ._passage import (
 )
 from ._paths import FusedRun, Plan, Records
 from ._rounding import check_precision, measure_rounding, single_arguments, warn_of_rounding
-from ._runner import Control, check_count, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
+from ._runner import Control, check_count, check_first, make_chunks, resolve_seed, run_chunks, starting_points, thread_count
 from ._schedule import DrivenConstants
 from ._schemes import SCHEMES
 from ._sgd import first_exits, group_size, record_group
@@ -98,6 +98,13 @@ def schemes() -> Table:
     return Table("Schemes of the paths engine", tuple(columns), tuple(tuple(row) for row in rows))
 
 
+def _run_numbers(n: Any, seed: Any, threads: Any, first: Any) -> tuple[int, int, int, int]:
+    """(trajectories, seed, threads, first trajectory), checked."""
+    count = check_count("n", n)
+    start = check_first(first, count, seed)
+    return count, resolve_seed(seed), thread_count(threads), start
+
+
 # ---- simulate -------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +112,7 @@ def simulate(
     process: Process | Driven | Underdamped | SGDChain, x0: Any, *, t: float, dt: float | None = None, n: int,
     method: str | None = None, save: str | ArrayLike = "final", seed: int | None = None, t_burn: float | None = None,
     every: int = 1, bins: Grid | int | Sequence[int] | None = None, ranges: Sequence[Any] | None = None,
-    axes: Sequence[int] | None = None,
+    axes: Sequence[int] | None = None, first: int = 0,
     walls: Grid | Sequence[Any] | None = None, lags: ArrayLike | None = None, regions: Sequence[Region] | None = None,
     precision: str = "double",
     checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0, threads: int | None = None,
@@ -141,6 +148,11 @@ def simulate(
         the result are those of the steps).
     seed : int, optional
         In [0, 2**63); drawn and recorded if not given.
+    first : int
+        The call runs trajectories first ... first + n - 1 of the ensemble of the seed, with the same bits as one call for all of
+        them: a large ensemble can be run in parts, on one machine or on many. Individual starting points are those of this part.
+        A sampler draws blocks of 2**20 rows, each from a generator of its own; parts that begin inside a block need one whose rows
+        do not depend on how many are asked for (it is tried). Statistics are those of this part; see ``statistics`` of the result.
     t_burn : float, optional
         With "moments" and "histogram": average also over the times in (t_burn, t]. Without it they are those of the
         ensemble at `t`. "autocorrelation" and "occupation" are always averages over (t_burn, t], from 0 by default.
@@ -208,7 +220,7 @@ def simulate(
     """
     saver = Checkpoint.open(checkpoint, checkpoint_every, "simulate")
     seed = saver.seed if saver is not None and seed is None else seed
-    count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
+    count, seed, workers, first = _run_numbers(n, seed, threads, first)
     chain = process if isinstance(process, SGDChain) and not process.fused else None
     model = None if chain is not None else make_model(process, dt, method, walls)
     if chain is not None and dt is not None:
@@ -218,7 +230,7 @@ def simulate(
     if model is not None and isinstance(save, str) and save in ("moments", "autocorrelation"):
         _check_variance(model, save)
     single = check_precision(precision, model)
-    clock, dim, labels = _labels(chain, model, seed)
+    clock, dim, labels = _labels(chain, model, seed, first)
     plan, grid = make_plan(
         save, step_count(t, clock if model is None else model.h, labels["unit"]), clock, labels["unit"], t_burn, every, bins,
         ranges, axes, dim, lags, regions, count, None if model is None else model.process.dim,
@@ -228,23 +240,27 @@ def simulate(
     rows, width = 2 + len(plan.stops), 2 * dim if plan.start is None else 2 * dim + dim * (dim + 1) // 2
     cure = "run fewer trajectories, or keep fewer times or a statistic (save=)"
     check_memory(count * (rows * dim + width), f"{count} trajectories of {dim} numbers at {rows - 1} times", cure)
-    points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
+    points = starting_points(x0, count, dim, seed, first) if model is None else initial_states(x0, count, model, seed, first)
     if saver is not None:
         call = describe_arguments(
             t=t, dt=dt, n=count, method=labels["method"], save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
-            axes=axes, walls=walls, lags=lags, regions=regions, precision=precision, x0=points,
+            axes=axes, walls=walls, lags=lags, regions=regions, precision=precision, x0=points, first=first,
         )  # fmt: skip
         found = saver.match({"process": _named(chain, model, plan.steps), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
+    labels["problem"] = _problem(
+        chain, model, points, t=t, method=labels["method"], dt=dt, save=save, t_burn=t_burn, every=every, bins=bins, ranges=ranges,
+        axes=axes, walls=walls, lags=lags, regions=regions, precision=precision,
+    )  # fmt: skip
     records = Records(count, dim, plan)
     if chain is not None:
         if chain.reference is not None:
             check_start(chain.reference, points)
-        partial = _run_ensemble(chain, points, plan, records, seed, progress, saver)
+        partial = _run_ensemble(chain, points, plan, records, seed, progress, saver, first)
     else:
         assert model is not None
-        partial, rounding = _run_model(model, points, plan, records, seed, workers, chunk, progress, saver, single)
+        partial, rounding = _run_model(model, points, plan, records, seed, workers, chunk, progress, saver, single, first)
         labels |= {"precision": precision, "rounding": rounding}
         warn_of_rounding(rounding, count)
     out = trajectories(records, plan, grid, save, clock, partial, labels, None if model is None else model.process)
@@ -261,15 +277,15 @@ def _check_variance(model: Model, save: str) -> None:
         )
 
 
-def _labels(chain: SGDChain | None, model: Model | None, seed: int) -> tuple[float, int, dict[str, Any]]:
+def _labels(chain: SGDChain | None, model: Model | None, seed: int, first: int) -> tuple[float, int, dict[str, Any]]:
     """(duration of a step in the unit of the times, components of a state, what the results say of the run)."""
     if chain is not None:
         words = {"unit": "iteration", "dt": None, "method": chain.label, "lr": chain.lr, "batch": chain.batch}
-        return 1.0, chain.dim, {**words, "seed": seed}
+        return 1.0, chain.dim, {**words, "seed": seed, "first": first}
     assert model is not None
     discrete = model.unit == "iteration"
     words = {"unit": model.unit, "dt": None if discrete else model.h, "method": model.method, "lr": model.lr, "batch": model.batch}
-    return 1.0 if discrete else model.h, model.shown, {**words, "seed": seed}
+    return 1.0 if discrete else model.h, model.shown, {**words, "seed": seed, "first": first}
 
 
 def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> str:
@@ -286,9 +302,21 @@ def _named(chain: SGDChain | None, model: Model | None, limit: int | None) -> st
     return f"{model.scheme.equations}, {settings or 'no settings'}, {describe_process(model.process)}"
 
 
+def _problem(chain: SGDChain | None, model: Model | None, points: Array, **call: Any) -> str:
+    """Digest of the question that a run answers."""
+    if model is not None:
+        how = (model.scheme.equations, sorted(model.settings.items()), type(model.driven).__name__)
+        return problem_digest(how, model.process, points, **call)
+    assert chain is not None
+    fixed = [value for value in (chain.lr, chain.batch) if not callable(value)]
+    momentum = (chain.momentum, chain.nesterov, chain.optimizer, chain.betas, chain.eps)
+    words = (chain.label, chain.kind, chain.dim, chain.size, chain.sampling, chain.sigma, momentum, fixed)
+    return problem_digest(words, chain.reference, points, **call)
+
+
 def _run_model(
     model: Model, points: Array, plan: Plan, records: Records, seed: int, workers: int, chunk: int | None, progress: bool,
-    saver: Checkpoint | None, single: bool,
+    saver: Checkpoint | None, single: bool, first: int,
 ) -> tuple[bool, Estimate | None]:  # fmt: skip
     """Whether the run was interrupted, and the effect of rounding in single precision."""
     process, n = model.process, len(records.final)
@@ -297,18 +325,18 @@ def _run_model(
     if model.is_matrix:
         step, noise, center = affine_step(model)
         changing = _linear_schedule(model, plan.steps)
-        first = LinearStep.of(step, noise) if changing is None else changing.at(0)[0]
-        run = LinearRun(first, center, points, model.shown, seed, plan, records, changing)
+        begin = LinearStep.of(step, noise) if changing is None else changing.at(0)[0]
+        run = LinearRun(begin, center, points, model.shown, seed, plan, records, changing, first)
         largest, align = 4096, 256
     elif model.is_wide:
-        run, largest, align = wide_run(model, points, plan, records, seed), 4096, 256
+        run, largest, align = wide_run(model, points, plan, records, seed, first), 4096, 256
     else:
         scheme = model.step(points[:, : process.dim])
         bins = plan.axes if plan.shape else ()
         arguments = single_arguments(model, scheme, points) if single else model.arguments(scheme)
         fused = path_kernels(scheme, bins, plan.wraps, plan.graded, "single" if single else "double")
         changes = model.scheduled(scheme.constants, plan.steps, scheme.moving)
-        run = FusedRun(fused, arguments, points, model.shown, seed, plan, records, changes)
+        run = FusedRun(fused, arguments, points, model.shown, seed, plan, records, changes, first)
         largest, align = 16384 if not plan.watched else watched_lanes(plan), plan.group
     run.prepare(n)
     done = 0.0
@@ -320,7 +348,7 @@ def _run_model(
     partial = run_chunks(run.work, chunks, workers, total=total, progress=progress, label="simulate", saver=saver, done=done)
     if partial or not single:
         return partial, None
-    rounding = measure_rounding(model, scheme, fused, points, plan, n, seed)
+    rounding = measure_rounding(model, scheme, fused, points, plan, n, seed, first)
     if rounding is None and saver is not None:
         saver.write({})  # the paths are all there; only this measurement is left
     return rounding is None, rounding
@@ -337,7 +365,7 @@ def _linear_schedule(model: Model, limit: int) -> LinearSchedule | None:
 
 
 def _run_ensemble(
-    chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool, saver: Checkpoint | None
+    chain: SGDChain, points: Array, plan: Plan, records: Records, seed: int, progress: bool, saver: Checkpoint | None, first: int
 ) -> bool:
     """SGD on sample losses, group after group; the time goes into NumPy and the user's Python code, so threads would not help."""
     n, d = records.final.shape
@@ -346,7 +374,7 @@ def _run_ensemble(
 
     def work(lo: int, hi: int, control: Control) -> None:
         if not control.stopped:
-            record_group(chain, _starts(points, lo, hi), plan, records, seed, lo, control)
+            record_group(chain, _starts(points, lo, hi), plan, records, seed, lo, control, first)
 
     done = 0.0
     if saver is not None:
@@ -368,7 +396,7 @@ def _starts(points: Array, lo: int, hi: int) -> Array:
 def escape_times(
     process: Process | Driven | Underdamped | SGDChain, x0: Any, region: Region, *, n: int, dt: float | None = None,
     t_max: float | None = None, method: str | None = None, correction: str | None = "auto",
-    walls: Grid | Sequence[Any] | None = None, seed: int | None = None,
+    walls: Grid | Sequence[Any] | None = None, seed: int | None = None, first: int = 0,
     checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
     threads: int | None = None, chunk: int | None = None, progress: bool = False,
 ) -> EscapeTimes:  # fmt: skip
@@ -408,7 +436,7 @@ def escape_times(
     walls : Grid or sequence, optional
         As in :func:`simulate`. A path that meets a wall where g >= 0 has left. Without the bridge a step is a jump: it has left if
         it lands at g >= 0, beyond a wall or not, and a jump beyond a wall to g < 0 is put back.
-    seed, checkpoint, checkpoint_every, threads, chunk, progress
+    seed, first, checkpoint, checkpoint_every, threads, chunk, progress
         As in :func:`simulate`; the result is the same for any threads and chunk.
 
     Returns
@@ -442,7 +470,7 @@ def escape_times(
     """
     saver = Checkpoint.open(checkpoint, checkpoint_every, "escape_times")
     seed = saver.seed if saver is not None and seed is None else seed
-    count, seed, workers = check_count("n", n), resolve_seed(seed), thread_count(threads)
+    count, seed, workers, first = _run_numbers(n, seed, threads, first)
     bridge = _check_correction(process, region, correction)
     chain = process if isinstance(process, SGDChain) and not process.fused else None
     if chain is not None and dt is not None:
@@ -450,7 +478,7 @@ def escape_times(
     if chain is not None and walls is not None:
         raise ValueError(NO_WALLS)
     model = None if chain is not None else make_model(process, dt, method, walls)
-    clock, dim, labels = _labels(chain, model, seed)
+    clock, dim, labels = _labels(chain, model, seed, first)
     labels |= {"correction": "bridge" if bridge else "", "t_max": t_max}
     discrete, limit = isinstance(process, SGDChain), None
     if t_max is not None:
@@ -459,14 +487,25 @@ def escape_times(
         if model is not None:
             model.check_schedule(limit)
     check_memory(count * (3 + 2 * dim), f"the times and exit points of {count} trajectories", "run fewer trajectories")
-    points = starting_points(x0, count, dim, seed) if model is None else initial_states(x0, count, model, seed)
+    points = starting_points(x0, count, dim, seed, first) if model is None else initial_states(x0, count, model, seed, first)
     if saver is not None:
         call = describe_arguments(
-            region=region, dt=dt, n=count, method=labels["method"], t_max=t_max, bridge=bridge, walls=walls, x0=points
+            region=region,
+            dt=dt,
+            n=count,
+            method=labels["method"],
+            t_max=t_max,
+            bridge=bridge,
+            walls=walls,
+            x0=points,
+            first=first,
         )
         found = saver.match({"process": _named(chain, model, limit), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
+    labels["problem"] = _problem(
+        chain, model, points, region=region, method=labels["method"], dt=dt, t_max=t_max, bridge=bridge, walls=walls
+    )
     if chain is not None:
         check_inside(points, region, chain.dim)
         if chain.reference is not None:
@@ -474,10 +513,11 @@ def escape_times(
         check_leaving(chain.reference, points, region, surface_codes(region.code)[1])
         check_component(points, region)
         alone = region_for_jumps(region, points, chain, 1.0)
-        out = _escapes(*_escape_ensemble(chain, points, alone, count, limit, seed, progress, saver), labels, None, region)
+        out = _escapes(*_escape_ensemble(chain, points, alone, count, limit, seed, progress, saver, first), labels, None, region)
     else:
         assert model is not None
-        run = _passage(model, points, region, count, limit, seed, bridge, clock, process if isinstance(process, SGDChain) else None)
+        gaussian = process if isinstance(process, SGDChain) else None
+        run = _passage(model, points, region, count, limit, seed, bridge, clock, gaussian, first)
         done = 0.0
         if saver is not None:
             saver.attach(run.arrays, contextlib.nullcontext())
@@ -516,7 +556,7 @@ def _check_correction(process: Any, region: Any, correction: Any) -> bool:
 
 def _passage(
     model: Model, points: Array, region: Region, n: int, limit: int | None, seed: int, bridge: bool, clock: float,
-    chain: SGDChain | None,
+    chain: SGDChain | None, first: int,
 ) -> Passage | WidePassage:  # fmt: skip
     """Check start and region, and set the kernel up."""
     process = model.process
@@ -525,7 +565,7 @@ def _passage(
     check_inside(points[:, : region.dim], region, region.dim)
     check_start(process, points[:, : process.dim])
     if process.dim > MAX_FUSED_DIM or model.is_wide:
-        return wide_passage(model, points, region, n, limit, seed, bridge, clock, chain)
+        return wide_passage(model, points, region, n, limit, seed, bridge, clock, chain, first)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
@@ -542,11 +582,19 @@ def _passage(
     results = (np.full(n, np.nan), np.zeros(n, np.int8), np.full((n, region.dim), np.nan), np.zeros(n, bool))
     ends = (1 << 61) if limit is None else limit
     changes = model.scheduled(step.constants, limit, step.moving)
-    return Passage(constants, clock, points, ends, seed, *results, changes, fused=fused, arguments=(*packed, *surface))
+    return Passage(constants, clock, points, ends, seed, *results, changes, first, fused=fused, arguments=(*packed, *surface))
 
 
 def _escape_ensemble(
-    chain: SGDChain, points: Array, region: Region, n: int, limit: int | None, seed: int, progress: bool, saver: Checkpoint | None
+    chain: SGDChain,
+    points: Array,
+    region: Region,
+    n: int,
+    limit: int | None,
+    seed: int,
+    progress: bool,
+    saver: Checkpoint | None,
+    first: int,
 ) -> tuple[Array, NDArray[np.bool_], Array, int, bool]:
     """First iterations at which SGD on sample losses is outside."""
     times, exits = np.full(n, np.nan), np.full((n, chain.dim), np.nan)
@@ -558,7 +606,7 @@ def _escape_ensemble(
         some = slice(lo, hi)
         started[some] = True
         times[some], censored[some], exits[some] = first_exits(
-            chain, _starts(points, lo, hi), region.contains, limit, seed, lo, control
+            chain, _starts(points, lo, hi), region.contains, limit, seed, lo, control, first
         )
         if np.all(~censored[some] | (times[some] == (-1 if limit is None else limit))):  # else Ctrl-C ended it
             finished[some] = True

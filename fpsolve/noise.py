@@ -320,8 +320,8 @@ class Noise:
     def hessian(cls, U: Potential, scale: float, floor: float = 0.0) -> Noise:
         r"""SGD noise shaped like the Hessian, C ~ H: :math:`D = \mathrm{scale}\, V \sqrt{\Lambda^2 + \mathrm{floor}^2} V^T`.
 
-        H = V Lambda V^T is the Hessian of `U`; `scale` is lr / (2 batch) for a covariance equal to |H|. In 1-D and 2-D, and in any
-        dimension where H is constant. With ``floor=0`` D vanishes where an eigenvalue does, and Ito paths cannot cross there.
+        H = V Lambda V^T is the Hessian of `U`; `scale` is lr / (2 batch) for a covariance equal to `|H|`. In 1-D and 2-D, and in
+        any dimension where H is constant. With ``floor=0`` D vanishes where an eigenvalue does, and Ito paths cannot cross there.
 
         Examples
         --------

@@ -16,6 +16,7 @@ from fpsolve.results import (
     Cycle,
     EffectiveLoss,
     EscapeReport,
+    EscapeStatistics,
     EscapeTimes,
     ExitTimeDistribution,
     Occupation,
@@ -123,12 +124,14 @@ def plot_exit_times(law: ExitTimeDistribution, *, ax: "Axes | None" = None, **kw
     return ax
 
 
-def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bool = True, **kwargs: Any) -> "Axes":
+def plot_escape_times(
+    escapes: EscapeTimes | EscapeStatistics, *, ax: "Axes | None" = None, fit: bool = True, **kwargs: Any
+) -> "Axes":
     """Draw the survival probability (Kaplan-Meier) on a logarithmic axis, and exp(-rate t).
 
     Parameters
     ----------
-    escapes : EscapeTimes
+    escapes : EscapeTimes or EscapeStatistics
     ax : Axes, optional
     fit : bool
         Draw the exponential with the maximum-likelihood rate.
@@ -142,7 +145,7 @@ def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bo
     Raises
     ------
     TypeError
-        For something else than EscapeTimes.
+        For something else than these.
 
     Examples
     --------
@@ -151,13 +154,13 @@ def plot_escape_times(escapes: EscapeTimes, *, ax: "Axes | None" = None, fit: bo
     >>> plot_escape_times(escapes).get_yscale()
     'log'
     """
-    need(escapes, (EscapeTimes,), "plot_escape_times")
+    need(escapes, (EscapeTimes, EscapeStatistics), "plot_escape_times")
     ax = axes(ax)
     curve = escapes.survival()
     shown = curve.survival > 0.0
-    last = float(np.nanmax(escapes.times))
+    last = escapes.watched_until
     times, survival = curve.times[shown], curve.survival[shown]
-    if escapes.censored.any():  # the curve goes on to the end of the watch
+    if times[-1] < last and curve.survival[-1] > 0.0:  # the curve goes on to the end of the watch
         times, survival = np.append(times, last), np.append(survival, survival[-1])
     ax.step(times, survival, where="post", **{"label": f"{escapes.n_events} escapes", **kwargs})
     if fit and escapes.n_events:

@@ -65,7 +65,7 @@ class Potential:
     ----------
     value : callable
         ``value(x, p) -> float``; x is indexable with `dim` entries, p holds the values of `params` in order. It is compiled
-        with Numba: scalar arithmetic and functions of :mod:`math`.
+        with Numba: scalar arithmetic and functions of `math`.
     grad : callable, optional
         ``grad(x, p) -> dim numbers``. Missing: central differences of `value`, marked in the repr.
     hess : callable, optional

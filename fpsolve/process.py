@@ -277,7 +277,7 @@ class Process:
 
     @property
     def stratonovich_code(self) -> Code:
-        """The drift of the same process written with a Stratonovich noise: b - (1/2) sum_jk B_jk d_j B_.k."""
+        """The drift of the same process written with a Stratonovich noise: `b - (1/2) sum_jk B_jk d_j B_.k`."""
         if self.noise.is_constant:
             return self.drift_code
         if self.interpretation == "stratonovich" and self._phi is None:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._curves import Cycle, EffectiveLoss, Path, PhaseDiagram
-from fpsolve._ensembles import EscapeTimes, SurvivalCurve, Trajectories
+from fpsolve._ensembles import EscapeTimes, Trajectories
+from fpsolve._escape_statistics import EscapeStatistics, SurvivalCurve
 from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
 from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
+from fpsolve._path_statistics import PathStatistics
 from fpsolve._rare_results import SplittingEstimate
 
 __all__ = [
@@ -32,12 +34,14 @@ __all__ = [
     "DensitySeries",
     "EffectiveLoss",
     "EscapeReport",
+    "EscapeStatistics",
     "EscapeTimes",
     "Estimate",
     "ExitTimeDistribution",
     "Field",
     "Occupation",
     "Path",
+    "PathStatistics",
     "PhaseDiagram",
     "SelectionReport",
     "Spectrum",

@@ -7,13 +7,13 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import integer, of_kind, positive
+from ._checks import boolean, integer, of_kind, positive
 from ._saved import Saved, load
 from .data import Data, fingerprint
 from .minimum import check_search, find_minimum
@@ -31,6 +31,11 @@ OPTIONS = ("lr", "batch", "momentum", "sampling", "max_evaluations")
 KINDS = ("wrong", "negated", "random")
 #: Without `attack_loss`: this many times the loss at which all runs stop.
 ATTACK_LOSS = 10.0
+#: What has a row for each run.
+COLUMNS = (
+    "size", "seed", "accuracy", "loss", "attacked_accuracy", "attacked_loss", "poisoned_loss", "gradient_norm", "evaluations",
+    "theta",
+)  # fmt: skip
 #: Passes over clean and poisoned samples after which the attack ends.
 ATTACK_EVALUATIONS = 5000.0
 
@@ -124,6 +129,10 @@ class Attack(Saved):
     method, kind : str
     settings : str
         Hash of network, data and settings, by which a file is known again.
+    lost : ndarray of int, shape (k, 2)
+        Size and seed of the runs that did not reach the loss: ``attack(..., strict=False)`` leaves them out of all above.
+    reasons : tuple of str
+        Why, of each.
 
     Examples
     --------
@@ -147,6 +156,8 @@ class Attack(Saved):
     method: str
     kind: str
     settings: str
+    lost: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    reasons: tuple[str, ...] = ()
     KIND: ClassVar[str] = "attack"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
         "size": ("run", "1", "poisoned samples"),
@@ -159,7 +170,17 @@ class Attack(Saved):
         "gradient_norm": ("run", "loss/weight", "length of the gradient"),
         "evaluations": ("run", "1", "gradients of samples over the number of clean samples"),
         "theta": ("run parameter", "weight", "parameters"),
+        "lost": ("lost column", "1", "size and seed of runs that did not reach the loss"),
     }
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lost", np.asarray(self.lost, dtype=np.int64).reshape(-1, 2))
+        object.__setattr__(self, "reasons", tuple(str(reason) for reason in self.reasons))
+
+    def __repr__(self) -> str:
+        sizes = {int(n): len(self.of_size(n)) for n in np.unique(self.size)}
+        runs = ", ".join(f"{count} of {n} poisoned samples: accuracy {self.of_size(n).mean():.3f}" for n, count in sizes.items())
+        return f"Attack({self.method}, {self.kind}, {runs}{f', {len(self.lost)} lost' if len(self.lost) else ''})"
 
     def of_size(self, size: int) -> Array:
         """Test accuracies of the runs with so many poisoned samples."""
@@ -174,12 +195,16 @@ class Attack(Saved):
         return float(without.min() - attacked.max())
 
     def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
-        """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``."""
+        """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``.
+
+        The label says how many runs were lost.
+        """
         from .plotting import _axes
 
         ax, sizes = _axes(ax), np.unique(self.size)
+        label = f"{self.method}, {len(self.lost)} lost" if len(self.lost) else self.method
         (points,) = ax.plot(self.size, self.accuracy, **{"marker": "o", "markersize": 3, "linestyle": "", "alpha": 0.6, **options})
-        ax.plot(sizes, [self.of_size(int(n)).mean() for n in sizes], color=points.get_color(), label=self.method)
+        ax.plot(sizes, [self.of_size(int(n)).mean() for n in sizes], color=points.get_color(), label=label)
         ax.set(xlabel="poisoned samples", ylabel="test accuracy")
         ax.legend(frameon=False)
         return ax
@@ -196,6 +221,7 @@ def attack(
     kind: str = "wrong",
     attack_loss: float | None = None,
     attack_evaluations: float = ATTACK_EVALUATIONS,
+    strict: bool = True,
     threads: int = 1,
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -226,10 +252,13 @@ def attack(
     attack_evaluations : float
         The attack ends after so many passes over clean and poisoned samples, too, at whatever loss: not every network can learn
         all false labels by heart. `poisoned_loss` tells how far it got.
+    strict : bool
+        True: the first run that does not reach `loss` ends all with an error. False: such runs are left out of the rows, and
+        listed in `Attack.lost`; look at them, for what is left is a selection.
     threads : int
         Runs at a time.
     out : path, optional
-        HDF5 file, written after every run. Runs with the same settings that it holds already are not done again.
+        HDF5 file, written after every run. Runs with the same settings that it holds already, lost ones too, are not done again.
     progress : bool
         Show a bar of runs.
     **options
@@ -247,7 +276,7 @@ def attack(
     OSError
         `out` cannot be written.
     fpsolve.FpsolveError
-        A run did not reach its loss; `out` holds the others.
+        A run did not reach its loss, and `strict`, or none did; `out` holds those that were finished.
 
     Examples
     --------
@@ -259,18 +288,29 @@ def attack(
     """
     from tqdm import tqdm
 
+    from fpsolve import FpsolveError
+
     jobs = [(n, s) for n in _whole("sizes", sizes) for s in _whole("seeds", seeds)]
     attack_loss = ATTACK_LOSS * positive("loss", loss) if attack_loss is None else positive("attack_loss", attack_loss)
     positive("attack_evaluations", attack_evaluations)
     integer("threads", threads, 1)
+    boolean("strict", strict)
+    boolean("progress", progress)
     _check(mlp, data, max(n for n, _ in jobs), loss, method, kind, options)
     key = _key(mlp, data, loss, method, kind, attack_loss, attack_evaluations, sorted(options.items()))
     ends = {"loss": attack_loss, "max_evaluations": attack_evaluations, "strict": False}
     table = _Table(key, method, kind, out)
-    waiting = [job for job in jobs if job not in table.rows]
+    if strict:
+        table.refuse_lost(jobs)
+    waiting = [job for job in jobs if job not in table.rows and job not in table.lost]
 
     def carry_out(job: tuple[int, int]) -> None:
-        table.add(job, _run(mlp, data, *job, kind, {"method": method, **options}, loss, ends))
+        try:
+            table.add(job, _run(mlp, data, *job, kind, {"method": method, **options}, loss, ends))
+        except FpsolveError as error:
+            table.lose(job, str(error))
+            if strict:
+                table.refuse_lost([job])
 
     pool = ThreadPoolExecutor(threads)
     try:
@@ -314,24 +354,19 @@ def _run(
     mlp: MLP, data: Data, size: int, seed: int, kind: str, options: dict[str, Any], loss: float, ends: dict[str, Any]
 ) -> dict[str, Any]:
     """One row of the table; `ends` says where the attack does."""
-    from fpsolve import FpsolveError
-
     clean, start, evaluations = (data.x_train, data.y_train), mlp.init(seed), 0.0
     attacked_loss = poisoned_loss = mlp.loss(start, *clean)
     options = {**options, "seed": seed}
-    try:
-        if size:
-            poisoned, level = poison(data, size, kind=kind, seed=seed), ends["loss"]
-            while True:
-                found = find_minimum(mlp, start, poisoned.x_train, poisoned.y_train, **{**options, **ends, "loss": level})
-                evaluations += found.evaluations * poisoned.size / data.size
-                if (attacked_loss := mlp.loss(found.theta, *clean)) > loss:
-                    break
-                level = 2.0 * found.loss  # from there the clean samples alone would be left nothing to go down
-            start, poisoned_loss = found.theta, found.loss
-        last = find_minimum(mlp, start, *clean, loss=loss, **options)
-    except FpsolveError as error:
-        raise FpsolveError(f"with {size} poisoned samples and seed {seed}: {error}") from error
+    if size:
+        poisoned, level = poison(data, size, kind=kind, seed=seed), ends["loss"]
+        while True:
+            found = find_minimum(mlp, start, poisoned.x_train, poisoned.y_train, **{**options, **ends, "loss": level})
+            evaluations += found.evaluations * poisoned.size / data.size
+            if (attacked_loss := mlp.loss(found.theta, *clean)) > loss:
+                break
+            level = 2.0 * found.loss  # from there the clean samples alone would be left nothing to go down
+        start, poisoned_loss = found.theta, found.loss
+    last = find_minimum(mlp, start, *clean, loss=loss, **options)
     return {
         "size": size,
         "seed": seed,
@@ -354,6 +389,7 @@ class _Table:
 
         self.facts: dict[str, Any] = {"method": method, "kind": kind, "settings": key}
         self.rows: dict[tuple[int, int], dict[str, Any]] = {}
+        self.lost: dict[tuple[int, int], str] = {}
         self.lock = threading.Lock()
         self.path = None if out is None else io.check_writable(out)
         if self.path is None or not self.path.exists():
@@ -365,16 +401,40 @@ class _Table:
                 "them as they were, or another name for out"
             )
         for i, job in enumerate(zip(before.size.tolist(), before.seed.tolist(), strict=True)):
-            self.rows[job] = {name: getattr(before, name)[i] for name in Attack.DESCRIBE}
+            self.rows[job] = {name: getattr(before, name)[i] for name in COLUMNS}
+        self.lost = dict(zip(map(tuple, before.lost.tolist()), before.reasons, strict=True))
 
     def add(self, job: tuple[int, int], row: dict[str, Any]) -> None:
         """One more run."""
         with self.lock:
             self.rows[job] = row
-            if self.path is not None:
-                self.of(list(self.rows)).save(self.path)
+            self.write()
+
+    def lose(self, job: tuple[int, int], reason: str) -> None:
+        """One that did not reach the loss."""
+        with self.lock:
+            self.lost[job] = reason
+            self.write()
+
+    def write(self) -> None:
+        """All that is known, unless every run so far was lost."""
+        if self.path is not None and self.rows:
+            self.of([*self.rows, *self.lost]).save(self.path)
+
+    def refuse_lost(self, jobs: list[tuple[int, int]]) -> None:
+        """FpsolveError with the first of those runs that was lost."""
+        from fpsolve import FpsolveError
+
+        for size, seed in (job for job in jobs if job in self.lost):
+            raise FpsolveError(
+                f"with {size} poisoned samples and seed {seed}: {self.lost[size, seed]}; strict=False leaves such runs out, and "
+                "counts them"
+            )
 
     def of(self, jobs: list[tuple[int, int]]) -> Attack:
         """Those runs as a result."""
-        columns: dict[str, Any] = {name: np.array([self.rows[job][name] for job in jobs]) for name in Attack.DESCRIBE}
-        return Attack(**columns, **self.facts)
+        done, lost = ([job for job in jobs if job in which] for which in (self.rows, self.lost))
+        if not done:
+            self.refuse_lost(lost)
+        columns: dict[str, Any] = {name: np.array([self.rows[job][name] for job in done]) for name in COLUMNS}
+        return Attack(**columns, **self.facts, lost=np.array(lost), reasons=tuple(self.lost[job] for job in lost))

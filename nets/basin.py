@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, positive
+from ._checks import above, boolean, integer, numbers, of_kind, positive
 from ._flow import AT_REST, BELOW, NOT_FINITE, Evaluate, flow, highest_between
 from ._saved import Saved
 from ._settings import resolve_seed
@@ -191,11 +190,13 @@ def basin_return(
     >>> basin_return(mlp, theta, x, y, radii=[1.0], level=mlp.loss(theta, x, y) + 0.1, n=5, seed=0).probability  # convex
     array([1.])
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     predict: Callable[[Array], Array] | None = None
     if probe is not None:
-        asked = np.ascontiguousarray(probe, dtype=np.float64)
-        mlp.outputs(at, asked)  # checks it
+        asked = np.ascontiguousarray(numbers("probe", probe))
+        if asked.ndim != 2 or asked.shape[1] != mlp.widths[0] or not len(asked) or not np.isfinite(asked).all():
+            raise ValueError(f"probe must be finite inputs, of shape (q, {mlp.widths[0]}) with q >= 1: got shape {asked.shape}")
 
         def predict(w: Array) -> Array:
             z = mlp.outputs(w, asked)
@@ -230,7 +231,7 @@ def landscape_return(
     >>> int(r.returned[0]), 5 < int(r.returned[1]) < 35
     (40, True)
     """
-    at = np.ascontiguousarray(theta, dtype=np.float64)
+    at = np.ascontiguousarray(numbers("theta", theta))
     options = {"tolerance": tolerance, "max_time": max_time, "max_evaluations": max_evaluations, "seed": seed, "progress": progress}
     return _returns(landscape_loss(potential, at), at, radii, level, n, subspace, None, options)
 
@@ -245,7 +246,8 @@ def _returns(
     predict: Callable[[Array], Array] | None,
     options: dict[str, Any],
 ) -> BasinReturn:
-    r = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+    r = np.atleast_1d(numbers("radii", radii))
+    boolean("progress", options["progress"])
     if r.ndim != 1 or not len(r) or not (np.isfinite(r).all() and (r > 0.0).all()):
         raise ValueError(f"radii must be finite and above 0, at least one: got {radii!r}")
     n, seed = integer("n", n, 1), options["seed"]
@@ -253,8 +255,7 @@ def _returns(
         positive(name, options[name])
     integer("max_evaluations", options["max_evaluations"], 1)
     loss = float(evaluate(theta[None])[0][0])
-    if not (isinstance(level, (int, float, np.number)) and math.isfinite(level) and level > loss):
-        raise ValueError(f"level must be finite and above {loss:g}, the loss at theta: got {level!r}")
+    level = above("level", level, loss, "the loss at theta")
     seed = resolve_seed(seed)
     u = _directions(len(theta), n, subspace, seed)
     search = _Search(evaluate, theta, float(level), options)
@@ -282,7 +283,7 @@ def _directions(dim: int, n: int, subspace: ArrayLike | None, seed: int) -> Arra
     """Unit vectors, uniform on the sphere of the subspace, (n, dim)."""
     basis = None
     if subspace is not None:
-        columns = np.asarray(subspace, dtype=np.float64)
+        columns = numbers("subspace", subspace)
         if columns.ndim != 2 or columns.shape[0] != dim or not 1 <= columns.shape[1] <= dim or not np.isfinite(columns).all():
             raise ValueError(f"subspace must be finite columns, of shape ({dim}, m): got shape {columns.shape}")
         basis, triangle = np.linalg.qr(columns)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._output_rows import passes
 from ._sample_norms import hessian_norms
 from ._saved import Saved
@@ -68,6 +69,7 @@ def input_gradient(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Estimate:
 
 def _input_squares(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Array:
     """|grad_x f|^2 of each sample; W_1 enters by the products of its columns only."""
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     weights = mlp.check_point(theta)
     inputs, _ = mlp.check_samples(x, np.zeros((len(np.atleast_1d(x)), mlp.widths[-1])))
     first = mlp.unpack(weights)["W1"]
@@ -82,7 +84,7 @@ def _input_squares(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class TwoLayerBound(Saved):
-    r"""Both sides of mean |grad_x f|^2 <= |W_1|^2 tr G / (1 + min |x|^2); made by `two_layer_bound`.
+    r"""Both sides of `mean |grad_x f|^2 <= |W_1|^2 tr G / (1 + min |x|^2)`; made by `two_layer_bound`.
 
     Attributes
     ----------
@@ -91,7 +93,7 @@ class TwoLayerBound(Saved):
     norm : float
         Spectral norm of W_1.
     smallest : float
-        Smallest |x|^2.
+        Smallest `|x|^2`.
     trace : float
         tr G, without weight decay.
     first_trace : float
@@ -184,9 +186,9 @@ class CurvatureBound(Saved):
     Attributes
     ----------
     difference : float
-        |H - G|_2.
+        `|H - G|_2`.
     residuals : ndarray, shape (N,)
-        |r_n| = |z_n - t_n|.
+        `|r_n| = |z_n - t_n|`.
     norms : ndarray, shape (N,)
         Spectral norm of the second derivatives by all weights of the output along the residual.
 
@@ -208,7 +210,7 @@ class CurvatureBound(Saved):
 
     @property
     def loss(self) -> float:
-        """L = < |r|^2 > / 2, without weight decay."""
+        """`L = < |r|^2 > / 2`, without weight decay."""
         return 0.5 * float(np.mean(self.residuals**2))
 
     @property
@@ -218,7 +220,7 @@ class CurvatureBound(Saved):
 
     @property
     def sharp(self) -> float:
-        """< |r_n| |Hess f_n| >, which lies between the two sides."""
+        """`< |r_n| |Hess f_n| >`, which lies between the two sides."""
         return float(np.mean(self.residuals * self.norms))
 
 
@@ -253,7 +255,7 @@ def curvature_bound(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> C
 
     Notes
     -----
-    |H - G| is the eigenvalue of largest magnitude of the residual part itself, no difference of two matrices. The norms of all
+    `|H - G|` is the eigenvalue of largest magnitude of the residual part itself, no difference of two matrices. The norms of all
     samples are exact up to 200 numbers that can have second derivatives (units of the first layer, and the weights above them),
     and otherwise come from 60 Lanczos steps for each, from below, so that an inequality which holds with them holds. By how much:
     less than 1e-9 on 784-50-50-10 (relu and tanh) and 64-32-10 (relu); up to 0.006 of one norm and 0.001 of the root of their mean
@@ -284,6 +286,7 @@ def curvature_bound(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> C
 
 
 def _only_mse(mlp: MLP, what: str) -> None:
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     if mlp.loss_name != "mse":
         raise ValueError(
             f"{what} is one for loss='mse': got loss={mlp.loss_name!r}; an MLP with loss='mse' takes the same weights "

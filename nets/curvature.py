@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
 __all__ = ["gauss_newton", "gradient_covariance", "hessian"]
@@ -75,6 +76,7 @@ def gradient_covariance(
     >>> C.shape, bool((C == C.T).all())
     ((650, 650), True)
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
@@ -175,9 +177,9 @@ def gauss_newton(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, bloc
 
     Notes
     -----
-    With "mse" H tends to G as the loss goes to zero: |H - G| falls as its root (`nets.curvature_bound`). With "cross_entropy" both
-    parts are proportional to 1 - p of the true class there, so that H need not tend to G in proportion. For relu the diagonals of H
-    and G are the same at any loss, because each single weight enters the outputs linearly; so are the traces.
+    With "mse" H tends to G as the loss goes to zero: `|H - G|` falls as its root (`nets.curvature_bound`). With "cross_entropy"
+    both parts are proportional to 1 - p of the true class there, so that H need not tend to G in proportion. For relu the diagonals
+    of H and G are the same at any loss, because each single weight enters the outputs linearly; so are the traces.
 
     N. N. Schraudolph, Neural Computation 14, 1723 (2002); J. Martens, J. Mach. Learn. Res. 21, 146 (2020).
 
@@ -197,6 +199,7 @@ def second_derivatives(
     mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None, matrix: str
 ) -> Array:
     """The Hessian or, of TERMS, one of its parts."""
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, of_kind, positive
+from ._along_path import curvatures_across, measured, rate_over_the_top
+from ._checks import boolean, integer, numbers, of_kind, positive
 from ._flow import Evaluate
 from ._saved import Saved
 from ._string import Curve, Relaxed, across, relax
@@ -21,7 +22,7 @@ from .volume import bar, landscape_loss, network_loss
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fpsolve import Potential, Process
+    from fpsolve import Estimate, Potential, Process
 
 __all__ = ["EnergyPath", "minimum_energy_path", "landscape_path"]
 
@@ -29,6 +30,8 @@ Array = NDArray[np.float64]
 
 #: Losses are measured at so many points of each segment between images.
 SAMPLES = 8
+#: The search on the plane across the top: steps at most, and length of the first as part of the distance of images.
+MOST_ON_PLANE, FIRST_STEP = 500, 0.1
 #: A top counts if it stands above its surroundings by this part of the range of losses on the path.
 PROMINENCE = 1e-3
 
@@ -48,7 +51,7 @@ class EnergyPath(Saved):
     straight : ndarray, shape (m,)
         Losses on the straight line between the ends, at the same parts of its length.
     drop : float
-        What one Newton step along the gradient across the path would still take from the highest point.
+        By how much the plane across the path through its highest point goes lower than that, as far as a search by L-BFGS finds.
     coarse_top : float
         Highest loss of the path with half as many segments; nan without one.
     steps, evaluations : int
@@ -93,7 +96,8 @@ class EnergyPath(Saved):
         return (
             f"EnergyPath({len(self.images)} images, length {self.length:.4g}, "
             f"barriers {self.barriers[0]:.4g} and {self.barriers[1]:.4g} "
-            f"(at most {self.error:.2g} too high), {'converged' if self.converged else 'not converged'} after {self.steps} steps)"
+            f"(upper bounds; nearby at most {self.error:.2g} lower), "
+            f"{'converged' if self.converged else 'not converged'} after {self.steps} steps)"
         )
 
     @property
@@ -115,7 +119,9 @@ class EnergyPath(Saved):
     def error(self) -> float:
         """By how much the barriers of the best path may be lower: interpolation, and `drop`; none is below the higher end.
 
-        The losses of a path bound the barrier from above. `drop` knows of the neighbourhood of this path only.
+        The losses of a path bound the barrier from above. From below it is bounded by the lowest point of the plane that all paths
+        must cross; `drop` knows of the part of it only that is connected with this path. Where minima are degenerate, the plane
+        goes down to the losses of the ends: then the error is the barrier itself, and nothing but the bound is known.
         """
         half = _highest(self.s[::2], self.loss[::2], self.slope[::2])[1]
         room = self.top[1] - max(float(self.loss[0]), float(self.loss[-1]))
@@ -136,7 +142,7 @@ class EnergyPath(Saved):
 
     def at(self, s: ArrayLike) -> tuple[Array, Array]:
         """Points and unit tangents of the path, (m, P), at lengths s (m,)."""
-        where = np.atleast_1d(np.asarray(s, dtype=np.float64))
+        where = np.atleast_1d(numbers("s", s))
         if where.ndim != 1 or not (np.all(where >= 0.0) and np.all(where <= self.length * (1.0 + 1e-12))):
             raise ValueError(f"s must be lengths from 0 to {self.length:g}: got {s!r}")
         return self._curve(where)
@@ -152,7 +158,8 @@ class EnergyPath(Saved):
 
         with the unit tangent t; t^T C t is the variance of the samples' derivatives along it, batches drawn with replacement (Ito).
         Left out is all that happens across the path: the drift by its curvature, and how its width changes, by which rates
-        over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `widths`.
+        over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `escape_rate`.
+        Measured at so many points that the integral of |dL/ds|/D, the scale of ln(time), is settled to one per cent.
 
         Parameters
         ----------
@@ -175,14 +182,65 @@ class EnergyPath(Saved):
         """
         from fpsolve import Noise, Process
 
-        from .landscape import Landscape
-
         self._check(mlp)
-        points, tangents = self._curve(self.s)
-        jets = [Landscape(mlp, p, x, y).section(t).jets(0.0)[1] for p, t in zip(points, tangents, strict=True)]
-        variance = np.array([slopes.var() for slopes in jets])
-        noise = Noise.covariance(variance[:, None, None], lr=lr, batch=batch, axes=[self.s])
-        return Process.tabulated(self.s, [-slopes.mean() for slopes in jets], noise)
+        samples, rule = mlp.check_samples(x, y), Noise.covariance(np.ones((1, 1)), lr=lr, batch=batch)
+        s, slope, variance = measured(self, mlp, *samples, float(rule.diffusion(np.zeros(1))[0, 0]))
+        return Process.tabulated(s, -slope, Noise.covariance(variance[:, None, None], lr=lr, batch=batch, axes=[s]))
+
+    def escape_rate(
+        self, mlp: MLP, x: ArrayLike, y: ArrayLike, *, lr: float, batch: int, end: Literal["first", "last"] = "first"
+    ) -> Estimate:
+        r"""Rate at which SGD leaves the valley of one end over the highest point of the path, and what that rests on.
+
+        .. math:: k = \frac{1}{4\, T} \sqrt{\frac{\det H_\perp(\text{valley})}{\det H_\perp(\text{top})}}
+
+        T is the mean time from the lowest place before the top to the top, of `process` with a wall at that place: exact for any
+        drift and D(s) on the line. The other half of the valley is not on the path, and taken for as wide; half of the arrivals at
+        the top turn back: hence 4.
+        The determinants are of the curvatures across the path, which is Kramers' factor for noise that is alike in all directions,
+        as that of SGD hardly ever is: see the conditions. Where the loss does not curve up in all directions across (more weights
+        than samples), there is no factor, and the rate is that on the line.
+
+        Parameters
+        ----------
+        mlp, x, y, lr, batch
+            As of `process`.
+        end : {"first", "last"}
+            Which valley.
+
+        Returns
+        -------
+        fpsolve.Estimate
+            In 1/time, time = lr x iterations (``per_iteration()``). `log_value` is always set; `assumptions` are tested.
+
+        Raises
+        ------
+        ValueError
+            Bad arguments; noise that vanishes on the way, as at zero loss: no finite time; a path without a top between its ends.
+
+        Examples
+        --------
+        A bump, which one unit can climb or descend. On the way the noise is a twentieth of that of all directions, so that SGD has
+        better ways than along the gradient:
+
+        >>> import nets, numpy as np
+        >>> mlp = nets.MLP((1, 1, 1), activation="tanh", loss="mse", weight_decay=0.02)
+        >>> x = np.linspace(-1.5, 1.5, 12)[:, None]
+        >>> y = np.where(np.abs(x) < 0.6, 1.0, -1.0) + 0.05 * x
+        >>> starts, how = ([w, 1.2, 0.5, -0.6] for w in (1.0, -1.0)), {"loss": 1e-9, "method": "l-bfgs", "strict": False}
+        >>> up, down = (nets.find_minimum(mlp, start, x, y, **how).theta for start in starts)
+        >>> path = nets.minimum_energy_path(mlp, up, down, x, y)
+        >>> rate = path.escape_rate(mlp, x, y, lr=0.05, batch=1, end="last")
+        >>> round(rate.log_value, 1), [a.name for a in rate.failed]
+        (-22.3, ['D changes little along the path', 'noise is alike in all directions'])
+        """
+        self._check(mlp)
+        if end not in ("first", "last"):
+            raise ValueError(f"end must be 'first' or 'last': got {end!r}")
+        if self.top[0] in (0.0, self.length):
+            top = "last" if self.top[0] else "first"
+            raise ValueError(f"the highest point of the path is its {top} end: there is no barrier between the ends to leave over")
+        return rate_over_the_top(self, mlp, *mlp.check_samples(x, y), lr, batch, end == "last")
 
     def widths(self, mlp: MLP, x: ArrayLike, y: ArrayLike) -> Array:
         """Curvatures of the loss across the path, rising, (3, P - 1): at the first end, at the highest point, at the last end.
@@ -190,14 +248,9 @@ class EnergyPath(Saved):
         With isotropic noise, and all of them positive, the rate over the top in all directions is that along the path times
         ``exp(0.5 * (np.log(w[0]).sum() - np.log(w[1]).sum()))``.
         """
-        from .curvature import hessian
-
         self._check(mlp)
-        out = []
-        for p, t in zip(*self._curve(np.array([0.0, self.top[0], self.length])), strict=True):
-            basis = np.linalg.svd(t[None])[2][1:]  # rows across t
-            out.append(np.linalg.eigvalsh(basis @ hessian(mlp, p, x, y) @ basis.T))
-        return np.array(out)
+        samples = mlp.check_samples(x, y)
+        return np.array([curvatures_across(self, place, mlp, *samples) for place in (0.0, self.top[0], self.length)])
 
     def _check(self, mlp: MLP) -> None:
         of_kind(mlp, MLP, "mlp", "the one that the path was made with")
@@ -330,7 +383,7 @@ def landscape_path(
 
 
 def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
-    end = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    end = np.atleast_1d(numbers(name, value))
     if end.shape != (potential.dim,) or not np.isfinite(end).all():
         raise ValueError(f"{name} must be finite, of shape ({potential.dim},): got shape {end.shape}")
     return end
@@ -376,14 +429,13 @@ def _check(a: Array, b: Array, images: int, initial: ArrayLike | None, tolerance
         raise ValueError(f"images must be odd, for the path is relaxed with half as many segments first: got {images!r}")
     positive("tolerance", tolerance)
     integer("max_steps", max_steps, 0)
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress must be True or False: got {progress!r}")
+    boolean("progress", progress)
     apart = float(np.linalg.norm(b - a))
     if apart <= 1e-12 * max(float(np.linalg.norm(a)), float(np.linalg.norm(b))):
         raise ValueError(f"a and b must be different points: they are {apart:.3g} apart")
     if initial is None:
         return np.asarray(a + np.linspace(0.0, 1.0, images)[:, None] * (b - a))
-    path = np.array(initial, dtype=np.float64)
+    path = numbers("initial", initial).copy()
     if path.ndim != 2 or path.shape[1] != len(a) or len(path) < 3 or not np.isfinite(path).all():
         raise ValueError(f"initial must be finite points of shape (k, {len(a)}) with k >= 3: got shape {path.shape}")
     path[0], path[-1] = a, b
@@ -423,6 +475,8 @@ def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> EnergyP
     s, loss, slope, _ = _profile(evaluate, last.images)
     curve = Curve(last.images)
     ends = last.images[[0, -1]]
+    top = curve(np.array([_highest(s, loss, slope)[0]]))
+    drop, searched = _drop(evaluate, *top, max(loss[0], loss[-1]), FIRST_STEP * curve.length / (len(last.images) - 1))
     gradient, tangent = evaluate(last.images)[1], curve(curve.nodes)[1]
     return EnergyPath(
         images=last.images,
@@ -431,23 +485,40 @@ def _result(evaluate: Evaluate, found: list[Relaxed], highest: float) -> EnergyP
         loss=loss,
         slope=slope,
         straight=evaluate(ends[0] + (s / s[-1])[:, None] * (ends[1] - ends[0]))[0],
-        drop=_drop(evaluate, *curve(np.array([_highest(s, loss, slope)[0]]))),
+        drop=drop,
         coarse_top=highest,
         steps=sum(r.steps for r in found),
-        evaluations=sum(r.evaluations for r in found),
+        evaluations=sum(r.evaluations for r in found) + searched,
         history=np.concatenate([r.history for r in found]),
         converged=last.converged,
     )
 
 
-def _drop(evaluate: Evaluate, point: Array, tangent: Array) -> float:
-    """|g|^4 / (2 g H g) of the gradient g across the path; inf where the loss does not curve up along it."""
-    gradient = evaluate(point)[1]
-    g = across(gradient, tangent)
-    size = float(np.linalg.norm(g))
-    if size <= 1e-14 * (1.0 + float(np.linalg.norm(gradient))):
-        return 0.0
-    small = 1e-5 * (1.0 + float(np.linalg.norm(point)))
-    up, down = (evaluate(point + sign * small * g / size)[1] for sign in (1.0, -1.0))
-    curvature = float(((up - down) * g).sum() / (2.0 * small * size))
-    return 0.5 * size**2 / curvature if curvature > 0.0 else math.inf
+def _drop(evaluate: Evaluate, point: Array, tangent: Array, floor: float, step: float) -> tuple[float, int]:
+    """What the lowest point on the plane across the path has less than `point`, and evaluations; below `floor` the search ends.
+
+    A path that goes the same way crosses the plane, so that none is lower than the lowest point of it. L-BFGS, whose first step is
+    of length `step` at most.
+    """
+    from scipy.optimize import minimize
+
+    count, lowest = 0, math.inf
+
+    def on_plane(z: Array) -> tuple[float, Array]:
+        nonlocal count, lowest
+        count += 1
+        (loss,), gradient = evaluate(point + step * across(z[None], tangent))
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            return 1e300, np.zeros_like(z)
+        lowest = min(lowest, float(loss))
+        return float(loss), step * across(gradient, tangent)[0]
+
+    def stop(_: Array) -> None:
+        if lowest <= floor:
+            raise StopIteration
+
+    zero = np.zeros(point.shape[1])
+    top, slope = on_plane(zero)
+    options = {"maxcor": 20, "maxiter": MOST_ON_PLANE, "ftol": 1e-15, "gtol": 1e-10 * float(np.abs(slope).max()), "maxls": 40}
+    minimize(on_plane, zero, jac=True, method="L-BFGS-B", callback=stop, options=options)
+    return max(top - lowest, 0.0), count

@@ -109,14 +109,14 @@ class FluctuationDissipation:
     left_minibatch : Estimate or None
         <(theta - c) . g_B> with the minibatch gradients of the steps themselves.
     right : Estimate
-        (lr/2) (1 + mu) <|v|^2>; for mu = 0, v = g_B.
+        `(lr/2) (1 + mu) <|v|^2>`; for mu = 0, v = g_B.
     difference : Estimate
         left - right.
     difference_minibatch : Estimate or None
         left_minibatch - right (mu = 0 only).
     drift : Estimate or None
-        Mean of |theta - c|^2 over the second half minus that over the first, in units of the mean step noise
-        lr^2 <|g_B|^2> (mu = 0 only).
+        Mean of `|theta - c|^2` over the second half minus that over the first, in units of the mean step noise
+        `lr^2 <|g_B|^2>` (mu = 0 only).
     """
 
     left: Estimate
@@ -165,13 +165,13 @@ def fluctuation_dissipation(run: Run) -> FluctuationDissipation:
 
     Notes
     -----
-    Derivation (S. Yaida, arXiv:1810.00004): let G = <theta.g_B>, X = <theta.v>, V = <|v|^2>. Stationarity of |theta|^2
+    Derivation (S. Yaida, arXiv:1810.00004): let G = <theta.g_B>, X = <theta.v>, V = `<|v|^2>`. Stationarity of `|theta|^2`
     and theta.v, and the update give 2 <theta.v'> = eta V, X = <theta.v'> - eta V, <theta.v'> = mu X + G; hence
     G = (eta/2)(1 + mu) V, exactly at any learning rate. Batches drawn with replacement are independent of theta, so
     G = <theta . grad L>.
 
     Two different things are tested. With the *minibatch* gradients the difference telescopes to
-    (|theta_first - c|^2 - |theta_last - c|^2)/(2 eta T) for any sampling whatever: it says only whether the weights still
+    `(|theta_first - c|^2 - |theta_last - c|^2)/(2 eta T)` for any sampling whatever: it says only whether the weights still
     drift, and its error is that of this boundary term. With the *full* gradient the relation needs independent batches as
     well: for shuffled epochs, whose noise is anti-correlated, it fails (left < right) although the run is
     stationary. Errors: integrated autocorrelation of the series (left), of the block means (right).

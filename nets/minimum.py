@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, of_kind, positive
+from ._checks import boolean, integer, of_kind, positive
 from ._saved import Saved
 from ._settings import Settings, initial_state, settings
 from ._threads import single_threaded_blas
@@ -170,6 +170,8 @@ def find_minimum(
     >>> found.theta.round(3), found.loss
     (array([2., 0.]), 1e-08)
     """
+    boolean("strict", strict)
+    boolean("progress", progress)
     x, t, start, how = check_search(
         mlp, theta, x, y, loss=loss, method=method, lr=lr, batch=batch, momentum=momentum, sampling=sampling, seed=seed,
         max_evaluations=max_evaluations,
@@ -449,8 +451,6 @@ def _lbfgs(problem: _Problem, start: Array, log: _Log) -> tuple[Array, Array]:
 @contextmanager
 def _bar(progress: bool, limit: float) -> Iterator[Callable[[float, float], None]]:
     """Yield show(evaluations, loss)."""
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress must be True or False: got {progress!r}")
     if not progress:
         yield lambda done, loss: None
         return

@@ -291,7 +291,7 @@ class MLP:
         return float(np.mean(self.predict(theta, x) != y)) if len(y) else math.nan
 
     def loss(self, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> float:
-        """Mean loss over the samples plus weight_decay/2 |theta|^2."""
+        """Mean loss over the samples plus `weight_decay/2 |theta|^2`."""
         theta, (x, t) = self.check_theta(theta), self.check_samples(x, y)
         rows = self.chunk_rows()
         total = math.fsum(

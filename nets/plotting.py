@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import integer, numbers, of_kind, positive
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .basin import BasinReturn
+    from .data import Data
     from .flatness import Profiles
+    from .mlp import MLP
     from .relation import InverseRelation
     from .volume import Volume
     from .window import RandomWalk, Window
 
 __all__ = [
     "plot_basin",
+    "plot_boundary",
     "plot_cumulative",
+    "plot_plane",
     "plot_power_law",
     "plot_profiles",
     "plot_relation",
@@ -224,4 +230,83 @@ def plot_basin(basin: BasinReturn, *, ax: Axes | None = None, **kwargs: Any) -> 
     gaps = np.abs(basin.interval.T - basin.probability)
     ax.errorbar(basin.radii, basin.probability, gaps, **{"marker": "o", "markersize": 3, "capsize": 2, **kwargs})
     ax.set(xlabel="radius $r$", ylabel="returned", ylim=(-0.02, 1.02))
+    return ax
+
+
+def plot_boundary(mlp: MLP, theta: ArrayLike, data: Data, *, points: int = 161, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """What a network of two inputs says where, with the training samples, poisoned ones as crosses; **kwargs for `Axes.pcolormesh`.
+
+    Examples
+    --------
+    >>> import nets
+    >>> data, mlp = nets.load_data("disc", n=300).subset(40), nets.MLP((2, 8, 1), activation="tanh", loss="mse")
+    >>> nets.plotting.plot_boundary(mlp, mlp.init(0), nets.poison(data, 5), points=9).get_xlabel()
+    'first input'
+    """
+    from .data import Data
+    from .mlp import MLP
+
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 40, 1))")
+    of_kind(data, Data, "data", "nets.load_data('disc')")
+    weights, points = mlp.check_point(theta), integer("points", points, 2)
+    if mlp.widths[0] != 2 or data.x_train.shape[1] != 2 or data.n_classes < 2:
+        raise ValueError(f"a picture of the classes in a plane needs two inputs, and labels: got {mlp!r} and {data!r}")
+    ax, x, labels = _axes(ax), data.x_train, data.y_train
+    low, high = x.min(axis=0), x.max(axis=0)
+    sides = np.linspace(low - 0.03 * (high - low), high + 0.03 * (high - low), points).T
+    grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    style = {"cmap": "tab10", "vmin": 0, "vmax": 10, "alpha": 0.3, "shading": "nearest", **kwargs}
+    ax.pcolormesh(*sides, mlp.predict(weights, grid).reshape(points, points), **style)
+    for rows, marker in ((slice(data.clean), "o"), (slice(data.clean, None), "x")):
+        for label in np.unique(labels[rows]):
+            ax.plot(*x[rows][labels[rows] == label].T, marker, ms=3, color=f"C{int(label) % 10}")
+    ax.set(xlabel="first input", ylabel="second input", aspect="equal")
+    return ax
+
+
+def plot_plane(
+    mlp: MLP,
+    thetas: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    points: int = 49,
+    margin: float = 0.3,
+    ax: Axes | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """lg of the loss on the plane through three networks, which are triangles, in true distances; **kwargs for `Axes.contourf`.
+
+    `margin` is how far the picture goes beyond them, as part of their extent.
+
+    Examples
+    --------
+    >>> import nets
+    >>> data, mlp = nets.load_data("disc", n=300).subset(40), nets.MLP((2, 8, 1), activation="tanh", loss="mse")
+    >>> thetas = [mlp.init(seed) for seed in range(3)]
+    >>> nets.plotting.plot_plane(mlp, thetas, data.x_train, data.y_train, points=5).get_xlabel()
+    'distance, from the first to the second'
+    """
+    from .landscape import Landscape
+    from .mlp import MLP
+
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 40, 1))")
+    corners, points = numbers("thetas", thetas), integer("points", points, 2)
+    positive("margin", margin)
+    if corners.shape != (3, mlp.dim) or not np.isfinite(corners).all():
+        raise ValueError(f"thetas must be three networks of {mlp.dim} finite weights: got shape {corners.shape}")
+    axes, triangle = np.linalg.qr((corners[1:] - corners[0]).T)
+    if not np.abs(np.diag(triangle)).min() > 1e-9 * np.abs(triangle).max():
+        raise ValueError("the three networks must not lie on one line: they span no plane")
+    axes, triangle = axes * np.sign(np.diag(triangle)), triangle * np.sign(np.diag(triangle))[:, None]
+    places = np.column_stack([np.zeros(2), triangle])
+    low, high = places.min(axis=1), places.max(axis=1)
+    first, second = np.linspace(low - margin * (high - low), high + margin * (high - low), points).T
+    a, b = np.meshgrid(first, second)
+    losses = Landscape(mlp, corners[0], x, y).section(axes).loss(np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
+    ax = _axes(ax)
+    shown = ax.contourf(first, second, np.log10(np.maximum(losses, 1e-300)), **{"levels": 17, "extend": "both", **kwargs})
+    ax.figure.colorbar(shown, ax=ax, label="lg loss")
+    ax.plot(*places, "w^", markeredgecolor="k", linestyle="")
+    ax.set(xlabel="distance, from the first to the second", ylabel="distance across", aspect="equal")
     return ax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 
 #: Up to this size the eigenvalues are squares of singular values, which holds twice as many digits.
 FACTOR_UP_TO = 3000
+#: Eigenvalues below this are no doubles of full precision.
+TINY = float(np.finfo(float).tiny)
 #: The rows of which singular values are taken have at most this many numbers (400 MB).
 FACTOR_NUMBERS = 50_000_000
 
@@ -37,13 +40,14 @@ class QuadraticVolume(Saved):
     Attributes
     ----------
     eigenvalues : ndarray, shape (rank,)
-        Those that stand above rounding (or, for Lanczos, the k asked for), the largest first; weight decay included.
+        Those that stand above rounding (or, for Lanczos, the k asked for), the largest first; weight decay included. Those below
+        2e-308, which no double holds, are left out.
     k : int
         How many are summed.
     limit : int
         What the rank can be at most: min(N outputs, P); with cross-entropy min(N (outputs - 1), P).
     floor : float
-        Eigenvalues without weight decay up to this are rounding, and left out.
+        Eigenvalues without weight decay up to this are rounding, and left out; 2e-308 where all are right to their own last digits.
     loss : float
         Of the data, without weight decay.
     size : int
@@ -134,16 +138,19 @@ def quadratic_volume(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, 
     The sum is dominated by the smallest eigenvalues kept. With "mse" they depend on how far the fit was driven; with
     "cross_entropy" all of G goes with 1 - p of the true class near zero loss, so that the sum falls by about k with each e-fold of
     the loss: stop all nets at one loss. The eigenvalues of "cross_entropy" go down with the probabilities of the least probable
-    classes, over more decades than doubles hold (of 300 images of MNIST, 784-50-50-10 at a loss of 0.01, over more than 20): the
-    rank found is then that of the arithmetic, and nets are compared at a k far below. Rescaling of relu units changes the sum and
-    not the network: `nets.rescaled_trace` finds weights that all rescaled copies have in common.
+    classes, over tens of decades in nets that have learnt false labels, and the sum over all says little but these. Rescaling of
+    relu units changes the sum and not the network: `nets.rescaled_trace` finds weights that all rescaled copies have in common.
 
     Sizes up to 3000 of the smaller side (weights, or samples times outputs): singular values of the rows :math:`S_n J_n / \sqrt
-    N`, :math:`S^T S = B`, so that eigenvalues down to 1e-24 of the largest are right. Beyond: eigenvalues of their matrix of
-    products (the neural tangent kernel), or of G, whichever is smaller, right above 1e-12 or so of the largest; the matrix takes
-    at most 4 GB. Where k is below a fifth of its size: Lanczos.
+    N`, :math:`S^T S = B`, so that eigenvalues down to 1e-24 of the largest are right. Where the rows are fewer than the weights,
+    one-sided Jacobi rotations find each to relative accuracy, however far down: G has full rank unless the rows, scaled to one
+    length, are dependent. They can be where hidden units saturate; known are then eigenvalues above the squares of the rows that
+    depend on longer ones. Beyond that size: eigenvalues of the rows' matrix of products (the neural tangent kernel), or of G,
+    whichever is smaller, right above 1e-12 or so of the largest; the matrix takes at most 4 GB. Where k is below a fifth of its
+    size: Lanczos.
 
-    L. Wu, Z. Zhu, W. E, arXiv:1706.10239.
+    L. Wu, Z. Zhu, W. E, arXiv:1706.10239. Z. Drmac, K. Veselic, SIAM J. Matrix Anal. Appl. 29, 1322 and 1343 (2008), for the
+    singular values of graded rows.
 
     Examples
     --------
@@ -178,9 +185,8 @@ def _eigenvalues(mlp: MLP, theta: Array, x: Array, t: Array, rows: int, k: int |
 
     small = min(rows, mlp.dim)
     if mlp.dim <= FACTOR_UP_TO or (rows <= FACTOR_UP_TO and rows * mlp.dim <= FACTOR_NUMBERS):
-        singular = _singular_values(mlp, theta, x, t, rows)
-        values = singular**2 / len(x)
-        return values, float(values[0] * (max(rows, mlp.dim) * np.finfo(float).eps) ** 2)
+        singular, rounding = _singular_values(mlp, theta, x, t, rows)
+        return singular**2 / len(x), max(rounding**2 / len(x), TINY)
     if k is not None and 5 * k < small:
         pairs = top_eigenpairs(mlp, theta, x, t, k=k, matrix="gauss-newton")
         return pairs.values, float(mlp.dim * np.finfo(float).eps * pairs.values[0])
@@ -198,8 +204,11 @@ def _eigenvalues(mlp: MLP, theta: Array, x: Array, t: Array, rows: int, k: int |
     return values, float(small * np.finfo(float).eps * values[0])
 
 
-def _singular_values(mlp: MLP, theta: Array, x: Array, t: Array, rows: int) -> Array:
-    """Of the rows S_n J_n of all samples, the largest first; where weights are few, chunk by chunk through triangles."""
+def _singular_values(mlp: MLP, theta: Array, x: Array, t: Array, rows: int) -> tuple[Array, float]:
+    """Of the rows S_n J_n of all samples, the largest first, and up to where they are rounding.
+
+    Where weights are few, chunk by chunk through triangles.
+    """
     from scipy.linalg import svdvals
 
     wide = rows < mlp.dim
@@ -213,7 +222,52 @@ def _singular_values(mlp: MLP, theta: Array, x: Array, t: Array, rows: int) -> A
             table[:used] = triangle
         table[used : used + len(more)] = more
         used += len(more)
-    return np.asarray(svdvals(_triangle(table.T if wide else table[:used])))
+    if wide:
+        return _graded_singular_values(table)
+    values = np.asarray(svdvals(_triangle(table[:used])))
+    return values, float(values[0]) * max(rows, mlp.dim) * float(np.finfo(float).eps)
+
+
+def _graded_singular_values(table: Array) -> tuple[Array, float]:
+    """Singular values of fewer rows than columns, the largest first, and up to where they are rounding.
+
+    Rounding disturbs each row by so much of its own length. While the rows, scaled to one length, are independent, that amounts
+    to a small relative change of all singular values. If only the longest are, it does so for values above the norm of the others;
+    and values far enough above the rounding of the largest are right in any case.
+    """
+    from scipy.linalg.lapack import dgejsv
+
+    lengths = np.linalg.norm(table, axis=1)
+    order = np.argsort(-lengths)
+    order = order[lengths[order] > math.sqrt(TINY)]
+    values = np.zeros(len(table))
+    if not len(order):
+        return values, 0.0
+    longest, rounding = lengths[order], max(table.shape) * float(np.finfo(float).eps)
+    scaled = table[order]
+    scaled /= longest[:, None]
+    triangle = _triangle(scaled.T)
+    left = np.linalg.norm(longest[_independent(triangle, rounding) :])
+    triangle *= longest
+    found, _, _, work, _, info = dgejsv(triangle, joba=0, jobu=3, jobv=3, jobr=0, jobt=1, overwrite_a=True)  # C, N, N, N, N
+    if info:
+        from fpsolve import FpsolveError
+
+        raise FpsolveError(f"singular values of {len(order)} rows were not found: LAPACK's dgejsv returned {info}")
+    values[: len(order)] = np.sort(found)[::-1] * (work[0] / work[1])
+    return values, float(min(left, rounding * values[0]))
+
+
+def _independent(triangle: Array, rounding: float) -> int:
+    """How many of the first columns are independent: their smallest singular value is above rounding."""
+    from scipy.linalg.lapack import dpocon
+
+    low, high = 1, len(triangle)
+    while low < high:
+        middle = (low + high + 1) // 2
+        inverse, _ = dpocon(triangle[:middle, :middle], 1.0)  # 1 / |(R^T R)^-1|
+        low, high = (middle, high) if inverse > rounding**2 else (low, middle - 1)
+    return low
 
 
 def _triangle(table: Array) -> Array:

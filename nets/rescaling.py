@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._saved import Saved
 from .curvature import _layer_passes
 from .mlp import MLP
@@ -95,6 +96,7 @@ def rescaled_trace(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> Re
     >>> abs(one.value / other.value - 1) < 1e-12, one.trace, other.trace > 1000
     (True, 31.5, True)
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     if mlp.activation != "relu":
         raise ValueError(
             f"only relu networks stay the same when a unit is rescaled: got activation={mlp.activation!r}; nets.trace is what it is"

@@ -51,7 +51,7 @@ class Eigenpairs(Saved):
     vectors : ndarray, shape (size, k)
         Orthonormal columns; the largest component of each is positive.
     residuals : ndarray, shape (k,)
-        |A v - value v|: an eigenvalue of A lies within this distance of the value.
+        `|A v - value v|`: an eigenvalue of A lies within this distance of the value.
     matrix : {"hessian", "gauss-newton", "residual", "covariance"}
     index : ndarray of intp, shape (size,)
         Positions of the block in theta.

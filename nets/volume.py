@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, positive
+from ._checks import above, boolean, integer, numbers, of_kind, positive
 from ._ladder import Chains, Evaluate, Family, bennett, pilot, run_ladder
 from ._quadratic import log_boltzmann, log_sublevel, matched_beta
 from ._saved import Saved
@@ -258,6 +258,7 @@ def sublevel_volume(
     >>> bool(abs(v.anharmonic.value) < 1.0 < abs(v.log_measure.value))
     True
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     if curvature is None:
         from .curvature import hessian
@@ -299,7 +300,7 @@ def landscape_volume(
     >>> abs(v.log_measure.value - exact) < 5.0 * v.log_measure.stderr < 0.5
     True
     """
-    at = np.ascontiguousarray(theta, dtype=np.float64)
+    at = np.ascontiguousarray(numbers("theta", theta))
     return _volume(
         landscape_loss(potential, at),
         at,
@@ -310,6 +311,10 @@ def landscape_volume(
 
 def landscape_loss(potential: Potential, theta: Array) -> Evaluate:
     """Values and gradients of a landscape at many points, after a check of the one given."""
+    from fpsolve import Potential
+
+    if not isinstance(potential, Potential):
+        raise TypeError(f"potential must be a fpsolve.Potential: got {type(potential).__name__}")
     if theta.shape != (potential.dim,) or not np.isfinite(theta).all():
         raise ValueError(f"theta must be finite, of shape ({potential.dim},): got shape {theta.shape}")
     return lambda points: (np.asarray(potential(points)), np.asarray(potential.grad(points)))
@@ -340,6 +345,7 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
     level, beta, width, seed = (options[name] for name in ("level", "beta", "width", "seed"))
     replicas, sweeps = integer("replicas", options["replicas"], 2), integer("sweeps", options["sweeps"], 8)
     leaps = integer("leaps", options["leaps"], 1)
+    boolean("progress", options["progress"])
     seed = resolve_seed(seed)
     lebesgue = width == math.inf
     if not lebesgue:
@@ -394,7 +400,7 @@ def bar(progress: bool, label: str, total: int | None) -> Iterator[Callable[[], 
 
 
 def _spectrum(curvature: ArrayLike, dim: int, lebesgue: bool) -> tuple[Array, Array, float]:
-    h = np.asarray(curvature, dtype=np.float64)
+    h = numbers("curvature", curvature)
     if h.shape != (dim, dim) or not np.isfinite(h).all():
         raise ValueError(f"curvature must be finite, of shape ({dim}, {dim}): got shape {h.shape}")
     if np.abs(h - h.T).max(initial=0.0) > 1e-8 * np.abs(h).max(initial=0.0):
@@ -412,9 +418,8 @@ def _temperature(level: Any, beta: Any, origin: float, values: Array, width: flo
         raise ValueError(f"give either level or beta: got level={level!r}, beta={beta!r}")
     if beta is not None:
         return positive("beta", beta), math.inf
-    if not (isinstance(level, (int, float, np.number)) and math.isfinite(level) and level > origin):
-        raise ValueError(f"level must be finite and above {origin:g}, the loss at theta: got {level!r}")
-    return matched_beta(values, float(width), float(level) - origin), float(level)
+    level = above("level", level, origin, "the loss at theta")
+    return matched_beta(values, float(width), level - origin), level
 
 
 def _family(

@@ -135,7 +135,7 @@ class Window(Saved):
 
     @property
     def alignment(self) -> float:
-        """|cos| of the angle between the first direction and the mean weights of the block."""
+        """`|cos|` of the angle between the first direction and the mean weights of the block."""
         mean = self.center[self.index]
         return float(abs(mean @ self.directions[:, 0]) / np.linalg.norm(mean))
 

@@ -197,7 +197,7 @@ def test_passing_claims(validation, tmp_path: Path, capsys: pytest.CaptureFixtur
     numbers = {"measured": 5.5, "stderr": 0.1, "expected": 5.5, "band": [5.4, "inf"]}
     assert record["claims"][0]["checks"][0] == {"name": "mean", **numbers, "passed": True, "source": "(n + 1)/2"}
     assert (out / "two.txt").read_text() == "quick"
-    assert sorted(p.name for p in out.iterdir()) == ["one.txt", "two.txt", "validation.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["one.txt", "report.html", "two.txt", "validation.json"]
 
 
 @pytest.mark.parametrize("measured", [5.3, math.nan, -math.inf])

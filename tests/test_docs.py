@@ -10,10 +10,11 @@ import io
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-tu", "files", "streams"}
 
 RTOL = 2e-3
@@ -69,7 +70,7 @@ def test_all_pages_are_there():
     assert {p.stem for p in PAGES} >= WRITTEN | {"README"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
@@ -84,9 +85,13 @@ def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch)
         else:
             problem = differences(output, printed.getvalue())
             assert not problem, f"{page.name}:{line}: {problem}"
+    if page.parent.name == "tutorials":
+        shown = {Path(target).name for target in LINK.findall(prose(page)) if "figures/" in target}
+        assert shown == {path.name for path in tmp_path.glob("*.png")}, "a tutorial draws the figures that it shows"
+        plt.close("all")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_every_output_follows_an_example(page):
     """A text block that no Python block owns would be an output that nothing checks."""
     found = blocks(page.read_text(encoding="utf-8"))
@@ -96,7 +101,7 @@ def test_every_output_follows_an_example(page):
     assert {language for language, *_ in found} <= {"python", "text", "sh", "bash", "console", "", *run_elsewhere}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_links_lead_somewhere(page):
     for target in LINK.findall(prose(page)):
         if re.match(r"\w+:", target):
@@ -110,8 +115,10 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_source_map_is_complete():
-    """Each module is named once in the index, and nothing else is."""
-    named = re.findall(r"^\| `((?:fpsolve|nets)/[\w/]+\.py)` \|", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.M)
+    """Each module is named once in the map, and nothing else is."""
+    named = re.findall(
+        r"^\| `((?:fpsolve|nets)/[\w/]+\.py)` \|", (ROOT / "docs" / "source-map.md").read_text(encoding="utf-8"), re.M
+    )
     there = [str(p.relative_to(ROOT)) for folder in ("fpsolve", "nets") for p in (ROOT / folder).glob("**/*.py")]
     there = [name for name in there if not name.endswith("_kernels/__init__.py")]
     assert sorted(named) == sorted(there)

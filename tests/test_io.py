@@ -342,3 +342,27 @@ def test_provenance_survives_odd_parameters():
     record = io.provenance(f=np.float64(1), a=np.arange(3), big=np.zeros(10**5), s={1, 2}, n=None)
     text = json.dumps(record)
     assert json.loads(text)["parameters"]["a"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kept", ["loose", "packed", "detached", "second tree", "second tree, packed"])
+def test_the_commit_of_any_working_copy_is_found(kept, tmp_path, monkeypatch):
+    commit, git = "0123456789abcdef0123456789abcdef01234567", tmp_path / "copy" / ".git"
+    main = tmp_path / "main" / ".git" if "second" in kept else git
+    head = main / "worktrees" / "copy" if "second" in kept else git
+    (main / "refs" / "heads").mkdir(parents=True)
+    (tmp_path / "copy" / "fpsolve").mkdir(parents=True)
+    if "second" in kept:
+        head.mkdir(parents=True)
+        git.write_text(f"gitdir: {head}\n")
+        (head / "commondir").write_text("../..\n")
+    (head / "HEAD").write_text(f"{commit}\n" if kept == "detached" else "ref: refs/heads/topic\n")
+    if "packed" in kept:
+        (main / "packed-refs").write_text(
+            f"# pack-refs with: peeled\n{commit[::-1]} refs/heads/other-topic\n{commit} refs/heads/topic\n"
+        )
+    else:
+        (main / "refs" / "heads" / "topic").write_text(f"{commit}\n")
+    monkeypatch.setattr(io, "__file__", str(tmp_path / "copy" / "fpsolve" / "io.py"))
+    assert io.provenance()["git_commit"] == commit
+    (head / "HEAD").write_text("ref: refs/heads/unborn\n")
+    assert io.provenance()["git_commit"] is None

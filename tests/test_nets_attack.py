@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
+import fpsolve as fps
 import nets
 import nets.attack
 
@@ -179,6 +180,7 @@ def test_a_table_is_gone_on_with(tmp_path, monkeypatch):
     assert more.size.tolist() == [30, 30, 0, 0] and more.seed.tolist() == [1, 2, 1, 2]
     assert (more.theta[2] == first.theta[1]).all()
     fresh = nets.attack(TANH, DISC, [30, 0], seeds=[1, 2], **QUICK)
+    assert "lost" not in repr(fresh) and not len(fresh.lost)
     for name in fresh.DESCRIBE:
         np.testing.assert_array_equal(getattr(fresh, name), getattr(more, name))
     kept = nets.load(out)
@@ -199,12 +201,91 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
     assert not out.exists()
 
 
+@pytest.fixture
+def stuck(monkeypatch):
+    """The search for the clean minimum fails for seed 1."""
+    from fpsolve import FpsolveError
+
+    search, calls = nets.minimum.find_minimum, []
+
+    def sometimes(*args, **options):
+        calls.append(options["seed"])
+        if options["seed"] == 1 and options.get("strict", True):
+            raise FpsolveError("the loss 0.05 was not reached")
+        return search(*args, **options)
+
+    monkeypatch.setattr(sys.modules["nets.attack"], "find_minimum", sometimes)
+    return calls
+
+
+def test_lost_runs_are_left_out_and_listed(tmp_path, stuck):
+    """One seed of three gets stuck: the rows are those of the others, in the file too, where the lost are not tried again."""
+    out = tmp_path / "table.h5"
+    table = nets.attack(TANH, DISC, [0, 30], seeds=[0, 1, 2], strict=False, threads=2, out=out, **QUICK)
+    assert table.size.tolist() == [0, 0, 30, 30] and table.seed.tolist() == [0, 2, 0, 2]
+    assert table.lost.tolist() == [[0, 1], [30, 1]] and set(table.reasons) == {"the loss 0.05 was not reached"}
+    assert "2 of 30 poisoned samples" in repr(table) and repr(table).endswith("2 lost)")
+    assert table.plot().get_legend().get_texts()[0].get_text() == "l-bfgs, 2 lost"
+    kept = nets.load(out)
+    assert sorted(kept.lost.tolist()) == [[0, 1], [30, 1]] and set(kept.reasons) == set(table.reasons)
+    stuck.clear()
+    again = nets.attack(TANH, DISC, [30], seeds=[1, 2], strict=False, out=out, **QUICK)
+    assert (stuck, again.seed.tolist(), again.lost.tolist()) == ([], [2], [[30, 1]])
+    for strict in (True, False):  # nothing would be left
+        with pytest.raises(fps.FpsolveError, match="30 poisoned samples and seed 1: the loss 0.05 was not reached; strict=False"):
+            nets.attack(TANH, DISC, [30], seeds=[1], strict=strict, out=out, **QUICK)
+    assert stuck == []
+
+
+def test_a_lost_run_ends_all_if_strict(tmp_path, stuck):
+    out = tmp_path / "table.h5"
+    with pytest.raises(fps.FpsolveError, match="with 0 poisoned samples and seed 1: .*; strict=False leaves such runs out"):
+        nets.attack(TANH, DISC, [0], seeds=[0, 1], out=out, **QUICK)
+    kept = nets.load(out)
+    assert kept.seed[0] == 0 and kept.lost.tolist() == [[0, 1]]
+
+
 def test_pictures():
     table = nets.attack(TANH, DISC, [0, 30], seeds=[0, 1], **QUICK)
     ax = table.plot(color="k")
     assert ax.lines[0].get_ydata().tolist() == table.accuracy.tolist()
     assert ax.lines[1].get_xdata().tolist() == [0, 30]
     assert ax.lines[1].get_ydata().tolist() == [table.of_size(0).mean(), table.of_size(30).mean()]
+
+
+def test_picture_of_the_boundary():
+    """Classes at the points of the grid, samples in their places, poisoned ones apart."""
+    theta, bad = TANH.init(0), nets.poison(DISC, 7)
+    ax = nets.plotting.plot_boundary(TANH, theta, bad, points=21)
+    (mesh,) = ax.collections
+    assert mesh.get_array().shape == (21, 21)
+    corner = bad.x_train.min(axis=0) - 0.03 * (bad.x_train.max(axis=0) - bad.x_train.min(axis=0))
+    assert mesh.get_array()[0, 0] == TANH.predict(theta, corner[None])[0]
+    assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x") == 7
+    assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "o") == DISC.size
+    with pytest.raises(ValueError, match="needs two inputs, and labels"):
+        nets.plotting.plot_boundary(nets.MLP((64, 10)), np.zeros(650), DIGITS)
+    with pytest.raises(TypeError, match="data must be a nets.Data"):
+        nets.plotting.plot_boundary(TANH, theta, DISC.x_train)
+
+
+def test_picture_of_the_plane_through_three_networks():
+    """The three are where their distances put them; on a plane through points around a minimum its loss is the lowest drawn."""
+    thetas = np.array([TANH.init(seed) for seed in range(3)])
+    ax = nets.plotting.plot_plane(TANH, thetas, DISC.x_train, DISC.y_train, points=9, levels=5)
+    (marks,) = ax.lines
+    at = np.column_stack(marks.get_data())
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.linalg.norm(at[i] - at[j]) == pytest.approx(np.linalg.norm(thetas[i] - thetas[j]), rel=1e-12)
+    assert at[1, 0] > 0.0 and at[2, 1] > 0.0
+    best = nets.find_minimum(TANH, thetas[0], DISC.x_train, DISC.y_train, loss=0.2, method="l-bfgs").theta
+    around = best + 0.5 * np.random.default_rng(0).standard_normal((3, TANH.dim))
+    around[2] = 3.0 * best - around[:2].sum(axis=0)  # its mean, in the middle of the picture, is the minimum
+    drawn = nets.plotting.plot_plane(TANH, around, DISC.x_train, DISC.y_train, points=41).collections[0]
+    assert np.log10(0.2) - 0.02 < drawn.zmin < np.log10(0.2) + 0.1 < drawn.zmax
+    for wrong, message in ((thetas[:2], "three networks of 65 finite weights"), (thetas[[0, 1, 1]], "not lie on one line")):
+        with pytest.raises(ValueError, match=message):
+            nets.plotting.plot_plane(TANH, wrong, DISC.x_train, DISC.y_train)
 
 
 BAD_POISON = [
@@ -233,6 +314,8 @@ BAD_ATTACK = [
     ({"loss": -1.0}, ValueError, "loss must be finite and above 0: got -1"),
     ({"attack_loss": 0.0}, ValueError, "attack_loss must be finite and above 0: got 0"),
     ({"attack_evaluations": 0}, ValueError, "attack_evaluations must be finite and above 0: got 0"),
+    ({"strict": 1}, TypeError, "strict must be True or False: got 1"),
+    ({"progress": "yes"}, TypeError, "progress must be True or False: got 'yes'"),
     ({"threads": 0}, ValueError, "threads must be a positive integer: got 0"),
     ({"method": "adam"}, ValueError, "method must be one of .*: got 'adam'"),
     ({"kind": "evil"}, ValueError, "kind must be one of .*: got 'evil'"),

@@ -210,9 +210,29 @@ def test_network():
         ({"subspace": np.ones((3, 1))}, "subspace must be finite columns"),
         ({"subspace": np.ones((2, 2))}, "must be independent"),
         ({"seed": -3}, "seed must be None or an integer"),
+        ({"level": True}, "level must be finite and above 0, the loss at theta: got True"),
     ],
 )
 def test_bad_input(change, message):
     cup = arrays(lambda x: 0.5 * (x**2).sum(axis=1), lambda x: x, 2)
     with pytest.raises(ValueError, match=message):
         nets.landscape_return(cup, np.zeros(2), **{"radii": [1.0], "level": 0.1, "n": 3, **change})
+
+
+def test_arguments_of_the_wrong_kind():
+    """All before any work: what is wrong, and what was given."""
+    cup, mlp, x = arrays(lambda x: 0.5 * (x**2).sum(axis=1), lambda x: x, 2), nets.MLP((2, 1), loss="mse"), np.zeros((4, 2))
+    how, y = {"radii": [1.0], "level": 0.1, "n": 3}, np.zeros((4, 1))
+    for change in ({"radii": "one"}, {"subspace": "axes"}):
+        with pytest.raises(TypeError, match="must be an array of real numbers: got str"):
+            nets.landscape_return(cup, np.zeros(2), **{**how, **change})
+    with pytest.raises(TypeError, match="progress must be True or False: got 1"):
+        nets.landscape_return(cup, np.zeros(2), **how, progress=1)
+    for wrong in (None, "x**2", fps.Potential):
+        with pytest.raises(TypeError, match=r"potential must be a fpsolve\.Potential: got"):
+            nets.landscape_return(wrong, np.zeros(2), **how)
+    with pytest.raises(TypeError, match=r"mlp must be a nets\.MLP"):
+        nets.basin_return("mlp", np.zeros(3), x, y, **how)
+    for probe, error in ((np.full((1, 2), np.nan), ValueError), (x[:, :1], ValueError), (x[:0], ValueError), ("x", TypeError)):
+        with pytest.raises(error, match="probe must"):
+            nets.basin_return(mlp, np.zeros(3), x, y, **how, probe=probe)

@@ -297,3 +297,12 @@ def test_saved(tmp_path):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call(*problem((3, 4, 2), "tanh"))
+
+
+@pytest.mark.parametrize("wrong", [None, "mlp", nets.MLP])
+def test_what_is_no_network(wrong):
+    for call in (nets.two_layer_bound, nets.curvature_bound, nets.rescaled_trace, nets.gauss_newton, nets.hessian):
+        with pytest.raises(TypeError, match=r"mlp must be a nets\.MLP"):
+            call(wrong, np.zeros(3), np.zeros((2, 1)), np.zeros((2, 1)))
+    with pytest.raises(TypeError, match=r"mlp must be a nets\.MLP"):
+        nets.input_gradient(wrong, np.zeros(3), np.zeros((2, 1)))

@@ -6,6 +6,7 @@ from scipy.integrate import quad
 
 import fpsolve as fps
 import nets
+from nets._along_path import over_the_top
 from nets._string import Curve
 
 DISC = nets.load_data("disc", n=1000, seed=1).subset(30)
@@ -81,6 +82,47 @@ def test_double_wells(dim):
     assert band.error < 1e-3
 
 
+def coupled_well(amplitude, decades):
+    """2 (w_1^2 - 1)^2 + sum_i S_i (w_i - A_i (1 - w_1^2))^2/2 in 6 turned coordinates: minima w_1 = -+1, one saddle, 2 high."""
+    q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))
+    stiff, bend = np.logspace(0, decades, 5), amplitude * np.arange(1, 6) / 5.0
+
+    def value(x):
+        w = x @ q
+        return 2.0 * (w[:, 0] ** 2 - 1.0) ** 2 + 0.5 * (w[:, 1:] - bend * (1.0 - w[:, :1] ** 2)) ** 2 @ stiff
+
+    def gradient(x):
+        w = x @ q
+        d = (w[:, 1:] - bend * (1.0 - w[:, :1] ** 2)) * stiff
+        first = 8.0 * w[:, 0] * (w[:, 0] ** 2 - 1.0) + 2.0 * w[:, 0] * (d @ bend)
+        return np.column_stack([first, d]) @ q.T
+
+    return fps.Potential.from_arrays(value, gradient, dim=6), q[:, 0]
+
+
+@pytest.mark.parametrize("amplitude, decades", [(0.8, 0), (0.8, 2), (0.8, 4), (2.0, 2), (2.0, 4)])
+def test_the_error_covers_what_a_path_is_too_high(amplitude, decades):
+    """Also far from relaxed, where a bent valley of condition number 1e4 makes it 600 times the barrier."""
+    potential, e = coupled_well(amplitude, decades)
+    for images, tolerance in ((5, 1e-1), (17, 1e-1), (9, 1e-2), (33, 1e-3)):
+        band = nets.landscape_path(potential, -e, e, images=images, tolerance=tolerance)
+        excess = band.barriers.max() - 2.0
+        assert -1e-9 <= excess <= band.error + 1e-9
+        assert band.error <= 1.1 * excess + 1e-6  # the plane across the top passes the saddle, by symmetry
+
+
+@pytest.mark.parametrize("images, steps", [(5, 5), (9, 20), (17, 5), (17, 200)])
+def test_where_minima_are_degenerate_only_the_bound_is_known(images, steps):
+    """The valley of (xy - 1)^2/2 has no barrier at all, and the error is all that was found of one."""
+    valley = fps.Potential.from_arrays(
+        lambda x: 0.5 * (x[:, 0] * x[:, 1] - 1.0) ** 2, lambda x: (x[:, 0] * x[:, 1] - 1.0)[:, None] * x[:, ::-1], dim=2
+    )
+    band = nets.landscape_path(valley, [0.25, 4.0], [4.0, 0.25], images=images, max_steps=steps)
+    assert band.barriers.max() > 0.0
+    assert band.error == pytest.approx(band.barriers.max(), rel=1e-6)
+    assert "upper bounds; nearby at most" in repr(band)
+
+
 def test_a_slope_has_no_barrier_but_its_height():
     U = fps.Potential.from_expression("x + (y - 1)**2", "x y")
     band = nets.landscape_path(U, [0.0, 1.0], [2.0, 1.0])
@@ -132,6 +174,101 @@ def test_noise_along_the_path(band):
         exact = 0.2 * tangents[i] @ C @ tangents[i] / 10.0
         assert process.diffusion([band.s[i]])[0, 0] == pytest.approx(exact, rel=1e-9)
         assert process.drift([band.s[i]])[0] == pytest.approx(-band.slope[i], abs=1e-12)
+
+
+def test_noise_is_sampled_until_times_settle(band):
+    """ln of a time up the path, 1838, to 1 %: against 128 points in each segment; with the 8 of the losses it is 7 % off."""
+    settings, logs = {"lr": 0.01, "batch": 1}, []
+
+    def log_time(process):
+        return fps.theory.mean_first_passage_1d(process, 0.98 * band.length, 0.0, reflecting=band.length).log_value
+
+    for points in (8, 128):
+        s = np.linspace(0.0, band.length, points * 8 + 1)
+        jets = [nets.Landscape(TANH, p, *SAMPLES).section(t).jets()[1] for p, t in zip(*band.at(s), strict=True)]
+        noise = fps.Noise.covariance(np.array([g.var() for g in jets])[:, None, None], axes=[s], **settings)
+        logs.append(log_time(fps.Process.tabulated(s, [-g.mean() for g in jets], noise)))
+    assert log_time(band.process(TANH, *SAMPLES, **settings)) == pytest.approx(logs[1], rel=0.01)
+    assert logs[0] < 0.95 * logs[1]
+
+
+#: Two wells of different depth, the valley four times as stiff at the right end, the top between: a factor for the width.
+UNEVEN = fps.Potential.from_expression("(x**2 - 1)**2 + 0.1*x + (2.5 + 1.5*x)*y**2", "x y")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_rate_over_the_top_is_that_of_kramers(last):
+    """White noise: the rate along the path with the factor for the width is Eyring and Kramers' in both dimensions, for D to 0.
+
+    As half of a valley is taken for the whole, what is left goes with the root of D.
+    """
+    found = UNEVEN.critical_points([(-1.5, 1.5), (-1.0, 1.0)])
+    left, right = sorted((c for c in found if c.kind == "minimum"), key=lambda c: c.x[0])
+    (saddle,) = (c for c in found if c.kind == "saddle")
+    band = nets.landscape_path(UNEVEN, left.x, right.x, images=33, tolerance=1e-6)
+    bottom, start = (band.length, right) if last else (0.0, left)
+    low, high = (UNEVEN.hess(c.x)[1:, 1] for c in (start, saddle))
+    off = []
+    for D in (0.04, 0.02):
+        process = fps.Process.tabulated(band.s, -band.slope, fps.Noise.isotropic(D))
+        rate = over_the_top(process, bottom, band.top[0], low, high)
+        exact = fps.theory.kramers_rate(fps.Process(UNEVEN, fps.Noise.isotropic(D)), start.x, saddle.x)
+        off.append(rate.log_value - exact.log_value)
+        assert [a.status for a in rate.assumptions] == ["held"] * 3
+    assert abs(off[1]) < 0.06 < abs(0.5 * np.log(low[0] / high[0]))
+    assert abs(np.sqrt(2.0) * off[1] - off[0]) < 0.01
+
+
+@pytest.fixture(scope="module")
+def bump():
+    """One tanh unit climbs or descends a bump: minima of losses 0.421 and 0.445, and a saddle at 0.450."""
+    mlp, x = nets.MLP((1, 1, 1), activation="tanh", loss="mse", weight_decay=0.02), np.linspace(-1.5, 1.5, 12)[:, None]
+    y = np.where(np.abs(x) < 0.6, 1.0, -1.0) + 0.05 * x
+    how = {"loss": 1e-9, "method": "l-bfgs", "strict": False}
+    ends = [nets.find_minimum(mlp, [w, 1.2, 0.5, -0.6], x, y, **how).theta for w in (1.0, -1.0)]
+    return mlp, x, y, nets.minimum_energy_path(mlp, *ends, x, y)
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_escape_rate_of_a_network(bump, end):
+    """Its parts, each found another way; the conditions know what is not so."""
+    mlp, x, y, path = bump
+    settings = {"lr": 0.05, "batch": 2}
+    found = path.escape_rate(mlp, x, y, **settings, end=end)
+    bottom = path.length if end == "last" else 0.0
+    process = path.process(mlp, x, y, **settings)
+    time = fps.theory.mean_first_passage_1d(process, bottom, path.top[0], reflecting=bottom)
+    logs, shares = [], []
+    for p, t in zip(*path.at([bottom, path.top[0]]), strict=True):
+        across = np.linalg.svd(t[None])[2][1:]
+        logs.append(np.linalg.slogdet(across @ nets.hessian(mlp, p, x, y) @ across.T)[1])
+        C = nets.gradient_covariance(mlp, p, x, y)
+        shares.append(t @ C @ t / (np.trace(C) / mlp.dim))
+    assert found.log_value == pytest.approx(0.5 * (logs[0] - logs[1]) - time.log_value - np.log(4.0), rel=1e-9)
+    assert (found.unit, found.lr, found.batch) == ("1/time", 0.05, 2)
+    status = {a.name: a for a in found.assumptions}
+    white = status["noise is alike in all directions"]
+    assert white.status == "failed"
+    assert f"{shares[0]:.3g} in the valley, {shares[1]:.3g} at the top" in white.detail
+    assert [a.name for a in found.failed] == ["D changes little along the path", white.name]
+    assert "FAILED: D changes little" in repr(found)
+    assert found.per_iteration().log_value == pytest.approx(found.log_value + np.log(0.05))
+
+
+def test_escape_rate_where_the_loss_is_flat_across(band):
+    """Without widths there is no factor: the rate is the one on the line."""
+    flat = over_the_top(
+        band.process(TANH, *SAMPLES, lr=0.5, batch=1), band.length, 0.9 * band.length, np.array([0.0, 1.0]), np.ones(2)
+    )
+    process = band.process(TANH, *SAMPLES, lr=0.5, batch=1)
+    time = fps.theory.mean_first_passage_1d(process, band.length, 0.9 * band.length, reflecting=band.length)
+    assert flat.log_value == pytest.approx(-time.log_value - np.log(4.0), rel=1e-12)
+    (curved,) = (a for a in flat.assumptions if a.name == "the loss curves up in all directions across")
+    assert curved.status == "failed" and "1 directions of the valley and 0 at the top" in curved.detail
+    with pytest.raises(ValueError, match="end must be 'first' or 'last': got 'middle'"):
+        band.escape_rate(TANH, *SAMPLES, lr=0.1, batch=1, end="middle")
+    with pytest.raises(ValueError, match="the highest point of the path is its first end"):
+        band.escape_rate(TANH, *SAMPLES, lr=0.1, batch=1)
 
 
 def test_curvatures_across(band):

@@ -152,6 +152,7 @@ def test_weights_that_blow_up_are_told():
 
 
 BAD = [
+    ({"strict": 1}, TypeError, "strict must be True or False: got 1"),
     ({"loss": 0.0}, ValueError, "loss must be finite and above 0: got 0"),
     ({"loss": 1e9}, ValueError, "must be above the loss to stop at: got loss=1000000000.0; nothing goes uphill"),
     ({"method": "newton"}, ValueError, "method must be one of .*'l-bfgs'.*: got 'newton'"),

@@ -43,6 +43,69 @@ def test_determinant_in_multiprecision():
     assert found.value == pytest.approx(expected, abs=1e-6)
 
 
+def test_eigenvalues_of_the_softmax_in_multiprecision():
+    """Large outputs: 15 eigenvalues over 80 decades, where G in doubles has 16; each to 1e-11 of those from 300 digits."""
+    mlp, theta, x, y = problem((2, 3, 4), "tanh", "cross_entropy", 5)
+    theta = theta * np.where(np.arange(mlp.dim) < 9, 1.0, 75.0)
+    with mpmath.workdps(300):
+        w1, b1, w2, b2 = (mpmath.matrix(mlp.unpack(theta)[name].tolist()) for name in ("W1", "b1", "W2", "b2"))
+        rows = []
+        for point in x:
+            q = [mpmath.mpf(float(v)) for v in point] + [mpmath.mpf(1)]
+            a = [mpmath.tanh(q[0] * w1[0, k] + q[1] * w1[1, k] + b1[k]) for k in range(3)] + [mpmath.mpf(1)]
+            z = [sum(a[k] * w2[k, c] for k in range(3)) + b2[c] for c in range(4)]
+            p = [mpmath.exp(v) / sum(map(mpmath.exp, z)) for v in z]
+            inner = [[w2[k, c] * (1 - a[k] ** 2) * v for k in range(3) for v in q] for c in range(4)]  # by W1 and b1
+            mean = [sum(p[c] * inner[c][j] for c in range(4)) for j in range(9)]
+            for c in range(4):  # diag sqrt p (1 - 1 p^T) J, of which the squares add up to J^T (diag p - p p^T) J
+                outer = [((c == d) - p[d]) * v for d in range(4) for v in a]  # by W2 and b2
+                rows.append([mpmath.sqrt(p[c]) * v for v in [u - m for u, m in zip(inner[c], mean, strict=True)] + outer])
+        j = mpmath.matrix(rows)
+        exact = sorted(mpmath.eigsy(j * j.T / 5, eigvals_only=True), reverse=True)[:15]
+        expected = [float(mpmath.log(v)) for v in exact]
+    found = nets.quadratic_volume(mlp, theta, x, y)
+    assert found.rank == found.limit == 15 and expected[0] - expected[-1] > 80 * math.log(10)
+    np.testing.assert_allclose(np.log(found.eigenvalues), expected, rtol=0, atol=1e-11)
+
+
+def test_sum_over_all_eigenvalues_is_exact():
+    """ln C + sum_c ln p_c of each sample, and the determinant of V J J^T V^T, V the outputs that add to zero: of the net W V^T."""
+    mlp, theta, x, y = problem((5, 6, 4, 3), "tanh", "cross_entropy", 9)
+    theta[mlp.blocks["W3"]] *= 60.0
+    z = mlp.outputs(theta, x)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    v = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
+    parts, twin = mlp.unpack(theta), nets.MLP((5, 6, 4, 2), activation="tanh", loss="mse")
+    weights = np.concatenate([theta[: mlp.blocks["W3"].start], (parts["W3"] @ v.T).ravel(), v @ parts["b3"]])
+    rest = nets.quadratic_volume(twin, weights, x, np.zeros((9, 2)))
+    found = nets.quadratic_volume(mlp, theta, x, y)
+    assert p.min() < 1e-40 and rest.rank == found.rank == found.limit == 18
+    assert found.value == pytest.approx(9 * math.log(3) + np.log(p).sum() + rest.value, abs=1e-9)
+
+
+def test_dependent_rows_and_probabilities_that_are_no_doubles():
+    """Samples twice over: rounding is known from the largest eigenvalue. exp(-800) is left out, the others keep their digits."""
+    mlp, theta, x, y = problem((5, 6, 4, 3), "tanh", "cross_entropy", 5)
+    once, twice = nets.quadratic_volume(mlp, theta, x, y), nets.quadratic_volume(mlp, theta, np.r_[x, x], np.r_[y, y])
+    assert once.rank == twice.rank == 10 and once.floor == quadratic.TINY < 1e-25 * once.eigenvalues[0]
+    assert 0.0 < twice.floor / twice.eigenvalues[0] < 1e-24
+    np.testing.assert_allclose(twice.eigenvalues, once.eigenvalues, rtol=1e-11)
+    pair = nets.MLP((1, 3))
+    found = nets.quadratic_volume(pair, [0.0, 0.0, 0.0, 0.0, -90.0, -800.0], [[1.0]], [0])
+    assert found.rank == 1 and found.value == pytest.approx(math.log(2 * 2) - 90.0, abs=1e-12)
+
+
+def test_dependent_rows_that_are_short_hide_no_longer_ones():
+    """(x, 1) of two samples orthogonal, one of them twice: of its rows e^-100 and e^-150 long the first is above the rest."""
+    mlp, x = nets.MLP((2, 3)), np.array([[1.0, 0.0], [-1.0, 1.0], [-1.0, 1.0]])
+    theta = [0.0, -50.0, -60.0, 0.0, -250.0, -360.0, 0.0, 0.0, 0.0]  # outputs (0, -50, -60) and (0, -200, -300)
+    found = nets.quadratic_volume(mlp, theta, x, [0, 0, 0])
+    once = math.log(3) - 50.0 - 60.0 + 2 * math.log(2 / 3)  # C prod p and |(x, 1)|^2 / N
+    assert found.rank == 3 and found.limit == 6 and found.floor == pytest.approx(2 * math.exp(-200.0), rel=1e-10)
+    assert found.value == pytest.approx(once + math.log(2 * 2 * 3 / 3) - 200.0, abs=1e-10)
+
+
 def test_softmax_in_closed_form():
     """One sample, linear: G = (diag p - p p^T) (x) (x, 1)(x, 1)^T; the first has pseudo-determinant C prod p. p down to 1e-21."""
     mlp, x = nets.MLP((1, 4)), np.array([[1.5]])

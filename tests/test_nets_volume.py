@@ -460,6 +460,7 @@ def test_seeds_files_and_picture(tmp_path):
         ({"sweeps": 7}, "sweeps must be an integer >= 8"),
         ({"leaps": 0}, "leaps must be a positive integer"),
         ({"seed": -1}, "seed must be None or an integer"),
+        ({"beta": None, "level": True}, "level must be finite and above 0, the loss at theta: got True"),
     ],
 )
 def test_bad_input(change, message):
@@ -473,6 +474,17 @@ def test_bad_points_and_curvatures():
         nets.landscape_volume(potential, at[:3], h, beta=1.0, width=1.0)
     with pytest.raises(ValueError, match="curvature must be finite, of shape"):
         nets.landscape_volume(potential, at, h[:3], beta=1.0, width=1.0)
+    with pytest.raises(TypeError, match="curvature must be an array of real numbers: got str"):
+        nets.landscape_volume(potential, at, "h", beta=1.0, width=1.0)
+    with pytest.raises(TypeError, match="theta must be an array of real numbers"):
+        nets.landscape_volume(potential, at + 1j, h, beta=1.0, width=1.0)
+    for wrong in (None, lambda x: x, fps.Process(fps.potentials.double_well(2), fps.Noise.isotropic(0.1)), fps.Potential):
+        with pytest.raises(TypeError, match=r"potential must be a fpsolve\.Potential: got"):
+            nets.landscape_volume(wrong, at, h, beta=1.0, width=1.0)
+    with pytest.raises(TypeError, match=r"mlp must be a nets\.MLP"):
+        nets.sublevel_volume(None, at, at, at, beta=1.0, width=1.0)
+    with pytest.raises(TypeError, match="progress must be True or False: got 'no'"):
+        small(progress="no")
     with pytest.raises(ValueError, match="curvature must be symmetric"):
         nets.landscape_volume(potential, at, h + np.triu(np.ones((5, 5)), 1), beta=1.0, width=1.0)
     hole = fps.Potential.from_arrays(lambda x: np.where(x[:, 0] == 0.0, 0.0, np.nan), lambda x: 0.0 * x, dim=2)

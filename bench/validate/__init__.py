@@ -9,19 +9,18 @@ A claim is a module of this package with five names::
 
     def run(quick: bool, out: Path, progress: bool) -> list[Check]: ...  # figures go to `out`, named after NAME
 
-A sixth, ``SHARED``, may name work that is done once in a process, such as a trained network: claims of the same SHARED run in one
-process, one after another. Without it they are no less right, only slower.
+Two more are optional. ``EQUATION``: the formula that is tested, a line or a few, written as `_formula` reads them. ``SHARED``: the
+name of work that is done once in a process, such as a trained network; claims of the same SHARED run in one process, one after
+another. Without it they are no less right, only slower.
 
-The runner prints one table per claim and writes ``validation.json``. A claim that raises, that returns no check, or whose process
-dies, has failed. Names that start with an underscore are helpers, not claims.
+The runner prints one table per claim, and after each claim writes ``validation.json`` and ``report.html``, one page with all of it:
+also the docstring of the claim, and its figures (``NAME.png``, ``NAME-*.png``) and texts (``.txt``). A claim that raises, that
+returns no check, or whose process dies, has failed. Names that start with an underscore are helpers, not claims.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import math
-import os
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from typing import Protocol
 
 import fpsolve as fps
 
-__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "run", "select"]
+__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "remake", "run", "select"]
 
 STANDINGS = ("stated by the paper", "derived", "recalled")
 
@@ -97,12 +96,16 @@ class Outcome:
 
 
 def check_claim(claim: object, where: str) -> Claim:
-    """Return `claim` if it has everything that a claim needs; ValueError says what is missing."""
+    """Return `claim` if it has everything that a claim needs; ValueError says what is missing or cannot be read."""
     missing = [name for name in ("NAME", "GROUP", "CLAIM", "STANDING", "run") if not hasattr(claim, name)]
     if missing:
         raise ValueError(f"{where} is not a claim: it lacks {', '.join(missing)}")
     if claim.STANDING not in STANDINGS:  # type: ignore[attr-defined]
         raise ValueError(f"{where}: STANDING is {claim.STANDING!r}; it must be one of {STANDINGS}")  # type: ignore[attr-defined]
+    from ._formula import mathml
+
+    for line in getattr(claim, "EQUATION", "").strip().splitlines():
+        mathml(line)
     return claim  # type: ignore[return-value]
 
 
@@ -131,7 +134,9 @@ def listing(claims: Sequence[Claim]) -> str:
 
 
 def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs: int | None = 1) -> int:
-    """Run the claims, print their tables, write ``out/validation.json``.
+    """Run the claims, print their tables, write ``out/validation.json`` and ``out/report.html``.
+
+    Both are written after every claim: what ends the run early leaves the claims that were done.
 
     Parameters
     ----------
@@ -153,26 +158,48 @@ def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs
     OSError
         If `out` cannot be written; raised before any claim runs.
     """
-    from . import _runner
+    from . import _report, _runner
 
     jobs = _runner.default_jobs() if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}; give the number of claims to run at a time, 1 or more")
     if not claims:
         raise ValueError("no claim to run; `fpsolve validate --list` shows what there is")
-    target = out / "validation.json"
     out.mkdir(parents=True, exist_ok=True)
-    _write(target, json.dumps({"finished": False}))
+    report = _report.Report(out, claims, quick=quick, jobs=jobs)
 
     def show(outcome: Outcome) -> None:
         print(_table(outcome), end="\n\n", flush=True)
+        report.add(outcome)
 
     outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
     failed = [outcome.claim.NAME for outcome in outcomes if not outcome.passed]
-    _write(target, json.dumps(_record(outcomes, quick), indent=1, allow_nan=False))
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
-    print(f"{len(outcomes)} claims, {sum(len(o.checks) for o in outcomes)} checks, {verdict}; details in {target}")
+    checks = sum(len(outcome.checks) for outcome in outcomes)
+    print(f"{len(outcomes)} claims, {checks} checks, {verdict}; details in {out / _report.RECORD}, to read in {out / _report.PAGE}")
     return 1 if failed else 0
+
+
+def remake(record: Path) -> int:
+    """Make ``report.html`` once more from a ``validation.json`` (or its folder), after a change of the page or an older run.
+
+    Returns
+    -------
+    int
+        0 if the run had finished and every check passed, else 1.
+
+    Raises
+    ------
+    ValueError
+        If the file is no record of a run.
+    OSError
+        If it cannot be read, or the page cannot be written.
+    """
+    from . import _report
+
+    target, passed = _report.remake(record)
+    print(target)
+    return 0 if passed else 1
 
 
 def _table(outcome: Outcome) -> fps.Table:
@@ -187,47 +214,3 @@ def _table(outcome: Outcome) -> fps.Table:
         notes.append(outcome.error)
     columns = ("check", "measured", "stderr", "expected", "band", "verdict", "source")
     return fps.Table(f"{claim.GROUP}/{claim.NAME}", columns, rows, notes=tuple(notes))
-
-
-def _record(outcomes: Sequence[Outcome], quick: bool) -> dict[str, object]:
-    """Everything the tables say, with provenance, as plain JSON (infinite ends of bands as text)."""
-    return {
-        "finished": True,
-        "passed": all(outcome.passed for outcome in outcomes),
-        "quick": quick,
-        "provenance": fps.io.provenance(claims=[outcome.claim.NAME for outcome in outcomes], quick=quick),
-        "claims": [
-            {
-                "name": o.claim.NAME,
-                "group": o.claim.GROUP,
-                "claim": o.claim.CLAIM,
-                "standing": o.claim.STANDING,
-                "passed": o.passed,
-                "error": o.error,
-                "seconds": round(o.seconds, 3),
-                "checks": [
-                    {
-                        "name": c.name,
-                        "measured": _number(c.measured),
-                        "stderr": _number(c.stderr),
-                        "expected": _number(c.expected),
-                        "band": [_number(end) for end in c.band],
-                        "passed": c.passed,
-                        "source": c.source,
-                    }
-                    for c in o.checks
-                ],
-            }
-            for o in outcomes
-        ],
-    }
-
-
-def _number(value: float) -> float | str:
-    return float(value) if math.isfinite(value) else str(float(value))
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import fpsolve as fps
 import nets
 
 Array = NDArray[np.float64]
@@ -57,7 +56,6 @@ class DataSet:
 
     data: nets.Data
     table: nets.Attack
-    lost: list[tuple[int, int]]
 
     @property
     def samples(self) -> tuple[Array, NDArray[np.int64]]:
@@ -101,25 +99,9 @@ def toy(quick: bool, progress: bool) -> list[DataSet]:
     found = []
     for seed in range(FIRST, FIRST + sets):
         data = disc(seed)
-        found.append(DataSet(data, *attacks(data, SIZES, range(seeds), progress, loss=LEVEL)))
+        options: dict[str, Any] = {"loss": LEVEL, "max_evaluations": PASSES, "strict": False, "progress": progress}
+        found.append(DataSet(data, nets.attack(network(), data, SIZES, seeds=range(seeds), **options)))
     return found
-
-
-def attacks(
-    data: nets.Data, sizes: Sequence[int], seeds: Sequence[int], progress: bool, **options: Any
-) -> tuple[nets.Attack, list[tuple[int, int]]]:
-    """As `nets.attack`; a run that does not reach the loss is left out, and its size and seed kept."""
-    from tqdm import tqdm
-
-    runs, lost = list[nets.Attack](), list[tuple[int, int]]()
-    jobs = [(size, seed) for size in sizes for seed in seeds]
-    for size, seed in tqdm(jobs, desc="attack", disable=None if progress else True, leave=False):
-        try:
-            runs.append(nets.attack(network(), data, [size], seeds=[seed], max_evaluations=PASSES, **options))
-        except fps.FpsolveError:
-            lost.append((size, seed))
-    columns = {name: np.concatenate([getattr(run, name) for run in runs]) for name in nets.Attack.DESCRIBE}
-    return replace(runs[0], **columns), lost
 
 
 def correlations(sets: Sequence[DataSet], values: Callable[[DataSet], Array]) -> Array:

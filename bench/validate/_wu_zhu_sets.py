@@ -6,24 +6,27 @@ orthonormal basis of it. If the N (C - 1) rows V J_n are independent, R = N (C -
 
     sum_{i <= R} ln lambda_i = sum_n (ln C + sum_c ln p_nc) + ln det(V J J^T V^T / N).
 
-The first part knows of the weights only the outputs; the second is what a net with squared errors has. Both are found here to
-all digits, also where the eigenvalues themselves go down over more decades than doubles hold.
+The first part knows of the weights only the outputs; the second is what a net with squared errors has, whose outputs are V z.
+Both are found here to all digits, also for so many samples that the eigenvalues of G itself are not.
+
+Where the hidden units of a net saturate, its rows V J_n can be dependent in doubles (slopes 1 - tanh^2 are then 0, not 1e-160), and
+the end of both spectra is not known. Such nets are left out of all correlations with volumes, and counted; rank correlations have
+them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigvalsh, qr, svdvals
 
+import fpsolve as fps
 import nets
-from nets._output_rows import gram, passes, weight_rows
 
 from . import Check
 
@@ -32,8 +35,8 @@ Array = NDArray[np.float64]
 GROUP = "wu-zhu-e"
 #: A correlation holds if Fisher's z is within so many standard errors of the difference of the two runs from that of the first.
 ERRORS = 2.5
-#: Numbers of a table of J up to which its singular values are taken.
-FACTOR_NUMBERS = 10_000_000
+#: Least share of nets with independent rows.
+WHOLE = 0.9
 
 
 def check(name: str, value: float, expected: float, band: tuple[float, float], source: str, stderr: float = 0.0) -> Check:
@@ -60,6 +63,15 @@ def held(name: str, accuracy: Array, values: Array, first: tuple[float, int]) ->
     return check(f"r(accuracy, {name})", r, first[0], band(*first, n), "first run, other seeds", error)
 
 
+def ranked(name: str, found: Nets, values: Array, first: tuple[float, int]) -> Check:
+    """Spearman's coefficient of all nets, also those that are left out elsewhere; the band is that of r."""
+    from scipy.stats import spearmanr
+
+    rho, n = float(spearmanr(found.accuracy, values).statistic), len(found.size)
+    error = 1.06 * (1.0 - rho * rho) / math.sqrt(n - 3)
+    return check(f"Spearman, all nets: accuracy, {name}", rho, first[0], band(*first, n), "band of r", error)
+
+
 # ---- what is measured at one net ------------------------------------------------------------------------------------------
 
 
@@ -68,24 +80,28 @@ class Nets:
     """What is measured at the networks of a table, one row for each; spectra are those of the first `images` samples.
 
     gradient: ln of the mean of |grad_x f|^2 over test samples. curvature: sums of ln lambda over the k leading eigenvalues of G,
-    one column for each k. whole: that over all of them, where all were found. trace: ln of the trace of G. jacobian: the
-    eigenvalues of V J J^T V^T / N. outputs: the first part of the sum over all k. effective: number of samples that hold the loss,
-    (sum l)^2 / sum l^2.
+    one column for each k. trace: ln of the trace of G. jacobian: the eigenvalues of V J J^T V^T / N. outputs: the first part of the
+    sum over all k. effective: number of samples that hold the loss, (sum l)^2 / sum l^2. NaN: not known.
     """
 
     accuracy: Array
     size: NDArray[np.int64]
     gradient: Array
     curvature: Array
-    whole: Array
     trace: Array
     jacobian: Array
     outputs: Array
     effective: Array
 
     def of_jacobian(self, k: int) -> Array:
-        """Sum of ln lambda over the k leading eigenvalues of V J J^T V^T / N."""
+        """Sum of ln lambda over the k leading eigenvalues of V J J^T V^T / N, NaN where not all are known."""
         return np.asarray(np.log(self.jacobian[:, :k]).sum(axis=1))
+
+    @property
+    def whole(self) -> Nets:
+        """The nets of which all eigenvalues of J are known."""
+        kept = np.isfinite(self.jacobian[:, -1])
+        return Nets(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
     @property
     def total(self) -> Array:
@@ -93,25 +109,27 @@ class Nets:
         return self.outputs + self.of_jacobian(self.jacobian.shape[1])
 
 
-def measure(mlp: nets.MLP, data: nets.Data, table: nets.Attack, counts: Sequence[int], images: int, progress: bool) -> Nets:
-    """All of it at each network of the table; G at `counts` eigenvalues, by Lanczos unless its spectrum is that of all samples."""
+def measure(mlp: nets.MLP, data: nets.Data, table: nets.Attack, top: int, images: int, progress: bool) -> Nets:
+    """All of it at each network of the table; of G the sums over 1 .. `top` eigenvalues."""
     from tqdm import tqdm
 
     x, y = data.x_train, data.y_train
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("gradient", "curvature", "whole", "trace", "jacobian", "outputs", "effective")
-    }
+    rows: dict[str, list[Any]] = {name: [] for name in ("gradient", "curvature", "trace", "jacobian", "outputs", "effective")}
     for theta in tqdm(table.theta, desc="spectra", disable=None if progress else True, leave=False):
-        top = nets.quadratic_volume(mlp, theta, x, y, k=None if images == len(x) else max(counts))
         loss = mlp.sample_losses(mlp.outputs(theta, x), mlp.targets(y))
         rows["gradient"].append(math.log(nets.input_gradient(mlp, theta, data.x_test).value))
-        rows["curvature"].append(top.at(counts))
-        rows["whole"].append(float(top.at(top.rank)) if top.rank == top.limit else math.nan)
+        volume = nets.quadratic_volume(mlp, theta, x, y, k=None if images == len(x) else top)
+        rows["curvature"].append(np.log(padded(volume.eigenvalues, top)).cumsum())
         rows["trace"].append(math.log(nets.trace(mlp, theta, x, y, matrix="gauss-newton").value))
         rows["jacobian"].append(jacobian_values(mlp, theta, x[:images]))
         rows["outputs"].append(output_part(mlp, theta, x[:images]))
         rows["effective"].append(float(loss.sum() ** 2 / (loss @ loss)))
     return Nets(table.accuracy, table.size, **{name: np.array(values) for name, values in rows.items()})
+
+
+def padded(values: Array, size: int) -> Array:
+    """The first `size` values, those not known NaN."""
+    return np.concatenate([values[:size], np.full(max(0, size - len(values)), np.nan)])
 
 
 def output_part(mlp: nets.MLP, theta: Array, x: Array) -> float:
@@ -123,20 +141,19 @@ def output_part(mlp: nets.MLP, theta: Array, x: Array) -> float:
 
 
 def jacobian_values(mlp: nets.MLP, theta: Array, x: Array) -> Array:
-    """Eigenvalues of V J J^T V^T / N, the largest first: squares of singular values where these are cheap, else of the products."""
-    n, classes = len(x), mlp.widths[-1]
+    """Eigenvalues of V J J^T V^T / N, the largest first, NaN below rounding.
+
+    They are those of G of the network with outputs V z and squared errors, whose last layer has W V^T and V b: its derivatives by
+    W V^T are others than those of V z by W, but their products the same.
+    """
+    parts, classes = mlp.unpack(theta), mlp.widths[-1]
     v = np.linalg.svd(np.ones((1, classes)))[2][1:]
-    if n * classes * mlp.dim <= FACTOR_NUMBERS:
-        chunks = [
-            weight_rows(mlp, a, [np.einsum("ic,ncj->nij", v, d) for d in pulled]) for a, pulled in passes(mlp, theta, x, None)
-        ]
-        triangle = qr(np.concatenate(chunks).T, mode="r", overwrite_a=True, check_finite=False)[0]
-        return np.asarray(svdvals(triangle[: n * (classes - 1)])) ** 2 / n
-    twin = nets.MLP(**{**mlp.spec, "loss": "mse", "weight_decay": 0.0})
-    products = gram(twin, theta, x, np.zeros((n, classes))).reshape(n, classes, n, classes)
-    products = np.einsum("ia,namb->nimb", v, products, optimize=True)
-    products = np.einsum("nimb,jb->nimj", products, v, optimize=True).reshape(n * (classes - 1), -1)
-    return np.asarray(eigvalsh(products / n, overwrite_a=True, check_finite=False)[::-1])
+    twin = nets.MLP((*mlp.widths[:-1], classes - 1), activation=mlp.activation, loss="mse")
+    last = mlp.n_layers
+    below = theta[: mlp.blocks[f"W{last}"].start]
+    projected = np.concatenate([below, (parts[f"W{last}"] @ v.T).ravel(), v @ parts[f"b{last}"]])
+    volume = nets.quadratic_volume(twin, projected, x, np.zeros((len(x), classes - 1)))
+    return padded(volume.eigenvalues, volume.limit)
 
 
 # ---- lines of the tables that both have -----------------------------------------------------------------------------------
@@ -160,6 +177,12 @@ def accuracies(tables: Sequence[nets.Attack], level: float) -> list[Check]:
         *checks,
         check("spread of mean accuracy between optimisers, random start", max(means) - min(means), 0.0, (0.0, 0.1), "the same"),
     ]
+
+
+def known(found: Nets, name: str = "") -> Check:
+    """Of how many nets all eigenvalues of J are known."""
+    share = len(found.whole.size) / len(found.size)
+    return check(f"{name}share of nets of which all eigenvalues of J are known", share, 1.0, (WHOLE, 1.0), "units saturate")
 
 
 def spectrum_checks(name: str, share: float, low: float, high: float) -> list[Check]:
@@ -192,7 +215,25 @@ def inequalities(mlp: nets.MLP, thetas: Array, x: Array, y: Array) -> list[Check
     ]
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------------
+# ---- tables and pictures -------------------------------------------------------------------------------------------------
+
+
+def write(table: nets.Attack, found: Nets, path: Path) -> None:
+    """Every net in a line of a text file; - where the sum over all eigenvalues is not known."""
+    columns = {
+        "false labels": table.size,
+        "seed": table.seed,
+        "accuracy": table.accuracy,
+        "|theta|": np.linalg.norm(table.theta, axis=1),
+        "samples that hold the loss": found.effective,
+        "ln E|grad_x f|^2": found.gradient,
+        "ln tr G": found.trace,
+        f"G, k = {found.curvature.shape[1]}": found.curvature[:, -1],
+        "softmax's part": found.outputs,
+        f"J, k = {found.jacobian.shape[1]}": found.of_jacobian(found.jacobian.shape[1]),
+    }
+    rows = [[f"{value:.6g}" if np.isfinite(value) else "-" for value in row] for row in zip(*columns.values(), strict=True)]
+    path.write_text(str(fps.Table("minima of one loss, by L-BFGS", tuple(columns), rows)) + "\n", encoding="utf-8")
 
 
 def figure(

@@ -20,6 +20,10 @@ NAME = "any-barrier"
 GROUP = "fokker-planck"
 CLAIM = "Mean times, escape rates, committors and reaction rates keep their relative accuracy whatever the barrier."
 STANDING = "derived"
+EQUATION = """
+T = int_x^b dy e^(-s(y)) int_a^y dz {e^(s(z))/D(z)}, s' = "drift"/D
+U = (x^2 - 1)^2: ln T -> 1/D + ln(2 pi/sqrt(32))
+"""
 
 WELL = "(x**2 - 1)**2"
 LEFT, RIGHT = fps.Region.halfspace([1.0], -1.0), fps.Region.halfspace([-1.0], -1.0)

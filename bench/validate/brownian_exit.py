@@ -23,6 +23,10 @@ NAME = "brownian-exit"
 GROUP = "paths"
 CLAIM = "Exit times of paths with the bridge have the law of continuous time at any step; without it the mean is 12 % long."
 STANDING = "derived"
+EQUATION = """
+E T = 1, var T = 2/3, P(T > t) = sum_k {4 (-1)^k/((2 k + 1) pi)} e^(-(2 k + 1)^2 pi^2 t/8)
+"without the bridge" E T = (1 + 0.5826 sqrt(dt))^2 + dt/4
+"""
 
 DT = 0.01
 PROBES = (0.2, 0.5, 1.0, 2.0, 4.0)

@@ -25,6 +25,7 @@ NAME = "chain-escape"
 GROUP = "sgd"
 CLAIM = "The transition kernel gives the escape of SGD at any learning rate; the equation in continuous time does so at small ones."
 STANDING = "derived"
+EQUATION = "theta_(k+1) ~ N(theta_k - lr grad U(theta_k), 2 lr D(theta_k))"
 
 RATES = (0.02, 0.1, 0.4, 1.0)
 D, START = 0.06, [-1.0]

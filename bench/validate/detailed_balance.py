@@ -19,6 +19,7 @@ NAME = "detailed-balance"
 GROUP = "fokker-planck"
 CLAIM = "Reversible processes are in detailed balance: exactly where the density is known, to second order where it is not."
 STANDING = "derived"
+EQUATION = "pi_i Q_ij = pi_j Q_ji, pi ~ e^(-Phi)"
 
 PHI = "cos(x) + 0.7*sin(y)*cos(x) + 0.3*sin(2*x - y)"
 #: eigenvalues 1 and 1/4, turned by 0.5 + 0.4 sin(x - y)

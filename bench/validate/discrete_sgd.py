@@ -23,6 +23,7 @@ NAME = "discrete-sgd"
 GROUP = "paths"
 CLAIM = "At a finite learning rate SGD and heavy ball have the covariance of the discrete Lyapunov equation, not that of the SDE."
 STANDING = "derived"
+EQUATION = "S = M S M^T + lr^2 C/B, M = 1 - lr H"
 
 Array = NDArray[np.float64]
 

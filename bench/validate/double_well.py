@@ -28,6 +28,10 @@ NAME = "double-well"
 GROUP = "kramers"
 CLAIM = "Mean exit times of double wells from PDE, paths, quadrature and Kramers' formula agree within errors."
 STANDING = "derived"
+EQUATION = """
+T = int_x^b dy e^(-s(y)) int_a^y dz {e^(s(z))/D(z)}, s' = "drift"/D
+1/T -> {|lambda_s|/(2 pi)} sqrt(det H_a/|det H_s|) e^(-Delta U/D)
+"""
 
 #: Time step of the paths. Weak order one: at half of it the deviation halves; it is far below the statistical error.
 DT = 0.002

@@ -16,6 +16,10 @@ NAME = "exit-times"
 GROUP = "fokker-planck"
 CLAIM = "Mean, variance, distribution and slowest rate of exit times agree with series, and with paths where there is none."
 STANDING = "derived"
+EQUATION = """
+"interval" E T = 1 - x^2, var T = 2/3 "from" 0, "slowest rate" = pi^2 D/(4 a^2)
+"disc" E T = (1 - r^2)/(4 D), var T = 1/(32 D^2) "from" 0
+"""
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

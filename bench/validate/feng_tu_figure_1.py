@@ -21,6 +21,7 @@ NAME = "feng-tu-figure-1"
 GROUP = "feng-tu"
 CLAIM = "Late in training one component drifts along the weights themselves; the variances of the others fall as a power of i."
 STANDING = "stated by the paper"
+EQUATION = "w(t) = <w> + sum_i theta_i(t) p_i, sigma_i^2 = <theta_i^2> ~ i^-gamma"
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

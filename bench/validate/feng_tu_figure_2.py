@@ -25,6 +25,10 @@ NAME = "feng-tu-figure-2"
 GROUP = "feng-tu"
 CLAIM = "ln L is a parabola along each component, F_i grows with i, and the variance falls as F_i^-psi with psi about 4."
 STANDING = "stated by the paper"
+EQUATION = """
+sigma_i^2 ~ F_i^-psi, F_i = theta_i^r - theta_i^l, L(w_0 + theta_i^(l,r) p_i) = e L(w_0)
+L = L_0 e^(4 d^2/F^2), H F^2 = 8 L_0, sigma^2 = lr T tau
+"""
 
 SHOWN = (2, 10, 30, 100)
 

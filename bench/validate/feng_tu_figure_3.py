@@ -21,6 +21,7 @@ NAME = "feng-tu-figure-3"
 GROUP = "feng-tu"
 CLAIM = "Along flatter components minibatch losses are less curved and their minima scatter more; their force is weaker."
 STANDING = "stated by the paper"
+EQUATION = "var(g) = M^2 s^2, M ~ F^-2"
 
 NUMBERS = (5, 7, 10, 14, 20, 30, 42, 60, 85, 120, 180)
 

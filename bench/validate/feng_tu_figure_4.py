@@ -31,6 +31,7 @@ NAME = "feng-tu-figure-4"
 GROUP = "feng-tu"
 CLAIM = "Few constraints along the stiff components of the first task protect it better than many on single weights."
 STANDING = "stated by the paper"
+EQUATION = 'lambda sum_(i<=N_c) s_i ((w - w_1) * p_i)^2, s_i = 1/F_i^2 "(LDC)"'
 
 Array = NDArray[np.float64]
 

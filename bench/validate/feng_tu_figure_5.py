@@ -21,6 +21,7 @@ NAME = "feng-tu-figure-5"
 GROUP = "feng-tu"
 CLAIM = "The active temperature is lowest at the centre of the valley, falls with flatness, and cools with the loss."
 STANDING = "stated by the paper"
+EQUATION = "T_i(d) = {lr/2} <(partial_d (L^mu - L)(w_0 + d p_i))^2>_mu"
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

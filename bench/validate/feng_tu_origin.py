@@ -22,6 +22,7 @@ NAME = "feng-tu-origin"
 GROUP = "feng-tu"
 CLAIM = "A linear mode with C = c H^g has psi = 2 g where it is flat and 2 (g - 1) where it is stiff; shuffling keeps the first."
 STANDING = "derived"
+EQUATION = 'C = c H^g: psi = 2 g "where flat", 2 (g - 1) "where stiff"'
 
 Array = NDArray[np.float64]
 

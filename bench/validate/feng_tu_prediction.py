@@ -37,6 +37,7 @@ NAME = "feng-tu-prediction"
 GROUP = "feng-tu"
 CLAIM = "On eigenvectors of H, with independent batches and long windows, psi is 2 (g - 1) and the inverse relation is gone."
 STANDING = "derived"
+EQUATION = 'sigma_i^2 ~ F_i^-psi, psi = 2 (g - 1) "where" C ~ H^g'
 
 Array = NDArray[np.float64]
 

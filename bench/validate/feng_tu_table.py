@@ -57,6 +57,7 @@ NAME = "feng-tu-table"
 GROUP = "feng-tu"
 CLAIM = "The inverse relation holds for every batch size and learning rate late in training; early windows have the opposite sign."
 STANDING = "stated by the paper"
+EQUATION = "sigma_i^2 ~ F_i^-psi"
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

@@ -24,6 +24,7 @@ NAME = "feng-tu-transition"
 GROUP = "feng-tu"
 CLAIM = "Learning ends in a collapse of the loss where the training error becomes zero; then the loss falls slowly, as a power."
 STANDING = "derived"
+EQUATION = "L ~ t^-a, 1 <= a <= 2.2"
 
 Array = NDArray[np.float64]
 

@@ -21,6 +21,10 @@ __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 NAME = "follow-ups-decomposition"
 CLAIM = "Drift = (D + Q) S^-1 with Q antisymmetric; Q = 0 only where H and C commute; Boltzmann's law holds in phi = x S^-1 x/2."
 STANDING = "derived"
+EQUATION = """
+A = (D + Q) S^-1, Q = -Q^T, A S + S A^T = 2 D
+p ~ e^(-phi), phi = x^T S^-1 x/2
+"""
 
 Array = NDArray[np.float64]
 

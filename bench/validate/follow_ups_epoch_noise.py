@@ -29,6 +29,10 @@ CLAIM = (
     "Shuffled epochs have noise of correlation -1/(K - 1); above a crossover curvature the variance is isotropic, below it falls."
 )
 STANDING = "derived"
+EQUATION = """
+corr(xi_k, xi_l) = -1/(K - 1), k != l
+sigma^2 = eta^2 C K/6 "below" lambda_c = 1/(eta K)
+"""
 
 Array = NDArray[np.float64]
 

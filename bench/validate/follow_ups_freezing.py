@@ -30,6 +30,10 @@ __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 NAME = "follow-ups-freezing"
 CLAIM = "Stronger noise freezes later: t* rises with the noise, by tau ln 2 per doubling where the landscape flattens; paths agree."
 STANDING = "derived"
+EQUATION = """
+int_{t^*}^inf r dt = 1, r = omega l e^(-E/(Delta l))
+dt^*/(d ln Delta) = tau "where the landscape flattens"
+"""
 
 Array = NDArray[np.float64]
 

@@ -29,6 +29,7 @@ CLAIM = (
     "One linear layer: isotropic fluctuations, no inverse relation; the second of two layers varies less where the loss is flatter."
 )
 STANDING = "derived"
+EQUATION = "C = s^2 H: sigma^2 = eta s^2/(B (2 - eta lambda))"
 
 Array = NDArray[np.float64]
 

@@ -29,6 +29,10 @@ CLAIM = (
     "Modes of SGD with fluctuating curvature have the exact second moments of the discrete recursion, and Langevin's are rejected."
 )
 STANDING = "derived"
+EQUATION = """
+w' = w - eta [(l + h) w + xi]
+Pi = <w^2> = eta v_G/(2 l - eta l^2 - eta v_H)
+"""
 
 Array = NDArray[np.float64]
 

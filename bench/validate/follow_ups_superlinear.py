@@ -25,6 +25,7 @@ CLAIM = (
     "C is proportional to E[h^2], not to H: the exponent over H is 2 where samples share curvatures, 1 where few samples have them."
 )
 STANDING = "derived"
+EQUATION = "g_p = h_p (w - w_p), C = s^2 E[h_p^2], H = E[h_p], C ~ H^gamma"
 
 Array = NDArray[np.float64]
 

@@ -32,6 +32,7 @@ __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 NAME = "follow-ups-superlinear-network"
 CLAIM = "In each layer C ~ H^gamma with gamma from 1 to 2, and C is nearer to proportional to E[h^2] than to H."
 STANDING = "derived"
+EQUATION = "C_ii ~ H_ii^gamma, 1 <= gamma <= 2"
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

@@ -18,6 +18,7 @@ NAME = "generator-guarantees"
 GROUP = "fokker-planck"
 CLAIM = "The discrete operator is a connected Markov generator for any tensor, in detailed balance where the process is."
 STANDING = "derived"
+EQUATION = 'Q_ij >= 0 "for" i != j, sum_j Q_ij = -"absorption"_i, pi_i Q_ij = pi_j Q_ji "if reversible"'
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

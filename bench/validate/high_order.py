@@ -22,6 +22,7 @@ NAME = "high-order"
 GROUP = "fokker-planck"
 CLAIM = "The high-order scheme reaches orders four and six with turning tensors and walls that carry mass, and conserves mass."
 STANDING = "derived"
+EQUATION = "dX = -A X dt + sqrt(2 D) dW, A S + S A^T = 2 D"
 
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 #: From the specification, not from a run: L1 errors of the stationary density at 192 x 192 cells.

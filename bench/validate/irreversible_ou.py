@@ -21,6 +21,10 @@ NAME = "irreversible-ou"
 GROUP = "paths"
 CLAIM = "Covariance and autocorrelation matrix of an irreversible process agree among paths, the Fokker-Planck engine and algebra."
 STANDING = "derived"
+EQUATION = """
+dX = -A X dt + sqrt(2 D) dW: C(s) = <x(t + s) x(t)^T> = e^(-A s) S
+"chain" C_k = M^k S_h, M = 1 - A h, S_h = M S_h M^T + 2 D h
+"""
 
 Array = NDArray[np.float64]
 

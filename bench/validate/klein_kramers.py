@@ -27,6 +27,10 @@ NAME = "klein-kramers"
 GROUP = "paths"
 CLAIM = "Escape with inertia is slow at weak and at strong friction: paths follow the Klein-Kramers equation throughout."
 STANDING = "derived"
+EQUATION = """
+(L phi)_n = sqrt(n) A phi_(n-1) - sqrt(n + 1) A^T phi_(n+1) - g n phi_n
+A = sqrt(T) (d/dx + U'/(2 T)), U = x^4/4 - x^2/2
+"""
 
 Array = NDArray[np.float64]
 

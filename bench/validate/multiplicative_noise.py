@@ -18,6 +18,7 @@ NAME = "multiplicative-noise"
 GROUP = "fokker-planck"
 CLAIM = "Multiplicative noise in the three interpretations has its own stationary law each, to second order."
 STANDING = "derived"
+EQUATION = 'p ~ (1 + x^2)^(-1 - s), s = 1 "(Ito)", 1/2 "(Stratonovich)", 0 "(Klimontovich)"'
 
 POWERS = {"ito": -2.0, "stratonovich": -1.5, "klimontovich": -1.0}
 BOX = (-5.0, 6.0)

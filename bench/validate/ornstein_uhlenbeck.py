@@ -21,6 +21,11 @@ NAME = "ornstein-uhlenbeck"
 GROUP = "fokker-planck"
 CLAIM = "An irreversible linear process with a full tensor is reproduced to second order or better in every answer."
 STANDING = "derived"
+EQUATION = """
+dX = -A X dt + sqrt(2 D) dW, A S + S A^T = 2 D
+J = (D S^-1 - A) x p, sigma = tr(M^T D^-1 M S), M = D S^-1 - A
+lambda = -(n_1 l_1 + n_2 l_2)
+"""
 
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 #: From the specification, not from a run: L1 errors of the stationary density at 192 x 192 cells; four times that at 96 x 96.

@@ -17,6 +17,7 @@ NAME = "positivity-and-mass"
 GROUP = "fokker-planck"
 CLAIM = "Evolution conserves mass; method 'positive' is nonnegative, the default negative by no more than its tolerance."
 STANDING = "derived"
+EQUATION = "sum_i m_i(t) = 1, m_i(t) >= 0"
 
 TIMES = [1e-4, 1e-2, 1.0, 1e2]
 

@@ -16,6 +16,10 @@ NAME = "stable-exit"
 GROUP = "paths"
 CLAIM = "Alpha-stable motion leaves (-1, 1) in the mean time 1/Gamma(1 + alpha) and lands where Blumenthal, Getoor and Ray say."
 STANDING = "derived"
+EQUATION = """
+E T = 1/Gamma(1 + alpha)
+p(y) = {sin(pi alpha/2)/pi} (y^2 - 1)^(-alpha/2)/|y|, |y| > 1 "where it lands"
+"""
 
 #: Index, and the two functions of dt in which the step error is expanded. A step that lands outside is seen unless it jumps back
 #: before its end: from distances of dt^(1/alpha), which costs dt^(1/alpha) for alpha > 1, or from all over the outside, which costs

@@ -24,6 +24,7 @@ NAME = "stated-errors"
 GROUP = "fokker-planck"
 CLAIM = "The discretisation error that an answer of the Fokker-Planck engine states covers the true one, on coarse grids as well."
 STANDING = "derived"
+EQUATION = '|"answer" - "true value"| <= "stated error"'
 
 Array = NDArray[np.float64]
 Question = Callable[[fps.FokkerPlanck], Any]

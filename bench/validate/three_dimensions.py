@@ -20,6 +20,10 @@ NAME = "three-dimensions"
 GROUP = "fokker-planck"
 CLAIM = "In three dimensions with full tensors, densities, currents, transients and exit times have the errors that they state."
 STANDING = "derived"
+EQUATION = """
+dX = -A X dt + sqrt(2 D) dW, A S + S A^T = 2 D
+<x>(t) = e^(-A t) m, sigma = tr(M^T D^-1 M S), M = D S^-1 - A
+"""
 
 A = np.array([[1.0, 0.6, 0.2], [-0.3, 0.8, 0.1], [0.1, -0.4, 1.2]])
 D = np.array([[0.8, 0.2, 0.1], [0.2, 0.6, -0.1], [0.1, -0.1, 0.7]])

@@ -18,6 +18,10 @@ NAME = "tilted-washboard"
 GROUP = "fokker-planck"
 CLAIM = "The current over a tilted washboard equals its quadrature to second order, from strong noise to deep wells."
 STANDING = "derived"
+EQUATION = """
+dX = (f + 0.8 sin X) dt + sqrt(2 D) dW, V = 0.8 cos x - f x
+J = D (1 - e^(-f L/D))/{int int e^((V(y) - V(x))/D) dy dx}
+"""
 
 L = 2 * math.pi
 

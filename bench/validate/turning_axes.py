@@ -22,6 +22,7 @@ NAME = "turning-axes"
 GROUP = "fokker-planck"
 CLAIM = "With a factor B(x) whose axes turn, each reading of the noise has its own density, and paths and cells agree on each."
 STANDING = "derived"
+EQUATION = "B B^T = B R (B R)^T = 2 D, R(x)^T R(x) = 1"
 
 Array = NDArray[np.float64]
 

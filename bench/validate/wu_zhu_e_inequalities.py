@@ -34,6 +34,11 @@ CLAIM = (
     "At every network flatness bounds how much the function varies, and the root of the loss |H - G|; the least trace is invariant."
 )
 STANDING = "derived"
+EQUATION = """
+<|grad_x f|^2> <= |W_1|_2^2 tr G/(1 + min |x|^2)
+|H - G|_2 <= sqrt(2 L) sqrt(<|Hess f_n|_2^2>)
+|H|_F <= tr H <= sqrt(rank) |H|_F
+"""
 
 Array = NDArray[np.float64]
 

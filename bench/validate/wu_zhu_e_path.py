@@ -15,6 +15,10 @@ paths at all, because C is small along them where the loss is. The share of pair
 nowhere, and had the band "neither none nor all"; it was one of five in the first quick run and one of ten in the first full one.
 So the opposite of what wide good basins suggest is held now, half at most: along such paths the good end is left sooner.
 
+The heights were first integrated over the 129 places at which the path has its losses, between which D dips by decades: a
+later run had a height 15.3 % off, past its band. Now they are within 1 % of the times; the noise itself is sampled until such
+integrals settle.
+
 Theory, equation and paths are compared on the first pair with a learning rate so large that the height is 2 in each direction
 (hundreds of times what all directions together would bear; it is the line that is tested): equation and theory within three times
 the stated error of the equation and 2 %; paths and theory within four standard errors and 5 % for the step.
@@ -38,9 +42,12 @@ CLAIM = (
     "Between good and bad minima of one loss the barrier is far below the straight line's; SGD noise does not carry along the path."
 )
 STANDING = "derived"
+EQUATION = 'ds = -{dL/ds} dt + sqrt(2 D) dW, D = {lr/(2 B)} t^T C t "along the path"'
 
 Array = NDArray[np.float64]
 LEVEL, ATTACK = 0.01, 40
+#: Points of the integral for the height of ln p, for each at which the path has losses: D dips by decades in between.
+FINE = 256
 #: The height of ln p in the comparison of the engines.
 HEIGHT = 2.0
 MLP = nets.MLP((2, 40, 1), activation="tanh", loss="mse")
@@ -59,7 +66,8 @@ class Side:
 
     def height(self, lr: float) -> float:
         """Largest rise of int dL/(D ds) on the way up, from any place to a later one."""
-        s, process = self.band.s, self.process(lr)
+        process = self.process(lr)
+        s = np.linspace(0.0, self.band.length, FINE * (len(self.band.s) - 1) + 1)
         rate = -process.drift(s[:, None])[:, 0] / process.diffusion(s[:, None])[:, 0, 0]
         total = np.concatenate([[0.0], np.cumsum(0.5 * (rate[1:] + rate[:-1]) * np.diff(s))])
         way = total[s >= self.stop][::-1] if self.last else total[s <= self.stop]

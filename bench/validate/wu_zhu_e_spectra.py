@@ -31,6 +31,7 @@ __all__ = ["CLAIM", "GROUP", "NAME", "SHARED", "STANDING", "run"]
 NAME = "wu-zhu-e-spectra"
 CLAIM = "Hessians of good and bad minima have a bulk at zero, few large eigenvalues and a small negative part; bad ones are larger."
 STANDING = "stated by the paper"
+EQUATION = "lambda_min(H) >= -|H - G|_2"
 
 Array = NDArray[np.float64]
 

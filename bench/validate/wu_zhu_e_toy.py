@@ -30,7 +30,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +46,7 @@ __all__ = ["CLAIM", "GROUP", "NAME", "SHARED", "STANDING", "run"]
 NAME = "wu-zhu-e-toy"
 CLAIM = "Of minima of equal loss on the disc, those reached after false labels generalise worse, vary more and have smaller basins."
 STANDING = "recalled"
+EQUATION = "ln V = const - {1/2} sum_(i<=k) ln lambda_i(G)"
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
 
 def _table(sets: Sequence[DataSet]) -> list[Check]:
     losses = np.concatenate([s.table.loss for s in sets])
-    lost = sum(len(s.lost) for s in sets)
+    lost = sum(len(s.table.lost) for s in sets)
     poisoned = max(float(s.table.poisoned_loss[~s.clean].max()) for s in sets)
     checks = [
         check("all networks: |clean loss / 2e-5 - 1|", np.abs(losses / LEVEL - 1.0).max(), 0.0, 0.0, 1e-6, "find_minimum"),
@@ -138,14 +138,11 @@ def _plane(first: DataSet, out: Path) -> Check:
     good, bad = np.flatnonzero(first.clean), np.flatnonzero(table.size == SIZES[-1])
     here, there, attacked = (table.theta[i] for i in (good[0], good[1], bad[0]))
     land = nets.Landscape(mlp, here, *first.samples)
-    directions, steps = np.column_stack([there - here, attacked - here]), np.linspace(-0.3, 1.3, 65)
+    directions = np.column_stack([there - here, attacked - here])
     corners = nets.loss_plane(land, directions, [0.0, 1.0], [0.0, 1.0])
     made, (ax,) = figure(1)
-    logs = np.log10(nets.loss_plane(land, directions, steps, steps))
-    shown = ax.contourf(steps, steps, logs.T, levels=np.linspace(-2.0, 2.0, 17), extend="both")
-    made.colorbar(shown, label="lg loss")
-    ax.plot([0, 1, 0], [0, 0, 1], "w^")
-    ax.set(xlabel="to another never attacked", ylabel=f"to one attacked by {SIZES[-1]}", title="clean loss through three minima")
+    nets.plotting.plot_plane(mlp, [here, there, attacked], *first.samples, points=65, levels=np.linspace(-2.0, 2.0, 17), ax=ax)
+    ax.set(ylabel=f"to one attacked by {SIZES[-1]}", title="clean loss through three minima")
     save(made, out, f"{NAME}-plane")
     off = np.abs(np.array([corners[0, 0], corners[1, 0], corners[0, 1]]) / LEVEL - 1.0).max()
     return check("plane through three minima: |loss there / 2e-5 - 1|", off, 0.0, 0.0, 1e-6, "find_minimum")
@@ -203,23 +200,12 @@ def _picture(sets: Sequence[DataSet], out: Path) -> None:
 
 def _boundaries(first: DataSet, out: Path) -> None:
     """Where the networks of one initial state say inside, with what they have learnt."""
-    mlp, side = network(), np.linspace(-1.6, 1.6, 161)
-    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    mlp, turn = network(), np.linspace(0.0, 2.0 * np.pi, 200)
     made, axes = figure(len(SIZES))
     for ax, size in zip(axes, SIZES, strict=True):
         row = int(np.flatnonzero(first.table.size == size)[0])
-        ax.contourf(side, side, mlp.outputs(first.table.theta[row], grid).reshape(161, 161), levels=[-1e9, 0.0, 1e9],
-                    colors=["#cfe0f5", "#f5d6c6"])  # fmt: skip
-        _points(ax, *first.samples, "o")
-        if size:
-            poisoned = nets.poison(first.data, size, seed=int(first.table.seed[row]))
-            _points(ax, poisoned.x_train[SAMPLES:], poisoned.y_train[SAMPLES:], "x")
-        turn = np.linspace(0.0, 2.0 * np.pi, 200)
+        data = nets.poison(first.data, size, seed=int(first.table.seed[row])) if size else first.data
+        nets.plotting.plot_boundary(mlp, first.table.theta[row], data, ax=ax)
         ax.plot(np.cos(turn), np.sin(turn), "k:", lw=0.8)
-        ax.set(title=f"{size} false labels before: accuracy {first.table.accuracy[row]:.2f}", aspect="equal")
+        ax.set(title=f"{size} false labels before: accuracy {first.table.accuracy[row]:.2f}")
     save(made, out, f"{NAME}-boundaries")
-
-
-def _points(ax: Any, x: Array, y: NDArray[np.int64], marker: str) -> None:
-    for label, colour in enumerate(("C0", "C1")):
-        ax.plot(*x[y == label].T, marker, ms=3, color=colour)

@@ -56,6 +56,10 @@ NAME = "wu-zhu-e-volume"
 GROUP = "wu-zhu-e"
 CLAIM = "Good minima have larger basins: Monte Carlo orders the volumes of minima as the quadratic estimate does, near the minimum."
 STANDING = "derived"
+EQUATION = """
+ln Z(beta) = ln E e^(-beta (L - L_0))
+ln V(ell) = ln P(L <= ell, "connected")
+"""
 
 Array = NDArray[np.float64]
 

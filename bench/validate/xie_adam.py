@@ -48,6 +48,7 @@ NAME = "xie-adam"
 GROUP = "xie"
 CLAIM = "Escape times under Adam go with the square roots of batch size and curvature, those of SGD with their first powers."
 STANDING = "stated by the paper"
+EQUATION = 'C = H: ln tau ~ 2 sqrt(B) Delta L/(lr sqrt(H)) "(Adam)", 2 B Delta L/(lr H) "(SGD)"'
 
 Array = NDArray[np.float64]
 

@@ -31,6 +31,10 @@ CLAIM = (
     "The escape of discrete SGD is that of its transition kernel; straight lines over B, 1/lr and 1/k have slopes of no formula."
 )
 STANDING = "derived"
+EQUATION = """
+theta_(k+1) ~ N(theta_k - lr f'(theta_k), 2 lr kappa |f''(theta_k)|)
+r_n = 1 - (1 - r)^n "in" n "dimensions"
+"""
 
 Array = NDArray[np.float64]
 

@@ -30,6 +30,7 @@ CLAIM = (
     "Kramers' law holds for white noise; the SGD formula has the wrong factor and no s that gives the exponent of its own noise."
 )
 STANDING = "derived"
+EQUATION = "tau = {2 pi/|H_b|} exp({2 B Delta L/lr} [s/H_a + (1 - s)/|H_b|])"
 
 F = fps.potentials.styblinski_tang()
 DEEP, SHALLOW, TOP = -2.903534, 2.746803, 0.156731

@@ -26,6 +26,7 @@ NAME = "xie-minimum-action"
 GROUP = "xie"
 CLAIM = "Minimum action paths have the exact exponents within 0.1 %, and say where no noise carries a path on."
 STANDING = "derived"
+EQUATION = "S = {1/4} int (x' - b)^T D^-1 (x' - b) dt"
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]

@@ -47,6 +47,7 @@ NAME = "xie-mnist"
 GROUP = "xie"
 CLAIM = "On MNIST SGD leaves as the linear chain does, unless samples whose own minima are at the boundary carry the noise."
 STANDING = "derived"
+EQUATION = "L = L_min + Delta L, E = Delta L/lambda_max(H^(1/2) S H^(1/2))"
 
 Array = NDArray[np.float64]
 

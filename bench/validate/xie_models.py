@@ -36,6 +36,7 @@ CLAIM = (
     "Over a level of the loss SGD leaves at the rate of the linear chain with the minimum's H and C, along the sharpest direction."
 )
 STANDING = "derived"
+EQUATION = 'E = Delta L/lambda_max(H^(1/2) S H^(1/2)) = 2 B Delta L/(lr H_max) "for" C = H'
 
 
 def threes_and_eights(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

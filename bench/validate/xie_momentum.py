@@ -27,6 +27,7 @@ NAME = "xie-momentum"
 GROUP = "xie"
 CLAIM = "Heavy ball divides the exponent of SGD by 1/(1 - momentum), Adam has the square root of batch size and curvature."
 STANDING = "stated by the paper"
+EQUATION = 'T = lr H/(2 B) "(SGD)", lr H/(2 B (1 - mu)) "(heavy ball)", lr sqrt(H)/(2 sqrt(B)) "(Adam)"'
 
 MU, BETA = 0.9, 0.9
 #: Batch sizes of the double well, learning rate, barrier 1 and curvature 8 of (x^2 - 1)^2.

@@ -30,6 +30,7 @@ NAME = "xie-noise"
 GROUP = "xie"
 CLAIM = "Near a minimum the covariance of the gradients has the shape of the Hessian; C = H holds for well-specified models only."
 STANDING = "stated by the paper"
+EQUATION = 'C = H "(well specified)", C = s^2 H "(linear regression)"'
 
 Array = NDArray[np.float64]
 

@@ -27,6 +27,7 @@ NAME = "xie-splitting"
 GROUP = "xie"
 CLAIM = "Splitting gives escape rates without bias at any rarity, inside its own interval, at a cost that grows with the logarithm."
 STANDING = "derived"
+EQUATION = '1/lambda = (1/p - 1) E[T "| back"] + E[T "| out"]'
 
 Array = NDArray[np.float64]
 

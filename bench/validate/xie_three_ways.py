@@ -24,6 +24,9 @@ NAME = "xie-three-ways"
 GROUP = "xie"
 CLAIM = "PDE, paths and splitting agree on an escape in the plane with noise that depends on the place, and so does the exponent."
 STANDING = "derived"
+EQUATION = """
+ln T ~ S, S = "inf" {1/4} int (x' - b)^T D^-1 (x' - b) dt
+"""
 
 U = fps.potentials.mueller_brown()
 MINIMUM, SADDLE = [-0.558224, 1.441726], [-0.822001, 0.624313]

@@ -21,6 +21,10 @@ from ._yang import Array, below, cells, constant, lam, plane, within
 NAME = "yang-tang-tu-balance"
 CLAIM = "With anisotropic noise a current circulates across the floor of the valley; without it there is none, and no bias."
 STANDING = "derived"
+EQUATION = """
+J_x = -{lambda'/2} (1 - 1/kappa) (y^2 - Delta/lambda) P
+sigma = {Delta (kappa - 1)^2/(2 kappa)} <lambda'^2/lambda^2>
+"""
 
 KAPPA, DELTA = 5.0, 0.01
 

@@ -20,6 +20,7 @@ from ._yang import within
 NAME = "yang-tang-tu-bound"
 CLAIM = "Above a critical noise, which falls with the learning rate roughly as its inverse root, SGD leaves the valley."
 STANDING = "derived"
+EQUATION = 'lr sigma^2 = 1/k "(far out" kappa = 1")", 4/k "(second moment)"'
 
 RATES = (0.02, 0.05, 0.1, 0.2)
 #: Critical noise from another program, 400 replicas.

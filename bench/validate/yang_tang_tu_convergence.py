@@ -20,6 +20,7 @@ from ._yang import Array, constant, within
 NAME = "yang-tang-tu-convergence"
 CLAIM = "Equation, chain and slow theory agree on the way to the flat end, and stronger noise shortens it."
 STANDING = "derived"
+EQUATION = "U(x) = L_0(x) + {1/2} int lambda' S dx, S = Delta/lambda"
 
 LAM, KAPPA, LR, START = "1 + x**2", 10.0, 0.05, 1.5
 TIMES = np.array([2.0, 5.0, 10.0, 20.0, 40.0])

@@ -21,6 +21,7 @@ from ._yang import Array, below, variation
 NAME = "yang-tang-tu-curved"
 CLAIM = "Along a curve of minima the projected drift and diffusion give the density of the plane to first order in the noise."
 STANDING = "derived"
+EQUATION = '(x y - 1)^2: u = x^2 - y^2 "is conserved by the gradient flow"'
 
 #: Ring: curvature 1 + 0.6 cos 2t, D = delta times this. Product: D = delta times diag.
 RING, PRODUCT = np.array([[1.0, -0.2], [-0.2, 0.25]]), np.array([1.0, 0.4])

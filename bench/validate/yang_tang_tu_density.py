@@ -21,6 +21,7 @@ from ._yang import PAPER, Array, below, cells, constant, lam, plane, sharp, vari
 NAME = "yang-tang-tu-density"
 CLAIM = "Along a degenerate valley the density is F^kappa to leading order, and the second order in the noise is nearer."
 STANDING = "derived"
+EQUATION = "P ~ F^kappa, F = lambda^(-1/2)"
 
 #: kappa, Delta, total variation against F^kappa and against the correction by the fluctuating force, from another program, whose
 #: grid did not resolve the last two (nor the slope at kappa = 100, 41.3): of these the numbers are those of two schemes here.

@@ -21,6 +21,7 @@ from ._yang import GROUP as GROUP
 NAME = "yang-tang-tu-floor"
 CLAIM = "Noise moves the selected minimum from the lowest point of the floor to the flattest: L_0' = Delta F'/F."
 STANDING = "derived"
+EQUATION = "L_0' = Delta F'/F, x^* = argmin [L_0 - Delta ln F]"
 
 #: Total variation against exp(-kappa L_0/Delta) F^kappa at Delta = 0.05, from another program, whose grid did not resolve the last
 #: two (0.079, 0.27; on 160 x 120 cells the last one is 0.242 here): there the number is that of the monotone scheme.

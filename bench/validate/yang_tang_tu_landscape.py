@@ -22,6 +22,10 @@ CLAIM = (
     "Random shifts of a loss have the gradient covariance sigma^2 H^2, the mean L if linearised and L + sigma^2 tr H/2 if exact."
 )
 STANDING = "derived"
+EQUATION = """
+L^mu(w) = L(w) + xi * grad L(w): C = sigma^2 H^2
+<L(w + xi)> = L + {sigma^2/2} tr H + ...
+"""
 
 POINT = np.array([0.6, 0.4])
 SIGMA, LR = 0.05, 0.1

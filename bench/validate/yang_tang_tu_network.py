@@ -25,6 +25,7 @@ CLAIM = (
     "Trained networks end flatter the larger lr/B, at equal time and at equal loss; C ~ H^gamma in each layer, gamma from 1 to 2."
 )
 STANDING = "derived"
+EQUATION = "F = lambda_max^(-1/2), C ~ H^gamma, 1 <= gamma <= 2"
 
 
 def run(quick: bool, out: Path, progress: bool) -> list[Check]:

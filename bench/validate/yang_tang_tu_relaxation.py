@@ -21,6 +21,10 @@ from ._yang import PAPER, Array, shifts, within
 NAME = "yang-tang-tu-relaxation"
 CLAIM = "SGD on random shifts reaches the flat end in 2 (2 - lr l0)/(lr^2 sigma^2 k l0) steps, the faster the stronger the noise."
 STANDING = "derived"
+EQUATION = """
+<y^2> = lr sigma^2 lambda/(2 - lr lambda), D_x = (lr sigma^2)^2 lambda'^2 lambda/16
+n^* = 2 (2 - lr l_0)/(lr^2 sigma^2 k l_0)
+"""
 
 #: lr and sigma of the times n*, k = 0.2, l0 = 1.
 PAIRS = ((0.05, 0.3), (0.05, 0.6), (0.05, 1.0), (0.1, 0.3), (0.1, 0.6), (0.1, 1.0), (0.2, 0.3), (0.2, 0.6), (0.2, 1.0))

@@ -19,7 +19,9 @@ __all__ = [
 ]  # fmt: skip
 
 #: Entries of the integer array with which an escape kernel keeps its place between calls; ACTIVE, FREE and DEADLINE are its own.
-STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, STRIDE, SEED, DEADLINE, DONE = range(10)
+STEP, ACTIVE, NEXT, STOP, FREE, LIMIT, STRIDE, SEED, DEADLINE, DONE, BASE = range(11)
+#: Number of these entries.
+ENTRIES = 11
 #: Status of a trajectory.
 UNFINISHED, ESCAPED, CENSORED, FAILED = 0, 1, 2, 3
 

@@ -1,0 +1,25 @@
+"""Draw the figures of the tutorials anew: ``python docs/figures.py [PAGE ...]`` runs the Python blocks of pages in docs/figures.
+
+A page draws what it shows, so that a figure is made by the code beside it. (demo_*.png are the figures of ``fpsolve demo``.)
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+
+
+def draw(page: Path) -> None:
+    """Run the blocks of one page, which write their figures to the working directory."""
+    code = "".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    os.environ["MPLBACKEND"] = "Agg"
+    pages = [Path(name).resolve() for name in sys.argv[1:]] or sorted((DOCS / "tutorials").glob("*.md"))
+    os.chdir(DOCS / "figures")
+    for page in pages:
+        draw(page)

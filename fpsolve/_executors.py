@@ -1,0 +1,382 @@
+"""Who runs the units of a sweep: this process, threads, processes, any executor, a Dask cluster; and the one loop for them all.
+
+A bounded number of units is under way at a time; each is stored when it comes back, in whatever order. Units whose worker died
+are given out again, the last time alone, so that one that kills its worker is not mistaken for its neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ._threads import usable_cores
+from ._units import Call, ConfigCall, Outcome, Unit, run_units
+from .errors import FpsolveError
+
+__all__ = ["Crew", "carry_out", "hire"]
+
+Bundle = Future[list[Outcome]]
+Store = Callable[[int, Outcome, int], None]
+#: Units given to a Dask cluster at least, so that one that grows with its work has a reason to.
+_LEAST = 64
+#: A Dask scheduler takes milliseconds for a task: shorter units are given out in bundles of so many seconds and units, at most.
+_BUNDLE_SECONDS, _BUNDLE = 0.1, 32
+
+
+class Crew:
+    """Workers in this process: a unit is run where it is given out."""
+
+    alone = False
+    link = ""
+    #: Bundles of units under way at a time, at most.
+    limit = 1
+
+    def bundle(self, seconds: float) -> int:
+        """How many units of this run time to give out in one go."""
+        return 1
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        future: Bundle = Future()
+        with _noticed_interrupts() as seen:
+            outcome = run_units(call, units, self.alone)
+        if seen:  # the engines end a run at Ctrl-C and return what is done: not the result of the unit
+            raise KeyboardInterrupt
+        future.set_result(outcome)
+        return future
+
+    def restart(self) -> None:
+        """Take new workers for those that died."""
+
+    def trouble(self) -> str:
+        """Why nothing will ever come back, "" if something may."""
+        return ""
+
+    def note(self) -> str:
+        """What to show behind the progress bar."""
+        return ""
+
+    def stop(self, running: list[Bundle], now: bool) -> None:
+        """No more units come; with `now` those under way are given up where that is possible."""
+
+
+@contextmanager
+def _noticed_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is put on a list, besides what it does; in the main thread, which alone hears of it."""
+    seen: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield seen
+        return
+
+    def notice(number: int, frame: Any) -> None:
+        seen.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Pool(Crew):
+    """An executor of `concurrent.futures` of the caller, or threads."""
+
+    alone = True
+
+    def __init__(self, pool: Executor, slots: int, own: bool) -> None:
+        self.pool, self.limit, self.own = pool, 2 * slots, own
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        return self.pool.submit(run_units, call, units, self.alone)
+
+    def restart(self) -> None:
+        raise FpsolveError("the executor is broken: one of its workers died, and it takes no more work")
+
+    def stop(self, running: list[Bundle], now: bool) -> None:
+        for future in running:
+            future.cancel()
+        if self.own:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Processes(_Pool):
+    """Processes of our own, which can be replaced."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        super().__init__(self._begin(), slots, True)
+
+    def _begin(self) -> ProcessPoolExecutor:
+        # a fork would copy locks that other threads of this process hold
+        return ProcessPoolExecutor(self.slots, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
+
+    def restart(self) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool = self._begin()
+
+    def stop(self, running: list[Bundle], now: bool) -> None:
+        workers = list((getattr(self.pool, "_processes", None) or {}).values()) if now else []
+        for future in running:
+            future.cancel()
+        for worker in workers:
+            worker.kill()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare() -> None:
+    """A worker does not hear of Ctrl-C, which a terminal sends to all, and ends with the process that began it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Dask(Crew):
+    """A Dask cluster: given as a client, a cluster, or the address of a scheduler."""
+
+    alone = True
+
+    def __init__(self, given: Any) -> None:
+        from distributed import Client
+
+        self.own = not isinstance(given, Client)
+        if not self.own and given.asynchronous:
+            raise TypeError("the Dask client is asynchronous; give one made with asynchronous=False, or the scheduler's address")
+        try:
+            self.client = Client(given, set_as_default=False) if self.own else given
+        except OSError as error:
+            raise OSError(error.errno, f"no Dask scheduler answers at {given}: {error}") from error
+        self.pool = self.client.get_executor(pure=False)
+        self.link = str(self.client.dashboard_link or "")
+        self._slots, self._asked = 0, -1.0
+
+    @property
+    def slots(self) -> int:
+        """Threads of all workers, as of the last second."""
+        if time.monotonic() - self._asked > 1.0:
+            with suppress(Exception):  # a scheduler that is gone is noticed by its units
+                self._slots = sum(self.client.nthreads().values())
+            self._asked = time.monotonic()
+        return self._slots
+
+    @property
+    def limit(self) -> int:  # type: ignore[override]
+        return max(_LEAST, 2 * self.slots)
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        return self.pool.submit(run_units, call, units, self.alone)
+
+    def bundle(self, seconds: float) -> int:
+        return int(min(_BUNDLE, max(1.0, _BUNDLE_SECONDS / max(seconds, 1e-6))))
+
+    def trouble(self) -> str:
+        status = self.client.status
+        return "" if status == "running" else f"the connection to the Dask scheduler is lost ({status})"
+
+    def note(self) -> str:
+        return f"{self._slots} threads" if self._slots else "no workers yet"
+
+    def stop(self, running: list[Bundle], now: bool) -> None:
+        with suppress(Exception):  # with a scheduler that is gone nothing is left to be done
+            self.pool.shutdown(wait=False)
+        if self.own:
+            with suppress(Exception):
+                self.client.close(timeout=5)
+
+
+@contextmanager
+def hire(executor: Any, call: Call | ConfigCall) -> Iterator[Callable[[], Crew]]:
+    """Check what was given as an executor; in the block the function that is yielded makes the crew, when there is work.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything that is no executor, or a task that cannot be sent to its workers.
+    """
+    if executor is None:
+        yield Crew
+    elif isinstance(executor, Executor):
+        slots = getattr(executor, "_max_workers", None)
+        if isinstance(executor, ProcessPoolExecutor):
+            _check_sendable(call)
+        yield lambda: _Pool(executor, slots if isinstance(slots, int) else usable_cores(), own=False)
+    elif executor == "threads":
+        yield lambda: _Pool(ThreadPoolExecutor(usable_cores(), "fpsolve-sweep"), usable_cores(), own=True)
+    elif executor == "processes" or (isinstance(executor, int) and not isinstance(executor, bool)):
+        slots = usable_cores() if executor == "processes" else executor
+        if slots < 1:
+            raise ValueError(f"the number of processes must be >= 1, got {slots}")
+        _check_sendable(call)
+        yield lambda: _Processes(slots)
+    elif (isinstance(executor, str) and "://" in executor) or hasattr(executor, "scheduler_address") or _is_client(executor):
+        _need_dask()
+        yield lambda: _Dask(executor)
+    else:
+        raise TypeError(
+            "executor must be None, 'threads', 'processes', a number of processes, an executor of concurrent.futures, or a Dask "
+            f"client, cluster or address such as 'tcp://host:8786'; got {type(executor).__name__}: {executor!r}"
+        )
+
+
+def _is_client(executor: Any) -> bool:
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(executor, distributed.Client)
+
+
+def _need_dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise ImportError("a Dask cluster needs the package 'distributed': install it with `pip install fpsolve[dask]`") from None
+
+
+def _check_sendable(call: Call | ConfigCall) -> None:
+    from multiprocessing.reduction import ForkingPickler
+
+    function = getattr(call, "function", None)
+    main = sys.modules.get("__main__")
+    if getattr(function, "__module__", None) == "__main__" and not hasattr(main, "__file__") and main is not None:
+        raise ValueError(
+            "processes cannot import a function of an interactive session: put it into a module, or use threads or Dask"
+        )
+    try:
+        ForkingPickler.dumps(call)
+    except Exception as error:
+        raise ValueError(
+            f"the task cannot be sent to other processes ({error}): define it at the top of a module, not as a lambda or inside a "
+            "function; threads and Dask take such tasks"
+        ) from error
+
+
+# ---- the loop -------------------------------------------------------------------------------------------------------------
+
+
+def carry_out(
+    crew: Crew, call: Call | ConfigCall, todo: Iterator[int], unit: Callable[[int], Unit], store: Store, retries: int
+) -> None:
+    """Run the units `todo` and store what comes of them, each as soon as it is there.
+
+    Raises
+    ------
+    FpsolveError
+        If the workers cannot go on.
+    KeyboardInterrupt
+        After Ctrl-C; what had come back by then is stored.
+    """
+    back: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+    running: dict[Bundle, list[int]] = {}
+    again: deque[int] = deque()
+    deaths: dict[int, int] = {}
+    broken, barren, seconds = False, 0, math.inf
+
+    def give_out(indices: list[int]) -> None:
+        nonlocal broken
+        try:
+            future = crew.submit(call, [unit(index) for index in indices])
+        except BrokenExecutor:
+            again.extendleft(reversed(indices))
+            broken = True
+            return
+        running[future] = indices
+        future.add_done_callback(back.put)
+
+    def take(future: Bundle) -> None:
+        nonlocal broken
+        indices = running.pop(future)
+        try:
+            outcomes = future.result(timeout=0)
+        except CancelledError:
+            raise FpsolveError(crew.trouble() or "the units were cancelled from outside") from None
+        except BrokenExecutor:
+            broken = True
+            for index in indices:
+                _died(index)
+        except Exception as error:
+            for index in indices:
+                if type(error).__name__ == "KilledWorker":
+                    _died(index)
+                else:
+                    _keep(index, Outcome(None, f"{type(error).__name__}: {error}", 0.0, ""))
+        else:
+            for index, outcome in zip(indices, outcomes, strict=True):
+                _keep(index, outcome)
+
+    def _keep(index: int, outcome: Outcome) -> None:
+        nonlocal barren, seconds
+        seconds = outcome.seconds if seconds == math.inf else 0.9 * seconds + 0.1 * outcome.seconds
+        barren = 0
+        store(index, outcome, deaths.pop(index, 0) + 1)
+
+    def _died(index: int) -> None:
+        deaths[index] = deaths.get(index, 0) + 1
+        if deaths[index] > retries:
+            times = deaths.pop(index)
+            store(index, Outcome(None, f"the worker that ran the unit died (attempts: {times})", 0.0, ""), times)
+        else:
+            again.append(index)
+
+    def fill() -> None:
+        """Give out units up to the limit; one that has its last chance is given out alone."""
+        while not broken and len(running) < crew.limit:
+            last = next((i for i in again if deaths.get(i, 0) >= max(retries, 1)), None)
+            if last is not None:
+                if not running:
+                    again.remove(last)
+                    give_out([last])
+                return
+            size = crew.bundle(seconds)
+            indices = [again.popleft() for _ in range(min(size, len(again)))]
+            indices += itertools.islice(todo, size - len(indices))
+            if not indices:
+                return
+            give_out(indices)
+
+    try:
+        while True:
+            fill()
+            if not running:
+                if not broken:
+                    return
+                barren += 1
+                if barren > retries + 5:
+                    raise FpsolveError(
+                        f"the workers died {barren} times in a row and no unit came to its end: a script that starts processes "
+                        "needs `if __name__ == '__main__':`, and memory may be short"
+                    )
+                broken = False
+                crew.restart()
+                continue
+            try:
+                take(back.get(timeout=1.0))
+            except queue.Empty:
+                trouble = crew.trouble()
+                if trouble:
+                    raise FpsolveError(trouble) from None
+    except BaseException as problem:
+        left = list(running)
+        crew.stop(left, now=True)
+        with suppress(queue.Empty):
+            while isinstance(problem, (KeyboardInterrupt, FpsolveError)):
+                future = back.get_nowait()
+                if future in running and not future.cancelled() and future.exception(timeout=0) is None:
+                    take(future)
+        raise
+    crew.stop([], now=False)
