@@ -262,7 +262,7 @@ def _summary(result: object) -> str:
         width = max((len(name) for name in numbers), default=0)
         lines = [f"{name:<{width}}  {value}" for name, value in numbers.items()]
         if lists:
-            lines.append(str(Table("", list(lists), list(zip(*lists.values(), strict=False)))))
+            lines.append(str(Table("", tuple(lists), tuple(zip(*lists.values(), strict=False)))))
         return "\n".join(lines)
     return "\n".join(str(part) for part in result) if isinstance(result, tuple) else str(result)
 

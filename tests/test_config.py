@@ -600,6 +600,9 @@ def test_seeds_and_trajectories():
     assert same(config.run(n=10), fps.escape_times(process(), [-1.0], left(), n=10, dt=0.02, seed=7))
     assert same(config.run(seed=8), fps.escape_times(process(), [-1.0], left(), n=64, dt=0.02, seed=8))
     assert not same(config.run(seed=8), config.run())
+    part = fps.escape_times(process(), [-1.0], left(), n=10, dt=0.02, seed=7, first=20)
+    assert same(config.run(first=20, n=10), part)
+    assert np.array_equal(part.times, config.run().times[20:30])
     with pytest.raises(ValueError, match=r"config: \[task\] stationary does not take n"):
         read_config(asked("stationary", {**WELL, **GRID})).run(n=3)
 
