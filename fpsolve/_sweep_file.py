@@ -72,21 +72,25 @@ class _Places:
         io._check_schema(file)
         if _text_attr(file, "kind") != "sweep":
             raise ValueError("it is no sweep")
-        self.plan = Plan.from_json(_text(file["plan"]))
-        self.call = {str(k): str(v) for k, v in json.loads(_text(file["call"])).items()}
-        self.layout = Layout.from_json(_text(file["layout"])) if "layout" in file else None
+        self.plan = Plan.from_json(_text(_member(file, "plan")))
+        self.call = {str(k): str(v) for k, v in json.loads(_text(_member(file, "call"))).items()}
+        self.layout = Layout.from_json(_text(_member(file, "layout"))) if "layout" in file else None
         depth, rows = len(self.plan.shape), self.plan.size
         groups = [("units", dict.fromkeys(_UNITS)), ("results", dict.fromkeys(self.layout.columns if self.layout else ()))]
         self.columns: dict[str, Row] = {}
         for group, names in groups:
             for name in names:
-                dataset = file[f"{group}/{name}"]
+                dataset = _member(file, f"{group}/{name}")
                 if tuple(dataset.shape[:depth]) != self.plan.shape or dataset.external or dataset.is_virtual:
                     raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is not that of the sweep")
                 self.columns[f"{group}/{name}"] = Row(dataset, rows, depth)
+        for name, (dtype, shape) in self.layout.columns.items() if self.layout else ():
+            column = self.columns[f"results/{name}"]
+            if (column.dtype.str, column.shape) != (dtype, shape):
+                raise ValueError(f"results/{name} is of {column.dtype} and shape {column.shape}, not {dtype} and {shape}")
         if self.layout is not None and self.layout.notes:
-            self.columns["units/notes"] = Row(file["units/notes"], rows, depth)
-        self.machines = Row(file["machines"], _MACHINES, 1)
+            self.columns["units/notes"] = Row(_member(file, "units/notes"), rows, depth)
+        self.machines = Row(_member(file, "machines"), _MACHINES, 1)
         for name, (dtype, _) in _UNITS.items():
             if self.columns[f"units/{name}"].dtype.str != dtype:
                 raise ValueError(f"units/{name} is of {self.columns[f'units/{name}'].dtype}, not {dtype}")
@@ -99,6 +103,18 @@ class _Places:
         """The columns under the checksum, in its order."""
         skip = ("units/crc", "units/status")
         return [self.columns[name] for name in sorted(self.columns) if name not in skip]
+
+
+def _member(file: h5py.File, path: str) -> h5py.Dataset:
+    """A dataset of this file, not linked from elsewhere."""
+    node: Any = file
+    for name in path.split("/"):
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path} is missing, or a link; links are refused")
+        node = node[name]
+    if not isinstance(node, h5py.Dataset):
+        raise ValueError(f"{path} is no dataset")
+    return node
 
 
 def _text(dataset: h5py.Dataset) -> str:

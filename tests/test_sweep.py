@@ -137,6 +137,18 @@ def test_a_file_of_a_sweep_is_loaded_and_read_by_anyone(out):
     assert np.array_equal(tree["results"]["noise"][:, :, 0, 0], done.values("noise"))
 
 
+def test_numbers_of_every_type_come_back_from_the_file(out):
+    def types(a):
+        parts = (np.bool_, np.int8, np.uint64, np.float32, np.float64, np.complex64, np.complex128)
+        return {t.__name__: np.arange(3).astype(t) * t(a) for t in parts} | {"truth": a > 1, "complex": complex(a, 1)}
+
+    done = fps.sweep(types, {"a": [1, 2]}, out=out)
+    for a in (1, 2):
+        for name, expected in types(a).items():
+            found, shown = done.result(a=a)[name], done.values(name)[a - 1]
+            assert np.asarray(expected).dtype == shown.dtype and np.array_equal(found, expected) and np.array_equal(shown, expected)
+
+
 def test_a_list_of_points(out):
     done = fps.sweep(tasks.wave, [{"a": 1, "k": 5}, {"k": 7, "a": 2}], out=out)
     assert done.dims == ("point",) and done.values("product").tolist() == [5, 14]

@@ -202,6 +202,44 @@ def test_a_file_that_is_cut_short_or_scrambled_is_an_error_not_a_crash(out):
                 assert loaded.done <= loaded.size
 
 
+def test_links_and_strange_columns_are_refused(out, tmp_path):
+    fps.sweep(tasks.draw, {"a": range(10)}, out=out)
+    whole = out.read_bytes()
+
+    def linked(file):
+        with h5py.File(tmp_path / "other.h5", "w") as other:
+            other["x"] = file["results/value"][()]
+        del file["results/value"]
+        file["results/value"] = h5py.ExternalLink("other.h5", "x")
+
+    def packed(file):
+        data = file["results/value"][()]
+        del file["results/value"]
+        file.create_dataset("results/value", data=data, compression="gzip")
+
+    def large(file):
+        text = json.loads(file["plan"][()])
+        del file["plan"]
+        file["plan"] = np.bytes_(json.dumps({**text, "replicates": 10**15}))
+
+    def other(file):
+        del file["units/status"]
+        file["units/status"] = np.zeros((10, 1, 1), np.int64)
+
+    cases = {
+        linked: "links are refused",
+        packed: "in one piece",
+        large: "which is not that of the sweep",
+        other: "is of int64, not",
+    }
+    for spoil, words in cases.items():
+        out.write_bytes(whole)
+        with h5py.File(out, "r+") as file:
+            spoil(file)
+        with pytest.raises(ValueError, match=words):
+            fps.load(out)
+
+
 # ---- disks ----------------------------------------------------------------------------------------------------------------
 
 
