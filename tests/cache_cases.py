@@ -9,9 +9,11 @@ import json
 import sys
 
 import numpy as np
+import scipy.sparse as sp
 
 import fpsolve as fps
 import nets
+from fpsolve._elimination import Multifrontal
 
 WELL = fps.Potential.from_expression("(x**2-1)**2 + k*y**2/2", variables="x y", params={"k": 1.0})
 FULL = fps.Noise.from_expression([["0.2+0.05*x**2", "0.02*x*y"], ["0.02*x*y", "0.1+0.05*y**2"]], variables="x y")
@@ -131,6 +133,17 @@ def wide_splitting(threads):
     yield fps.multilevel_splitting(process, -np.ones(18), region, n=32, dt=0.02, seed=1, threads=threads)
 
 
+def elimination(threads):
+    """The fronts of a sparse elimination, three compiled functions deep: the case that differed first."""
+    n, rng = 24, np.random.default_rng(1)
+    i = np.arange(n * n).reshape(n, n)
+    pairs = np.hstack([np.stack([a.ravel(), b.ravel()]) for a, b in ((i[1:], i[:-1]), (i[:, 1:], i[:, :-1]))])
+    rows, cols = np.hstack([pairs, pairs[::-1]])
+    rates = sp.csr_matrix((rng.random(rows.size) + 0.1, (rows, cols)), shape=(n * n, n * n))
+    solver = Multifrontal(rates, np.full(n * n, 0.01), np.stack(np.divmod(np.arange(n * n), n), axis=1))
+    yield solver.plain_solve(rng.random(n * n), False)
+
+
 def fokker_planck(threads):
     fp = fps.FokkerPlanck(fps.Process(WELL, FULL), fps.Grid((-2, 2, 40), (-2, 2, 30)))
     yield fp.stationary()
@@ -171,7 +184,8 @@ CASES = {
     f.__name__: f
     for f in (
         full_tensor, box, corner, inertia, weak2, matrix, wide_dense, wide_escape, wide_box, wide_diagonal, chain, gaussian_chain,
-        levy, single, splitting, wide_splitting, fokker_planck, one_dimension, kernel_operator, action, network,
+        levy, single, splitting, wide_splitting, elimination,
+        fokker_planck, one_dimension, kernel_operator, action, network,
     )
 }  # fmt: skip
 
