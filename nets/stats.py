@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -325,9 +325,14 @@ def load_stats(path: str | os.PathLike[str]) -> Stats:
     """
     from fpsolve import io
 
-    tree = io.load_tree(path)
-    if "stats" not in tree:
-        raise ValueError(f"{os.fspath(path)} holds no statistics of a network (groups {sorted(tree)})")
-    known = {f.name for f in fields(Stats)}
-    values = {name: value for name, value in tree["stats"].items() if name in known}
-    return Stats(**values, provenance=io.load_provenance(path)[0])
+    from ._saved import check_fields
+
+    with io.reading(path) as file:
+        if "stats" not in file:
+            raise ValueError(f"it holds no statistics (groups {sorted(file)})")
+        known = {f.name for f in fields(Stats)} - {"provenance"}
+        tree = io.read_group(io.member(file, "stats"))
+        values = {name: value for name, value in tree.items() if name in known}
+        check_fields(Stats, values, {name: words[0] for name, words in DESCRIBE.items() if name in known})
+        stats = Stats(**values)
+    return replace(stats, provenance=io.load_provenance(path)[0])
