@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -185,9 +186,31 @@ def _read_record(cls: type, values: dict[str, Any]) -> Any:
     if missing:
         raise ValueError(f"a {cls.__name__} misses {missing}")
     values = {n: v for n, v in values.items() if n in names}
+    for name, value in values.items():
+        _check_kind(cls.__name__, name, str(names[name].type), value)
     if "assumptions" in values:
         values["assumptions"] = tuple(results.Assumption(**a) for a in values["assumptions"])
     return cls(**values)
+
+
+#: Beginning of the annotation of a field -> what is read for it.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "<class 'str'>": (str, "text"),
+    "<class 'bool'>": (bool, "True or False"),
+    "<class 'int'>": (int, "an integer"),
+    "<class 'float'>": ((int, float), "a number"),
+    "int | None": (int, "an integer"),
+    "float | None": ((int, float), "a number"),
+    "collections.abc.Mapping": (Mapping, "a group"),
+    "numpy.ndarray": ((np.ndarray, list), "an array"),
+    "tuple[str": (list, "a list of texts"),
+}
+
+
+def _check_kind(record: str, name: str, annotation: str, value: Any) -> None:
+    for start, (kind, words) in _KINDS.items():
+        if annotation.startswith(start) and not isinstance(value, kind):
+            raise ValueError(f"{name} of a {record} should be {words}, got {reprlib.repr(value)}")
 
 
 def _write_grid(group: h5py.Group, grid: Any) -> None:
