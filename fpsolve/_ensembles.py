@@ -89,8 +89,8 @@ class Trajectories(_Record):
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            if getattr(self, name) is not None or name in ("final", "times"):
+                object.__setattr__(self, name, numbers(name, getattr(self, name)))
         object.__setattr__(self, "status", _plain(self.status))
         object.__setattr__(self, "batch", None if self.batch is None else float(self.batch))
         if self.final.ndim != 2:
@@ -185,7 +185,7 @@ class SurvivalCurve(_Record):
 
     def __post_init__(self) -> None:
         for name in ("times", "survival", "low", "high"):
-            object.__setattr__(self, name, np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)))
+            object.__setattr__(self, name, np.atleast_1d(numbers(name, getattr(self, name))))
         object.__setattr__(self, "at_risk", np.atleast_1d(np.asarray(self.at_risk, dtype=np.int64)))
         shapes = {getattr(self, name).shape for name in ("times", "survival", "low", "high", "at_risk")}
         if len(shapes) != 1 or self.times.ndim != 1:
@@ -287,9 +287,9 @@ class EscapeTimes(_Record):
     side_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        times = np.asarray(self.times, dtype=np.float64)
+        times = numbers("times", self.times)
         censored = np.asarray(self.censored, dtype=bool)
-        points = np.asarray(self.exit_points, dtype=np.float64)
+        points = numbers("exit_points", self.exit_points)
         if times.ndim != 1 or censored.shape != times.shape or points.ndim != 2 or points.shape[0] != times.size:
             raise ValueError(
                 "EscapeTimes: times (n,), censored (n,) and exit_points (n, d) must agree, got shapes "

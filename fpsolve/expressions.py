@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._checks import is_finite
+
 __all__ = ["FUNCTIONS", "parse", "split_names", "statements"]
 
 #: Functions that an expression may call, with their number of arguments (None: two or more).
@@ -46,6 +48,8 @@ def split_names(names: str | Iterable[str], what: str = "variables") -> tuple[st
     >>> split_names("x, y")
     ('x', 'y')
     """
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{what} must be names, 'x y' or a list of them, got {type(names).__name__}: {names!r}")
     parts = tuple(re.split(r"[\s,]+", names.strip())) if isinstance(names, str) else tuple(names)
     for name in parts:
         if not isinstance(name, str) or not _NAME.match(name):
@@ -130,7 +134,7 @@ def _hide_keywords(text: str, names: Sequence[str]) -> tuple[str, dict[str, str]
 def _number(value: float, text: str) -> Any:
     import sympy
 
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise ValueError(f"the number {text} is not finite; write numbers below 1e308")
     return sympy.Integer(value) if isinstance(value, int) and abs(value) < 2**53 else sympy.Float(float(value), 17)
 

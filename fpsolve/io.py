@@ -257,6 +257,9 @@ def save_tree(
     """
     if not isinstance(tree, Mapping):
         raise TypeError(f"save_tree: tree must be a dict, got {type(tree).__name__}")
+    for what, given in (("attrs", attrs), ("describe", describe)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"save_tree: {what} must be a dict, got {type(given).__name__}")
     if _RESERVED in tree:
         raise ValueError(f"save_tree: the name {_RESERVED!r} is taken by the file itself; pass record=...")
     reserved = {"schema", "schema_version", "created", "creator"} & set(attrs or {})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._output_rows import passes
 from ._sample_norms import hessian_norms
 from ._saved import Saved
@@ -68,6 +69,7 @@ def input_gradient(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Estimate:
 
 def _input_squares(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Array:
     """|grad_x f|^2 of each sample; W_1 enters by the products of its columns only."""
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     weights = mlp.check_point(theta)
     inputs, _ = mlp.check_samples(x, np.zeros((len(np.atleast_1d(x)), mlp.widths[-1])))
     first = mlp.unpack(weights)["W1"]
@@ -284,6 +286,7 @@ def curvature_bound(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> C
 
 
 def _only_mse(mlp: MLP, what: str) -> None:
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     if mlp.loss_name != "mse":
         raise ValueError(
             f"{what} is one for loss='mse': got loss={mlp.loss_name!r}; an MLP with loss='mse' takes the same weights "

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from .mlp import CHUNK_NUMBERS, MLP, softmax
 
 __all__ = ["gauss_newton", "gradient_covariance", "hessian"]
@@ -75,6 +76,7 @@ def gradient_covariance(
     >>> C.shape, bool((C == C.T).all())
     ((650, 650), True)
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
@@ -197,6 +199,7 @@ def second_derivatives(
     mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None, matrix: str
 ) -> Array:
     """The Hessian or, of TERMS, one of its parts."""
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
