@@ -28,16 +28,15 @@ def numbers(name: str, value: Any, what: str = "numbers") -> NDArray[np.float64]
     ...
     TypeError: t must be a time, got str: 'soon'
     """
-    wrong = f"{name} must be {what}, got {type(value).__name__}: {reprlib.repr(value)}"
     if isinstance(value, np.ma.MaskedArray) and value.mask.any():
         raise ValueError(f"{name} has masked entries, for which there is no number; fill them, or leave them out")
     try:
         array = np.asarray(value)
         if array.dtype.kind in "cmMSUV" or (array.dtype.kind == "O" and any(v is None for v in array.ravel())):
-            raise TypeError(wrong)
+            raise TypeError
         return np.asarray(array, float)
     except (TypeError, ValueError):
-        raise TypeError(wrong) from None
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}: {reprlib.repr(value)}") from None
     except OverflowError:
         raise ValueError(f"{name} must be {what} within the range of floats (below 1.8e308), got {reprlib.repr(value)}") from None
 

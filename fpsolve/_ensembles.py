@@ -93,6 +93,8 @@ class Trajectories(_Record):
                 object.__setattr__(self, name, numbers(name, getattr(self, name)))
         object.__setattr__(self, "status", _plain(self.status))
         object.__setattr__(self, "batch", None if self.batch is None else float(self.batch))
+        if self.times.ndim != 1:
+            raise ValueError(f"Trajectories: times must have shape (nt,), got {self.times.shape}")
         if self.final.ndim != 2:
             raise ValueError(f"Trajectories: final must have shape (n, d), got {self.final.shape}")
         if self.states is not None and self.states.shape != (self.times.size, *self.final.shape):

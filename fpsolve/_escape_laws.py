@@ -45,6 +45,14 @@ def _positive(**values: Any) -> list[float]:
     return out
 
 
+def _temperature(lr: float, batch: float) -> float:
+    """lr / (2 batch), within the range of floats."""
+    value = lr / (2.0 * batch)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"lr / (2 batch) must be within the range of floats, got lr = {lr:g} and batch = {batch:g}")
+    return value
+
+
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
@@ -175,6 +183,7 @@ def sgd_escape_time(
     """
     at = _Pass(U, minimum, saddle, "sgd_escape_time")
     lr, batch = _positive(lr=lr, batch=batch)
+    _temperature(lr, batch)
     s, momentum = _number(s, "sgd_escape_time: s"), _number(momentum, "sgd_escape_time: momentum")
     if not 0.0 <= s <= 1.0:
         raise ValueError(f"sgd_escape_time: the path parameter s must lie in [0, 1], got {s!r}")
@@ -588,8 +597,7 @@ def quadratic_exit_exponent(
         raise ValueError(f"quadratic_exit_exponent: H and C must have the same shape, got {H.shape} and {C.shape}")
     if not np.trace(C) > 0.0:
         raise ValueError("quadratic_exit_exponent: C is zero: without noise nothing leaves")
-    if not lr / (2.0 * batch) > 0.0:
-        raise ValueError(f"quadratic_exit_exponent: lr / (2 batch) is zero in floats, got lr={lr!r} and batch={batch!r}")
+    _temperature(lr, batch)
     S = ou_covariance(H, lr / (2.0 * batch) * C)
     if radius is not None:
         exponent = _positive(radius=radius)[0] ** 2 / (2.0 * float(np.linalg.eigvalsh(S)[-1]))

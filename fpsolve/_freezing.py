@@ -65,7 +65,8 @@ def valley_rate(
             worst = float(value[~good].ravel()[0])
             raise ValueError(f"{name} must be finite and {'> 0' if low else '>= 0'}: got {worst:g}")
     l, e, d, w = arrays
-    return np.asarray(w * l * np.exp(-e / (d * l)))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # a barrier beyond any noise: no rate
+        return np.asarray(w * l * np.exp(-np.where(e > 0.0, e / (d * l), 0.0)))
 
 
 def escape_odds(out_of_a: Estimate, out_of_b: Estimate) -> Estimate:

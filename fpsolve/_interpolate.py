@@ -24,14 +24,13 @@ def _axis(grid: "Grid", axis: int, x: Array) -> tuple[Any, Any, Array, Any]:
     centers, edges = grid.centers[axis], grid.edges[axis]
     n, low, high = centers.size, edges[0], edges[-1]
     if "periodic" in grid.boundary[axis]:
-        x = low + np.mod(x - low, high - low)
+        inside = np.isfinite(x)
+        x = low + np.mod(np.where(inside, x, low) - low, high - low)
         right = np.searchsorted(centers, x, side="right")
         left = (right - 1) % n
         gap = np.where((right == 0) | (right == n), centers[0] + (high - low) - centers[-1], 0.0)
         right = right % n
         gap = np.where(gap > 0.0, gap, centers[right] - centers[left])
-        inside = np.isfinite(x)
-        x = np.where(inside, x, low)
         return left, right, np.mod(x - centers[left], high - low) / gap, inside
     inside = (x >= low) & (x <= high)
     x = np.clip(x, low, high)  # what lies outside is not computed: 1e308 would overflow

@@ -269,10 +269,10 @@ def _check_axis(axis: Any, k: int) -> tuple[Any, ...]:
         raise TypeError(f"axis {k}: the number of cells must be an integer, got {n!r}")
     if n < 2:
         raise ValueError(f"axis {k}: at least 2 cells are needed, got n = {n}")
-    if not all(is_number(wall) and is_finite(wall) and abs(wall) < 1e300 for wall in (lo, hi)):
+    if not all(is_number(wall) and is_finite(wall) and abs(float(wall)) < 1e300 for wall in (lo, hi)):
         raise ValueError(f"axis {k}: the walls must be finite numbers, below 1e300 in size, got ({lo!r}, {hi!r})")
     lo, hi = float(lo), float(hi)
-    check_memory(n, f"axis {k}: {n} cells", "take fewer")
+    check_memory(int(n), f"axis {k}: {n} cells", "take fewer cells")
     if lo >= hi:
         raise ValueError(f"axis {k}: lo must be less than hi, got ({lo:g}, {hi:g})")
     mapping = axis[3] if len(axis) == 4 else None

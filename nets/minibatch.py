@@ -120,7 +120,9 @@ def minibatch_minima(
         raise ValueError(f"minima are looked for along one direction: got {p.shape[1]}")
     integer("batch, up to the number of samples,", batch, 1, landscape.samples)
     positive("cap", cap)
-    integer("n", n, 2, 10_000_000)
+    integer("n", n, 2)
+    if n > 10_000_000:
+        raise ValueError(f"n must be at most 10 million minima: got {n}")
     rng = np.random.default_rng(seed)
     chosen = np.array([rng.choice(landscape.samples, batch, replace=False) for _ in range(n)])
     line = landscape.section(p)
