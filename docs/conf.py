@@ -40,7 +40,7 @@ autodoc_typehints = "none"  # the docstrings say it in words
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 # A file each for nets.PCA and nets.pca, also where file names ignore case.
-autosummary_filename_map = {f"nets.{name}": f"nets.{name}-class" for name in ("Attack", "Flatness", "PCA")}
+autosummary_filename_map = {name: f"{name}-class" for name in ("fpsolve.Sweep", "nets.Attack", "nets.Flatness", "nets.PCA")}
 
 
 def contents(index: str) -> list[tuple[str, dict[str, str]]]:

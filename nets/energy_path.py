@@ -159,7 +159,7 @@ class EnergyPath(Saved):
         with the unit tangent t; t^T C t is the variance of the samples' derivatives along it, batches drawn with replacement (Ito).
         Left out is all that happens across the path: the drift by its curvature, and how its width changes, by which rates
         over the top are wider or narrower passes: for white noise a factor sqrt(det_a/det_top) of the curvatures, `escape_rate`.
-        Measured at so many points that the integral of |dL/ds|/D, the scale of ln(time), is settled to one per cent.
+        Measured at so many points that the integral of `|dL/ds|/D`, the scale of ln(time), is settled to one per cent.
 
         Parameters
         ----------
