@@ -105,9 +105,7 @@ words
 
 def test_figures_are_drawn_by_the_blocks_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        '# A page\n\n```python\nname = "made"\n```\n\n```text\nnone\n```\n\n```python\nopen(name, "w").close()\n```\n'
-    )
+    page.write_text('# A page\n\n```python\nname = "made"\n```\n\n```text\nnone\n```\n\n```python\nopen(name, "w").close()\n```\n')
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(DOCS / "figures.py"))["draw"](page)
     assert (tmp_path / "made").exists()
