@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
 from ._geometric import Basis, Dynamics, Segment, climb, density, least, panel_actions
 from ._line import DIVERGES, IMPERMEABLE, NO_NOISE, POSITIVE, action_on_a_line, growth, lowest_place
 from ._roots import is_degenerate, newton
@@ -175,7 +176,7 @@ def quasipotential(
     _check_process(process, "quasipotential")
     _check_numbers(rtol, max_elements)
     try:
-        ends = np.asarray(points, float)
+        ends = numbers("points", points)
     except (TypeError, ValueError):
         raise TypeError(f"points must be one point or an array of points, got {type(points).__name__}: {points!r}") from None
     if ends.ndim not in (1, 2) or ends.shape[-1] != process.dim or not np.isfinite(ends).all():
@@ -213,7 +214,7 @@ def _check_numbers(rtol: float, max_elements: int) -> None:
 
 def _point(value: Any, dim: int, name: str) -> Array:
     try:
-        point = np.atleast_1d(np.asarray(value, float))
+        point = np.atleast_1d(numbers(name, value))
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {dim} numbers, got {type(value).__name__}: {value!r}") from None
     if point.shape != (dim,) or not np.isfinite(point).all():
@@ -222,7 +223,7 @@ def _point(value: Any, dim: int, name: str) -> Array:
 
 
 def _curve(initial: ArrayLike, start: Array, end: Array) -> Array:
-    curve = np.array(initial, float)
+    curve = numbers("initial", initial).copy()
     if curve.ndim != 2 or curve.shape[1] != start.size or len(curve) < 2 or not np.isfinite(curve).all():
         raise ValueError(f"initial must be finite points of shape (k, {start.size}) with k >= 2, got shape {curve.shape}")
     curve[0], curve[-1] = start, end

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import is_finite, is_number
 from ._known import fact, name_of
 from .expressions import parse, to_source
 
@@ -562,7 +563,7 @@ class FunctionCode(Code):
     def __init__(
         self, fn: Callable[..., Any], dim: int, n_out: int, params: Mapping[str, float], what: str, length: float = 1.0
     ) -> None:
-        if not (isinstance(length, (int, float)) and 0.0 < length < math.inf):
+        if not (is_number(length) and is_finite(length) and length > 0.0):
             raise ValueError(f"length must be a positive finite number, the distance over which {what} varies; got {length!r}")
         self.length = float(length)
         self.fn, self.dim, self.n_out, self.names, self.what = getattr(fn, "py_func", fn), dim, n_out, tuple(params), what

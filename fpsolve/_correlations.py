@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 from fpsolve._estimate import Assumption, Estimate, _lines, _Record, _with_error
 
+from ._checks import is_finite
+
 __all__ = ["Autocorrelation", "Occupation"]
 
 Array = npt.NDArray[np.float64]
@@ -114,7 +116,7 @@ class Autocorrelation(_Record):
         """
         if isinstance(component, bool) or not isinstance(component, (int, np.integer)) or not 0 <= component < self.axes.size:
             raise ValueError(f"integrated_time: component must be an integer in 0..{self.axes.size - 1}, got {component!r}")
-        if not (math.isfinite(window) and window > 0.0):
+        if not (is_finite(window) and window > 0.0):
             raise ValueError(f"integrated_time: window must be a finite number > 0, got {window}")
         curve = self.values[:, component, component]
         running = self._integrals(curve)

@@ -1,10 +1,11 @@
 """Stationary covariances of linear dynamics: the Ornstein-Uhlenbeck process and SGD at a finite learning rate."""
 
-import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ._checks import is_finite, is_number, numbers
 
 if TYPE_CHECKING:
     pass
@@ -16,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 
 def _square(matrix: npt.ArrayLike, name: str) -> Array:
-    array = np.atleast_2d(np.asarray(matrix, dtype=np.float64))
+    array = np.atleast_2d(numbers(name, matrix))
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {array.shape}")
     if not np.all(np.isfinite(array)):
@@ -29,7 +30,7 @@ def _symmetric(matrix: npt.ArrayLike, name: str, *, psd: bool = False) -> Array:
     gap = float(np.abs(array - array.T).max())
     if gap > 1e-8 * float(np.abs(array).max()):
         raise ValueError(f"{name} must be symmetric; {name} and its transpose differ by {gap:.3g}")
-    array = 0.5 * (array + array.T)
+    array = 0.5 * array + 0.5 * array.T
     if psd:
         lowest = float(np.linalg.eigvalsh(array)[0])
         if lowest < -1e-8 * float(np.abs(array).max()):
@@ -176,14 +177,16 @@ def discrete_covariance(
 
 
 def _check_sgd(lr: float, batch: int, momentum: float, sampling: str, size: int | None) -> None:
-    if not (lr > 0.0 and math.isfinite(lr)):
-        raise ValueError(f"lr must be finite and > 0, got {lr}")
-    if batch != int(batch) or batch < 1:
-        raise ValueError(f"batch must be an integer >= 1, got {batch}")
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+    if not (is_number(lr) and lr > 0.0 and is_finite(lr)):
+        raise ValueError(f"lr must be finite and > 0, got {lr!r}")
+    if not (is_number(batch) and batch >= 1 and is_finite(batch) and batch == int(batch)):
+        raise ValueError(f"batch must be an integer >= 1, got {batch!r}")
+    if not (is_number(momentum) and 0.0 <= momentum < 1.0):
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
     if sampling not in ("replace", "shuffle"):
         raise ValueError(f"sampling must be 'replace' or 'shuffle', got {sampling!r}")
+    if size is not None and not (is_number(size) and is_finite(size) and size == int(size) >= 1):
+        raise ValueError(f"size must be a number of samples >= 1, got {size!r}")
     if sampling == "shuffle":
         if size is None or size != int(size) or size < max(batch, 2):
             raise ValueError(

@@ -9,6 +9,8 @@ import numpy.typing as npt
 from fpsolve import _quadrature
 from fpsolve.results import Assumption, Estimate
 
+from ._checks import numbers
+
 if TYPE_CHECKING:
     from fpsolve.process import Process, Underdamped
 
@@ -171,7 +173,7 @@ def _check_process(process: Any, what: str) -> None:
 
 def _state(x: npt.ArrayLike, dim: int, name: str) -> Array:
     try:
-        state = np.atleast_1d(np.asarray(x, dtype=np.float64))
+        state = np.atleast_1d(numbers(name, x))
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be numbers, shape ({dim},), got {type(x).__name__}: {x!r}") from None
     if state.shape != (dim,):

@@ -101,10 +101,12 @@ class Trajectories(_Record):
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance", "within"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            if getattr(self, name) is not None or name in ("final", "times"):
+                object.__setattr__(self, name, numbers(name, getattr(self, name)))
         object.__setattr__(self, "status", _plain(self.status))
         object.__setattr__(self, "batch", None if self.batch is None else float(self.batch))
+        if self.times.ndim != 1:
+            raise ValueError(f"Trajectories: times must have shape (nt,), got {self.times.shape}")
         if self.final.ndim != 2:
             raise ValueError(f"Trajectories: final must have shape (n, d), got {self.final.shape}")
         if self.states is not None and self.states.shape != (self.times.size, *self.final.shape):
@@ -247,9 +249,9 @@ class EscapeTimes(Waiting, _Record):
     problem: str = ""
 
     def __post_init__(self) -> None:
-        times = np.asarray(self.times, dtype=np.float64)
+        times = numbers("times", self.times)
         censored = np.asarray(self.censored, dtype=bool)
-        points = np.asarray(self.exit_points, dtype=np.float64)
+        points = numbers("exit_points", self.exit_points)
         if times.ndim != 1 or censored.shape != times.shape or points.ndim != 2 or points.shape[0] != times.size:
             raise ValueError(
                 "EscapeTimes: times (n,), censored (n,) and exit_points (n, d) must agree, got shapes "

@@ -15,6 +15,8 @@ from fpsolve._detailed_balance import _check_process, _exp, _point, _state
 from fpsolve._roots import newton
 from fpsolve.results import Assumption, Estimate
 
+from ._checks import is_finite
+
 if TYPE_CHECKING:
     from fpsolve.noise import Noise
     from fpsolve.potentials import Potential
@@ -43,10 +45,18 @@ def _positive(**values: Any) -> list[float]:
     return out
 
 
+def _temperature(lr: float, batch: float) -> float:
+    """lr / (2 batch), within the range of floats."""
+    value = lr / (2.0 * batch)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"lr / (2 batch) must be within the range of floats, got lr = {lr:g} and batch = {batch:g}")
+    return value
+
+
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
-    return float(value)
+    return float(value) if is_finite(value) or isinstance(value, (float, np.floating)) else math.copysign(math.inf, value > 0 or -1)
 
 
 def _check_loss(U: Any, what: str) -> None:
@@ -173,6 +183,7 @@ def sgd_escape_time(
     """
     at = _Pass(U, minimum, saddle, "sgd_escape_time")
     lr, batch = _positive(lr=lr, batch=batch)
+    _temperature(lr, batch)
     s, momentum = _number(s, "sgd_escape_time: s"), _number(momentum, "sgd_escape_time: momentum")
     if not 0.0 <= s <= 1.0:
         raise ValueError(f"sgd_escape_time: the path parameter s must lie in [0, 1], got {s!r}")
@@ -483,6 +494,8 @@ def basin_odds(U: "Potential", a: npt.ArrayLike, b: npt.ArrayLike, *, lr: float,
         if not values[0] > 0.0:
             raise ValueError(f"basin_odds: {_point(m)} is not a minimum; its Hessian has the eigenvalues {_point(values)}")
     temperature = lr * variance / (2.0 * batch)
+    if not 0.0 < temperature < math.inf:
+        raise ValueError(f"basin_odds: lr * variance / (2 * batch) is {temperature:g}; it must be within the range of floats")
     log_dets = np.log(spectra).sum(axis=1)
     log_value = float(0.5 * (log_dets[1] - log_dets[0]) + (U(minima[1]) - U(minima[0])) / temperature)
     sharpest, wide = lr * float(spectra.max()), np.sqrt(temperature / spectra[:, 0]) / apart
@@ -584,6 +597,7 @@ def quadratic_exit_exponent(
         raise ValueError(f"quadratic_exit_exponent: H and C must have the same shape, got {H.shape} and {C.shape}")
     if not np.trace(C) > 0.0:
         raise ValueError("quadratic_exit_exponent: C is zero: without noise nothing leaves")
+    _temperature(lr, batch)
     S = ou_covariance(H, lr / (2.0 * batch) * C)
     if radius is not None:
         exponent = _positive(radius=radius)[0] ** 2 / (2.0 * float(np.linalg.eigvalsh(S)[-1]))
@@ -666,6 +680,8 @@ def levy_exit_rate(process: "Process", minimum: npt.ArrayLike, low: float, high:
     x = float(brentq(drift, guess - reach, guess + reach))
     c = math.gamma(1.0 + alpha) * math.sin(0.5 * math.pi * alpha) / math.pi
     rate = c * scale**alpha / alpha * ((x - low) ** -alpha + (high - x) ** -alpha)
+    if not rate > 0.0:
+        raise ValueError(f"levy_exit_rate: the rate out of ({low:g}, {high:g}) is below the smallest float")
     h = 1e-4 * (high - low)
     relax = 2.0 * h / (drift(x - h) - drift(x + h))
     return Estimate(

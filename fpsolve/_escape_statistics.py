@@ -63,7 +63,7 @@ class SurvivalCurve(_Record):
 
     def __post_init__(self) -> None:
         for name in ("times", "survival", "low", "high"):
-            object.__setattr__(self, name, np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)))
+            object.__setattr__(self, name, np.atleast_1d(numbers(name, getattr(self, name))))
         object.__setattr__(self, "at_risk", np.atleast_1d(np.asarray(self.at_risk, dtype=np.int64)))
         shapes = {getattr(self, name).shape for name in ("times", "survival", "low", "high", "at_risk")}
         if len(shapes) != 1 or self.times.ndim != 1:
@@ -183,7 +183,7 @@ class EscapeStatistics(Waiting, _Record):
 
     def __post_init__(self) -> None:
         for name in ("log_sums", "edges"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+            object.__setattr__(self, name, numbers(name, getattr(self, name)))
         for name in ("counts", "ranges", "side_counts"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name), np.int64))

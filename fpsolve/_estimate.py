@@ -5,6 +5,7 @@ import importlib
 import math
 import numbers
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -22,6 +23,18 @@ __all__ = ["Assumption", "Estimate"]
 Array = npt.NDArray[np.float64]
 
 _UNIT = re.compile(r"(1/)?(time|iteration)(?:\^([2-9]|[1-9][0-9]))?")
+
+
+def _float(name: str, value: Any) -> float:
+    """One real number, also as an array of one; as text, complex, or beyond 1.8e308 it is refused."""
+    try:
+        if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or (isinstance(value, np.ma.MaskedArray) and value.mask.any()):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}: {reprlib.repr(value)}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be below 1.8e308, got an integer of {len(hex(value))} hexadecimal digits") from None
 
 
 def _parse_unit(unit: str) -> tuple[str, int]:
@@ -200,10 +213,10 @@ class Estimate(_Record):
 
     def __post_init__(self) -> None:
         for name in ("value", "stderr", "discretization_error"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, _float(name, getattr(self, name)))
         for name in ("log_value", "lr", "batch"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)))
+                object.__setattr__(self, name, _float(name, getattr(self, name)))
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         _parse_unit(self.unit)
         for name in ("stderr", "discretization_error"):
@@ -213,7 +226,11 @@ class Estimate(_Record):
             if getattr(self, name) is not None and not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.interval is not None:
-            low, high = (float(v) for v in self.interval)
+            try:
+                low, high = self.interval
+            except (TypeError, ValueError):
+                raise ValueError(f"interval must be (low, high), got {self.interval!r}") from None
+            low, high = _float("interval", low), _float("interval", high)
             if low > high:
                 raise ValueError(f"interval must be (low, high) with low <= high, got ({low}, {high})")
             object.__setattr__(self, "interval", (low, high))
@@ -249,9 +266,10 @@ class Estimate(_Record):
         base, power = _parse_unit(self.unit)
         if not base:
             raise ValueError(f"{name}: this Estimate is dimensionless; only times and rates convert")
+        lr = None if lr is None else _float("lr", lr)
         if lr is not None and self.lr is not None and not math.isclose(lr, self.lr, rel_tol=1e-12):
             raise ValueError(f"{name}: lr={lr} contradicts the learning rate lr={self.lr} this Estimate carries")
-        lr = self.lr if lr is None else float(lr)
+        lr = self.lr if lr is None else lr
         if base == target:
             return dataclasses.replace(self, lr=lr)
         if lr is None:

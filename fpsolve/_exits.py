@@ -256,7 +256,7 @@ class Exits(Solver):
         >>> fp.exit_time_distribution(Region.box([-1.0], [1.0]), [0.0], [0.5, 1.0]).survival.round(4)
         array([0.6854, 0.3708])
         """
-        times = np.atleast_1d(np.asarray(t, float))
+        times = np.atleast_1d(numbers("t", t))
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
             raise ValueError(f"t must be an increasing sequence of times >= 0, got {t!r}")
         region = self._region(region)
@@ -273,7 +273,7 @@ class Exits(Solver):
 
     def _start(self, region: Region, start: Any) -> tuple[Array, str]:
         """Initial cell masses (n,) and what they are."""
-        point = np.asarray(start, float) if not (callable(start) or isinstance(start, (tuple, Density))) else np.empty(0)
+        point = numbers("start", start) if not (callable(start) or isinstance(start, (tuple, Density))) else np.empty(0)
         if point.shape == (self.grid.dim,):
             x0 = start_inside(region, point, self.grid)
             return _spread(self.grid, x0), f"x = {x0.tolist()}"

@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 
 from fpsolve._estimate import _lines, _plain, _Record, _require
 
+from ._checks import numbers
+
 __all__ = ["Density", "DensitySeries", "Field"]
 
 Array = npt.NDArray[np.float64]
 
 
+def _shape(grid: Any, name: str) -> tuple[int, ...]:
+    """That of the grid, which must be one."""
+    if not hasattr(grid, "cell_volumes"):
+        raise TypeError(f"{name}: grid must be a Grid, got {type(grid).__name__}")
+    return tuple(grid.shape)
+
+
 def _grid_values(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(f"{name}: values", values)
     if array.shape != tuple(shape):
         raise ValueError(f"{name}: values have shape {array.shape}, the grid needs {tuple(shape)}")
     return array
@@ -110,9 +119,9 @@ class Density(_Record):
 
     def __post_init__(self) -> None:
         _clock(self.unit, "Density")
-        object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Density"))
+        object.__setattr__(self, "values", _grid_values(self.values, _shape(self.grid, "Density"), "Density"))
         if self.weights is not None:
-            object.__setattr__(self, "weights", _grid_values(self.weights, self.grid.shape, "Density.weights"))
+            object.__setattr__(self, "weights", _grid_values(self.weights, _shape(self.grid, "Density"), "Density.weights"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))
 
@@ -243,12 +252,14 @@ class DensitySeries(_Record):
     def __post_init__(self) -> None:
         _clock(self.unit, "DensitySeries")
         if self.weights is not None:
-            object.__setattr__(self, "weights", _grid_values(self.weights, self.grid.shape, "DensitySeries.weights"))
-        times = np.asarray(self.times, dtype=np.float64)
+            object.__setattr__(
+                self, "weights", _grid_values(self.weights, _shape(self.grid, "DensitySeries"), "DensitySeries.weights")
+            )
+        times = numbers("times", self.times)
         if times.ndim != 1:
             raise ValueError(f"DensitySeries: times must have shape (nt,), got {times.shape}")
         object.__setattr__(self, "times", times)
-        shape = (times.size, *self.grid.shape)
+        shape = (times.size, *_shape(self.grid, "DensitySeries"))
         object.__setattr__(self, "values", _grid_values(self.values, shape, "DensitySeries"))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))
@@ -372,7 +383,7 @@ class Field(_Record):
     mask: npt.NDArray[np.bool_] = None  # type: ignore[assignment]  # always an array after __post_init__
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", _grid_values(self.values, self.grid.shape, "Field"))
+        object.__setattr__(self, "values", _grid_values(self.values, _shape(self.grid, "Field"), "Field"))
         object.__setattr__(self, "mask", _mask(self.mask, self.grid.shape))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "solver_info", _plain(self.solver_info))

@@ -11,6 +11,8 @@ from fpsolve._escape_laws import _positive
 from fpsolve.errors import FpsolveError
 from fpsolve.results import Assumption, Estimate
 
+from ._checks import numbers
+
 __all__ = ["escape_odds", "freezing_law", "freezing_time", "last_switch", "occupation", "valley_rate"]
 
 Array = npt.NDArray[np.float64]
@@ -55,14 +57,16 @@ def valley_rate(
     >>> valley_rate([4.0, 1.0], 0.5, 0.1, 0.05).round(6)
     array([0.057301, 0.000337])
     """
-    arrays = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (curvature, barrier, noise, attempt)))
+    given = {"curvature": curvature, "barrier": barrier, "noise": noise, "attempt": attempt}
+    arrays = np.broadcast_arrays(*(numbers(name, value) for name, value in given.items()))
     for name, value, low in zip(("curvature", "barrier", "noise", "attempt"), arrays, (True, False, True, True), strict=True):
         good = np.isfinite(value) & ((value > 0.0) if low else (value >= 0.0))
         if not good.all():
             worst = float(value[~good].ravel()[0])
             raise ValueError(f"{name} must be finite and {'> 0' if low else '>= 0'}: got {worst:g}")
     l, e, d, w = arrays
-    return np.asarray(w * l * np.exp(-e / (d * l)))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # a barrier beyond any noise: no rate
+        return np.asarray(w * l * np.exp(-np.where(e > 0.0, e / (d * l), 0.0)))
 
 
 def escape_odds(out_of_a: Estimate, out_of_b: Estimate) -> Estimate:
@@ -309,7 +313,7 @@ def freezing_law(
     if kind not in ("growing-barrier", "flattening"):
         raise ValueError(f"kind must be 'growing-barrier' or 'flattening', got {kind!r}")
     l, w, tau = _positive(curvature=curvature, attempt=attempt, tau=tau)
-    d = np.asarray(noise, dtype=np.float64)
+    d = numbers("noise", noise)
     if not (np.isfinite(d) & (d > 0.0)).all():
         raise ValueError(f"noise must be finite and > 0, got {noise!r}")
     if kind == "growing-barrier":
@@ -423,7 +427,7 @@ def _remaining(rate: Rate, times: Array, length: float, name: str) -> Array:
 def _rate(rate: Rate, t: Array, name: str) -> Array:
     if not callable(rate):
         raise TypeError(f"{name} must be a function of an array of times, got {type(rate).__name__}: {rate!r}")
-    values = np.asarray(rate(t), dtype=np.float64)
+    values = numbers(name, rate(t), "a function that returns rates")
     if values.shape != t.shape:
         raise ValueError(
             f"{name} must map an array of times to an array of rates of the same shape: got {values.shape} for {t.shape}"
@@ -435,7 +439,7 @@ def _rate(rate: Rate, t: Array, name: str) -> Array:
 
 
 def _times(times: npt.ArrayLike) -> Array:
-    t = np.asarray(times, dtype=np.float64)
+    t = numbers("times", times)
     if t.ndim != 1 or len(t) < 2 or not np.isfinite(t).all() or not (np.diff(t) > 0.0).all():
         raise ValueError("times must be at least two finite increasing numbers")
     return t

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ._checks import numbers
+
 if TYPE_CHECKING:
     from fpsolve.grid import Grid
 
@@ -22,14 +24,16 @@ def _axis(grid: "Grid", axis: int, x: Array) -> tuple[Any, Any, Array, Any]:
     centers, edges = grid.centers[axis], grid.edges[axis]
     n, low, high = centers.size, edges[0], edges[-1]
     if "periodic" in grid.boundary[axis]:
-        x = low + np.mod(x - low, high - low)
+        inside = np.isfinite(x)
+        x = low + np.mod(np.where(inside, x, low) - low, high - low)
         right = np.searchsorted(centers, x, side="right")
         left = (right - 1) % n
         gap = np.where((right == 0) | (right == n), centers[0] + (high - low) - centers[-1], 0.0)
         right = right % n
         gap = np.where(gap > 0.0, gap, centers[right] - centers[left])
-        return left, right, np.mod(x - centers[left], high - low) / gap, np.isfinite(x)
+        return left, right, np.mod(x - centers[left], high - low) / gap, inside
     inside = (x >= low) & (x <= high)
+    x = np.clip(x, low, high)  # what lies outside is not computed: 1e308 would overflow
     if n == 1:
         zero = np.zeros(x.shape, dtype=np.intp)
         return zero, zero, np.zeros_like(x), inside
@@ -47,12 +51,13 @@ def multilinear(grid: "Grid", values: Array, points: npt.ArrayLike, *, outside: 
     ValueError
         If the last axis of `points` is not the dimension of the grid.
     """
-    x = np.asarray(points, dtype=np.float64)
+    x = numbers("points", points)
     if grid.dim == 1 and x.ndim == 0:
         x = x[None]
     if x.ndim == 0 or x.shape[-1] != grid.dim:
         hint = "; a list of 1-D points x has shape (n, 1): pass x[:, None]" if grid.dim == 1 else ""
         raise ValueError(f"at: points must have shape (..., {grid.dim}), got {x.shape}{hint}")
+    unknown = np.isnan(x).any(axis=-1)
     pieces = [_axis(grid, k, x[..., k]) for k in range(grid.dim)]
     inside = np.logical_and.reduce([p[3] for p in pieces])
     result = np.zeros(x.shape[:-1])
@@ -67,4 +72,4 @@ def multilinear(grid: "Grid", values: Array, points: npt.ArrayLike, *, outside: 
         lowest = np.minimum(lowest, value)
     if nonnegative:
         result = np.where((lowest >= 0.0) & (result < 0.0), 0.0, result)
-    return np.where(inside, result, outside)
+    return np.where(unknown, np.nan, np.where(inside, result, outside))

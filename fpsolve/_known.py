@@ -53,7 +53,8 @@ def _versions() -> str:
     found = importlib.util.find_spec("sympy")
     assert found is not None and found.origin is not None, "sympy is a dependency"
     here = Path(__file__).parent
-    files = [Path(found.origin).with_name("release.py"), *(here / name for name in ("expressions.py", "_code.py", "_known.py"))]
+    derive = (here / f"{name}.py" for name in ("expressions", "_kinks", "_code", "_known"))
+    files = [Path(found.origin).with_name("release.py"), *derive]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

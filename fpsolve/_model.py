@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import numbers
+from ._checks import is_finite, numbers
 from ._linear import MAX_TRANSFORMED
 from ._runner import check_count, starting_points
 from ._schedule import ChainConstants, DrivenConstants, ScheduledConstants
@@ -149,7 +149,7 @@ def _is_coupled(shape: Shape, i: int) -> bool:
 def positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
-    if not (math.isfinite(value) and value > 0.0):
+    if not (is_finite(value) and value > 0.0):
         raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
     return float(value)
 

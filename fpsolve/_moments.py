@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from fpsolve._covariance import _check_sgd
 
+from ._checks import is_finite, numbers
+
 __all__ = ["mode_second_moment", "second_moments"]
 
 Array = npt.NDArray[np.float64]
@@ -65,7 +67,8 @@ def mode_second_moment(
     >>> mode_second_moment([1.0, 0.0], 1.0, [0.5, 0.0], 0.1).round(4), mode_second_moment(0.0, 1.0, 0.0, 0.1, 400)
     (array([0.0541,    inf]), array(4.))
     """
-    l, g, h, p = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (curvature, gradient_noise, hessian_noise, start)))
+    given = {"curvature": curvature, "gradient_noise": gradient_noise, "hessian_noise": hessian_noise, "start": start}
+    l, g, h, p = np.broadcast_arrays(*(numbers(name, value) for name, value in given.items()))
     _check_sgd(lr, 1, 0.0, "replace", None)
     if not all(np.isfinite(v).all() for v in (l, g, h, p)):
         raise ValueError("curvature, gradient_noise, hessian_noise and start must be finite")
@@ -141,7 +144,7 @@ def second_moments(
     >>> second_moments(h, g, 0.1)[1], mode_second_moment(1.0, 1.0, 0.25, 0.1)
     (array([[0.05333333]]), array(0.05333333))
     """
-    h, g = np.asarray(hessians, dtype=np.float64), np.asarray(gradients, dtype=np.float64)
+    h, g = numbers("hessians", hessians), numbers("gradients", gradients)
     if h.ndim != 3 or h.shape[1] != h.shape[2] or g.shape != h.shape[:2] or not len(h):
         raise ValueError(f"hessians must be (N, d, d) and gradients (N, d) of the same N and d: got {h.shape} and {g.shape}")
     if not (np.isfinite(h).all() and np.isfinite(g).all()):
@@ -153,7 +156,7 @@ def second_moments(
     n, d = _steps(steps), h.shape[1]
     if d > 30:
         raise ValueError(f"second_moments makes a matrix of d^4 = {d}^4 numbers; project on at most 30 directions (Q^T h Q, Q^T g)")
-    m = np.zeros(d) if start is None else np.asarray(start, dtype=np.float64)
+    m = np.zeros(d) if start is None else numbers("start", start)
     if m.shape != (d,) or not np.isfinite(m).all():
         raise ValueError(f"start must be {d} finite numbers, got {start!r}")
     step = _affine(h, g, lr, int(batch))
@@ -195,6 +198,6 @@ def _affine(h: Array, g: Array, lr: float, batch: int) -> Array:
 def _steps(steps: float) -> float:
     if isinstance(steps, bool) or not isinstance(steps, (int, float, np.integer, np.floating)) or not steps >= 0:
         raise ValueError(f"steps must be a whole number >= 0, or inf: got {steps!r}")
-    if not math.isinf(steps) and steps != int(steps):
-        raise ValueError(f"steps must be a whole number >= 0, or inf: got {steps!r}")
+    if steps != math.inf and (not is_finite(steps) or steps != int(steps)):
+        raise ValueError(f"steps must be a whole number >= 0 below 1e308, or inf: got {steps!r}")
     return float(steps)

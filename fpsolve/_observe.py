@@ -73,7 +73,8 @@ def make_plan(
     if isinstance(save, str):
         return Plan(steps, (), start, every), None
     times = np.atleast_1d(numbers("save", save, f"one of {', '.join(kinds)} or a sequence of times"))
-    stops = np.rint(times / clock)
+    with np.errstate(over="ignore"):
+        stops = np.rint(times / clock)
     if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(stops < 0) or np.any(stops > steps):
         raise ValueError(f"save: times must be a list of numbers in [0, t] = [0, {steps * clock:g}], got {save!r}")
     if np.any(np.diff(stops) <= 0):
@@ -88,7 +89,7 @@ def _correlation_plan(
         raise ValueError("save='autocorrelation' needs lags: the longest one (a number) or all of them (a sequence of times)")
     step, samples = every * clock, (steps - start) // every
     times = numbers("lags", lags, "a time > 0 or a list of times >= 0")
-    if times.ndim > 1 or times.size == 0 or not np.all(np.isfinite(times)) or np.any(times < 0.0):
+    if times.ndim > 1 or times.size == 0 or not np.all((times >= 0.0) & (times <= steps * clock)):
         raise ValueError(f"lags must be a time > 0 or a list of times >= 0, got {lags!r}")
     counts = np.arange(round(float(times) / step) + 1) if times.ndim == 0 else np.unique(np.append(0, np.rint(times / step)))
     longest = int(counts[-1])
@@ -148,6 +149,8 @@ def _histogram_grid(bins: Any, ranges: Any, axes: Any, dim: int) -> tuple[Grid, 
         cells = [bins] * len(pairs)
         if not isinstance(bins, (int, np.integer)):
             cells = numbers("bins", bins, "a Grid, a number of cells or several").ravel().tolist()
+            if not all(math.isfinite(k) and k == int(k) for k in cells):
+                raise ValueError(f"bins must be whole numbers of cells, got {bins!r}")
         if pairs.ndim != 2 or pairs.shape[1] != 2 or len(cells) != len(pairs):
             raise ValueError(f"ranges must be one (lo, hi) per axis, as many as bins; got bins={bins!r}, ranges={ranges!r}")
         grid = Grid(*((float(lo), float(hi), int(k)) for (lo, hi), k in zip(pairs, cells, strict=True)))

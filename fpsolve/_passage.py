@@ -92,9 +92,9 @@ def _pieces_of_code(code: ExpressionCode) -> list[Any]:
 
 
 def _pieces(expression: Any) -> list[Any]:
-    import sympy
+    from ._kinks import pieces
 
-    return sorted(expression.args if isinstance(expression, sympy.Max) else (expression,), key=str)
+    return sorted(pieces(expression), key=str)
 
 
 def surface_codes(code: Code) -> tuple[Code, Code]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fpsolve._checks import numbers
 from fpsolve._estimate import _lines, _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._parts import check_same, join_ranges, ranges_of
@@ -86,7 +87,7 @@ class PathStatistics(_Record):
     def __post_init__(self) -> None:
         for name in ("times", "mean", "covariance", "within"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+                object.__setattr__(self, name, numbers(name, getattr(self, name)))
         object.__setattr__(self, "ranges", np.asarray(self.ranges, np.int64).reshape(-1, 3))
         object.__setattr__(self, "batch", None if self.batch is None else float(self.batch))
         for name in ("n", "n_ok"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from . import _markov
+from ._checks import is_finite, is_number
 from ._discretize import Stencil
 from ._elimination import ELIMINATED, solver_errors
 from ._notes import doubtful, unresolved
@@ -297,6 +298,8 @@ class Solver:
         """
         if not callable(question):
             raise TypeError(f"question must be a function of a FokkerPlanck, got {type(question).__name__}: {question!r}")
+        if order is not None and not (is_number(order) and is_finite(order)):
+            raise ValueError(f"order must be a finite number > 0, got {order!r}")
         expected = float(self.order if order is None else order)
         if not expected > 0.0:
             raise ValueError(f"order must be > 0, got {order!r}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import is_finite, is_number, numbers
+
 if TYPE_CHECKING:
     from .process import Process
 
@@ -26,7 +28,7 @@ FLAT = 1e-6
 def check_box(box: Sequence[Sequence[float]], dim: int) -> Array:
     """The box as array (dim, 2); ValueError for anything but finite pairs lo < hi."""
     try:
-        bounds = np.asarray(box, float)
+        bounds = numbers("box", box)
     except (TypeError, ValueError):
         bounds = np.empty(0)
     if bounds.shape != (dim, 2) or not np.all(np.isfinite(bounds)) or np.any(bounds[:, 0] >= bounds[:, 1]):
@@ -81,6 +83,8 @@ def find_zeros(field: Field, slope: Field, bounds: Array, starts: int, tol: floa
 
     Of zeros that form a line or a surface a few are kept.
     """
+    if not (is_number(tol) and is_finite(tol) and tol > 0.0):
+        raise ValueError(f"tol must be a finite number > 0, got {tol!r}")
     lo, width = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
     x = spread(bounds, check_starts(starts))
     with np.errstate(all="ignore"):

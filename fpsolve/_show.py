@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 
+from fpsolve._tree import is_elsewhere
 from fpsolve.io import _open
 
 __all__ = ["describe_file"]
@@ -18,6 +19,7 @@ __all__ = ["describe_file"]
 _WIDTH = 30
 _LIMIT = 200
 _MAX_DEPTH, _MAX_LINES = 32, 20_000
+_MAX_VALUE = 1 << 20  # bytes of a scalar that is read
 
 
 def describe_file(path: str | Path) -> list[str]:
@@ -80,11 +82,14 @@ def _walk(group: h5py.Group, indent: str, lines: list[str]) -> None:
 
 def _dataset(item: h5py.Dataset, name: str, indent: str) -> list[str]:
     head = f"{indent}{_plain(name):<{max(_WIDTH - len(indent), 1)}}"
-    if item.dtype.kind in "OS" and not item.shape:
+    if is_elsewhere(item):
+        return [f"{head} (in another file, not followed)"]
+    small = item.shape == () and item.dtype.itemsize <= _MAX_VALUE
+    if item.dtype.kind in "OS" and small:
         return _text(item, head, indent)
     shape = " x ".join(str(n) for n in item.shape) if item.shape else "scalar"
-    line = f"{head} {shape:<14} {item.dtype!s:<8}"
-    line += f" = {item[()]}" if item.shape == () else ""
+    line = f"{head} {shape:<14} {_plain(item.dtype):<8}"
+    line += f" = {_plain(item[()])}" if small else ""
     units, long_name = (_plain(item.attrs.get(key, "")) for key in ("units", "long_name"))
     return [line + (f" [{units}]" if units else "") + (f" {long_name}" if long_name else "")]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
 from . import _generator as gen
+from ._checks import is_finite, numbers
 from ._elimination import eliminated, engine
 from ._explicit import Chebyshev
 from ._notes import unresolved
@@ -346,7 +347,7 @@ class Spectral(Solver):
         >>> fp.expectation(lambda x: x[:, 0], 1.0, ("gaussian", [2.0], [[0.25]])).value       # 2 exp(-1)
         0.736
         """
-        times = tuple(float(v) for v in np.atleast_1d(np.asarray(t, float)))
+        times = tuple(float(v) for v in np.atleast_1d(numbers("t", t)))
         observable = _Observable(f, self.grid)
         start = _Start(rho0, self.grid)
 
@@ -391,7 +392,7 @@ class Spectral(Solver):
         >>> float(u.at([1.0]))                                  # exp(-1) + 1 - exp(-1)
         1.000
         """
-        if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not (math.isfinite(t) and t >= 0.0):
+        if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not (is_finite(t) and t >= 0.0):
             raise ValueError(f"t must be a finite time >= 0, got {t!r}")
         if not 0.0 < rtol < 1.0:
             raise ValueError(f"rtol must lie in (0, 1), got {rtol!r}")
@@ -428,7 +429,7 @@ class _Observable:
         if isinstance(f, str):
             raise TypeError(f"f is text, {f!r}; give a callable (Potential.from_expression(text, variables) is one) or an array")
         self.f: Callable[[Array], Any]
-        self.grid, self.values = grid, None if callable(f) else np.asarray(f, float)
+        self.grid, self.values = grid, None if callable(f) else numbers("f", f)
         if self.values is not None and self.values.shape != grid.shape:
             raise ValueError(f"f must be callable or have the shape {grid.shape} of the grid, got {self.values.shape}")
         self.f = f if callable(f) else Field(np.asarray(f, float), grid).at

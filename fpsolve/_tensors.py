@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import numbers
 from ._code import Code, ConstantCode, ExpressionCode, TableCode
 
 __all__ = ["MAX_EMITTED", "DiagonalCode", "LineFactorCode", "LineTableCode", "LowRankCode", "LowRankFactorCode", "check_dense"]
@@ -317,11 +318,11 @@ def is_pair(C: Any, ndim: int) -> bool:
 
 def low_rank_parts(name: str, F: Any, diagonal: Any, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
     """F (..., d, r) and the diagonal (..., d), checked; `shape` stands in front of both."""
-    factors, expected = np.asarray(F, float), f"({', '.join([*map(str, shape), 'd', 'r'])})"
+    factors, expected = numbers("F", F), f"({', '.join([*map(str, shape), 'd', 'r'])})"
     if factors.ndim != len(shape) + 2 or factors.shape[: len(shape)] != shape or 0 in factors.shape[:-1]:
         raise ValueError(f"{name}: F must have shape {expected}, got {factors.shape}")
     try:
-        s = np.broadcast_to(np.asarray(diagonal, float), factors.shape[:-1]).copy()
+        s = np.broadcast_to(numbers("diagonal", diagonal), factors.shape[:-1]).copy()
     except ValueError:
         raise ValueError(
             f"{name}: the diagonal must be a number or have shape {factors.shape[:-1]}, got {np.shape(diagonal)}"

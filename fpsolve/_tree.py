@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,12 +13,15 @@ import numpy as np
 
 from fpsolve import results
 
-__all__ = ["describe_arrays", "read_group", "write_group"]
+__all__ = ["describe_arrays", "member", "read_dataset", "read_group", "write_group"]
 
 _MAX_DEPTH, _MAX_NODES = 32, 100_000
 _COMPRESS_FROM = 2048  # elements; below, compression costs more than it saves
 _CHUNK_BYTES = 1 << 20
 _MAX_INFLATE = 1200  # deflate cannot exceed a ratio of 1032
+_MAX_CHUNK = 1 << 28  # bytes; a chunk is inflated whole, however little of it is asked for
+_LARGE, _MAX_RATIO = 1 << 30, 100  # together the arrays of a file may be this large, or so many times the file
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
 # ---- kinds of results ---------------------------------------------------------------------------------------------
@@ -198,9 +202,31 @@ def _read_record(cls: type, values: dict[str, Any]) -> Any:
     if missing:
         raise ValueError(f"a {cls.__name__} misses {missing}")
     values = {n: v for n, v in values.items() if n in names}
+    for name, value in values.items():
+        _check_kind(cls.__name__, name, str(names[name].type), value)
     if "assumptions" in values:
         values["assumptions"] = tuple(results.Assumption(**a) for a in values["assumptions"])
     return cls(**values)
+
+
+#: Beginning of the annotation of a field -> what is read for it.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "<class 'str'>": (str, "text"),
+    "<class 'bool'>": (bool, "True or False"),
+    "<class 'int'>": (int, "an integer"),
+    "<class 'float'>": ((int, float), "a number"),
+    "int | None": (int, "an integer"),
+    "float | None": ((int, float), "a number"),
+    "collections.abc.Mapping": (Mapping, "a group"),
+    "numpy.ndarray": ((np.ndarray, list), "an array"),
+    "tuple[str": (list, "a list of texts"),
+}
+
+
+def _check_kind(record: str, name: str, annotation: str, value: Any) -> None:
+    for start, (kind, words) in _KINDS.items():
+        if annotation.startswith(start) and not isinstance(value, kind):
+            raise ValueError(f"{name} of a {record} should be {words}, got {reprlib.repr(value)}")
 
 
 def _grid_fields(grid: Any) -> dict[str, Any]:
@@ -410,34 +436,97 @@ def write_group(group: h5py.Group, tree: Mapping[str, Any], *, depth: int = 0) -
         _write_node(group, name, value, depth)
 
 
+@dataclasses.dataclass
+class _Budget:
+    """What has been read of a file so far."""
+
+    nodes: int = 0
+    size: int = 0
+    seen: set[Any] = dataclasses.field(default_factory=set)
+
+    def count(self, node: Any) -> None:
+        """Each object once: a second hard link multiplies what is read, or makes a group its own member."""
+        self.nodes += 1
+        if self.nodes > _MAX_NODES:
+            raise ValueError(f"more than {_MAX_NODES} objects")
+        address = h5py.h5o.get_info(node.id)
+        if (address.fileno, address.addr) in self.seen:
+            raise ValueError(f"{node.name} is there twice (nested in itself, or hard links), which no file of fpsolve is")
+        self.seen.add((address.fileno, address.addr))
+        if isinstance(node, h5py.Dataset) and node.shape is not None:
+            self.size += node.size * node.dtype.itemsize
+            if self.size > max(_LARGE, _MAX_RATIO * node.file.id.get_filesize()):
+                raise ValueError(
+                    f"its arrays claim {self.size / 1e9:.3g} GB or more, {_MAX_RATIO} times the file: no honest file does"
+                )
+
+
 def read_group(group: h5py.Group) -> dict[str, Any]:
     """Read what `write_group` wrote; links to elsewhere, object types and impossible sizes are refused (ValueError)."""
-    return _read_members(group, depth=0, count=[0])
+    return _read_members(group, 0, _Budget())
 
 
-def _read_members(group: h5py.Group, depth: int, count: list[int]) -> dict[str, Any]:
+def member(group: h5py.Group, name: str, kind: type | tuple[type, ...] = (h5py.Group, h5py.Dataset)) -> Any:
+    """A member of a group, neither linked from elsewhere nor of a kind, type or size that fpsolve does not write; not read yet.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one that is refused.
+    """
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise ValueError(f"{group.name} has no {name}")
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{group.name}/{name} is a soft or external link; links are refused")
+    node = group[name]
+    if not isinstance(node, kind):
+        what = {h5py.Group: "group", h5py.Dataset: "dataset"}
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise ValueError(f"{group.name}/{name} is no {' or '.join(what[k] for k in kinds)}")
+    if isinstance(node, h5py.Dataset) and node.shape is not None:
+        _check_dataset(node)
+    return node
+
+
+def is_elsewhere(node: h5py.Dataset) -> bool:
+    """Whether the values are in another file."""
+    return bool(node.external or node.is_virtual)
+
+
+def _check_dataset(node: h5py.Dataset) -> None:
+    if node.dtype.kind not in "biufcS":
+        raise ValueError(f"{node.name} has the data type {node.dtype}; only numbers, booleans and fixed-length text are read")
+    if is_elsewhere(node):
+        raise ValueError(f"{node.name} keeps its data in another file; that is refused")
+    packing = node.id.get_create_plist()
+    unknown = {packing.get_filter(i)[0] for i in range(packing.get_nfilters())} - _FILTERS
+    if unknown:  # HDF5 looks for such a filter in a library, which it would load
+        raise ValueError(f"{node.name} is packed by the filters {sorted(unknown)}; known are gzip, shuffle, fletcher32 and lzf")
+    size, stored = node.size * node.dtype.itemsize, node.id.get_storage_size()
+    if size > _CHUNK_BYTES and size > _MAX_INFLATE * stored:
+        raise ValueError(f"{node.name} claims {size} bytes but stores {stored}: no honest file does")
+    chunk = math.prod(node.chunks or ()) * node.dtype.itemsize
+    if chunk > max(_MAX_CHUNK, size):
+        raise ValueError(f"{node.name} of {size} bytes claims chunks of {chunk} bytes: no honest file does")
+
+
+def _read_members(group: h5py.Group, depth: int, budget: _Budget) -> dict[str, Any]:
     if depth > _MAX_DEPTH:
         raise ValueError(f"groups are nested deeper than {_MAX_DEPTH} levels")
     tree = {}
     for name in group:
-        count[0] += 1
-        if count[0] > _MAX_NODES:
-            raise ValueError(f"more than {_MAX_NODES} objects")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{group.name}/{name} is a soft or external link; links are refused")
-        node = group[name]
+        node = member(group, name)
+        budget.count(node)
         if isinstance(node, h5py.Group):
-            tree[name] = _read_object(node, depth + 1, count)
-        elif isinstance(node, h5py.Dataset):
-            if _text_attr(node, "type") != "scale":
-                tree[name] = _read_dataset(node)
-        else:
-            raise ValueError(f"{group.name}/{name} is neither a group nor a dataset")
+            tree[name] = _read_object(node, depth + 1, budget)
+        elif _text_attr(node, "type") != "scale":
+            tree[name] = read_dataset(node)
     return tree
 
 
-def _read_object(group: h5py.Group, depth: int, count: list[int]) -> Any:
-    values = _read_members(group, depth, count)
+def _read_object(group: h5py.Group, depth: int, budget: _Budget) -> Any:
+    values = _read_members(group, depth, budget)
     kind = _text_attr(group, "kind")
     if not kind:
         return values
@@ -449,17 +538,15 @@ def _read_object(group: h5py.Group, depth: int, count: list[int]) -> Any:
     return _read_record(classes[kind], values)
 
 
-def _read_dataset(node: h5py.Dataset) -> Any:
+def read_dataset(node: h5py.Dataset) -> Any:
+    """The value of a dataset that `member` has let pass, as it was written."""
     tag = _text_attr(node, "type")
     if node.shape is None:
         return None
-    if node.dtype.kind not in "biufcS":
-        raise ValueError(f"{node.name} has the data type {node.dtype}; only numbers, booleans and fixed-length text are read")
-    if node.external or node.is_virtual:
-        raise ValueError(f"{node.name} keeps its data in another file; that is refused")
-    size, stored = node.size * node.dtype.itemsize, node.id.get_storage_size()
-    if size > _CHUNK_BYTES and size > _MAX_INFLATE * stored:
-        raise ValueError(f"{node.name} claims {size} bytes but stores {stored}: no honest file does")
+    is_text = node.dtype.kind == "S"
+    scalar = tag in ("str", "json", *(name for _, name, _ in _SCALARS))
+    if (tag in ("str", "json", "strings", "text array")) != is_text or (scalar and node.shape != ()):
+        raise ValueError(f"{node.name} is marked {tag or 'an array'!r}, but holds {node.dtype} of shape {node.shape}")
     data = node[()]
     if tag in ("str", "json"):
         text = bytes(data).decode("utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import numbers
+from ._checks import check_memory, numbers
 from .noise import Noise
 from .potentials import Potential
 from .process import Process
@@ -123,8 +123,8 @@ class SGDChain:
 
     def _size_of(self, batch: Any, k: int | None) -> int:
         where = "" if k is None else f" at iteration {k}"
-        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-            raise ValueError(f"batch must be a positive integer, got {batch!r}{where}")
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch < 2**53:
+            raise ValueError(f"batch must be a positive integer below 2^53, got {batch!r}{where}")
         if self.sampling != "replace" and batch > self.size:
             raise ValueError(
                 f"batch {batch} exceeds the {self.size} samples{where}; draw with sampling='replace' or take a smaller batch"
@@ -258,6 +258,10 @@ class SGDChain:
         The ratio sqrt((lr_k/lr_0)(B_0/B_k)) is that of the noise of the step to the one of a constant chain at lr_k. Fewer
         iterations come back where a schedule fails on the way: it may end where the run does. At the first one the error is raised.
         """
+        for name, k in (("first", first), ("stop", stop)):
+            if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
+                raise ValueError(f"{name} must be an iteration, a whole number >= 0, got {k!r}")
+        check_memory(4 * (stop - first), f"the rates of {stop - first} iterations", "ask for fewer")
         rates, sizes = [], []
         for k in range(first, stop):
             try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import check_memory, is_finite, is_number
 from ._code import MAX_TUPLE, Code, ConstantCode, DerivedCode
 from .chains import SGDChain
 from .potentials import check_points, update_params
@@ -97,6 +98,7 @@ class Driven:
             raise TypeError(f"from_chain needs an SGDChain.gaussian without momentum, whose diffusion is known; got {chain!r}")
         if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
             raise ValueError(f"iterations must be an integer >= 1, got {iterations!r}")
+        check_memory(4 * int(iterations), f"the rates of {iterations} iterations", "take fewer iterations")
         rates, ratios = chain.rates(0, int(iterations))
         if len(rates) < iterations:
             chain.rates(len(rates), len(rates) + 1)  # raises what the schedule raises there
@@ -121,6 +123,8 @@ class Driven:
 
     def values(self, t: float) -> dict[str, float]:
         """The parameters at time t, checked; with `noise` also r(t), under the name `LEVEL`."""
+        if not (is_number(t) and is_finite(t)):
+            raise ValueError(f"t must be a finite time, got {t!r}")
         t, out = float(t), self.process.params
         if self.params is not None:
             values = _called("params", self.params, t)

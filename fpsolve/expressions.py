@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._checks import is_finite
+
 __all__ = ["FUNCTIONS", "parse", "split_names", "statements"]
 
 #: Functions that an expression may call, with their number of arguments (None: two or more).
@@ -23,7 +25,11 @@ FUNCTIONS: dict[str, int | None] = {
 }  # fmt: skip
 MAX_LENGTH = 20_000
 MAX_DEPTH = 100
+#: Functions and powers with varying exponent within each other: the terms of a second derivative grow with the square.
+MAX_NESTED = 32
 MAX_EXPONENT = 64
+#: Arguments of min and max, and factors of a product: a second derivative looks at all pairs of them.
+MAX_ARGUMENTS, MAX_FACTORS = 64, 40
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
@@ -42,6 +48,8 @@ def split_names(names: str | Iterable[str], what: str = "variables") -> tuple[st
     >>> split_names("x, y")
     ('x', 'y')
     """
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{what} must be names, 'x y' or a list of them, got {type(names).__name__}: {names!r}")
     parts = tuple(re.split(r"[\s,]+", names.strip())) if isinstance(names, str) else tuple(names)
     for name in parts:
         if not isinstance(name, str) or not _NAME.match(name):
@@ -98,7 +106,11 @@ def parse(text: str | float, names: Sequence[str]) -> Any:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         hint = "; write powers as **" if "^" in text else ""
         raise ValueError(f"cannot read the expression {_shorten(text)!r}: {_reason(error)}{hint}") from None
-    return _Walker(names, aliases, text).walk(tree.body, 0)
+    walker = _Walker(names, aliases, text)
+    expression = walker.walk(tree.body, 0)
+    for number in sorted((n for n in expression.atoms() if n.is_number), key=str):  # products of constants come together here
+        walker.constant(number)
+    return expression
 
 
 def _reason(error: BaseException) -> str:
@@ -122,9 +134,18 @@ def _hide_keywords(text: str, names: Sequence[str]) -> tuple[str, dict[str, str]
 def _number(value: float, text: str) -> Any:
     import sympy
 
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise ValueError(f"the number {text} is not finite; write numbers below 1e308")
     return sympy.Integer(value) if isinstance(value, int) and abs(value) < 2**53 else sympy.Float(float(value), 17)
+
+
+def _real(number: Any) -> float | None:
+    """A constant of sympy as a float; None where it is not a finite real number."""
+    try:
+        value = float(number)
+    except (TypeError, ValueError, OverflowError):  # complex, infinities with a direction, too large
+        return None
+    return value if math.isfinite(value) else None
 
 
 class _Walker:
@@ -136,6 +157,7 @@ class _Walker:
         self.symbols = {name: sympy.Symbol(name, real=True) for name in names}
         self.aliases = aliases
         self.text = text
+        self.nested = 0
 
     def refuse(self, what: str) -> ValueError:
         return ValueError(
@@ -157,11 +179,22 @@ class _Walker:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
             operand = self.walk(node.operand, depth + 1)
             return -operand if isinstance(node.op, ast.USub) else operand
-        if isinstance(node, ast.BinOp):
-            return self.binary(node, depth)
-        if isinstance(node, ast.Call):
-            return self.call(node, depth)
+        if isinstance(node, (ast.BinOp, ast.Call)):
+            inner = isinstance(node, ast.Call) or isinstance(node.op, ast.Pow)
+            self.nested += inner
+            if self.nested > MAX_NESTED:
+                raise self.refuse(f"more than {MAX_NESTED} functions and powers within each other")
+            value = self.call(node, depth) if isinstance(node, ast.Call) else self.binary(node, depth)
+            self.nested -= inner
+            return value
         raise self.refuse(_DESCRIPTIONS.get(type(node).__name__, f"the construct {type(node).__name__}"))
+
+    def constant(self, number: Any) -> float:
+        """Its value as a float."""
+        value = _real(number)
+        if value is None:
+            raise self.refuse(f"the constant {_shorten(str(number))}, which is not a finite real number (below 1.8e308),")
+        return value
 
     def name(self, name: str) -> Any:
         import sympy
@@ -194,7 +227,12 @@ class _Walker:
             return self.power(left, right)
         if symbol == "/" and right.is_zero:
             raise self.refuse("a division by zero")
-        return left * right if symbol == "*" else left / right
+        value = left * right if symbol == "*" else left / right
+        if value.is_number:
+            self.constant(value)
+        if value.is_Mul and len(value.args) > MAX_FACTORS:
+            raise self.refuse(f"a product of more than {MAX_FACTORS} factors")
+        return value
 
     def sum(self, node: ast.BinOp, depth: int) -> Any:
         """a + b - c ...: a sum of many terms is a deep tree, but no deep expression."""
@@ -226,6 +264,8 @@ class _Walker:
             )
         if exponent.is_number and abs(float(exponent)) > MAX_EXPONENT:
             raise self.refuse(f"the exponent {exponent} (at most {MAX_EXPONENT} in size)")
+        if base.is_number and float(base) <= 0.0:
+            raise self.refuse(f"the power {base}**({_shorten(str(exponent))}), which is no smooth real function,")
         return base**exponent
 
     def call(self, node: ast.Call, depth: int) -> Any:
@@ -241,12 +281,37 @@ class _Walker:
         count = FUNCTIONS[name]
         if len(node.args) != count if count is not None else len(node.args) < 2:
             raise self.refuse(f"{name} with {len(node.args)} arguments")
+        if len(node.args) > MAX_ARGUMENTS:
+            raise self.refuse(f"{name} with {len(node.args)} arguments (at most {MAX_ARGUMENTS})")
         arguments = [self.walk(argument, depth + 1) for argument in node.args]
-        function = {"abs": sympy.Abs, "min": sympy.Min, "max": sympy.Max}.get(name) or getattr(sympy, name)
-        value = function(*arguments)
-        if value.is_number and not (value.is_real and value.is_finite):
+        if all(argument.is_number for argument in arguments):
+            return self.number_of(name, arguments)
+        from ._kinks import absolute, maximum, minimum, signum
+
+        kinks = {"abs": absolute, "sign": signum, "min": minimum, "max": maximum}
+        return (kinks.get(name) or getattr(sympy, name))(*arguments)
+
+    def number_of(self, name: str, arguments: Sequence[Any]) -> Any:
+        """A function of constants: exact where the value is rational, else in floating point."""
+        import sympy
+
+        values = [self.constant(argument) for argument in arguments]
+        if name in ("min", "max"):
+            return arguments[values.index((min if name == "min" else max)(values))]
+        try:
+            value = (
+                abs(values[0])
+                if name == "abs"
+                else math.copysign(values[0] != 0.0, values[0])
+                if name == "sign"
+                else getattr(math, name)(*values)
+            )
+        except (ValueError, OverflowError):
+            value = math.nan
+        exact = None if not math.isfinite(value) else (sympy.Abs if name == "abs" else getattr(sympy, name))(*arguments)
+        if exact is None or exact.is_finite is False or exact.is_real is False:
             raise self.refuse(f"{name}({', '.join(map(str, arguments))}), which is not a finite real number,")
-        return value
+        return exact if exact.is_Rational or exact.is_NumberSymbol else sympy.Float(value, 17)
 
 
 _DESCRIPTIONS = {
@@ -315,26 +380,30 @@ def _statements(
     return used, [(str(s), printer.doprint(value)) for s, value in temporaries], [printer.doprint(value) for value in outputs]
 
 
+#: Function of sympy -> its name in scalar source, or how it is written there.
+_PRINTED = {name: name for name in FUNCTIONS if name not in ("abs", "min", "max")} | {
+    "Abs": "fabs", "fabs": "fabs", "sgn": "sign", "fmax": "fmax", "fmin": "fmin", "step": "(0.5 + 0.5*sign({}))"
+}  # fmt: skip
+
+
 def _printer() -> Any:
     from sympy.printing.str import StrPrinter
 
     class ScalarPrinter(StrPrinter):  # type: ignore[misc]
         """Prints real arithmetic that both NumPy arrays and Numba scalars understand."""
 
-        def _print_Integer(self, expr: Any) -> str:
-            return f"{int(expr)}.0" if abs(int(expr)) < 2**53 else repr(float(expr))
-
-        def _print_Rational(self, expr: Any) -> str:
-            return repr(float(expr))
-
-        def _print_Float(self, expr: Any) -> str:
-            return repr(float(expr))
-
-        def _print_NumberSymbol(self, expr: Any) -> str:
-            return repr(float(expr))
-
-        _print_Pi = _print_Exp1 = _print_NumberSymbol
-        _print_Half = _print_One = _print_Zero = _print_NegativeOne = _print_Rational
+        def _print(self, expr: Any, **settings: Any) -> str:
+            """Constants as numbers; what is neither that nor in the list has no place in a formula."""
+            if expr.is_number:
+                value = _real(expr)
+                if value is None:
+                    raise ValueError(
+                        f"the expression or its derivative holds {_shorten(str(expr))}, which is no finite real number"
+                    )
+                return repr(value)
+            if not (expr.is_Symbol or expr.is_Add or expr.is_Mul or expr.is_Pow or expr.func.__name__ in _PRINTED):
+                raise ValueError(f"no scalar code for {_shorten(str(expr))} in the expression or its derivative")
+            return str(super()._print(expr, **settings))
 
         def _print_Mul(self, expr: Any) -> str:
             """Numerator and denominator by hand: StrPrinter's way assumes exact integers."""
@@ -364,30 +433,10 @@ def _printer() -> Any:
             return f"{self.factor(base, strict=True)}**{power}"
 
         def _print_Function(self, expr: Any) -> str:
-            name = expr.func.__name__
-            if name not in FUNCTIONS:
-                raise TypeError(f"no scalar code for the function {name}")
-            return f"{name}({', '.join(self.doprint(a) for a in expr.args)})"
+            name = _PRINTED[expr.func.__name__]
+            arguments = ", ".join(self.doprint(a) for a in expr.args)
+            return name.format(arguments) if "{" in name else f"{name}({arguments})"
 
-        def _print_Abs(self, expr: Any) -> str:
-            return f"fabs({self.doprint(expr.args[0])})"
-
-        def _print_sign(self, expr: Any) -> str:
-            return f"sign({self.doprint(expr.args[0])})"
-
-        def _print_Heaviside(self, expr: Any) -> str:
-            return f"(0.5 + 0.5*sign({self.doprint(expr.args[0])}))"
-
-        def _nested(self, name: str, expr: Any) -> str:
-            text, *rest = (self.doprint(a) for a in expr.args)
-            for argument in rest:
-                text = f"{name}({text}, {argument})"
-            return text
-
-        def _print_Max(self, expr: Any) -> str:
-            return self._nested("fmax", expr)
-
-        def _print_Min(self, expr: Any) -> str:
-            return self._nested("fmin", expr)
+        _print_Abs = _print_sign = _print_exp = _print_Function
 
     return ScalarPrinter()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _markov
+from ._checks import numbers
 from ._committor import Transitions
 from ._cuts import singular_points
 from ._discretize import assemble, build_stencil
@@ -250,7 +251,7 @@ class FokkerPlanck(Transitions, Spectral):
         >>> p.mean(), p.covariance()                       # 2 exp(-1) and 1 - 0.75 exp(-2)
         (array([0.736]), array([[0.898]]))
         """
-        times = np.atleast_1d(np.asarray(t, float))
+        times = np.atleast_1d(numbers("t", t))
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or np.any(np.diff(times) <= 0):
             raise ValueError(f"t must be a time >= 0 or an increasing sequence of times >= 0, got {t!r}")
         if not (isinstance(rtol, (int, float)) and 1e-11 <= rtol < 1.0):

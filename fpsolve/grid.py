@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_memory, numbers
+from ._checks import check_memory, is_finite, is_number, numbers
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
 from ._mapping import check, half_nodes, position, text
 from .expressions import split_names
@@ -166,7 +166,7 @@ class Grid:
         >>> Grid((0.0, 1.0, 10)).index([0.31])
         (3,)
         """
-        x = np.atleast_1d(np.asarray(point, float))
+        x = np.atleast_1d(numbers("point", point))
         if x.shape != (self.dim,):
             raise ValueError(f"a point of this grid has shape ({self.dim},), got {x.shape}")
         index = []
@@ -254,6 +254,13 @@ def _check_wrap(widths: Array, k: int) -> None:
                          "the ends; use a mapping with the same slope at both ends")  # fmt: skip
 
 
+def _parameters(params: Any) -> dict[str, float]:
+    """Names and finite numbers."""
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping of names to numbers, got {type(params).__name__}: {params!r}")
+    return {k: _finite(v, k) for k, v in (params or {}).items()}
+
+
 def _check_axis(axis: Any, k: int) -> tuple[Any, ...]:
     if isinstance(axis, str) or not hasattr(axis, "__len__") or len(axis) not in (3, 4):
         raise ValueError(f"axis {k} must be (lo, hi, n) or (lo, hi, n, mapping), e.g. (-2.0, 2.0, 200), got {axis!r}")
@@ -262,9 +269,10 @@ def _check_axis(axis: Any, k: int) -> tuple[Any, ...]:
         raise TypeError(f"axis {k}: the number of cells must be an integer, got {n!r}")
     if n < 2:
         raise ValueError(f"axis {k}: at least 2 cells are needed, got n = {n}")
+    if not all(is_number(wall) and is_finite(wall) and abs(float(wall)) < 1e300 for wall in (lo, hi)):
+        raise ValueError(f"axis {k}: the walls must be finite numbers, below 1e300 in size, got ({lo!r}, {hi!r})")
     lo, hi = float(lo), float(hi)
-    if not (math.isfinite(lo) and math.isfinite(hi) and math.isfinite(hi - lo)):
-        raise ValueError(f"axis {k}: the walls must be finite numbers, got ({lo}, {hi})")
+    check_memory(int(n), f"axis {k}: {n} cells", "take fewer cells")
     if lo >= hi:
         raise ValueError(f"axis {k}: lo must be less than hi, got ({lo:g}, {hi:g})")
     mapping = axis[3] if len(axis) == 4 else None
@@ -457,7 +465,9 @@ class Region:
         >>> Region.from_function(g, dim=2, params={"r": 2.0}).contains([1.0, 1.0])
         True
         """
-        checked = {k: _finite(v, k) for k, v in (params or {}).items()}
+        checked = _parameters(params)
+        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1):
+            raise ValueError(f"dim must be a whole number >= 1, got {dim!r}")
         dim = _coordinates_used(g, checked) if dim is None else dim
         return cls(FunctionCode(g, int(dim), 1, checked, "region"), checked, name=getattr(g, "__name__", "function"))
 
@@ -471,7 +481,7 @@ class Region:
         True
         """
         names = split_names(variables)
-        checked = {k: _finite(v, k) for k, v in (params or {}).items()}
+        checked = _parameters(params)
         return cls(ExpressionCode.from_texts([text], names, tuple(checked)), checked, name=str(text))
 
     def g(self, x: ArrayLike) -> Array:
@@ -482,7 +492,7 @@ class Region:
         ValueError
             If the last axis of `x` is not the dimension, or g is NaN at a point.
         """
-        points = np.asarray(x, float)
+        points = numbers("x", x)
         if self.dim == 1 and points.ndim == 0:
             points = points[None]
         if points.ndim == 0 or points.shape[-1] != self.dim:
@@ -506,6 +516,8 @@ class Region:
         ValueError
             If dimensions differ or no cell centre is inside.
         """
+        if not isinstance(grid, Grid):
+            raise TypeError(f"mask takes a Grid, got {type(grid).__name__}")
         if grid.dim != self.dim:
             raise ValueError(f"{self.name} is {self.dim}-D, the grid is {grid.dim}-D; from_function takes dim={grid.dim}, "
                              "the other constructors one entry per coordinate")  # fmt: skip
@@ -570,7 +582,7 @@ def _brief(numbers: Array) -> str:
 
 
 def _finite(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not is_finite(value):
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)
 

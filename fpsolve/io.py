@@ -19,7 +19,8 @@ import platform
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -28,7 +29,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fpsolve._tree import _kind_of, _kinds, _set_text, _text_attr, _write_text, describe_arrays, read_group, write_group
+from fpsolve._tree import (
+    _kind_of,
+    _kinds,
+    _set_text,
+    _text_attr,
+    _write_text,
+    describe_arrays,
+    member,
+    read_dataset,
+    read_group,
+    write_group,
+)
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,8 +50,11 @@ __all__ = [
     "load_kind",
     "load_provenance",
     "load_tree",
+    "member",
     "provenance",
+    "read_dataset",
     "read_group",
+    "reading",
     "save",
     "save_tree",
     "write_group",
@@ -250,6 +265,9 @@ def save_tree(
     """
     if not isinstance(tree, Mapping):
         raise TypeError(f"save_tree: tree must be a dict, got {type(tree).__name__}")
+    for what, given in (("attrs", attrs), ("describe", describe)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"save_tree: {what} must be a dict, got {type(given).__name__}")
     if _RESERVED in tree:
         raise ValueError(f"save_tree: the name {_RESERVED!r} is taken by the file itself; pass record=...")
     reserved = {"schema", "schema_version", "created", "creator"} & set(attrs or {})
@@ -304,7 +322,7 @@ def save(path: str | PathLike[str], obj: Any, *, overwrite: bool = True, record:
     save_tree(path, {kind: obj}, {"kind": kind}, record=record, overwrite=overwrite)
 
 
-def _open(path: str | PathLike[str]) -> h5py.File:
+def _open(path: str | PathLike[str], what: str = "") -> h5py.File:
     target = Path(os.path.expanduser(os.fspath(path)))
     if not target.exists():
         raise FileNotFoundError(f"{target} does not exist")
@@ -315,7 +333,8 @@ def _open(path: str | PathLike[str]) -> h5py.File:
     except PermissionError:
         raise
     except OSError as error:
-        raise ValueError(f"{target} is not a readable HDF5 file (damaged, cut short, or something else): {error}") from error
+        subject = f"{target} cannot be read{what}: it" if what else target
+        raise ValueError(f"{subject} is not a readable HDF5 file (damaged, cut short, or something else): {error}") from error
 
 
 def _check_schema(file: h5py.File) -> None:
@@ -330,20 +349,36 @@ def _check_schema(file: h5py.File) -> None:
         raise ValueError(f"its schema version {version} is newer than {SCHEMA_VERSION}, which this fpsolve reads: update fpsolve")
 
 
-def _load(path: str | PathLike[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Kind, content and provenance; whatever is wrong inside the file becomes one ValueError that names it."""
+@contextmanager
+def reading(path: str | PathLike[str], what: str = "") -> Iterator[h5py.File]:
+    """A file of fpsolve, open for reading; whatever turns out to be wrong inside it becomes one ValueError that names the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        As of `load`.
+    """
     try:
-        with _open(path) as file:
+        with _open(path, what) as file:
             try:
                 _check_schema(file)
-                tree = read_group(file)
-                return _text_attr(file, "kind"), tree, tree.pop(_RESERVED, {})
+                yield file
             except MemoryError:
                 raise
             except Exception as error:
-                raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+                reason = f"{error} is missing" if type(error) is KeyError else error
+                raise ValueError(f"{os.fspath(path)} cannot be read{what}: {reason}") from error
     except RuntimeError as error:  # raised by HDF5 when a damaged file is closed
-        raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+        raise ValueError(f"{os.fspath(path)} cannot be read{what}: {error}") from error
+
+
+def _load(path: str | PathLike[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Kind, content and provenance."""
+    with reading(path) as file:
+        tree = read_group(file)
+        return _text_attr(file, "kind"), tree, tree.pop(_RESERVED, {})
 
 
 def load(path: str | PathLike[str]) -> Any:
@@ -378,12 +413,8 @@ def load(path: str | PathLike[str]) -> Any:
 
 def load_kind(path: str | PathLike[str]) -> str:
     """The attribute `kind` of a file, "" if it has none; errors as in `load`."""
-    with _open(path) as file:
-        try:
-            _check_schema(file)
-            return _text_attr(file, "kind")
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+    with reading(path) as file:
+        return _text_attr(file, "kind")
 
 
 def load_tree(path: str | PathLike[str]) -> dict[str, Any]:
@@ -394,4 +425,6 @@ def load_tree(path: str | PathLike[str]) -> dict[str, Any]:
 def load_provenance(path: str | PathLike[str]) -> list[dict[str, Any]]:
     """The provenance records of a file, oldest first; errors as in `load`."""
     story = _load(path)[2]
+    if not (isinstance(story, dict) and story and all(isinstance(record, dict) for record in story.values())):
+        raise ValueError(f"{os.fspath(path)} cannot be read: its provenance is missing, or not made of JSON objects")
     return [story[name] for name in sorted(story, key=lambda n: (len(n), n))]

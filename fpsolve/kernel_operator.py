@@ -176,10 +176,10 @@ class TransitionKernel(KernelExits, KernelModes):
 
 def _iterations(t: Any) -> list[int]:
     times = np.atleast_1d(np.asarray(t))
-    if times.dtype.kind not in "iu" and not (times.dtype.kind == "f" and np.all(times == np.rint(times))):
+    if times.dtype.kind not in "iu" and not (times.dtype.kind == "f" and np.all(np.isfinite(times) & (times == np.rint(times)))):
         raise TypeError(f"the time of a chain is the iteration count: t must be an integer or several, got {t!r}")
-    if times.ndim != 1 or times.size == 0 or times[0] < 0 or np.any(np.diff(times) <= 0):
-        raise ValueError(f"t must be a number of iterations >= 0 or an increasing sequence of them, got {t!r}")
+    if times.ndim != 1 or times.size == 0 or times[0] < 0 or np.any(np.diff(times) <= 0) or times[-1] > 2**53:
+        raise ValueError(f"t must be a number of iterations >= 0 (up to 2^53) or an increasing sequence of them, got {t!r}")
     return [int(k) for k in times]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import is_finite, numbers
 from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
 from ._known import fact
 from ._tensors import (
@@ -162,7 +164,7 @@ class Noise:
         """
         matrix = _square("D", D)
         check_tensor(matrix[None], None)
-        matrix = 0.5 * (matrix + matrix.T)
+        matrix = 0.5 * matrix + 0.5 * matrix.T
         return cls("constant", len(matrix), ConstantCode(matrix, len(matrix)), matrix=matrix)
 
     @classmethod
@@ -223,7 +225,7 @@ class Noise:
                 raise ValueError(f"the diagonal has {len(D)} entries for {len(names)} variables")  # type: ignore[arg-type]
             child = ExpressionCode.from_texts(list(D), names, tuple(checked))  # type: ignore[arg-type]
         else:
-            noise = cls.low_rank(np.zeros((np.size(D), 0)), np.atleast_1d(np.asarray(D, float)))
+            noise = cls.low_rank(np.zeros((np.size(D), 0)), np.atleast_1d(numbers("D", D)))
             noise.name = "diagonal"
             return noise
         return cls("diagonal", child.dim, DiagonalCode(child), params=checked, factor_code=DiagonalCode(child, root=True))
@@ -305,7 +307,7 @@ class Noise:
             dim, m = len(names), len(entries) // len(names)
             factor = ExpressionCode.from_texts(entries, names, tuple(checked))
         else:
-            matrix = np.atleast_2d(np.asarray(B, float))
+            matrix = np.atleast_2d(numbers("B", B))
             if matrix.ndim != 2 or not np.all(np.isfinite(matrix)):
                 raise ValueError(f"B must be a finite d x m matrix, got shape {np.shape(B)}")
             dim, m = matrix.shape
@@ -331,6 +333,7 @@ class Noise:
         <BLANKLINE>
                [[2.]]])
         """
+        _check_potential(U)
         scale, floor = _number("scale", scale), _number("floor", floor)
         name = f"hessian of {U.name}, scale={scale:g}, floor={floor:g}"
         if isinstance(U.hess_code, ConstantCode):
@@ -369,6 +372,7 @@ class Noise:
         >>> Noise.shifted_minima(Potential.from_expression("2*x**2"), sigma=1.0, lr=0.5).diffusion([0.0])
         array([[4.]])
         """
+        _check_potential(U)
         sigma, lr = _number("sigma", sigma), _number("lr", lr, positive=True)
         name, d, amplitude = f"shifted minima of {U.name}, sigma={sigma:g}", U.dim, np.sqrt(lr) * sigma
         if isinstance(U.hess_code, ConstantCode):
@@ -411,7 +415,7 @@ class Noise:
                [0. , 0.5]])
         """
         lr = _number("lr", lr, positive=True)
-        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1 or not is_finite(batch):
             raise ValueError(f"batch must be a positive integer, got {batch!r}")
         scale = lr / (2.0 * batch)
         if along is not None and axes is None:
@@ -429,8 +433,8 @@ class Noise:
             F, s, knots, direction = line_parts(C, axes, along)
             tensor = LineTableCode(np.sqrt(scale) * F, scale * s, knots, direction)
             return cls(name, tensor.dim, tensor, lr=lr, batch=int(batch))
-        nodes = [np.asarray(a, float) for a in axes]
-        table = scale * np.asarray(C, float)
+        nodes = [numbers("axes", a) for a in axes]
+        table = scale * numbers("C", C)
         _check_table(table, nodes)
         return cls(name, len(nodes), TableCode(table, nodes), lr=lr, batch=int(batch))
 
@@ -504,7 +508,7 @@ class Noise:
 
     def diffusion(self, x: ArrayLike) -> Array:
         """D at points of shape (..., d): shape (..., d, d)."""
-        points = np.asarray(x, float)
+        points = numbers("x", x)
         d = self.dim if self.dim is not None else (points.shape[-1] if points.ndim else 1)
         noise = self.resolve(d)
         assert noise.diffusion_code is not None
@@ -564,14 +568,19 @@ def check_diagonal(values: Array, x: Array) -> None:
 
 
 def _number(name: str, value: float, positive: bool = False) -> float:
-    ok = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool) and np.isfinite(value)
+    ok = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool) and is_finite(value)
     if not ok or value < 0 or (positive and value == 0):
         raise ValueError(f"{name} must be a finite number {'> 0' if positive else '>= 0'}, got {value!r}")
     return float(value)
 
 
+def _check_potential(U: Any) -> None:
+    if not isinstance(U, Potential):
+        raise TypeError(f"U must be a Potential, got {type(U).__name__}: {reprlib.repr(U)}")
+
+
 def _square(name: str, matrix: ArrayLike) -> Array:
-    array = np.atleast_2d(np.asarray(matrix, float))
+    array = np.atleast_2d(numbers(name, matrix))
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise ValueError(f"{name} must be a square matrix (d, d), got shape {np.shape(matrix)}")
     return array

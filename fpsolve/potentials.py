@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import is_finite, is_number, numbers
 from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
 from ._evaluated import EvaluatedCode
 from ._roots import FLAT, check_box, find_zeros
@@ -215,7 +216,7 @@ class Potential:
         """Hessian at points of shape (..., dim): shape (..., dim, dim), symmetrised."""
         h = self.hess_code.evaluate(self._points(x), self.params)
         h = h.reshape(*h.shape[:-1], self.dim, self.dim)
-        return np.asarray(0.5 * (h + np.swapaxes(h, -1, -2)))
+        return np.asarray(0.5 * h + 0.5 * np.swapaxes(h, -1, -2))
 
     def with_params(self, **values: float) -> Potential:
         """The same landscape with other parameter values; nothing is compiled anew.
@@ -275,10 +276,12 @@ class Potential:
 
 def check_params(params: Mapping[str, float] | None) -> dict[str, float]:
     """Parameter names must be plain names, values finite numbers."""
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping of names to numbers, got {type(params).__name__}: {params!r}")
     params = dict(params or {})
     split_names(list(params), "params")
     for name, value in params.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not np.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not is_finite(value):
             raise ValueError(f"parameter {name} must be a finite number, got {value!r}")
     return {name: float(value) for name, value in params.items()}
 
@@ -292,7 +295,7 @@ def update_params(params: Mapping[str, float], values: Mapping[str, float]) -> d
 
 def check_points(x: ArrayLike, dim: int) -> Array:
     """Points as float array of shape (..., dim); for dim = 1 a bare number is one point."""
-    points = np.asarray(x, float)
+    points = numbers("x", x)
     if dim == 1 and points.ndim == 0:
         points = points[None]
     if points.ndim == 0 or points.shape[-1] != dim:
@@ -464,15 +467,17 @@ def quadratic(H: ArrayLike, center: ArrayLike | None = None, floor: float = 0.0)
     >>> quadratic([[2.0, 0.0], [0.0, 1.0]])([1.0, 2.0])
     3.0
     """
-    matrix = np.atleast_2d(np.asarray(H, float))
+    matrix = np.atleast_2d(numbers("H", H))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.all(np.isfinite(matrix)):
         raise ValueError(f"H must be a finite square matrix, got shape {np.shape(H)}")
     if np.max(np.abs(matrix - matrix.T)) > 1e-10 * np.max(np.abs(matrix)):
         raise ValueError(f"H must be symmetric; the largest difference is {np.max(np.abs(matrix - matrix.T)):.3g}. Use (H + H.T)/2")
-    c = np.zeros(len(matrix)) if center is None else np.asarray(center, float)
+    c = np.zeros(len(matrix)) if center is None else numbers("center", center)
     if c.shape != (len(matrix),) or not np.all(np.isfinite(c)):
         raise ValueError(f"center must be {len(matrix)} finite numbers, got {center!r}")
-    symmetric = 0.5 * (matrix + matrix.T)
+    if not (is_number(floor) and is_finite(floor)):
+        raise ValueError(f"floor must be a finite number, got {floor!r}")
+    symmetric = 0.5 * matrix + 0.5 * matrix.T
     return Potential.from_codes(QuadraticCode(symmetric, c, floor), {}, "quadratic")
 
 

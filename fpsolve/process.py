@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
 from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode, TableCode
 from ._known import name_of
 from ._roots import FixedPoint, fixed_points
@@ -160,7 +161,7 @@ class Process:
         >>> Process.tabulated([0.0, 1.0, 2.0], [1.0, 0.0, -3.0], Noise.isotropic(0.1)).drift([1.5])
         array([-1.5])
         """
-        nodes, values = np.asarray(x, float), np.asarray(drift, float)
+        nodes, values = numbers("x", x), numbers("drift", drift)
         check_knots(nodes, 0)
         if values.shape != nodes.shape or not np.all(np.isfinite(values)):
             raise ValueError(f"the drift must be finite at each of the {nodes.size} points, got shape {values.shape}")
@@ -175,10 +176,10 @@ class Process:
         >>> Process.ornstein_uhlenbeck([[1.0, 0.6], [-0.3, 0.8]], Noise.isotropic(1.0)).drift([1.0, 0.0])
         array([-1. ,  0.3])
         """
-        matrix = np.atleast_2d(np.asarray(A, float))
+        matrix = np.atleast_2d(numbers("A", A))
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.all(np.isfinite(matrix)):
             raise ValueError(f"A must be a finite square matrix, got shape {np.shape(A)}")
-        c = np.zeros(len(matrix)) if center is None else np.asarray(center, float)
+        c = np.zeros(len(matrix)) if center is None else numbers("center", center)
         if c.shape != (len(matrix),) or not np.all(np.isfinite(c)):
             raise ValueError(f"center must be {len(matrix)} finite numbers, got {center!r}")
         return cls.__new__(cls)._set(-1.0, AffineCode(matrix, c), {}, noise, "ito")

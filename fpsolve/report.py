@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from fpsolve._estimate import _parse_unit
 from fpsolve.results import Estimate, Table
 
+from ._checks import is_finite, is_number
+
 __all__ = ["compare"]
 
 
@@ -54,6 +56,8 @@ def compare(
         raise ValueError("compare needs at least one estimate")
     if names is not None and len(names) != len(estimates):
         raise ValueError(f"compare: {len(names)} names for {len(estimates)} estimates")
+    if lr is not None and not (is_number(lr) and is_finite(lr) and lr > 0.0):
+        raise ValueError(f"compare: lr must be a finite number > 0, got {lr!r}")
     items = _wrap(estimates)
     labels = list(names) if names is not None else [e.method or f"estimate {i + 1}" for i, e in enumerate(items)]
     rates = [(label, e.lr) for label, e in zip(labels, items, strict=True)] + [("the argument lr", lr)]

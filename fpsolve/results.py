@@ -101,6 +101,8 @@ class Table(_Record):
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.title, str):
+            raise TypeError(f"Table: title must be text, got {type(self.title).__name__}: {self.title!r}")
         object.__setattr__(self, "columns", tuple(str(c) for c in self.columns))
         object.__setattr__(self, "rows", tuple(tuple(_plain(c) for c in r) for r in self.rows))
         object.__setattr__(self, "notes", tuple(str(n) for n in self.notes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import is_finite, is_number, numbers
 from ._code import Code, DerivedCode, ExpressionCode
 from .expressions import parse, split_names
 from .noise import Noise
@@ -180,7 +182,14 @@ class Ensemble:
 
     def gradients(self, thetas: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradients at weights (n, dim) over the samples indices (n, batch), repeats allowed: shape (n, dim)."""
-        points, chosen = check_points(thetas, self.dim), np.asarray(indices, np.int64)
+        points, chosen = check_points(thetas, self.dim), np.asarray(indices)
+        wrong = chosen.dtype.kind not in "iu" or not chosen.size or chosen.min() < 0 or chosen.max() >= self.size
+        if wrong or chosen.ndim != 2 or points.ndim != 2 or len(chosen) not in (1, len(points)):
+            raise ValueError(
+                f"indices must be samples 0 .. {self.size - 1}, shape (n, batch) for weights of shape (n, {self.dim}): got "
+                f"{reprlib.repr(indices)} for weights of shape {points.shape}"
+            )
+        chosen = chosen.astype(np.int64, copy=False)
         if self.loss is None:
             return np.asarray(self._function(points, chosen), float)
         data = self._gradient.data[chosen]
@@ -188,7 +197,7 @@ class Ensemble:
 
     def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradient at one point (dim,) over the samples indices (batch,)."""
-        return self.gradients(np.asarray(theta, float)[None], np.asarray(indices)[None])[0]
+        return self.gradients(numbers("theta", theta)[None], np.asarray(indices)[None])[0]
 
     def sample_gradients(self, theta: ArrayLike) -> Array:
         """Gradients of all samples at one point: shape (size, dim)."""
@@ -226,6 +235,14 @@ class Ensemble:
         array([[0.1]])
         """
         U = self._known()
+        if not (is_number(lr) and is_finite(lr) and lr > 0.0):
+            raise ValueError(f"lr must be a finite number > 0, got {lr!r}")
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch < 2**63:
+            raise ValueError(f"batch must be a whole number >= 1, got {batch!r}")
+        if sampling not in ("replace", "without", "shuffle"):
+            raise ValueError(f"sampling must be 'replace' or 'without', got {sampling!r}")
+        if sampling == "without" and batch > self.size:
+            raise ValueError(f"batch = {batch} distinct samples cannot be drawn from {self.size}")
         if sampling == "shuffle":
             raise ValueError("noise of shuffled epochs is not white: it sums to zero over each epoch; no process has it")
         d, size = self.dim, self.size

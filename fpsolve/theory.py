@@ -91,6 +91,8 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
     0.25
     """
     _check_process(process, "boltzmann")
+    if not hasattr(grid, "centers"):
+        raise TypeError(f"boltzmann takes a Grid, got {type(grid).__name__}")
     if process.dim != grid.dim:
         raise ValueError(f"boltzmann: the process has dimension {process.dim}, the grid {grid.dim}")
     for axis, sides in enumerate(grid.boundary):

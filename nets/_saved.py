@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import fields
+import reprlib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 __all__ = ["Saved", "load"]
 
@@ -64,8 +68,52 @@ class Saved:
 
     @classmethod
     def _from_tree(cls, tree: dict[str, Any]) -> Self:
+        if not isinstance(tree, dict):
+            raise ValueError(f"{cls.KIND} should be a group, got {type(tree).__name__}")
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: value for key, value in tree.items() if key in known})
+        values = {key: value for key, value in tree.items() if key in known}
+        check_fields(cls, values, {name: words[0] for name, words in cls.DESCRIBE.items()})
+        return cls(**values)
+
+
+#: Annotation of a field -> what it may be in a file, and in words.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "float": ((float, int, np.floating, np.integer), "a number"),
+    "int": ((int, np.integer), "an integer"),
+    "str": ((str,), "text"),
+    "bool": ((bool, np.bool_), "True or False"),
+}
+
+
+def check_fields(cls: Any, values: Mapping[str, Any], axes: Mapping[str, str]) -> None:
+    """ValueError unless the fields of a dataclass, as a file has them, are of their kind, and axes of one name equally long.
+
+    Parameters
+    ----------
+    cls : dataclass
+    values : mapping
+    axes : mapping
+        Array -> the names of its axes, separated by blanks.
+    """
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
+    if missing:
+        raise ValueError(f"a {cls.__name__} misses {', '.join(missing)}")
+    for f in fields(cls):
+        kinds, words = _TYPES.get(str(f.type).removesuffix(" | None"), ((), ""))
+        value = values.get(f.name)
+        flag = isinstance(value, (bool, np.bool_)) and bool not in kinds
+        if kinds and value is not None and (flag or not isinstance(value, kinds)):
+            raise ValueError(f"{f.name} must be {words}, got {reprlib.repr(value)}")
+    sizes: dict[str, int] = {}
+    for name, words in axes.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or value.ndim != len(words.split()):
+            raise ValueError(f"{name} must be an array of {len(words.split())} axes ({words}), got {reprlib.repr(value)}")
+        for axis, size in zip(words.split(), value.shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise ValueError(f"{name} has the shape {value.shape}, but the axis {axis} has {sizes[axis]} entries elsewhere")
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -98,4 +146,5 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{os.fspath(path)} holds {kind or 'no result'!r}, not one of training run, stats, {', '.join(KINDS)}")
     module, name = KINDS[kind]
     cls = getattr(importlib.import_module(f".{module}", __package__), name)
-    return cls._from_tree(io.load_tree(path)[kind])
+    with io.reading(path, f" as {kind}") as file:
+        return cls._from_tree(io.read_group(io.member(file, kind)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import is_finite
 from .mlp import MLP, Ensemble
 from .run import Run
 
@@ -124,7 +125,7 @@ def _resumed(name: str, value: Any, old: Any) -> Any:
 
 def _check_constants(lr: Any, batch: Any, sampling: str, n: int) -> None:
     number = isinstance(lr, (int, float, np.integer, np.floating)) and not isinstance(lr, bool)
-    if not callable(lr) and np.ndim(lr) == 0 and not (number and math.isfinite(lr) and lr > 0.0):
+    if not callable(lr) and np.ndim(lr) == 0 and not (number and is_finite(lr) and lr > 0.0):
         raise ValueError(f"lr must be finite and > 0: got {lr!r}")
     if callable(batch) or np.ndim(batch) == 1:
         return
@@ -148,8 +149,8 @@ def duration(epochs: int | None, steps: int | None, n: int, batch: int | None) -
     if (epochs is None) == (steps is None):
         raise ValueError(f"give exactly one of epochs and steps: got epochs={epochs!r}, steps={steps!r}")
     name, value = ("epochs", epochs) if steps is None else ("steps", steps)
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer: got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**53:
+        raise ValueError(f"{name} must be a positive integer (below 2^53): got {value!r}")
     if name == "steps":
         return int(value)
     if batch is None:

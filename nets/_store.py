@@ -171,16 +171,18 @@ def _join(path: Path, folder: Path, name: str) -> None:
         raise ValueError(f"{folder} holds no complete segment: the run was interrupted before its first one; delete the folder")
     if [file.stem for file in files] != [f"{i:06d}" for i in range(len(files))]:
         raise ValueError(f"{folder} lacks some of its segments: it holds {', '.join(file.name for file in files)}")
-    small = io.load_tree(files[-1])["small"]
-    record = small.pop("record")
+    with io.reading(files[-1], " as the last segment of a run"):
+        small = dict(io.load_tree(files[-1])["small"])
+        record = small.pop("record")
     temporary = folder / "joined.tmp"
     temporary.unlink(missing_ok=True)
     io.save_tree(temporary, small, {"kind": "training run", "run": name}, record=record)
     with h5py.File(temporary, "a") as target:
         for file in files:
-            for group, arrays in io.load_tree(file)["series"].items():
-                for key, array in arrays.items():
-                    _append(target.require_group(group), key, np.asarray(array))
+            with io.reading(file, " as a segment of a run"):
+                for group, arrays in io.load_tree(file)["series"].items():
+                    for key, array in arrays.items():
+                        _append(target.require_group(group), key, np.asarray(array))
         io.describe_arrays(target, {key: words for key, words in DESCRIBE.items() if key in target})
     with open(temporary, "rb") as handle:
         os.fsync(handle.fileno())

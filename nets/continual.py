@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, of_kind, positive
+from ._checks import integer, numbers, of_kind, positive
 from ._saved import Saved
 from .data import Data
 from .flatness import Flatness
@@ -102,6 +102,7 @@ def fisher_diagonal(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, b
         raise ValueError(f"labels must be 'data' or 'model': got {labels!r}")
     if labels == "model" and mlp.loss_name != "cross_entropy":
         raise ValueError(f"labels can be drawn from a network with cross-entropy only: this one has {mlp.loss_name!r}")
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     if len(mlp.block_names(block)) != 1:
         raise ValueError(f"the Fisher information is that of one block out of {list(mlp.blocks)}: got {block!r}")
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
@@ -208,7 +209,7 @@ def ldc(flatness: Flatness, directions: ArrayLike) -> Constraint:
     array([0.25  , 0.0625])
     """
     of_kind(flatness, Flatness, "flatness", "of nets.flatness along the directions")
-    p = np.asarray(directions, dtype=np.float64)
+    p = numbers("directions", directions)
     width = np.where(flatness.one_sided, 2.0 * np.minimum(-flatness.left, flatness.right), flatness.width)
     if p.ndim != 2 or p.shape[1] != len(width):
         raise ValueError(f"directions must be {len(width)} orthonormal columns, those of the flatness: got shape {p.shape}")
@@ -240,7 +241,7 @@ def ewc(fisher: ArrayLike) -> Constraint:
     >>> penalty.axes, penalty.strengths
     (array([1, 2, 0]), array([0.3, 0.2, 0.1]))
     """
-    f = np.asarray(fisher, dtype=np.float64)
+    f = numbers("fisher", fisher)
     if f.ndim != 1 or not np.isfinite(f).all() or (f < 0.0).any():
         raise ValueError(f"the Fisher information must be a vector of finite numbers >= 0: got shape {f.shape}")
     order = np.argsort(-f, kind="stable")
@@ -381,6 +382,7 @@ def second_task(
     """
     of_kind(constraint, Constraint, "constraint", "of nets.ldc or nets.ewc")
     strengths, number = _grid(constraint, lambdas, counts)
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     theta = mlp.check_point(theta)
     part = mlp.blocks.get(block, slice(0, 0))
     if block[:1] != "W" or part.stop - part.start != constraint.size:
@@ -423,7 +425,7 @@ def second_task(
 
 
 def _grid(constraint: Constraint, lambdas: ArrayLike, counts: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-    a, b, most = np.asarray(lambdas, dtype=np.float64), np.asarray(counts), len(constraint.strengths)
+    a, b, most = numbers("lambdas", lambdas), np.asarray(counts), len(constraint.strengths)
     if a.ndim != 1 or not len(a) or not (np.isfinite(a).all() and (a >= 0.0).all()):
         raise ValueError(f"lambdas must be finite numbers >= 0: got {lambdas!r}")
     if b.ndim != 1 or not len(b) or not np.issubdtype(b.dtype, np.integer) or b.min() < 1 or b.max() > most:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import of_kind, positive
+from ._checks import numbers, of_kind, positive
 from ._saved import Saved
 from .landscape import Landscape, Section
 
@@ -233,7 +233,7 @@ def loss_profiles(landscape: Landscape, directions: ArrayLike, displacements: Ar
     (2, 3)
     """
     p = _columns(landscape, directions)
-    d = np.asarray(displacements, dtype=np.float64)
+    d = numbers("displacements", displacements)
     d = np.tile(d, (p.shape[1], 1)) if d.ndim == 1 else d
     if d.ndim != 2 or len(d) != p.shape[1] or d.size == 0 or not np.isfinite(d).all():
         raise ValueError(f"displacements must be finite, of shape (m,) or ({p.shape[1]}, m), m >= 1: got shape {d.shape}")
@@ -255,13 +255,13 @@ def loss_plane(landscape: Landscape, directions: ArrayLike, first: ArrayLike, se
     p = _columns(landscape, directions)
     if p.shape[1] != 2:
         raise ValueError(f"a plane has two directions: got {p.shape[1]}")
-    a, b = np.meshgrid(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64), indexing="ij")
+    a, b = np.meshgrid(numbers("first", first), numbers("second", second), indexing="ij")
     return landscape.section(p).loss(np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
 
 
 def _columns(landscape: Landscape, directions: ArrayLike) -> Array:
     of_kind(landscape, Landscape, "landscape", "nets.Landscape(mlp, theta, x, y, block='W2')")
-    p = np.asarray(directions, dtype=np.float64)
+    p = numbers("directions", directions)
     p = p[:, None] if p.ndim == 1 else p
     if p.ndim != 2 or len(p) != landscape.size or p.shape[1] < 1:
         raise ValueError(f"directions must be columns of {landscape.size} weights, the block that moves: got shape {p.shape}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from .mlp import MLP
 
 __all__ = ["Landscape", "Section"]
@@ -54,6 +55,7 @@ class Landscape:
     """
 
     def __init__(self, mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> None:
+        of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
         self.mlp, self.theta = mlp, mlp.check_point(theta).copy()
         samples, targets = mlp.check_samples(x, y)
         self.index, self.samples = mlp.block_index(block), len(samples)

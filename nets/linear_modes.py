@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ._checks import is_finite, numbers
 
 __all__ = ["window_variance"]
 
@@ -62,8 +62,8 @@ def window_variance(
     >>> window_variance([0.0, 5.0], 1.0, 0.1, 1000).round(4), round(0.01 * (1000**2 - 1) / 6000, 4), round(0.01 / (1 - 0.25), 4)
     (array([1.6667, 0.0133]), 1.6667, 0.0133)
     """
-    h, c = np.broadcast_arrays(np.asarray(curvature, dtype=np.float64), np.asarray(noise, dtype=np.float64))
-    if not (math.isfinite(lr) and lr > 0.0):
+    h, c = np.broadcast_arrays(numbers("curvature", curvature), numbers("noise", noise))
+    if not (is_finite(lr) and lr > 0.0):
         raise ValueError(f"lr must be finite and above 0: got {lr!r}")
     if not (np.isfinite(h).all() and np.isfinite(c).all() and (h >= 0.0).all() and (lr * h < 2.0).all() and (c >= 0.0).all()):
         raise ValueError("curvatures must lie in 0 <= h < 2/lr and noise must not be negative, all finite")

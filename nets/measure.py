@@ -188,6 +188,7 @@ def fluctuation_dissipation(run: Run) -> FluctuationDissipation:
     """
     from fpsolve import Estimate
 
+    of_kind(run, Run, "run", "as nets.train returns it")
     blocks, mu = run.blocks, run.momentum
     if "dot_gradient" not in blocks or len(blocks["steps"]) < 8:
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, positive
+from ._checks import integer, numbers, of_kind, positive
 from ._saved import Saved
 from .flatness import _columns
 from .landscape import Landscape, Section
@@ -121,6 +121,8 @@ def minibatch_minima(
     integer("batch, up to the number of samples,", batch, 1, landscape.samples)
     positive("cap", cap)
     integer("n", n, 2)
+    if n > 10_000_000:
+        raise ValueError(f"n must be at most 10 million minima: got {n}")
     rng = np.random.default_rng(seed)
     chosen = np.array([rng.choice(landscape.samples, batch, replace=False) for _ in range(n)])
     line = landscape.section(p)
@@ -192,9 +194,10 @@ def active_temperature(
     """
     from .stats import _check_settings
 
+    of_kind(landscape, Landscape, "landscape", "nets.Landscape(mlp, theta, x, y)")
     _check_settings(lr, batch, sampling, 0.0, landscape.samples)
     p = _columns(landscape, directions)
-    d = np.atleast_1d(np.asarray(displacements, dtype=np.float64))
+    d = np.atleast_1d(numbers("displacements", displacements))
     d = np.tile(d, (p.shape[1], 1)) if d.ndim == 1 else d
     if d.ndim != 2 or len(d) != p.shape[1] or not np.isfinite(d).all():
         raise ValueError(f"displacements must be finite, of shape (m,) or ({p.shape[1]}, m): got {d.shape}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer
+from ._checks import integer, is_finite, numbers, of_kind
 from .data import Data
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MLP:
             raise ValueError(f"activation must be one of {ACTIVATIONS}: got {activation!r}")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}: got {loss!r}")
-        if not (isinstance(weight_decay, (int, float, np.number)) and math.isfinite(weight_decay) and weight_decay >= 0.0):
+        if not (isinstance(weight_decay, (int, float, np.number)) and is_finite(weight_decay) and weight_decay >= 0.0):
             raise ValueError(f"weight_decay must be finite and >= 0: got {weight_decay!r}")
         if loss == "cross_entropy" and widths[-1] == 1:
             raise ValueError(
@@ -160,7 +160,7 @@ class MLP:
 
     def check_theta(self, theta: ArrayLike) -> Array:
         """The parameter vector as a float64 array, or ValueError."""
-        array = np.ascontiguousarray(theta, dtype=np.float64)
+        array = np.ascontiguousarray(numbers("theta", theta))
         if array.shape != (self.dim,):
             raise ValueError(f"theta must have shape ({self.dim},) for {self!r}: got {array.shape}")
         return array
@@ -174,7 +174,7 @@ class MLP:
 
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Inputs (n, d), targets (n, outputs) (as of `targets`) as float64, or ValueError."""
-        x = np.ascontiguousarray(x, dtype=np.float64)
+        x = np.ascontiguousarray(numbers("x", x))
         if x.ndim != 2 or x.shape[1] != self.widths[0] or len(x) == 0:
             raise ValueError(f"x must have shape (n, {self.widths[0]}) with n >= 1, the inputs of {self!r}: got {x.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -366,6 +366,7 @@ class MLP:
 
     def ensemble(self, data: Data) -> Ensemble:
         """The minibatch losses of the training samples, as `fpsolve.SGDChain` takes them."""
+        of_kind(data, Data, "data", "nets.load_data(...), or nets.Data of your own arrays")
         x, t = self.check_samples(data.x_train, data.y_train)
         return Ensemble(self, x, t)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer
+from ._checks import integer, numbers
 from ._saved import Saved
 from ._threads import single_threaded_blas
 from .run import Run
@@ -182,7 +182,7 @@ def pca(
     else:
         if block is not None or window is not None:
             raise ValueError("block and window choose from a Run: slice the array instead")
-        array: Any = source if hasattr(source, "shape") and hasattr(source, "dtype") else np.asarray(source, dtype=np.float64)
+        array: Any = source if hasattr(source, "shape") and hasattr(source, "dtype") else numbers("source", source)
         if len(array.shape) != 2:
             raise ValueError(f"the records must have shape (n, P): got {tuple(array.shape)}")
         steps = np.arange(array.shape[0], dtype=np.int64)

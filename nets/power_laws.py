@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import of_kind
+from ._checks import numbers, of_kind
 from ._saved import Saved
 
 __all__ = ["PowerLaw", "over_blocks", "over_seeds", "power_law"]
@@ -97,7 +97,7 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     """
     from scipy.stats import spearmanr
 
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = numbers("x", x), numbers("y", y)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"x and y must be vectors of one length: got shapes {a.shape} and {b.shape}")
     good = np.isfinite(a) & np.isfinite(b) & (a > 0.0) & (b > 0.0)

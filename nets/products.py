@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers, of_kind
 from ._kernels_sparse import SparseRows
 from .curvature import TERMS
 from .mlp import CHUNK_NUMBERS, MLP, softmax
@@ -90,6 +91,7 @@ class Products:
     ) -> None:
         if matrix not in MATRICES:
             raise ValueError(f"matrix must be one of {MATRICES}: got {matrix!r}")
+        of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
         self.mlp, self.theta, (self.x, self.t) = mlp, mlp.check_point(theta), mlp.check_samples(x, y)
         self.matrix, self.index, self.count = matrix, mlp.block_index(block), 0
         self.terms = TERMS.get(matrix)  # None: the covariance
@@ -109,7 +111,7 @@ class Products:
 
     def __call__(self, v: ArrayLike) -> Array:
         """The products with one vector, shape (size,), or with the rows of an array (k, size)."""
-        v = np.asarray(v, dtype=np.float64)
+        v = numbers("v", v)
         if v.ndim not in (1, 2) or v.shape[-1] != self.size:
             raise ValueError(f"v must have shape ({self.size},) or (k, {self.size}): got {v.shape}")
         if not np.isfinite(v).all():

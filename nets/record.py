@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
 from .mlp import MLP
 
 __all__ = ["Record"]
@@ -78,7 +79,7 @@ class Record:
             value = getattr(self, name)
             optional = name in ("weights_every", "losses_every", "projections_every")
             if not (optional and value is None) and (
-                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1
+                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**53
             ):
                 raise ValueError(f"Record: {name} must be a positive integer: got {value!r}")
         if (self.center is None) != (self.basis is None):
@@ -136,7 +137,7 @@ class Recorder:
 
     def _projections(self, r: Record) -> None:
         p = self.mlp.dim
-        self.center, basis = np.asarray(r.center, dtype=np.float64), np.ascontiguousarray(r.basis, dtype=np.float64)
+        self.center, basis = numbers("center", r.center), np.ascontiguousarray(numbers("basis", r.basis))
         if self.center.shape != (p,) or basis.ndim != 2 or len(basis) != p or basis.shape[1] < 1:
             raise ValueError(f"Record: center must have shape ({p},) and basis ({p}, k): got {self.center.shape}, {basis.shape}")
         if not (np.isfinite(self.center).all() and np.isfinite(basis).all()):

@@ -106,7 +106,10 @@ class InverseRelation(Saved):
     @classmethod
     def _from_tree(cls, tree: dict[str, Any]) -> Self:
         parts = Window._from_tree(tree["window"]), Flatness._from_tree(tree["flatness"])
-        return cls(*parts, np.asarray(tree["numbers"], dtype=np.int64))
+        numbers = np.asarray(tree["numbers"], dtype=np.int64)
+        if numbers.ndim != 1 or (numbers < 1).any() or len(parts[1].left) <= numbers.max(initial=0) - 1:
+            raise ValueError(f"numbers must be those of directions, from 1 on, got {numbers!r}")
+        return cls(*parts, numbers)
 
 
 def inverse_relation(

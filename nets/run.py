@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import integer, of_kind
+from ._saved import check_fields
 from .data import Data, fingerprint
 from .mlp import MLP
 
@@ -178,10 +180,8 @@ class Run:
         stored = self._stored(group, setting)
         series = dict(stored)
         if "value" not in series and f"{group}/value" in _LAZY and self.path is not None:
-            import h5py
-
-            with h5py.File(self.path, "r") as file:
-                series["value"] = file[group]["value"][()]
+            with self._open() as file:
+                series["value"] = _value(file, group)[()]
         return series
 
     @property
@@ -240,26 +240,34 @@ class Run:
         columns, part = self.weight_columns(block), self._range(window)
         stored = self._stored("weights", "weights")
         with nullcontext(stored) if "value" in stored else self._open() as source:
-            values = source["value"] if "value" in stored else source["weights"]["value"]
+            values = source["value"] if "value" in stored else _value(source, "weights")
             for i in range(part.start, part.stop, rows):
                 stop = min(i + rows, part.stop)
                 piece = values[i:stop, columns] if isinstance(columns, slice) else values[i:stop][:, columns]
                 yield np.asarray(stored["step"][i:stop]), np.asarray(piece)
 
     def _open(self) -> Any:
-        import h5py
+        from fpsolve import io
 
-        return h5py.File(self.path, "r")
+        assert self.path is not None
+        return io.reading(self.path, " as a training run")
 
     def projection_series(self, column: int) -> Array:
         """Series of one projection, shape (n,); from a file, that column alone is read."""
         stored = self.tree.get("projections", {})
         if "value" in stored or self.path is None:
             return np.asarray(self.projections["value"][:, column])
-        import h5py
+        with self._open() as file:
+            return np.asarray(_value(file, "projections")[:, column])
 
-        with h5py.File(self.path, "r") as file:
-            return np.asarray(file["projections"]["value"][:, column])
+
+def _value(file: Any, name: str) -> Any:
+    """The rows of a series, not read yet."""
+    from fpsolve import io
+
+    group = _group(file, name)
+    _series_of(group)
+    return io.member(group, "value")
 
 
 def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, Any]) -> Run:
@@ -272,11 +280,29 @@ def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, 
         weight_decay=model["weight_decay"],
     )
     rest = {name: value for name, value in tree.items() if name not in ("model", "training", "state")}
-    if np.shape(state["theta"]) != (mlp.dim,):
-        raise ValueError(f"theta has shape {np.shape(state['theta'])}, but {mlp!r} has {mlp.dim} parameters")
+    _check_state(state, mlp, facts)
     if facts.get("betas") is not None:
         facts = {**facts, "betas": tuple(float(beta) for beta in facts["betas"])}
+    check_fields(Run, {"mlp": mlp, "state": state, "tree": rest, **facts}, {})
     return Run(mlp=mlp, state=state, tree=rest, path=path, provenance=provenance, **facts)
+
+
+def _check_state(state: Mapping[str, Any], mlp: MLP, facts: Mapping[str, Any]) -> None:
+    """What a resumed run hands to compiled code, which checks no index, is of the right shape and range."""
+    n, p = integer("n_samples", facts["n_samples"], 1), mlp.dim
+    if np.shape(state["theta"]) != (p,):
+        raise ValueError(f"theta has shape {np.shape(state['theta'])}, but {mlp!r} has {p} parameters")
+    number = "f4" if facts.get("precision") == "single" else "f8"
+    second = p if facts.get("optimizer") == "adam" else 0
+    sizes = {"theta": p, "velocity": p, "second": second, "rng": 4, "perm": n, "cursor": 2}
+    kinds = {"rng": "u8", "perm": "i8", "cursor": "i8"}
+    for name, size in sizes.items():
+        array, kind = state.get(name, np.empty(0, number)), np.dtype(kinds.get(name, number))
+        if not isinstance(array, np.ndarray) or array.shape != (size,) or array.dtype != kind:
+            raise ValueError(f"state/{name} must be {size} numbers of type {kind}, got {reprlib.repr(array)}")
+    perm, (place, done) = state["perm"], state["cursor"]
+    if not np.array_equal(np.sort(perm), np.arange(n)) or not 0 <= place <= n or done != facts["step"]:
+        raise ValueError(f"state/perm and state/cursor must be an order of {n} samples, a place in it, and the steps done")
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
@@ -297,47 +323,42 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     Traceback (most recent call last):
     FileNotFoundError: nowhere.h5 does not exist
     """
-    import h5py
-
     from fpsolve import io
 
     from ._store import settle
 
     target = Path(os.path.expanduser(os.fspath(path)))
     settle(target)
-    if not target.exists():
-        raise FileNotFoundError(f"{target} does not exist")
-    try:
-        with h5py.File(target, "r") as file:
-            _check_kind(file)
-            tree: dict[str, Any] = {}
-            for name in ("model", "training", "state", "loss", "blocks", "mean", "moments", "schedule"):
-                if name in file:
-                    tree[name] = io.read_group(file[name])
-            for name in ("weights", "projections"):
-                if name in file:
-                    tree[name] = {key: file[name][key][()] for key in ("step", "index") if key in file[name]}
-            tree["origin"] = file["origin"][()]
-            records = io.read_group(file["provenance"])
-        return from_tree(tree, target, records["0"])
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{target} cannot be read as a training run: {error}") from error
+    with io.reading(target, " as a training run") as file:
+        missing = {"model", "training", "state", "origin", "provenance"} - set(file)
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
+        tree: dict[str, Any] = {}
+        for name in ("model", "training", "state", "loss", "blocks", "mean", "moments", "schedule"):
+            if name in file:
+                tree[name] = io.read_group(_group(file, name))
+        for name in ("weights", "projections"):
+            if name in file:
+                tree[name] = _series_of(_group(file, name))
+        tree["origin"] = io.read_dataset(io.member(file, "origin"))
+        return from_tree(tree, target, io.read_group(_group(file, "provenance"))["0"])
 
 
-def _check_kind(file: Any) -> None:
+def _group(file: Any, name: str) -> Any:
+    import h5py
+
     from fpsolve import io
 
-    def text(name: str) -> str:
-        value = file.attrs.get(name, b"")
-        value = value.tobytes() if isinstance(value, np.ndarray) else value
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return io.member(file, name, h5py.Group)
 
-    if text("schema") != "fpsolve":
-        raise ValueError("it was not written by fpsolve (attribute schema is missing)")
-    if int(text("schema_version").split(".")[0]) > int(io.SCHEMA_VERSION.split(".")[0]):
-        raise ValueError(f"its schema version {text('schema_version')} is newer than {io.SCHEMA_VERSION}: update fpsolve")
-    missing = {"model", "training", "state", "origin"} - set(file)
-    if missing:
-        raise ValueError(f"{', '.join(sorted(missing))} missing")
+
+def _series_of(group: Any) -> dict[str, Any]:
+    """The small members of a series, whose rows stay in the file but must fit them."""
+    from fpsolve import io
+
+    small = {key: io.read_dataset(io.member(group, key)) for key in ("step", "index") if key in group}
+    if "value" in group and "step" in small:
+        shape, steps = np.shape(io.member(group, "value")), np.shape(small["step"])
+        if len(shape) != 2 or shape[:1] != steps or ("index" in small and shape[1:] != np.shape(small["index"])):
+            raise ValueError(f"{group.name}/value has the shape {shape}, which does not fit {steps} steps")
+    return small

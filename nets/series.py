@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import numbers
+
 if TYPE_CHECKING:
     from fpsolve import Estimate
 
@@ -44,7 +46,7 @@ def autocorrelation(series: ArrayLike) -> Array:
     >>> autocorrelation([1.0, -1.0, 1.0, -1.0]).round(2)
     array([ 1.  , -0.75,  0.5 , -0.25])
     """
-    x = np.asarray(series, dtype=np.float64)
+    x = numbers("series", series)
     if x.ndim not in (1, 2) or len(x) < 4:
         raise ValueError(f"a series must have shape (n,) or (n, k) with n >= 4: got {x.shape}")
     if not np.isfinite(x).all():
@@ -109,7 +111,7 @@ def effective_sample_size(series: ArrayLike) -> Any:
 
 
 def _one_series(series: ArrayLike) -> Array:
-    x = np.asarray(series, dtype=np.float64)
+    x = numbers("series", series)
     if x.ndim != 1:
         raise ValueError(f"an estimate is of one series, of shape (n,): got {x.shape}")
     return x

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ._checks import integer, is_finite, numbers
 
 __all__ = ["Stats", "from_arrays", "load_stats"]
 
@@ -146,7 +148,7 @@ class Stats:
             if not len(given) or given.min() < 0 or given.max() >= self.dim or len(set(given.tolist())) < len(given):
                 raise ValueError(f"directions must be different numbers in 0 .. {self.dim - 1}: got {given.tolist()}")
             return np.asarray(self.eigenvectors[:, given])
-        q = np.asarray(given, dtype=np.float64)
+        q = numbers("given", given)
         if q.ndim != 2 or len(q) != self.dim:
             raise ValueError(f"directions must be a number, a list of numbers, or an array ({self.dim}, k): got shape {q.shape}")
         gap = np.abs(q.T @ q - np.eye(q.shape[1])).max()
@@ -182,14 +184,16 @@ class Stats:
 
 
 def _check_settings(lr: float, batch: int, sampling: str, momentum: float, n_samples: int | None) -> None:
-    if not (isinstance(lr, (int, float, np.floating)) and math.isfinite(lr) and lr > 0.0):
+    if not (isinstance(lr, (int, float, np.floating)) and is_finite(lr) and lr > 0.0):
         raise ValueError(f"lr must be finite and > 0: got {lr!r}")
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
         raise ValueError(f"batch must be a positive integer: got {batch!r}")
     if sampling not in SAMPLING:
         raise ValueError(f"sampling must be one of {SAMPLING}: got {sampling!r}")
-    if not 0.0 <= momentum < 1.0:
+    if np.ndim(momentum) or not isinstance(momentum, (int, float, np.number)) or not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must lie in [0, 1): got {momentum!r}")
+    if n_samples is not None:
+        integer("n_samples", n_samples, 1)
     if n_samples is not None and (n_samples < 1 or (sampling == "shuffle" and batch > n_samples)):
         raise ValueError(f"n_samples must be at least 1, and at least batch = {batch} without replacement: got {n_samples!r}")
 
@@ -274,7 +278,7 @@ def from_arrays(
             raise ValueError(f"{what} must have shape {shapes}: got {np.shape(a)}")
     spread = None
     if gradients is not None:
-        g = np.asarray(gradients, dtype=np.float64)
+        g = numbers("gradients", gradients)
         if g.ndim != 2 or len(g) < 2 or not np.isfinite(g).all():
             raise ValueError(f"gradients must be a finite array (N, P) with one row per sample, N >= 2: got shape {g.shape}")
         n_samples = len(g) if n_samples is None else n_samples
@@ -325,9 +329,14 @@ def load_stats(path: str | os.PathLike[str]) -> Stats:
     """
     from fpsolve import io
 
-    tree = io.load_tree(path)
-    if "stats" not in tree:
-        raise ValueError(f"{os.fspath(path)} holds no statistics of a network (groups {sorted(tree)})")
-    known = {f.name for f in fields(Stats)}
-    values = {name: value for name, value in tree["stats"].items() if name in known}
-    return Stats(**values, provenance=io.load_provenance(path)[0])
+    from ._saved import check_fields
+
+    with io.reading(path) as file:
+        if "stats" not in file:
+            raise ValueError(f"it holds no statistics (groups {sorted(file)})")
+        known = {f.name for f in fields(Stats)} - {"provenance"}
+        tree = io.read_group(io.member(file, "stats"))
+        values = {name: value for name, value in tree.items() if name in known}
+        check_fields(Stats, values, {name: words[0] for name, words in DESCRIBE.items() if name in known})
+        stats = Stats(**values)
+    return replace(stats, provenance=io.load_provenance(path)[0])

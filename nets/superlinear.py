@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import of_kind
 from ._saved import Saved
 from ._threads import single_threaded_blas
 from .curvature import _layer_passes, gradient_covariance, hessian
@@ -124,6 +125,7 @@ def noise_against_curvature(
     ----------
     Y. Zhang, N. Yang, Y. Tu, arXiv:2602.05600: C ~ E[h^2], per layer; the form of h_p above is derived here.
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
     if not isinstance(block, str) or block not in mlp.blocks or block[0] != "W":
         raise ValueError(f"block must be one of {[b for b in mlp.blocks if b[0] == 'W']}: got {block!r}")
     size = len(mlp.block_index(block))

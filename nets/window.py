@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer, of_kind
+from ._checks import integer, numbers, of_kind
 from ._saved import Saved
 from .pca import PCA, needed, pca
 from .run import Run
@@ -261,7 +261,7 @@ def correlation_time(series: ArrayLike) -> Array:
     >>> float(correlation_time(np.cos(np.pi * (np.arange(n) + 0.5) / n)).round(1))
     229.7
     """
-    y = np.asarray(series, dtype=np.float64)
+    y = numbers("series", series)
     if y.ndim not in (1, 2) or len(y) < 4 or not np.isfinite(y).all():
         raise ValueError(f"a series must be finite, of shape (n,) or (n, k) with n >= 4: got shape {y.shape}")
     columns = y[:, None] if y.ndim == 1 else y
