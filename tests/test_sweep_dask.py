@@ -20,7 +20,7 @@ import fpsolve as fps
 def cluster():
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
     )
     yield cluster
     cluster.close()
@@ -73,14 +73,14 @@ def test_a_scheduler_that_is_lost_and_started_again(tmp_path):
         tmp_path / "sweep.h5",
         r"the connection to the Dask scheduler is lost .*; \d+ of 200 units are stored in .*: the same",
     )
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as one:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL) as one:
         threading.Timer(2.0, lambda: one.loop.add_callback(one.scheduler.close)).start()
         with pytest.raises(fps.FpsolveError, match=words):
             fps.sweep(slow, {"a": range(200)}, out=out, executor=one.scheduler_address)
     with h5py.File(out) as file:
         before = file["units/finished"][()].ravel()
     assert 0 < np.count_nonzero(before) < 200
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as two:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL) as two:
         done = fps.sweep(slow, {"a": range(200)}, out=out, executor=two)
     assert done.values().tolist() == list(range(200))
     with h5py.File(out) as file:
