@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 LAYERS: list[set[str]] = [
-    {"errors", "_checks", "_kinks", "_known", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
+    {"_checks"},
+    {"errors", "_kinks", "_known", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate", "_roots"},
     {"_kernels", "_fields", "_correlations"},
     {"_curves", "_ensembles", "_modes", "_rare_results"},
     {"results", "expressions", "_generator"},
