@@ -86,7 +86,7 @@ def crews(stack):
     found["process pool"] = pools
     clients = []
     for k in (1, 2):
-        cluster = LocalCluster(n_workers=k, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR)
+        cluster = LocalCluster(n_workers=k, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR)
         clients.append(Client(cluster))
         stack += [clients[-1], cluster]
     found["Dask"] = clients

@@ -16,14 +16,17 @@ import sweep_tasks as tasks
 import fpsolve as fps
 
 
+def two_workers():
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    return distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
+    )  # a port that is free: another cluster may be running
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
-    )
-    yield cluster
-    cluster.close()
+    with two_workers() as cluster:
+        yield cluster
 
 
 def test_same_bits_as_a_serial_run(cluster, tmp_path):
@@ -38,6 +41,15 @@ def test_same_bits_as_a_serial_run(cluster, tmp_path):
     assert one.result(D=0.5) == fps.sweep(tasks.escape, {"D": [0.5]}, out=tmp_path / "escape-alone.h5").result()
 
 
+def when_ten_are_done(out, act):
+    def watch():
+        while not out.exists() or fps.load(out).done < 10:
+            time.sleep(0.02)
+        act()
+
+    return threading.Thread(target=watch)
+
+
 def test_a_worker_that_is_killed_costs_nothing_but_time(cluster, tmp_path):
     """And a function of the notebook, which cannot be imported, is sent along."""
 
@@ -47,14 +59,9 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(cluster, tmp_path):
 
     out = tmp_path / "sweep.h5"
 
-    def kill():
-        while not out.exists() or fps.load(out).done < 10:
-            time.sleep(0.02)
-        os.kill(killed, signal.SIGKILL)
-
     with distributed.Client(cluster, set_as_default=False) as client:
         killed = next(iter(client.run(os.getpid).values()))
-        thread = threading.Thread(target=kill)
+        thread = when_ten_are_done(out, lambda: os.kill(killed, signal.SIGKILL))
         thread.start()
         done = fps.sweep(slow, {"a": range(100)}, out=out, executor=client)
         thread.join()
@@ -73,14 +80,14 @@ def test_a_scheduler_that_is_lost_and_started_again(tmp_path):
         tmp_path / "sweep.h5",
         r"the connection to the Dask scheduler is lost .*; \d+ of 200 units are stored in .*: the same",
     )
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL) as one:
-        threading.Timer(2.0, lambda: one.loop.add_callback(one.scheduler.close)).start()
+    with two_workers() as one:
+        when_ten_are_done(out, lambda: one.loop.add_callback(one.scheduler.close)).start()
         with pytest.raises(fps.FpsolveError, match=words):
             fps.sweep(slow, {"a": range(200)}, out=out, executor=one.scheduler_address)
     with h5py.File(out) as file:
         before = file["units/finished"][()].ravel()
     assert 0 < np.count_nonzero(before) < 200
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL) as two:
+    with two_workers() as two:
         done = fps.sweep(slow, {"a": range(200)}, out=out, executor=two)
     assert done.values().tolist() == list(range(200))
     with h5py.File(out) as file:
