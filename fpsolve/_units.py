@@ -408,7 +408,7 @@ class ConfigCall:
         if run.get("checkpoint") is not None:
             raise ValueError("[run] checkpoint is the file of one run: the units of a sweep cannot share it, and need none")
         run.update(out=None, **({"seed": None} if seeded else {}))
-        return cls(json.dumps(tables, sort_keys=True), seeded, plan.paths is not None)
+        return cls(json.dumps(tables), seeded, plan.paths is not None)
 
     def __call__(self, unit: Unit) -> Any:
         given: dict[str, Any] = {"seed": unit.seed} if self.seeded else {}

@@ -133,14 +133,14 @@ def _stored(path: Path, where: str) -> dict[str, Any]:
     """The tables stored in a result file, whose arrays are not read."""
     import h5py
 
-    from ._tree import _read_dataset
+    from ._tree import read_dataset
     from .io import _check_schema, _open
 
     try:
         with _open(path) as file:
             _check_schema(file)
             here = isinstance(file.get("config", getlink=True), h5py.HardLink) and isinstance(file["config"], h5py.Dataset)
-            text = _read_dataset(file["config"]) if here else None
+            text = read_dataset(file["config"]) if here else None
         tables = json.loads(text) if isinstance(text, str) else None
     except MemoryError:
         raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import integer
+from ._checks import integer, of_kind
 from ._output_rows import gram, passes, rows_per_sample, weight_rows
 from ._saved import Saved
 from .curvature import MAX_MATRIX_BYTES, gauss_newton
@@ -161,6 +161,7 @@ def quadratic_volume(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, 
     >>> volume.k, abs(volume.value) < 1e-12
     (2, True)
     """
+    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
     weights, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     plain = MLP(**{**mlp.spec, "weight_decay": 0.0})
     rows = len(inputs) * rows_per_sample(mlp)

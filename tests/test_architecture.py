@@ -14,8 +14,9 @@ ROOT = Path(__file__).parent.parent
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 # fmt: off
 LAYERS: list[set[str]] = [
+    {"_checks"},
     {
-        "errors", "_checks", "_kinks", "_known", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
+        "errors", "_kinks", "_known", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
         "_roots", "_threads",
     },
     {"_kernels", "_fields", "_correlations", "_parts", "_waiting"},
