@@ -24,10 +24,12 @@ from pathlib import Path
 import numpy as np
 
 import fpsolve as fps
+from fpsolve import _executors
 from fpsolve._sweep_file import Writer
 from fpsolve._units import Call, Plan, run_unit
 
 SHORT, LONG = 1000, 20
+ONE_BY_ONE = "Dask, without bundles"
 PLAIN = "two plain processes, wall time"
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -131,6 +133,7 @@ def main(rounds: int) -> None:
         folder = Path(name)
         found = crews(stack)
         cases = {"this process": None, "process pool, 2": found["process pool"][1], "Dask, 2 workers": found["Dask"][1]}
+        cases[ONE_BY_ONE] = found["Dask"][1]
         for executor in cases.values():
             sweep(nothing, 20, folder, executor)
         for pair in found.values():
@@ -140,6 +143,7 @@ def main(rounds: int) -> None:
         scaling = {name: [] for name in (*(f"{case}, {what}" for case in found for what in ("wall time", "time in units")), PLAIN)}
         for _ in range(rounds):
             for case, executor in cases.items():
+                _executors._BUNDLE = 1 if case == ONE_BY_ONE else 32
                 idle[case].append([1e3 * t / SHORT for t in sweep(nothing, SHORT, folder, executor)])
             for case, pair in found.items():
                 gain, busy = scaled(pair, folder)
