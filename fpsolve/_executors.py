@@ -163,7 +163,7 @@ class _Dask(Crew):
         try:
             self.client = Client(given, set_as_default=False) if self.own else given
         except OSError as error:
-            raise OSError(error.errno, f"no Dask scheduler answers at {given}: {error}") from error
+            raise ConnectionError(f"no Dask scheduler answers at {given}: {error}") from error
         self.pool = self.client.get_executor(pure=False)
         self.link = str(self.client.dashboard_link or "")
         self._slots, self._asked = 0, -1.0
