@@ -323,7 +323,7 @@ def test_runs_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run under way ends as by Ctrl-C; a report says how far it came, or that it was too short for anything."""
     slow = fps.Process(WELL, fps.Noise.isotropic(0.05))
     with time_limit(0.3):
-        times = fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=400, dt=0.001, seed=1, threads=1)
+        times = fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=400, dt=0.001, t_max=1e9, seed=1, threads=1)
     assert times.partial and times.censored.all()
     assert fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], -0.8), n=100, dt=0.01, seed=1, threads=1).partial is False
     monkeypatch.setattr("fpsolve.verdict.STEPS", {True: (1e15, 1e6)})

@@ -111,7 +111,7 @@ def test_ctrl_c_returns_what_is_done():
     slow = fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.02))
     fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=10, dt=0.01, seed=1, t_max=0.1)
     timer = interrupt(0.5)
-    out = fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=10**6, dt=0.01, seed=1, threads=1)
+    out = fps.escape_times(slow, [-1.0], fps.Region.halfspace([1.0], 0.0), n=10**6, dt=0.01, t_max=1e9, seed=1, threads=1)
     timer.cancel()
     assert out.partial and 0 < out.n < 10**6 and out.censored.sum() == 256
     assert np.all(out.times[out.censored] > 0)
