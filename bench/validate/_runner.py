@@ -192,7 +192,10 @@ def _deaf() -> Iterator[None]:
 
 def _serve(pipe: Any) -> None:
     """A worker: run the claims whose modules are named until no more come."""
+    from tqdm import tqdm
+
     faulthandler.enable()  # a crash in compiled code says where
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which would outlive a worker that is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError):
         while True:
