@@ -60,7 +60,7 @@ def test_no_function_of_a_kernel_can_be_replaced():
                 others = {name for name in own if name.startswith("_ZN") and value.py_func.__name__.strip("<>") not in name}
                 assert not others, value
                 seen += 1
-    assert seen > 3
+    assert seen > 0
 
 
 # ---- the whole matrix -----------------------------------------------------------------------------------------------
