@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
 from .chains import SGDChain
 from .grid import Grid, Region
-from .process import Process
+from .noise import Noise
+from .potentials import Potential
+from .process import Process, Underdamped
 
 __all__ = [
     "Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule",
@@ -358,3 +360,22 @@ def describe_chain(chain: SGDChain, limit: int | None = None) -> str:
         indices = [np.arange(min(chain.size, chain.batch_at(0) or 1)), np.arange(chain.size - 1, -1, -max(1, chain.size // 64))]
         slopes = np.array([[chain.ensemble.gradient(x, i) for i in indices] for x in some], float)
     return f"{chain.label} in {chain.dim}-D #{_digest(settings, np.ascontiguousarray(slopes))}"
+
+
+def describe(thing: Any) -> str | None:
+    """A landscape, noise, process, chain, region or grid by what it is made of; None for anything else."""
+    if isinstance(thing, (Region, Grid)):
+        return _words(thing)
+    if isinstance(thing, Process):
+        return f"{describe_process(thing)} {thing.interpretation}"
+    if isinstance(thing, Underdamped):
+        return f"{thing.friction!r} {thing.mass!r} {describe_process(thing.field)}"
+    if isinstance(thing, SGDChain):
+        return describe_chain(thing)
+    if isinstance(thing, Potential):
+        return describe_code(thing.value_code, thing.params)
+    if isinstance(thing, Noise):
+        known = thing if thing.dim is not None else thing.resolve(1)
+        codes = [describe_code(code, known.params) for code in (known.diffusion_code, known.factor_code) if code is not None]
+        return f"{thing.dim} {thing.stable!r} {thing.lr!r} {thing.batch!r} {codes}"
+    return None

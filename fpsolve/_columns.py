@@ -135,6 +135,8 @@ def _column(value: Any, exact: bool) -> NDArray[Any] | None:
             value = np.asarray(value)
         except ValueError:  # ragged
             return None
+    if isinstance(value, np.integer):
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**63:
             return None
@@ -144,6 +146,8 @@ def _column(value: Any, exact: bool) -> NDArray[Any] | None:
     array = np.asarray(value)
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16:
         return None
+    if array.size == 0:
+        raise ValueError(f"a unit returned an array of shape {array.shape}, which holds nothing: leave it out")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
 
 

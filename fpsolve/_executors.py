@@ -270,9 +270,13 @@ def _check_sendable(call: Call | ConfigCall) -> None:
 
 
 def carry_out(
-    crew: Crew, call: Call | ConfigCall, todo: Iterator[int], unit: Callable[[int], Unit], store: Store, retries: int
-) -> None:
+    crew: Crew, call: Call | ConfigCall, todo: Iterator[int], unit: Callable[[int], Unit], store: Store, retries: int,
+    laid_out: Callable[[], bool],
+) -> None:  # fmt: skip
     """Run the units `todo` and store what comes of them, each as soon as it is there.
+
+    Until the file is `laid_out`, by the first result, they are run one by one: what a result must be like is then decided by the
+    order of the units, whoever runs them.
 
     Raises
     ------
@@ -335,14 +339,14 @@ def carry_out(
 
     def fill() -> None:
         """Give out units up to the limit; one that has its last chance is given out alone."""
-        while not broken and len(running) < crew.limit:
+        while not broken and len(running) < (crew.limit if laid_out() else 1):
             last = next((i for i in again if deaths.get(i, 0) >= max(retries, 1)), None)
             if last is not None:
                 if not running:
                     again.remove(last)
                     give_out([last])
                 return
-            size = crew.bundle(seconds)
+            size = crew.bundle(seconds) if laid_out() else 1
             indices = [again.popleft() for _ in range(min(size, len(again)))]
             indices += itertools.islice(todo, size - len(indices))
             if not indices:

@@ -20,7 +20,7 @@ from ._columns import ONLY
 from ._estimate import _require
 from ._executors import Crew, carry_out, hire
 from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer, locked, writer_of
-from ._units import Call, ConfigCall, Outcome, Plan, Value, each_missing
+from ._units import Call, ConfigCall, Outcome, Plan, Value, as_values, each_missing
 from .errors import FpsolveError
 
 if TYPE_CHECKING:
@@ -112,11 +112,13 @@ def sweep(
     config = None if callable(task) else _config(task)
     if config is not None:
         asked = {name: config.sweep[name] if value is None else value for name, value in asked.items()}
-        axes = config.axes if axes is None else axes
+        if asked["seed"] is None:
+            asked["seed"] = config.as_dict().get("run", {}).get("seed")
+        axes, encoded = as_values(config.axes if axes is None else axes)
     plan = Plan.make(axes, **asked)
-    call = Call.make(task, plan) if config is None else ConfigCall.make(config, plan)
+    call = Call.make(task, plan) if config is None else ConfigCall.make(config, plan, encoded)
     with hire(executor, call) as crew, locked(target):
-        writer = Writer(target, plan, {"task": call.words, **plan.as_words()})
+        writer = Writer(target, plan, {**call.words, **plan.as_words()})
         try:
             if writer.count(DONE) < plan.size:
                 _run(crew(), call, plan, writer, retries, progress)
@@ -145,7 +147,8 @@ def _run(crew: Crew, call: Call | ConfigCall, plan: Plan, writer: Writer, retrie
             tick(bool(error))
 
         try:
-            carry_out(crew, call, each_missing(writer.finished, plan.size), plan.unit, store, retries)
+            todo = each_missing(writer.finished, plan.size)
+            carry_out(crew, call, todo, plan.unit, store, retries, lambda: writer.layout is not None)
         except FpsolveError as error:
             raise FpsolveError(
                 f"{error}; {writer.count(DONE)} of {plan.size} units are stored in {writer.path}: the same call goes on from there"

@@ -461,8 +461,13 @@ class Writer:
         if self._dirty and time.monotonic() - self._last >= every:
             try:
                 getattr(os, "fdatasync", os.fsync)(self._handle)
+                here = os.stat(self.path)
+            except FileNotFoundError:
+                raise OSError(errno.ENOENT, f"{self.path} was deleted while the sweep was writing to it") from None
             except OSError as problem:
                 raise self._trouble(problem) from problem
+            if here.st_ino != os.fstat(self._handle).st_ino:
+                raise OSError(errno.ESTALE, f"{self.path} was replaced by another file while the sweep was writing to it")
             self._last, self._dirty = time.monotonic(), False
 
     def close(self) -> None:
@@ -476,8 +481,8 @@ class Writer:
 
 def _clear(path: Path) -> None:
     """Remove what writers left that were killed while they made the file."""
-    name = glob.escape(path.name[:100])
-    for left in (*path.parent.glob(f".{name}.*.tmp"), *path.parent.glob(f"..{name}.*.tmp")):
+    name, tail = glob.escape(path.name[:100]), "[0-9a-f]" * 12 + ".tmp"
+    for left in (*path.parent.glob(f".{name}.{tail}"), *path.parent.glob(f"..{name}.*.{tail}")):
         with contextlib.suppress(OSError):
             found = left.stat()
             if found.st_size or time.time() - found.st_mtime > 60.0:  # or else somebody just tries whether one can write here

@@ -15,11 +15,11 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import CodeType
+from types import BuiltinFunctionType, CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ Value = bool | int | float | str
 CHECKED = 1000
 #: Trajectories of a unit at most, unless `per_unit` says otherwise.
 PER_UNIT = 1_000_000
+#: Of a table in a file, with replicates, ranges, and what a unit returns.
+MOST_AXES = 24
 RESERVED = ("point", "replicate", "range")
 
 
@@ -162,7 +164,10 @@ class Plan:
         if unknown:
             raise KeyError(f"the sweep has no axis {unknown[0]!r}; it has {', '.join(self.axes) or 'none'}")
         if self.listed:
-            hits = [p for p in range(self.points) if all(_equal(self.axes[n][p], v) for n, v in parameters.items())]
+            for same in (_same, _near):
+                hits = [p for p in range(self.points) if all(same(self.axes[n][p], v) for n, v in parameters.items())]
+                if hits:
+                    break
             if len(hits) != 1:
                 raise KeyError(f"{len(hits)} points of the sweep have {_words(parameters)}; give parameters that only one has")
             return hits[0]
@@ -171,7 +176,8 @@ class Plan:
             if name not in parameters and len(values) > 1:
                 raise KeyError(f"{name} is missing: one of {_some(values)}")
             wanted = parameters.get(name, values[0])
-            place = next((i for i, value in enumerate(values) if _equal(value, wanted)), None)
+            places = (i for same in (_same, _near) for i, value in enumerate(values) if same(value, wanted))
+            place = next(places, None)
             if place is None:
                 raise KeyError(f"{name}={wanted!r} is not on its axis: {_some(values)}")
             point = point * len(values) + place
@@ -233,6 +239,8 @@ def _axes(axes: Any) -> dict[str, tuple[Value, ...]]:
                 raise ValueError(f"the axis {name!r} has the value {value!r} twice; use replicates= to repeat a point")
             seen.add(_canonical(value))
         checked[_name(name)] = given
+    if len(checked) > MOST_AXES:
+        raise ValueError(f"{len(checked)} axes are too many: {MOST_AXES} at most; fix some values, or give a list of points")
     return checked
 
 
@@ -273,12 +281,18 @@ def _value(name: Any, value: Any) -> Value:
     return value
 
 
-def _equal(a: Value, b: Any) -> bool:
-    """Numbers to 1e-12: 0.3 finds 0.1 * 3."""
-    b = b.item() if isinstance(b, np.generic) else b
+def _same(a: Value, b: Any) -> bool:
+    """The same number, truth or text; tables and lists of a configuration are texts."""
+    b = b.item() if isinstance(b, np.generic) else json.dumps(b) if isinstance(b, (dict, list)) else b
     if isinstance(a, (bool, str)) or isinstance(b, (bool, str)):
         return type(a) is type(b) and a == b
-    return bool(a == b) or (isinstance(b, (int, float)) and math.isclose(a, b, rel_tol=1e-12))
+    return bool(a == b)
+
+
+def _near(a: Value, b: Any) -> bool:
+    """The same but for rounding, where no value is quite the same: 0.3 finds 0.1 * 3."""
+    floats = (float, np.floating)
+    return isinstance(a, floats) and isinstance(b, floats) and math.isclose(a, b, rel_tol=1e-12)
 
 
 def _some(values: Sequence[Value]) -> str:
@@ -371,8 +385,9 @@ class Call:
         return self.function(**given)
 
     @property
-    def words(self) -> str:
-        return describe_function(self.function)
+    def words(self) -> dict[str, str]:
+        """What tells it from another call."""
+        return {"task": describe_function(self.function)}
 
 
 @dataclass(frozen=True)
@@ -382,9 +397,10 @@ class ConfigCall:
     tables: str
     seeded: bool
     split: bool
+    encoded: tuple[str, ...] = ()
 
     @classmethod
-    def make(cls, config: Any, plan: Plan) -> ConfigCall:
+    def make(cls, config: Any, plan: Plan, encoded: tuple[str, ...] = ()) -> ConfigCall:
         """Check that its task takes what it will be given.
 
         Raises
@@ -394,8 +410,12 @@ class ConfigCall:
         """
         first = plan.parameters(0)
         others = [{**first, name: value} for name, values in plan.axes.items() for value in values[1:]]
-        for cell in [first] if plan.listed else [first, *others[:CHECKED]]:
-            config.replaced(cell)._check()
+        cells = map(plan.parameters, range(min(plan.points, CHECKED))) if plan.listed else [first, *others[:CHECKED]]
+        for name in ("run.out", "run.checkpoint", "run.checkpoint_every"):
+            if name in first:
+                raise ValueError(f"{name} cannot be an axis: units of a sweep write no files of their own")
+        for cell in cells:
+            config.replaced(_decoded(cell, encoded))._check()
         if plan.paths is not None and not (config.takes("first") and config.takes("n")):
             raise ValueError(f"paths= splits an ensemble of paths, but the task {config.task} does not run numbered paths")
         seeded = config.takes("seed") and "run.seed" not in plan.axes
@@ -408,22 +428,55 @@ class ConfigCall:
         if run.get("checkpoint") is not None:
             raise ValueError("[run] checkpoint is the file of one run: the units of a sweep cannot share it, and need none")
         run.update(out=None, **({"seed": None} if seeded else {}))
-        return cls(json.dumps(tables), seeded, plan.paths is not None)
+        return cls(json.dumps(tables), seeded, plan.paths is not None, encoded)
 
     def __call__(self, unit: Unit) -> Any:
         given: dict[str, Any] = {"seed": unit.seed} if self.seeded else {}
         if self.split:
             given.update(first=unit.first, n=unit.n)
-        return _run_config(self.tables, unit.parameters, **given)
+        return _run_config(self.tables, _decoded(unit.parameters, self.encoded), **given)
 
     @property
-    def words(self) -> str:
-        return f"configuration {self.tables}"
+    def words(self) -> dict[str, str]:
+        """What tells it from another call, key by key."""
+        tables = json.loads(self.tables)
+        return {"task": f"configuration {tables.get('task', {}).get('name', '')}", **dict(_leaves("", tables))}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Dotted keys and what they say."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _leaves(f"{path}.{name}" if path else name, part)
+    else:
+        yield path, json.dumps(value)
+
+
+def as_values(axes: Any) -> tuple[Any, tuple[str, ...]]:
+    """The axes of a configuration, whose values may be whole tables and lists: these as JSON, and the names of their axes."""
+    points = axes if isinstance(axes, (list, tuple)) else None
+    if points is None and not isinstance(axes, Mapping):
+        return axes, ()
+    pairs = [(n, v) for p in points if isinstance(p, Mapping) for n, v in p.items()] if points is not None else [
+        (n, v) for n, values in axes.items() if isinstance(values, (list, tuple)) for v in values
+    ]  # fmt: skip
+    encoded = tuple(dict.fromkeys(n for n, v in pairs if isinstance(v, (dict, list))))
+    if not encoded:
+        return axes, ()
+    if points is not None:
+        return [{n: json.dumps(v) if n in encoded else v for n, v in p.items()} for p in points], encoded
+    return {n: [json.dumps(v) for v in values] if n in encoded else values for n, values in axes.items()}, encoded
+
+
+def _decoded(parameters: Mapping[str, Any], encoded: tuple[str, ...]) -> dict[str, Any]:
+    return {name: json.loads(value) if name in encoded else value for name, value in parameters.items()}
 
 
 def _run_config(tables: str, parameters: Mapping[str, Value], **given: Any) -> Any:
-    """What the task of the configuration returns; of several results a dict."""
+    """What the task of the configuration returns; of several results a dict, of a range of paths what can be merged."""
     found = _read_config(tables).replaced(dict(parameters)).run(**given)
+    if "first" in given:
+        found = found.statistics()
     return {f"result_{i}": part for i, part in enumerate(found)} if isinstance(found, tuple) else found
 
 
@@ -442,39 +495,65 @@ def describe_function(function: Any) -> str:
     >>> describe_function(describe_function).split(" #")[0]
     'fpsolve._units.describe_function'
     """
-    digest = hashlib.sha256(_depends_on(function, 0).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(_depends_on(function).encode()).hexdigest()[:16]
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{getattr(function, '__module__', None) or type(function).__module__}.{name} #{digest}"
 
 
-def _depends_on(thing: Any, depth: int) -> str:
-    if depth > 8:
-        return "..."
+def _depends_on(thing: Any, above: tuple[int, ...] = ()) -> str:
+    """All that a thing holds, as text: of functions the code, of objects what they are made of, of arrays every bit."""
+    if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):
+        return repr(thing)
+    if id(thing) in above:
+        return f"level {above.index(id(thing))}"  # a ring
+    inside = (*above, id(thing))
+
+    def named(items: Iterable[tuple[Any, Any]]) -> str:
+        return str([(repr(k), _depends_on(v, inside)) for k, v in items])
+
     if isinstance(thing, functools.partial):
-        inner = [thing.func, *thing.args, *(x for pair in sorted(thing.keywords.items()) for x in pair)]
-        return f"partial{[_depends_on(x, depth + 1) for x in inner]}"
+        return f"partial{[_depends_on(x, inside) for x in (thing.func, *thing.args)]}{named(sorted(thing.keywords.items()))}"
     thing = getattr(thing, "py_func", thing)  # compiled by Numba
     code = getattr(thing, "__code__", None)
     if isinstance(code, CodeType):
-        cells = [_depends_on(_content(c), depth + 1) for c in getattr(thing, "__closure__", None) or ()]
-        defaults = [_depends_on(x, depth + 1) for x in getattr(thing, "__defaults__", None) or ()]
-        named = sorted((getattr(thing, "__kwdefaults__", None) or {}).items())
-        owner = _depends_on(thing.__self__, depth + 1) if inspect.ismethod(thing) else ""
-        return f"{_code(code)}{defaults}{[(k, _depends_on(v, depth + 1)) for k, v in named]}{cells}{owner}"
-    if isinstance(thing, np.ndarray):
+        cells = [_depends_on(_content(c), inside) for c in getattr(thing, "__closure__", None) or ()]
+        defaults = _depends_on(list(getattr(thing, "__defaults__", None) or ()), inside)
+        owner = _depends_on(thing.__self__, inside) if inspect.ismethod(thing) else ""
+        return f"{_code(code)}{defaults}{named(sorted((getattr(thing, '__kwdefaults__', None) or {}).items()))}{cells}{owner}"
+    if isinstance(thing, (np.ndarray, np.generic)):
         return f"{thing.dtype}{thing.shape}{hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()}"
     if isinstance(thing, (list, tuple)):
-        return f"{type(thing).__name__}{[_depends_on(x, depth + 1) for x in thing]}"
+        return f"{type(thing).__name__}{[_depends_on(x, inside) for x in thing]}"
+    if isinstance(thing, (set, frozenset)):
+        return f"set{sorted(_depends_on(x, inside) for x in thing)}"
     if isinstance(thing, Mapping):
-        return f"{[(repr(k), _depends_on(v, depth + 1)) for k, v in thing.items()]}"
-    if type(thing).__module__ == "fpsolve.process":
-        from ._checkpoint import describe_process
+        return named(thing.items())
+    if isinstance(thing, (type, ModuleType, BuiltinFunctionType)):
+        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing.__name__)}"
+    if type(thing).__module__.startswith("fpsolve."):
+        from ._checkpoint import describe
 
-        return describe_process(thing)
-    text = repr(thing)  # of an object without a repr of its own the address would change from run to run
-    return text if " at 0x" not in text else f"{type(thing).__module__}.{type(thing).__qualname__}"
+        found = describe(thing)
+        if found is not None:
+            return f"{type(thing).__qualname__} {found}"
+    call = getattr(type(thing).__call__, "__code__", None) if callable(thing) else None
+    return f"{type(thing).__module__}.{type(thing).__qualname__}{_code(call) if call else ''}{named(_state(thing))}"
+
+
+def _state(thing: Any) -> list[tuple[str, Any]]:
+    """What an object is made of, by name; without what it has worked out and keeps."""
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()) if name != "__weakref__"]
+    items = {name: getattr(thing, name) for name in slots if hasattr(thing, name)} | getattr(thing, "__dict__", {})
+    kept = {n for kind in type(thing).__mro__ for n, v in vars(kind).items() if isinstance(v, functools.cached_property)}
+    if items:
+        return sorted((name, value) for name, value in items.items() if name not in kept)
+    try:
+        rest = thing.__reduce_ex__(2)
+    except Exception:  # a file, a lock: nothing that a result should depend on
+        return []
+    return [("reduced", rest)] if isinstance(rest, str) else [(str(i), part) for i, part in enumerate(rest[1:3])]
 
 
 def _content(cell: Any) -> Any:
@@ -512,9 +591,16 @@ def run_unit(call: Call | ConfigCall, unit: Unit, alone: bool) -> Outcome:
         begin = time.perf_counter()
         try:
             parts = take_apart(call(unit))
-        except Exception as problem:
-            error = f"{type(problem).__name__}: {problem}"
+        except (Exception, SystemExit) as problem:
+            error = _told(problem)
         return Outcome(parts, error, time.perf_counter() - begin, where)
+
+
+def _told(problem: BaseException) -> str:
+    try:
+        return f"{type(problem).__name__}: {problem}"
+    except Exception:  # an exception that cannot say what it is
+        return type(problem).__name__
 
 
 def run_units(call: Call | ConfigCall, units: Sequence[Unit], alone: bool) -> list[Outcome]:

@@ -269,6 +269,10 @@ class Config:
         """
         cells = _cells(self)
         if cells:
+            from ._units import Plan, as_values
+
+            with named(f"{self.source}: [sweep]"):
+                Plan.make(as_values(self.axes)[0], **{k: v for k, v in self.sweep.items() if k != "out"})
             for cell in cells:
                 cell._check()
         else:

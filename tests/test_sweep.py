@@ -365,7 +365,7 @@ def test_records_come_back():
     ("first", "value", "words"),
     [
         (np.zeros(3), np.zeros(4), r"'value' has shape \(4,\), but \(3,\) in the first result"),
-        (np.int64(1), 2.5, "'value' is of float64, which does not fit into int64"),
+        (np.array([1]), np.array([2.5]), "'value' is of float64, which does not fit into int64"),
         (1.0, 1.5 + 1e-3j, "'value' is of complex128, which does not fit into float64"),
         (True, 2.0, "'value' is of float64, which does not fit into bool"),
         (1.0, {"x": 1.0}, "of another kind than the first result of the sweep: dict, not number"),
