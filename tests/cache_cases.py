@@ -128,9 +128,9 @@ def splitting(threads):
 
 
 def wide_splitting(threads):
-    process = fps.Process(neighbours(18), fps.Noise.isotropic(0.1))
-    region = fps.Region.halfspace([1.0] + [0.0] * 17, 0.2)
-    yield fps.multilevel_splitting(process, -np.ones(18), region, n=32, dt=0.02, seed=1, threads=threads)
+    process = fps.Process(fps.potentials.quadratic(np.eye(20)), fps.Noise.isotropic(0.1))
+    region = fps.Region.halfspace(np.eye(20)[0], 1.2)
+    yield fps.multilevel_splitting(process, np.zeros(20), region, n=32, dt=0.1, seed=1, threads=threads)
 
 
 def elimination(threads):
