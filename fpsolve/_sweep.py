@@ -132,7 +132,7 @@ def sweep(
 def _config(task: Any) -> Any:
     if not isinstance(task, (str, os.PathLike, Mapping)) and type(task).__name__ != "Config":
         raise TypeError(f"task must be a function, or a configuration (a TOML file or a dict), got {type(task).__name__}: {task!r}")
-    from .config import Config, read_config  # type: ignore[import-not-found, unused-ignore]
+    from .config import Config, read_config
 
     return task if isinstance(task, Config) else read_config(task)
 

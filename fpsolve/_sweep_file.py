@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from . import io
 from ._columns import Layout, fit, put_together
-from ._tree import _set_text, _text_attr, _write_text
+from ._tree import _set_text, _text_attr, _write_text, member
 from ._units import Outcome, Plan
 
 __all__ = ["DONE", "FAILED", "MISSING", "Reader", "Writer", "locked", "writer_of"]
@@ -81,7 +81,7 @@ class _Places:
         for group, names in groups:
             for name in names:
                 dataset = _member(file, f"{group}/{name}")
-                if tuple(dataset.shape[:depth]) != self.plan.shape or dataset.external or dataset.is_virtual:
+                if tuple(dataset.shape[:depth]) != self.plan.shape:
                     raise ValueError(f"{dataset.name} has the shape {dataset.shape}, which is not that of the sweep")
                 self.columns[f"{group}/{name}"] = Row(dataset, rows, depth)
         for name, (dtype, shape) in self.layout.columns.items() if self.layout else ():
@@ -106,19 +106,16 @@ class _Places:
 
 
 def _member(file: h5py.File, path: str) -> h5py.Dataset:
-    """A dataset of this file, not linked from elsewhere."""
+    """A dataset of this file by its path."""
     node: Any = file
-    for name in path.split("/"):
-        if not isinstance(node, h5py.Group) or not isinstance(node.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path} is missing, or a link; links are refused")
-        node = node[name]
-    if not isinstance(node, h5py.Dataset):
-        raise ValueError(f"{path} is no dataset")
-    return node
+    *groups, last = path.split("/")
+    for name in groups:
+        node = member(node, name, h5py.Group)
+    return member(node, last, h5py.Dataset)
 
 
 def _text(dataset: h5py.Dataset) -> str:
-    if dataset.shape != () or dataset.dtype.kind != "S" or dataset.chunks or dataset.external or dataset.is_virtual:
+    if dataset.shape != () or dataset.dtype.kind != "S" or dataset.chunks:
         raise ValueError(f"{dataset.name} is no text")
     return bytes(dataset[()]).decode("utf-8")
 

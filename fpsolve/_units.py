@@ -482,7 +482,7 @@ def _run_config(tables: str, parameters: Mapping[str, Value], **given: Any) -> A
 
 @functools.lru_cache(maxsize=4)
 def _read_config(tables: str) -> Any:
-    from .config import read_config  # type: ignore[import-not-found, unused-ignore]
+    from .config import read_config
 
     return read_config(json.loads(tables))
 

@@ -292,7 +292,7 @@ def _sweep(args: argparse.Namespace) -> int:
     import warnings
 
     from fpsolve._sweep import sweep
-    from fpsolve.config import read_config  # type: ignore[import-not-found, unused-ignore]
+    from fpsolve.config import read_config
 
     config = read_config(args.config)
     if args.scheduler is not None and "://" not in args.scheduler:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["above", "boolean", "integer", "is_finite", "numbers", "of_kind", "positive"]
+__all__ = ["boolean", "integer", "is_finite", "numbers", "of_kind", "positive"]
 
 
 def of_kind(value: Any, kind: type, name: str, hint: str) -> None:
@@ -26,11 +26,11 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return int(value)
 
 
-def positive(name: str, value: Any, above: float = 0.0) -> float:
-    """ValueError unless `value` is a finite number above `above`."""
+def positive(name: str, value: Any, above: float = 0.0, what: str = "") -> float:
+    """ValueError unless `value` is a finite number above `above`, which is `what`."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not (number and is_finite(value) and value > above):
-        raise ValueError(f"{name} must be finite and above {above:g}: got {value!r}")
+        raise ValueError(f"{name} must be finite and above {above:g}{what and f', {what}'}: got {value!r}")
     return float(value)
 
 
@@ -55,14 +55,6 @@ def numbers(name: str, value: Any) -> NDArray[np.float64]:
         raise TypeError(f"{name} must be an array of real numbers: got {type(value).__name__}, {reprlib.repr(value)}") from None
     except OverflowError:
         raise ValueError(f"{name} must be numbers within the range of floats (below 1.8e308): got {reprlib.repr(value)}") from None
-
-
-def above(name: str, value: Any, low: float, what: str) -> float:
-    """ValueError unless `value` is a finite number above `low`, which is `what`."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not (number and is_finite(value) and value > low):
-        raise ValueError(f"{name} must be finite and above {low:g}, {what}: got {value!r}")
-    return float(value)
 
 
 def boolean(name: str, value: Any) -> None:

@@ -1,5 +1,5 @@
 """One BLAS thread while small matrices are multiplied: the batches of SGD are too small to share out."""
 
-from fpsolve._threads import _controls, single_threaded_blas
+from fpsolve._threads import single_threaded_blas
 
-__all__ = ["_controls", "single_threaded_blas"]
+__all__ = ["single_threaded_blas"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import above, boolean, integer, numbers, of_kind, positive
+from ._checks import boolean, integer, numbers, of_kind, positive
 from ._flow import AT_REST, BELOW, NOT_FINITE, Evaluate, flow, highest_between
 from ._saved import Saved
 from ._settings import resolve_seed
@@ -255,7 +255,7 @@ def _returns(
         positive(name, options[name])
     integer("max_evaluations", options["max_evaluations"], 1)
     loss = float(evaluate(theta[None])[0][0])
-    level = above("level", level, loss, "the loss at theta")
+    level = positive("level", level, loss, "the loss at theta")
     seed = resolve_seed(seed)
     u = _directions(len(theta), n, subspace, seed)
     search = _Search(evaluate, theta, float(level), options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import above, boolean, integer, numbers, of_kind, positive
+from ._checks import boolean, integer, numbers, of_kind, positive
 from ._ladder import Chains, Evaluate, Family, bennett, pilot, run_ladder
 from ._quadratic import log_boltzmann, log_sublevel, matched_beta
 from ._saved import Saved
@@ -418,7 +418,7 @@ def _temperature(level: Any, beta: Any, origin: float, values: Array, width: flo
         raise ValueError(f"give either level or beta: got level={level!r}, beta={beta!r}")
     if beta is not None:
         return positive("beta", beta), math.inf
-    level = above("level", level, origin, "the loss at theta")
+    level = positive("level", level, origin, "the loss at theta")
     return matched_beta(values, float(width), level - origin), level
 
 

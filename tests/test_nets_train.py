@@ -404,7 +404,7 @@ def test_progress(capsys, monkeypatch):
 
 
 def test_blas_threads_are_restored():
-    from nets import _threads
+    from fpsolve import _threads
 
     if not _threads._controls():
         pytest.skip("no OpenBLAS found")
