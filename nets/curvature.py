@@ -95,8 +95,6 @@ def gradient_covariance(
 
 
 def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> Array:
-    from scipy.linalg.blas import dger
-
     m, n = mlp.widths[layer - 1], mlp.widths[layer]
     total, mean = np.zeros((_pairs(m), _pairs(n)), order="F"), np.zeros((m, n))
     for a, delta, _ in _passes(mlp, theta, x, t, _pairs(m) + _pairs(n)):
@@ -105,7 +103,8 @@ def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> 
     total /= len(x)
     flat = (mean / len(x)).ravel()
     c = _unpack_pairs(total, m, n)
-    dger(-1.0, flat, flat, a=c.T, overwrite_a=1)  # in place: c.T is a view in Fortran's order
+    for row, factor in zip(c, flat, strict=True):  # BLAS's rank-one update may round (i, j) unlike (j, i)
+        row -= factor * flat
     return c
 
 
