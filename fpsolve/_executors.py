@@ -21,8 +21,9 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ._calls import Call, ConfigCall, Outcome, run_units
 from ._threads import usable_cores
-from ._units import Call, ConfigCall, Outcome, Unit, run_units
+from ._units import Unit
 from .errors import FpsolveError
 
 __all__ = ["Crew", "carry_out", "hire"]

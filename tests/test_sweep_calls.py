@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fpsolve as fps
-from fpsolve._units import Plan, _depends_on, describe_function
+from fpsolve._fingerprint import _depends_on, describe_function
+from fpsolve._units import Plan
 
 
 @pytest.fixture
