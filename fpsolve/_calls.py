@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ._columns import Parts, take_apart
 from ._fingerprint import describe_function, machine
 from ._threads import one_thread, single_threaded_blas
@@ -194,7 +196,7 @@ class Outcome:
 def run_unit(call: Call | ConfigCall, unit: Unit, alone: bool) -> Outcome:
     """Run a unit; an exception in it is its outcome. With `alone` the engines use one thread: other units have the other cores."""
     where, parts, error = machine(), None, ""
-    with single_threaded_blas(), one_thread(alone):
+    with single_threaded_blas(), one_thread(alone), np.errstate():  # what a unit sets of the last is not for the next
         begin = time.perf_counter()
         try:
             parts = take_apart(call(unit))

@@ -399,7 +399,7 @@ class Sweep:
         return self._value(self._indices(parameters)[replicate * self._plan.ranges + number])
 
     def _value(self, index: int) -> Any:
-        state = self._reader.status()[index]
+        state = self._reader.state(index)
         if state != DONE:
             what = (
                 f"failed: {self._reader.text('units/error', index)}" if state == FAILED else "is missing; the same call computes it"

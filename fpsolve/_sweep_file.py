@@ -194,6 +194,12 @@ class Reader:
                 self._seen[lo:hi][good] = 1
             return found
 
+    def state(self, index: int) -> int:
+        """The status of one unit; of no other unit anything is read."""
+        with self._handle() as (handle, places):
+            found = _read_at(handle, places.columns["units/status"].offset + index, 1)[0]
+            return found if found in (DONE, FAILED) and _verified(handle, places, index, index + 1)[0] else MISSING
+
     def column(self, name: str) -> NDArray[Any]:
         """One column of all units, shape (units, ...)."""
         with self._handle() as (handle, places):

@@ -246,13 +246,14 @@ def test_fpsolve_does_not_know_its_users(path: Path) -> None:
 
 @each(source_files("nets", "bench/validate"))
 def test_users_import_the_public_names(path: Path) -> None:
+    """But for what must be one thing for all: Numba's flags, the threads of BLAS, and what counts as a number."""
     import fpsolve
 
     for name in imported_by(path, nested=True):
         parts = name.split(".")
         if parts[0] != "fpsolve" or len(parts) == 1:
             continue
-        kernel = path.stem.startswith("_kernels") and parts[1] == "_jit" or path.stem == parts[1] == "_threads"
+        kernel = path.stem.startswith("_kernels") and parts[1] == "_jit" or path.stem == parts[1] in {"_checks", "_threads"}
         public = parts[1] in fpsolve.__all__ and (len(parts) == 2 or parts[1] in PUBLIC_SUBMODULES)
         assert kernel or public, f"{relative(path)} imports {name}, which is not public"
 
