@@ -18,16 +18,17 @@ from ._branches import branch_kernels
 from ._branching import Branching, ChainBranches, EulerBranches, FusedBranches
 from ._checkpoint import Checkpoint, describe_arguments, describe_code
 from ._code import QuadraticCode
+from ._escapes import check_correction
 from ._levels import check_level, level_of
 from ._model import MAX_FUSED_DIM, Model, check_start, initial_states, make_model
 from ._passage import check_bridge, check_component, check_inside, check_leaving, region_for_jumps, surface_codes
 from ._population import INNER, MAX_RUNS, Loops, Run, Settled, pilot, split
+from ._question import described
 from ._rare_results import SplittingEstimate, log_normal_half, student
 from ._runner import Control, check_count, resolve_seed, run_chunks, starting_points, thread_count
 from .chains import SGDChain
 from .errors import FpsolveError
 from .grid import Grid, Region
-from .langevin import _check_correction, _named
 from .potentials import Potential
 from .process import Process, Underdamped
 from .results import Assumption, Field
@@ -217,7 +218,7 @@ def _pose(
     process: Any, x0: Any, region: Any, dt: Any, coordinate: Any, method: Any, correction: Any, walls: Any, seed: int
 ) -> _Problem:
     """Check everything that can be checked before any work, and set the kernel up."""
-    bridge = _check_correction(process, region, correction)
+    bridge = check_correction(process, region, correction)
     if isinstance(process, SGDChain):
         _check_chain(process)
         if not process.fused or process.dim > MAX_FUSED_DIM:
@@ -335,8 +336,8 @@ def _pose_chain(chain: SGDChain, x0: Any, region: Region, coordinate: Any, seed:
 def _equations(process: Any, dt: Any, method: Any, walls: Any) -> str:
     """The process in words, for a checkpoint."""
     if isinstance(process, SGDChain) and (not process.fused or process.dim > MAX_FUSED_DIM):
-        return _named(process, None, None)
-    return _named(None, make_model(process, dt, method, walls), None)
+        return described(process, None, None)
+    return described(None, make_model(process, dt, method, walls), None)
 
 
 class _Ledger:

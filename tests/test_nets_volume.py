@@ -474,7 +474,7 @@ def test_bad_points_and_curvatures():
         nets.landscape_volume(potential, at[:3], h, beta=1.0, width=1.0)
     with pytest.raises(ValueError, match="curvature must be finite, of shape"):
         nets.landscape_volume(potential, at, h[:3], beta=1.0, width=1.0)
-    with pytest.raises(TypeError, match="curvature must be an array of real numbers: got str"):
+    with pytest.raises(TypeError, match="curvature must be an array of real numbers, got str"):
         nets.landscape_volume(potential, at, "h", beta=1.0, width=1.0)
     with pytest.raises(TypeError, match="theta must be an array of real numbers"):
         nets.landscape_volume(potential, at + 1j, h, beta=1.0, width=1.0)
