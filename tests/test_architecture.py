@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"_checks"},
     {
         "errors", "_kinks", "_known", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
-        "_roots", "_threads",
+        "_roots", "_threads", "_arguments", "_terminal",
     },
     {"_kernels", "_fields", "_correlations", "_parts", "_waiting"},
     {"_escape_statistics", "_path_statistics"},
@@ -44,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"_blocks", "_branching", "_curved", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_levels", "_population"},
-    {"fokker_planck", "langevin", "theory", "_show"},
+    {"fokker_planck", "langevin", "theory", "_show", "_warm"},
     {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_escape_conditions"},
     {"_conclusion", "_highorder", "rare"},
@@ -52,6 +52,7 @@ LAYERS: list[set[str]] = [
     {"selection", "verdict"},
     {"config"},
     {"_sweep"},
+    {"_completion", "_environment", "_view"},
     {"cli"},
     {"__main__"},
 ]
