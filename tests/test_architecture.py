@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
     {"_checks"},
     {
-        "errors", "_kinks", "_known", "_lock", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
-        "_roots", "_threads",
+        "errors", "_arguments", "_config_keys", "_estimate", "_interpolate", "_jit", "_kinks", "_known", "_lock", "_progress",
+        "_quadrature", "_roots", "_terminal", "_threads",
     },
     {"_kernels", "_fields", "_correlations", "_parts", "_waiting"},
     {"_escape_statistics", "_path_statistics"},
@@ -45,7 +45,7 @@ LAYERS: list[set[str]] = [
     {"_blocks", "_branching", "_curved", "_question", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_escapes", "_levels", "_population"},
-    {"fokker_planck", "langevin", "theory", "_show"},
+    {"fokker_planck", "langevin", "theory", "_show", "_warm"},
     {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_escape_conditions"},
     {"_conclusion", "_highorder", "_phase_diagram", "rare"},
@@ -53,6 +53,7 @@ LAYERS: list[set[str]] = [
     {"_config_agree", "selection", "verdict"},
     {"config"},
     {"_sweep"},
+    {"_completion", "_environment", "_view"},
     {"cli"},
     {"__main__"},
 ]
