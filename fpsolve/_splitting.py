@@ -23,7 +23,7 @@ from ._levels import check_level, level_of
 from ._model import MAX_FUSED_DIM, Model, check_start, initial_states, make_model
 from ._passage import check_bridge, check_component, check_inside, check_leaving, region_for_jumps, surface_codes
 from ._population import INNER, MAX_RUNS, Loops, Run, Settled, pilot, split
-from ._question import described
+from ._question import check_pace, described
 from ._rare_results import SplittingEstimate, log_normal_half, student
 from ._runner import Control, check_count, resolve_seed, run_chunks, starting_points, thread_count
 from .chains import SGDChain
@@ -241,6 +241,7 @@ def _pose(
         return _pose_wide(model, start, region, coordinate, correction, seed)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else field, start, region, slopes)
+    check_pace(model, start, region)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
     check_component(start[:, : region.dim], region, turns)
     if region.containing is not None and model.unit == "iteration":
