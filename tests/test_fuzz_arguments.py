@@ -191,7 +191,7 @@ def attempt(call, argument, bad):
 
 def test_the_calls_are_valid():
     for name, (function, arguments) in {**CALLS, **ENGINES}.items():
-        end = outcome(lambda function=function, arguments=arguments: repr(function(**arguments)), 60.0, warned=name in ENGINES)
+        end = outcome(lambda function=function, arguments=arguments: repr(function(**arguments)), 600.0, warned=name in ENGINES)
         assert end[1] is None, f"{name}: {end[1]}"
 
 
