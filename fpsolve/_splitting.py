@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ._branches import branch_kernels
 from ._branching import Branching, ChainBranches, EulerBranches, FusedBranches
 from ._checkpoint import Checkpoint, describe_arguments, describe_code
+from ._checks import check_memory
 from ._code import QuadraticCode
 from ._escapes import check_correction
 from ._levels import check_level, level_of
@@ -167,6 +168,7 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
     count, times = check_count("n", n, 20), check_count("runs", runs, 3)
     if times > MAX_RUNS:
         raise ValueError(f"runs must be at most {MAX_RUNS}, got {times}")
+    check_memory(count, f"{count} paths", "use fewer paths n")
     number = isinstance(kill, (int, float, np.floating)) and not isinstance(kill, bool)
     if not (number and 0.0 < kill <= 0.5):
         raise ValueError(f"kill must be the share of paths replaced at a level, in (0, 0.5], got {kill!r}")
@@ -174,7 +176,7 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
         return _Options(count, times, max(1, int(kill * count)), None)
     try:
         pair = np.asarray(inner, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pair = np.empty(0)
     if pair.shape != (2,) or not np.all(np.isfinite(pair)) or pair[0] > pair[1]:
         raise ValueError(f"inner must be two levels (a, s) of the coordinate with a <= s, got {inner!r}")

@@ -290,3 +290,44 @@ def test_rates_of_iterations_without_end(first, stop):
     """They were all asked for, one by one."""
     with pytest.raises(ValueError, match="ask for fewer|must be an iteration"):
         CHAIN.rates(first, stop)
+
+
+@pytest.mark.parametrize(
+    "call, argument, words",
+    [
+        ("moments", "every", "at most the number of steps"),
+        ("splitting", "n", "more than the memory"),
+        ("splitting", "inner", "levels"),
+    ],
+)
+def test_integers_of_runs_beyond_the_floats(call, argument, words):
+    """They were multiplied by a float: an OverflowError."""
+    function, arguments = ENGINES[call]
+    with pytest.raises(ValueError, match=words):
+        function(**{**arguments, argument: 10**400})
+
+
+INERTIAL = fps.Underdamped(WELL, ISO, friction=1.0, mass=1.0)
+FLAT, JUMPS = fps.Process.from_drift("0*x", fps.Noise.isotropic(1e-45)), fps.Process(WELL, fps.Noise.levy(1.5, 0.1))
+
+
+@pytest.mark.parametrize(
+    "process, dt", [(PROCESS, 5e-324), (PROCESS, 1e-21), (INERTIAL, 5e-324), (INERTIAL, 1e-30), (JUMPS, 1e-30), (FLAT, 0.01)]
+)
+@pytest.mark.parametrize("t_max", [None, 1.0])
+def test_runs_without_end(process, dt, t_max):
+    """Steps so short, or noise so weak, that 9e15 steps lead nowhere: the run went on for ever."""
+    if t_max is not None and t_max / dt < 2**53:
+        return  # censored in time
+    with pytest.raises(ValueError, match="is so short that 9e\\+15 steps lead no further than"):
+        fps.escape_times(process, [-1.0], LEFT, n=4, dt=dt, t_max=t_max, seed=1)
+
+
+def test_slow_starts_are_no_runs_without_end():
+    """Near the top of the barrier drift and noise are as good as none, but the way down is exponential."""
+    x, steps = 1e-20, 0
+    while x < 0.2:
+        x, steps = x - 0.01 * float(WELL.grad([x])[0]), steps + 1
+    still = fps.Process(WELL, fps.Noise.isotropic(1e-45))
+    times = fps.escape_times(still, [1e-20], LEFT, n=2, dt=0.01, seed=1).times
+    assert np.all((times > 0.01 * (steps - 1)) & (times <= 0.01 * steps)) and steps > 1000
