@@ -29,7 +29,7 @@ from ._passage import (
     region_for_jumps,
     surface_codes,
 )
-from ._question import NO_WALLS, described, digest_of, labels_of, run_numbers, starts_of
+from ._question import NO_WALLS, check_pace, described, digest_of, labels_of, run_numbers, starts_of
 from ._runner import Control, check_count, make_chunks, run_chunks, starting_points
 from ._sgd import first_exits, group_size
 from ._wide_run import WidePassage, wide_passage
@@ -105,8 +105,8 @@ def escape_times(
     ------
     TypeError, ValueError
         For unusable input before any work: a start outside the region or in another component of it, a region that can never be
-        left (no surface, or no noise at a start in equilibrium), a bridge where it does not apply (chains, or no noise across
-        the surface).
+        left (no surface, no noise at a start in equilibrium, or a step so short that no number of them leads there), a bridge where
+        it does not apply (chains, or no noise across the surface).
     FpsolveError
         If every trajectory became non-finite.
 
@@ -145,16 +145,8 @@ def escape_times(
     points = starting_points(x0, count, dim, seed, first) if model is None else initial_states(x0, count, model, seed, first)
     if saver is not None:
         call = describe_arguments(
-            region=region,
-            dt=dt,
-            n=count,
-            method=labels["method"],
-            t_max=t_max,
-            bridge=bridge,
-            walls=walls,
-            x0=points,
-            first=first,
-        )
+            region=region, dt=dt, n=count, method=labels["method"], t_max=t_max, bridge=bridge, walls=walls, x0=points, first=first
+        )  # fmt: skip
         found = saver.match({"process": described(chain, model, limit), **call, "seed": str(seed)})
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -223,6 +215,8 @@ def _passage(
         return wide_passage(model, points, region, n, limit, seed, bridge, clock, chain, first)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else process, points, region, slopes)
+    if limit is None or limit >= MAX_STEPS:
+        check_pace(model, points, region)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
     check_component(points[:, : region.dim], region, turns)
     if region.containing is not None and (chain is not None or process.noise.stable is not None):

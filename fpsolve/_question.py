@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checkpoint import describe_chain, describe_process, describe_schedule, problem_digest
-from ._model import Model
+from ._model import MAX_STEPS, Model
 from ._runner import check_count, check_first, resolve_seed, thread_count
 from ._schedule import DrivenConstants
 from .chains import SGDChain
+from .grid import Region
 
-__all__ = ["NO_WALLS", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
+__all__ = ["NO_WALLS", "check_pace", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
 
 Array = NDArray[np.float64]
 
@@ -70,3 +72,45 @@ def digest_of(chain: SGDChain | None, model: Model | None, points: Array, **call
 def starts_of(points: Array, lo: int, hi: int) -> Array:
     """Starting points (hi - lo, dim) of a group of trajectories."""
     return points[lo:hi] if len(points) > 1 else np.repeat(points, hi - lo, axis=0)
+
+
+def check_pace(model: Model, points: Array, region: Region) -> None:
+    """Refuse a step so short that MAX_STEPS of them lead nowhere: such a run would never end.
+
+    How far the drift and ten standard deviations of the noise lead is taken from the strongest of both within that distance: if all
+    points around a start, from there inwards, are inside the region, no path comes out.
+    """
+    d = model.process.dim
+    if model.changing or region.dim != d:
+        return
+    time, x, reach = MAX_STEPS * model.h, points[:4, :d], 0.0
+    scales = np.concatenate([[0.0], 0.5 ** np.arange(60.0)])
+    around = np.concatenate([sign * scale * np.eye(d) for scale in scales for sign in (1.0, -1.0)])
+    for _ in range(100):
+        with np.errstate(all="ignore"):
+            near = (x[:, None] + reach * around).reshape(-1, d)
+            if not (np.isfinite(near).all() and np.all(region.contains(near))):
+                return
+            further = _reach(model, near, points[:4, d:], time)
+        if not further <= 2.0 * reach:
+            reach = further
+            continue
+        step = "lr" if model.unit == "iteration" else "dt"
+        raise ValueError(
+            f"{step} = {model.h:g} is so short that {MAX_STEPS:.0e} steps lead no further than {reach:.2g} from x0 = "
+            f"{x[0].tolist()}, and the surface of the region is beyond, where no run comes: take a longer {step}, or stronger noise"
+        )
+
+
+def _reach(model: Model, x: Array, velocities: Array, time: float) -> float:
+    """How far a path comes in that time at most, with the strongest drift and noise at the points x."""
+    process = model.process
+    drift = float(np.max(np.linalg.norm(process.drift(x), axis=-1)))
+    law = process.noise.stable
+    if law is not None:
+        return drift * time + float(law.scale) * (1e6 * time) ** (1.0 / float(law.alpha))
+    spread = math.sqrt(2.0 * float(np.max(np.trace(process.diffusion(x), axis1=-2, axis2=-1))) * time)
+    if model.scheme.equations != "underdamped":
+        return drift * time + 10.0 * spread
+    rate = model.settings["friction"] / model.settings["mass"]
+    return time * (float(np.max(np.abs(velocities), initial=0.0)) + rate * (drift * time + 10.0 * spread))

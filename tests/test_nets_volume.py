@@ -12,7 +12,7 @@ import fpsolve as fps
 import nets
 from fpsolve import FpsolveError
 from nets import _ladder, _quadratic
-from nets.volume import network_loss
+from nets._losses import loss_of_landscape, network_loss
 
 SPECTRUM = np.logspace(-4, 2, 20)
 
@@ -114,9 +114,8 @@ def test_matched_temperature():
 def family(level=math.inf, dim=4):
     potential, h = banana()
     values, vectors = np.linalg.eigh(h)
-    return _ladder.Family(
-        nets.volume.landscape_loss(potential, np.zeros(dim)), np.zeros(dim), 0.0, 3.0, level, values[2:], vectors[:, 2:]
-    )
+    evaluate, (theta,) = loss_of_landscape(potential, theta=np.zeros(dim))
+    return _ladder.Family(evaluate, theta, 0.0, 3.0, level, values[2:], vectors[:, 2:])
 
 
 def test_slope_of_the_energy():
