@@ -368,9 +368,8 @@ def _network() -> None:
         mlp = nets.MLP((2, 4, 2), activation=activation)
         for sampling in ("replace", "shuffle"):
             run = nets.train(mlp, data, lr=0.1, batch=10, steps=40, seed=0, sampling=sampling)
-        nets.hessian(mlp, run.theta, data)
-        nets.gradient_covariance(mlp, run.theta, data)
-        nets.top_eigenpairs(mlp, run.theta, data, 2)
+        nets.hessian(mlp, run.theta, data.x_train, data.y_train)
+        nets.gradient_covariance(mlp, run.theta, data.x_train, data.y_train)
 
 
 def _side_by_side(names: Sequence[str], jobs: int) -> Iterable[Warmed]:
