@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+#: What Ctrl-C leaves, and how to go on.
+_AFTER_INTERRUPT = {
+    "demo": "nothing is saved before the end: start it again",
+    "run": "nothing is saved",
+    "validate": "claims that were done are in the report; name the others to run them",
+    "sweep": "the same command goes on with the units that are missing",
+    "warm": "what was compiled stays: the same command goes on",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -50,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(_COMMANDS[args.command](args))
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
-    except KeyboardInterrupt:
-        print(f"fpsolve: interrupted{_after_interrupt(args)}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        words = str(stop) or _AFTER_INTERRUPT.get(args.command, "")
+        print(f"fpsolve: interrupted{words and '; '}{words}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone: not an error, but nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,17 +84,6 @@ def _report(error: Exception) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"fpsolve: error: {text}", file=sys.stderr)
     return 1 if isinstance(error, FpsolveError) else 2
-
-
-def _after_interrupt(args: argparse.Namespace) -> str:
-    """What there is, and how to go on."""
-    return {
-        "demo": "; a demo that is not finished leaves no files: start it again",
-        "run": "; what had been done is saved if a line above says so",
-        "validate": "; claims that were done are in the report, and those left are run by naming them",
-        "sweep": "; the same command goes on with the units that are missing",
-        "warm": "; what was compiled stays: the same command goes on",
-    }.get(args.command, "")
 
 
 def _print_json(value: object) -> None:
@@ -145,8 +144,15 @@ def _run(args: argparse.Namespace) -> int:
         config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
         print(f"saved in {out}")
     if getattr(result, "partial", False) or (isinstance(result, dict) and result.get("complete") is False):
-        raise KeyboardInterrupt  # what was done until then is shown and saved
+        raise KeyboardInterrupt(_how_to_go_on(config, out))  # what was done until then is shown and saved
     return 0
+
+
+def _how_to_go_on(config: Config, out: object) -> str:
+    checkpoint = config.as_dict()["run"]["checkpoint"]
+    if checkpoint is not None:
+        return f"the same command goes on from {checkpoint}"
+    return f"what was done until then is in {out}" if out is not None else "what was done until then is shown, and not saved"
 
 
 def _seeded(config: Config, seed: int | None) -> Config:
