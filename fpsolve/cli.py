@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the help text or the usage error
         return int(stop.code or 0)
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
     try:
         code = int(_COMMANDS[args.command](args))
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
