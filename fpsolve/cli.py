@@ -194,14 +194,14 @@ def _validation() -> Any:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    if args.json and not args.list:
+        raise ValueError("--json goes with --list; the record of a run is validation.json in the folder --out")
     validation = _validation()
     if args.report is not None:
         if args.names:
             raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
         return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
-    if args.json and not args.list:
-        raise ValueError("--json goes with --list; the record of a run is validation.json in the folder --out")
     if args.list and args.json:
         named = ("NAME", "GROUP", "STANDING", "CLAIM")
         _print_json([{name.lower(): getattr(claim, name) for name in named} for claim in claims])

@@ -124,7 +124,13 @@ def test_size_follows_the_terminal(monkeypatch):
 
 @pytest.mark.parametrize(
     ("encoding", "term", "works"),
-    [("utf-8", "xterm-256color", True), ("ascii", "xterm", False), ("latin-1", "", False), ("utf-8", "dumb", False), ("utf-8", "", True)],
+    [
+        ("utf-8", "xterm-256color", True),
+        ("ascii", "xterm", False),
+        ("latin-1", "", False),
+        ("utf-8", "dumb", False),
+        ("utf-8", "", True),
+    ],
 )
 def test_characters_are_those_of_the_stream(encoding, term, works, monkeypatch):
     monkeypatch.setenv("TERM", term)
