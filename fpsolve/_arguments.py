@@ -23,18 +23,18 @@ exit codes:
 
 _EXAMPLES = """\
 examples:
-  fpsolve demo                       train a network on real digits, predict the variance of its weights, compare
-  fpsolve demo --data mnist --quick  the same on an MNIST subset (IDX files under $FPSOLVE_DATA/mnist), shorter run
-  fpsolve run config.toml --out a.h5 do what a configuration asks, and store it with the result
-  fpsolve run a.h5 --set noise.D=0.2 the same question again, with another value
-  fpsolve validate --list            which claims of the theory can be checked
-  fpsolve validate --quick           check all of them; exit code 1 if one fails
-  fpsolve sweep config.toml --jobs 4 run a configuration over its axes, 4 units at a time; goes on with what is stored
-  fpsolve status sweep.h5            how far a sweep is
-  fpsolve show demo/run.h5           what is in a result file, and what it looks like
-  fpsolve warm                       compile the kernels now, so that first calls are fast
-  fpsolve env                        versions, processor, threads, folders
-  fpsolve completion bash            completion of words for a shell
+  fpsolve demo                        train a network on real digits, predict the variance of its weights, compare
+  fpsolve demo --data mnist --quick   the same on an MNIST subset (IDX files under $FPSOLVE_DATA/mnist), shorter run
+  fpsolve run config.toml --out a.h5  do what a configuration asks, and store it with the result
+  fpsolve run a.h5 --set noise.D=0.2  the same question again, with another value
+  fpsolve validate --list             which claims of the theory can be checked
+  fpsolve validate --quick            check all of them; exit code 1 if one fails
+  fpsolve sweep config.toml --jobs 4  run a configuration over its axes, 4 units at a time; goes on with what is stored
+  fpsolve status sweep.h5             how far a sweep is
+  fpsolve show demo/run.h5            what is in a result file, and what it looks like
+  fpsolve warm                        compile the kernels now, so that first calls are fast
+  fpsolve env                         versions, processor, threads, folders
+  fpsolve completion bash             completion of words for a shell
 
 environment:
   FPSOLVE_DATA       folder of data sets (mnist/ with the IDX files)
@@ -207,7 +207,7 @@ _COMMANDS: dict[str, tuple[str, Any, str]] = {
         _run,
         """
         fpsolve run config.toml --check             is it in order?
-        fpsolve run config.toml --out a.h5 --seed 1 run it, and store the result
+        fpsolve run config.toml --out a.h5          run it, and store the result
         fpsolve run a.h5 --set noise.D=0.2          the same question again, with another value
         fpsolve show a.h5                           look at the result
         """,

@@ -193,7 +193,7 @@ def _fish_quote(text: str) -> str:
 
 def _fish_option(here: str, word: _Word) -> str:
     names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in word.names)
-    values = f" -r {_fish_values(word)}" if word.takes else ""
+    values = f" -x {_fish_values(word)}" if word.takes else ""
     return f"complete -c fpsolve -n {here} {names}{values} -d {_fish_quote(word.help)}"
 
 

@@ -68,10 +68,7 @@ def _folders() -> Iterable[tuple[str, str]]:
         try:
             for name, folder in cache_folders().items():
                 kernels, size = cache_size([folder])
-                yield (
-                    f"kernel cache of {'the package' if name == 'package' else 'models'}",
-                    f"{folder} ({kernels} kernels, {size / 1e6:.1f} MB)",
-                )
+                yield f"kernel cache, {name}", f"{folder} ({kernels} kernels, {size / 1e6:.1f} MB)"
         except (RuntimeError, OSError) as error:
             yield "kernel cache", f"cannot be used: {error}"
     data = os.environ.get("FPSOLVE_DATA")

@@ -97,7 +97,8 @@ def draw(ax: Axes, columns: int, rows: int, *, unicode: bool = True) -> list[str
         lines.append(f"{at.get(i, ''):>{margin}} {y_tick if i in at else line}{row}")
     lines.append(" " * (margin + 1) + corner + _below(x_ticks, wide, flat, x_tick))
     lines.append(" " * (margin + 2) + _labels(x_ticks, wide))
-    lines.append(plain(ax.get_xlabel())[:wide].center(wide).rjust(columns))
+    if label := plain(ax.get_xlabel())[:wide]:
+        lines.append(label.center(wide).rjust(columns))
     return [text.rstrip() for text in [*lines, *(text[:columns] for text in note)]]
 
 

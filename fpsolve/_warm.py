@@ -6,6 +6,7 @@ one's own and other landscapes are compiled when they are first met.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,16 @@ class Warmed:
 
 
 def cache_folders() -> dict[str, Path]:
-    """Where kernels lie: those of the package, and those that are generated for models."""
+    """Where kernels lie: those of the package, those that are generated for models, and those of the networks."""
+    from numba.core import config
+
     from ._kernels import rng
 
-    return {"package": Path(rng.fill_normals._cache.cache_path), "models": cache_folder()}  # type: ignore[attr-defined]
+    if config.CACHE_DIR:
+        return {"package": Path(config.CACHE_DIR), "models": cache_folder()}
+    folders = {"package": Path(rng.fill_normals._cache.cache_path), "models": cache_folder()}  # type: ignore[attr-defined]
+    nets = find_spec("nets")
+    return folders | ({"networks": Path(nets.origin).with_name("__pycache__")} if nets and nets.origin else {})
 
 
 def cache_size(folders: Sequence[Path]) -> tuple[int, int]:
@@ -109,9 +117,15 @@ def _compilations() -> Iterator[list[Any]]:
         def on_end(self, event: Any) -> None:
             pass
 
+    logger = logging.getLogger(__package__)
+    level = logger.level
     with event.install_listener("numba:compile", Counter()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # small grids and few paths: nobody reads these numbers
-        yield done
+        logger.setLevel(logging.ERROR)
+        try:
+            yield done
+        finally:
+            logger.setLevel(level)
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------
@@ -170,7 +184,7 @@ def _paths(dim: int) -> None:
         simulate(chain, start, t=5, n=16, seed=0)
         escape_times(chain, start, region, n=16, t_max=5, seed=0)
     if dim == 1:
-        multilevel_splitting(process, start, region, n=16, dt=0.001, seed=0)
+        multilevel_splitting(process, start, region, n=40, dt=0.001, seed=0)
         minimum_action_path(process, [-1.0], [1.0])
 
 

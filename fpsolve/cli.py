@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+#: What Ctrl-C leaves, and how to go on.
+_AFTER_INTERRUPT = {
+    "demo": "nothing is saved before the end: start it again",
+    "run": "nothing is saved",
+    "validate": "claims that were done are in the report; name the others to run them",
+    "sweep": "the same command goes on with the units that are missing",
+    "warm": "what was compiled stays: the same command goes on",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -46,12 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the help text or the usage error
         return int(stop.code or 0)
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
     try:
         code = int(_COMMANDS[args.command](args))
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
-    except KeyboardInterrupt:
-        print(f"fpsolve: interrupted{_after_interrupt(args)}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        words = str(stop) or _AFTER_INTERRUPT.get(args.command, "")
+        print(f"fpsolve: interrupted{words and '; '}{words}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone: not an error, but nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,17 +86,6 @@ def _report(error: Exception) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"fpsolve: error: {text}", file=sys.stderr)
     return 1 if isinstance(error, FpsolveError) else 2
-
-
-def _after_interrupt(args: argparse.Namespace) -> str:
-    """What there is, and how to go on."""
-    return {
-        "demo": "; a demo that is not finished leaves no files: start it again",
-        "run": "; what had been done is saved if a line above says so",
-        "validate": "; claims that were done are in the report, and those left are run by naming them",
-        "sweep": "; the same command goes on with the units that are missing",
-        "warm": "; what was compiled stays: the same command goes on",
-    }.get(args.command, "")
 
 
 def _print_json(value: object) -> None:
@@ -145,8 +146,15 @@ def _run(args: argparse.Namespace) -> int:
         config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
         print(f"saved in {out}")
     if getattr(result, "partial", False) or (isinstance(result, dict) and result.get("complete") is False):
-        raise KeyboardInterrupt  # what was done until then is shown and saved
+        raise KeyboardInterrupt(_how_to_go_on(config, out))  # what was done until then is shown and saved
     return 0
+
+
+def _how_to_go_on(config: Config, out: object) -> str:
+    checkpoint = config.as_dict()["run"]["checkpoint"]
+    if checkpoint is not None:
+        return f"the same command goes on from {checkpoint}"
+    return f"what was done until then is in {out}" if out is not None else "what was done until then is shown, and not saved"
 
 
 def _seeded(config: Config, seed: int | None) -> Config:
@@ -186,14 +194,14 @@ def _validation() -> Any:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    if args.json and not args.list:
+        raise ValueError("--json goes with --list; the record of a run is validation.json in the folder --out")
     validation = _validation()
     if args.report is not None:
         if args.names:
             raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
         return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
-    if args.json and not args.list:
-        raise ValueError("--json goes with --list; the record of a run is validation.json in the folder --out")
     if args.list and args.json:
         named = ("NAME", "GROUP", "STANDING", "CLAIM")
         _print_json([{name.lower(): getattr(claim, name) for name in named} for claim in claims])
@@ -368,9 +376,8 @@ def _network() -> None:
         mlp = nets.MLP((2, 4, 2), activation=activation)
         for sampling in ("replace", "shuffle"):
             run = nets.train(mlp, data, lr=0.1, batch=10, steps=40, seed=0, sampling=sampling)
-        nets.hessian(mlp, run.theta, data)
-        nets.gradient_covariance(mlp, run.theta, data)
-        nets.top_eigenpairs(mlp, run.theta, data, 2)
+        nets.hessian(mlp, run.theta, data.x_train, data.y_train)
+        nets.gradient_covariance(mlp, run.theta, data.x_train, data.y_train)
 
 
 def _side_by_side(names: Sequence[str], jobs: int) -> Iterable[Warmed]:
