@@ -26,6 +26,7 @@ for ax, field in ((left, committor), (right, times)):
     field.plot(ax=ax)
     ax.contour(x, y, heights, levels=np.linspace(-7, 3, 9), colors="0.6", linewidths=0.5)
 left.contour(x, y, committor.values.T, levels=[0.5], colors="w", linewidths=2.5)
+left.get_legend().set_loc("upper right")
 left.set(title="committor; the thick line is 1/2")
 right.set(title="mean time to the upper minimum")
 plt.show()

@@ -1,4 +1,4 @@
-"""A rate of 1e-18.
+"""Rates down to 1e-17.
 
 Escape rates down to where no simulation of paths would ever see one. Multilevel splitting copies the paths that come furthest
 and keeps the books, without bias. The line is the Fokker-Planck solver's, the dotted one Kramers' formula.
