@@ -1,13 +1,13 @@
-"""What bounds a particle-step: instructions of the step loop as LLVM wrote it, beside what this processor does with such instructions.
+"""What bounds a particle-step: instructions of the step loop as LLVM wrote it, beside what the processor does with such ones.
 
     python bench/bound_of_paths.py
 
 The kernel of the 2-D double well with additive noise is compiled anew and its inner loops are read from the assembly: for one SIMD
-vector of particles, how many instructions a step has, and how many of these compute (copies between registers, loads and stores do not).
-In the same process the script times the kernel, chains of multiply-adds on numbers in the first cache (the rate of computing instructions
-at its best) and roots of quotients (the divider, which both share). The two bounds are
-the time that the step's computing instructions, or its quotient and root, would take at these rates; they overlap, so the larger counts.
-All rounds alternate; the fastest counts, in processor time. x86 only.
+vector of particles, how many instructions a step has, and how many of these compute (copies between registers, loads and stores do
+not). In the same process the script times the kernel, chains of multiply-adds on numbers in the first cache (the rate of computing
+instructions at its best) and roots of quotients (the divider, which both share). The two bounds are the time that the step's
+computing instructions, or its quotient and root, would take at these rates; they overlap, so the larger counts. All rounds
+alternate; the fastest counts, in processor time. x86 only.
 """
 
 import os
@@ -96,10 +96,11 @@ def main() -> None:
     step = best["step"] / (N * STEPS * 64 / bits) * 1e9
     one = best["chains"] / (vectors * (8 * DEEP + 15)) * 1e9
     root = best["roots"] / vectors * 1e9
-    print(f"SIMD vectors of {bits} bits; a step of one vector has {instructions:.0f} instructions, of which {computing:.0f} compute")
+    print(f"SIMD vectors of {bits} bits; a step of one has {instructions:.0f} instructions, of which {computing:.0f} compute")
     print(f"a vector-step takes {step:.1f} ns: {bits / 64 / step * 1e3:.0f} million particle-steps/s")
-    print(f"bound by computing instructions: {computing * one:.1f} ns ({1 / one:.1f} multiply-adds per ns): reached {computing * one / step:.0%}")
-    print(f"bound by the divider: {root:.1f} ns: reached {root / step:.0%}")
+    taken = computing * one
+    print(f"at {1 / one:.1f} multiply-adds per ns the computing ones take {taken:.1f} ns: {taken / step:.0%}")
+    print(f"the divider takes {root:.1f} ns: {root / step:.0%}")
 
 
 if __name__ == "__main__":
