@@ -43,7 +43,7 @@ validate: .venv/installed  ## theory against simulation, every claim, quick runs
 	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
 
 docs: .venv/installed-docs  ## the documentation site, from build/docs/html/index.html on; a warning is an error
-	rm -rf build/docs docs/reference/generated
+	rm -rf build/docs docs/reference/generated docs/gallery/generated
 	$(PY) -m sphinx --quiet --keep-going -W -n -c docs -d build/docs/doctrees . build/docs/html $(ARGS)
 
 release-check:  ## build sdist and wheel, install the wheel in a clean environment, run demo and tests there (15 to 20 minutes)
@@ -51,7 +51,7 @@ release-check:  ## build sdist and wheel, install the wheel in a clean environme
 	$(PYTHON) tests/release_check.py $(ARGS)
 
 clean:  ## remove the virtual environment, caches and build outputs
-	rm -rf .venv build docs/reference/generated dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	rm -rf .venv build docs/reference/generated docs/gallery/generated dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
