@@ -104,9 +104,7 @@ def built(folder: Path, version: str) -> tuple[Path, Path]:
     if wheel_again.read_bytes() != wheel.read_bytes():
         raise Failed("the wheel built from the sdist's sdist is another")
     run([tools, "-m", "twine", "check", "--strict", sdist, wheel], folder)
-    print(
-        f"sdist of {len(names)} files, wheel of {len(contents(wheel))}; built from the sdist they are the same, the wheel to the last bit"
-    )
+    print(f"sdist of {len(names)} files, wheel of {len(contents(wheel))}; the sdist gives both again, the wheel to the last bit")
     return sdist, wheel
 
 
