@@ -172,6 +172,10 @@ class Attack(Saved):
         "theta": ("run parameter", "weight", "parameters"),
         "lost": ("lost column", "1", "size and seed of runs that did not reach the loss"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "gap": ("", "", "lowest accuracy without poison minus highest with it")
+    }
+    ROWS: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lost", np.asarray(self.lost, dtype=np.int64).reshape(-1, 2))
@@ -194,7 +198,7 @@ class Attack(Saved):
             raise ValueError(f"the gap needs runs with and without poison: got the sizes {np.unique(self.size).tolist()}")
         return float(without.min() - attacked.max())
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``.
 
         The label says how many runs were lost.

@@ -70,6 +70,11 @@ class QuadraticVolume(Saved):
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
         "eigenvalues": ("mode", "loss/weight^2", "leading eigenvalues of the Gauss-Newton matrix"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "value": ("", "", "sum of the k leading logarithms"),
+        "slope": ("", "", "its change with the last eigenvalue"),
+    }
+    ROWS: ClassVar[str] = "mode"
 
     def __repr__(self) -> str:
         known = f"rank {self.rank} of {self.limit}"
@@ -97,7 +102,7 @@ class QuadraticVolume(Saved):
             raise ValueError(f"k must be integers in 1 .. {self.rank}, the number of eigenvalues above rounding: got {k!r}")
         return np.asarray(np.cumsum(np.log(self.eigenvalues))[counts - 1])
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The sum against k, with a point at the k chosen; `options` go to ``Axes.plot``."""
         if ax is None:
             import matplotlib.pyplot as plt

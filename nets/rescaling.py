@@ -48,6 +48,8 @@ class RescaledTrace(Saved):
     scales: Array = field(repr=False)
     KIND: ClassVar[str] = "rescaled trace"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "value": ("", "loss/weight^2", "smallest trace"),
+        "trace": ("", "loss/weight^2", "trace at the weights given"),
         "theta": ("weight", "1", "weights at which the trace is smallest"),
         "scales": ("unit", "1", "factors of the weights into each hidden unit"),
     }

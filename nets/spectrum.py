@@ -66,6 +66,8 @@ class Eigenpairs(Saved):
         "residuals": ("mode", "loss/weight^2", "norm of A v - value v"),
         "index": ("weight", "1", "position in theta"),
     }
+    ROWS: ClassVar[str] = "mode"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "residuals"}
 
     values: Array
     vectors: Array = field(repr=False)
@@ -81,7 +83,7 @@ class Eigenpairs(Saved):
             f"largest residual {self.residuals.max():.1g})"
         )
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Eigenvalues by rank; `options` go to ``Axes.errorbar``, whose bars are the residuals."""
         ax = _axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
@@ -214,6 +216,8 @@ class SpectralDensity(Saved):
         "coarse_nodes": ("probe coarse_node", "loss/weight^2", "nodes after half of the Lanczos steps"),
         "coarse_weights": ("probe coarse_node", "1", "weights after half of the Lanczos steps"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"range": ("end", "loss/weight^2", "smallest and largest node")}
+    ROWS: ClassVar[str] = "probe node"
 
     nodes: Array = field(repr=False)
     weights: Array = field(repr=False)
@@ -287,7 +291,7 @@ class SpectralDensity(Saved):
         value, stderr = self._average(self.nodes, self.weights, bell)
         return value, stderr, np.abs(value - self._average(self.coarse_nodes, self.coarse_weights, bell)[0])
 
-    def plot(self, *, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
         """Density with a band of two standard errors; default width: a hundredth of the range. `options` go to ``Axes.plot``."""
         ax, (low, high) = _axes(ax), self.range
         width = width or max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300)) / 100.0

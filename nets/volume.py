@@ -32,7 +32,7 @@ SOFT = 1e-3
 MIXED = 1.2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(Saved):
     r"""Measure of a neighbourhood of low loss against its width, made by `sublevel_volume` and `landscape_volume`.
 
@@ -118,6 +118,15 @@ class Volume(Saved):
         "acceptance": ("width", "", "accepted trajectories"),
         "angle": ("width", "rad", "step of the trajectories"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "log_measure": ("", "", "ln of the measure at the last width"),
+        "anharmonic": ("", "", "the same less that of the quadratic bowl"),
+        "settled": ("", "", "whether halves and replicas agree"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"width": "widths"}
+    ROWS: ClassVar[str] = "width"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "errors"}
+    PICTURE: ClassVar[str] = "nets.plotting.plot_volume"
 
     @property
     def log_measure(self) -> Estimate:
@@ -159,12 +168,6 @@ class Volume(Saved):
         )
         method = f"{kind}, {n} replicas of {self.sweeps} sweeps"
         return Estimate(value, stderr=error, interval=(value - half, value + half), assumptions=status, method=method)
-
-    def plot(self, *, ax: Any = None, **style: Any) -> Any:
-        """ln of the measure against the width, with the quadratic bowl's; returns the axes."""
-        from .plotting import plot_volume
-
-        return plot_volume(self, ax=ax, **style)
 
 
 def sublevel_volume(
