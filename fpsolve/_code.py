@@ -317,7 +317,7 @@ class AffineCode(Code):
         return "\n".join([inline, f"def {name}(x, p):", *lines, f"    return ({''.join(r + ', ' for r in rows)})", ""]), {}
 
     def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
-        return (np.asarray(x, float) - self.center) @ self.matrix.T
+        return np.asarray((np.asarray(x, float) - self.center) @ self.matrix.T)
 
     def jacobian(self) -> ConstantCode:
         return ConstantCode(self.matrix, self.dim)
@@ -586,7 +586,7 @@ class FunctionCode(Code):
         for at in (0.37, -0.61, 1.3):
             try:
                 x = (at,) * self.dim if self.dim <= MAX_TUPLE else np.full(self.dim, at)
-                shape = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
+                shape: tuple[int, ...] = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
             except Exception as caught:  # a user's code may raise anything; it is reported below
                 error = caught
                 continue

@@ -320,7 +320,9 @@ class Transitions(Exits, Flows):
             flux, share = fp._log_flux(a, b)
             return float(flux - share)
 
-        return self._two_grids(log_rate, "1/time", f"transitions from {a!r} to {b!r}", log=True, coarse=self._coarse_note)
+        name = f"transitions from {a!r} to {b!r}"
+        rate: Estimate = self._two_grids(log_rate, "1/time", name, log=True, coarse=self._coarse_note)
+        return rate
 
     def reactive_current(self, a: Region, b: Region) -> Current:
         r"""Current of the paths that come from a and reach b before they return, J_ab = q q^- J + p D (q^- grad q - q grad q^-).

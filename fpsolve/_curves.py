@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._estimate import Assumption, Estimate, _Record
-from fpsolve._result import Description, _lines
+from fpsolve._result import Description, _lines, _with_error
 
 if TYPE_CHECKING:
     pass
@@ -165,7 +165,7 @@ class Cycle(_Record):
     --------
     >>> turn = np.linspace(0.0, 2.0 * np.pi, 8, endpoint=False)
     >>> Cycle(np.stack([np.cos(turn), np.sin(turn)], -1), Estimate(6.2832, unit="time"), [0.5])
-    Cycle of period 6.2832 in 2-D
+    Cycle of period 6.2832 time in 2-D
       largest multiplier 0.5
     """
 
@@ -197,7 +197,8 @@ class Cycle(_Record):
 
     def __repr__(self) -> str:
         largest = np.abs(self.multipliers).max()
-        head = f"Cycle of period {self.period.value:.6g} in {self.dim}-D"
+        period = f"{_with_error(self.period.value, self.period.error)} {self.period.unit}".rstrip()
+        head = f"Cycle of period {period} in {self.dim}-D"
         return _lines(head, [f"largest multiplier {largest:.4g}", f"method: {self.method}" if self.method else ""])
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -270,7 +270,11 @@ class DensitySeries(_Record):
     def __len__(self) -> int:
         return int(self.times.size)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: slice) -> "DensitySeries": ...
+    @overload
+    def __getitem__(self, index: int) -> Density: ...
+    def __getitem__(self, index: int | slice) -> "Density | DensitySeries":
         if isinstance(index, slice):
             return dataclasses.replace(self, times=self.times[index], values=self.values[index])
         return Density(

@@ -263,7 +263,7 @@ class Flows(Solver):
             current = fp._irreversible_current(p)
             return entropy_rate(fp.process.diffusion(points), current, p.values.ravel(), fp.grid.cell_volumes.ravel())
 
-        value = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
+        value: Estimate = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
         edges = _edge_entropy(self._dissipative, density.cell_mass.ravel())
         gap = abs(edges - value.value)
         held = gap <= 0.05 * abs(value.value) + 1e-12
@@ -343,7 +343,7 @@ class Flows(Solver):
         name = "pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)) for the generator"
         status: Any = "held" if off <= _BALANCED else "failed"
         checked = Assumption(name, status, f"largest difference {off:.3g} of the largest flow")
-        value = self._two_grids(ratio, "", "irreversible velocity over friction")
+        value: Estimate = self._two_grids(ratio, "", "irreversible velocity over friction")
         return dataclasses.replace(value, assumptions=(*value.assumptions, checked))
 
     def _imbalance(self, fraction: float) -> float:

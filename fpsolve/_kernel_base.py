@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +86,10 @@ class KernelSolver:
         make: Any = type(self)
         return make(self.chain, grid, nodes=self.nodes)
 
-    def refine(self) -> Any:
+    def refine(self) -> Self:
         """The same kernel on twice as many cells per axis."""
-        return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        finer: Self = self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        return finer
 
     def _coarser(self) -> Any:
         return self._on(self.grid._resized(tuple(max(2, int(_COARSER * n)) for n in self.grid.shape)))

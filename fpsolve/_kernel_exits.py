@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,11 @@ _LARGEST = 709.7
 class KernelExits(KernelSolver):
     """Questions about leaving a region; a part of `TransitionKernel`."""
 
-    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Any:
+    @overload
+    def mean_exit_time(self, region: Region, at: None = None) -> Field: ...
+    @overload
+    def mean_exit_time(self, region: Region, at: ArrayLike) -> Estimate: ...
+    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Field | Estimate:
         r"""Mean number of iterations after which a chain started at x is first at g >= 0, as a function of x.
 
         Solves :math:`\tau(x) = 1 + \int_{g<0} k(x, y) \tau(y) dy`. The chain is tested after each iteration and has no path in

@@ -296,7 +296,8 @@ class Result(Shown):
         for axis in dict.fromkeys(axis for dims, *_ in variables.values() for axis in dims):
             along = self._along(axis)
             if along is not None:
-                coords[axis] = ((axis,), along.value, {"units": along.units} if along.units else {})
+                about = {k: v for k, v in (("units", along.units), ("long_name", along.meaning)) if v}
+                coords[axis] = ((axis,), along.value, about)
         for name in self.ALONG.values():  # a coordinate is no variable beside
             variables.pop(name, None)
         return variables, coords, attrs

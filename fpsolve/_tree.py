@@ -34,7 +34,8 @@ def _snake(name: str) -> str:
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, type]:
     """kind in the file -> class; every record class of fpsolve.results takes part."""
-    classes: list[type] = [c for name in results.__all__ if dataclasses.is_dataclass(c := getattr(results, name))]
+    named: list[type] = [getattr(results, name) for name in results.__all__]
+    classes = [c for c in named if dataclasses.is_dataclass(c)]
     return {"escape" if c is results.EscapeTimes else _snake(c.__name__): c for c in classes}
 
 

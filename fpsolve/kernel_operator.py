@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,11 @@ class TransitionKernel(KernelExits, KernelModes):
         info = {"nodes": mass.size, "folded back per iteration": float(mass @ system.reflected)}
         return self._density(system, mass, mass, self.method, info, self._notes(system, mass))
 
-    def evolve(self, rho0: Any, t: int | Sequence[int]) -> Density | DensitySeries:
+    @overload
+    def evolve(self, rho0: Any, t: int) -> Density: ...
+    @overload
+    def evolve(self, rho0: Any, t: Sequence[int] | NDArray[np.integer[Any]]) -> DensitySeries: ...
+    def evolve(self, rho0: Any, t: int | Sequence[int] | NDArray[np.integer[Any]]) -> Density | DensitySeries:
         """The density after `t` iterations, or after several numbers of them, from the initial density `rho0`.
 
         Parameters

@@ -346,7 +346,7 @@ class Process:
             return np.asarray(part + factor.diagonal * normals[:, r:] if factor.diagonal.size else part)
         if isinstance(factor, DiagonalCode):
             return np.asarray(np.sqrt(2.0 * factor.diagonal(x, self.params)) * normals)
-        return np.einsum("nij,nj->ni", self.factor(x), normals)
+        return np.asarray(np.einsum("nij,nj->ni", self.factor(x), normals))
 
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""

@@ -170,11 +170,9 @@ class Attack(Saved):
         "gradient_norm": ("run", "loss/weight", "length of the gradient"),
         "evaluations": ("run", "1", "gradients of samples over the number of clean samples"),
         "theta": ("run parameter", "weight", "parameters"),
-        "lost": ("lost column", "1", "size and seed of runs that did not reach the loss"),
+        "lost": ("lost_run column", "1", "size and seed of runs that did not reach the loss"),
     }
-    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
-        "gap": ("", "", "lowest accuracy without poison minus highest with it")
-    }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"gap": ("", "", "lowest accuracy without poison minus highest with it")}
     ROWS: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
@@ -188,7 +186,7 @@ class Attack(Saved):
 
     def of_size(self, size: int) -> Array:
         """Test accuracies of the runs with so many poisoned samples."""
-        return self.accuracy[self.size == size]
+        return np.asarray(self.accuracy[self.size == size])
 
     @property
     def gap(self) -> float:

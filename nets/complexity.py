@@ -76,7 +76,7 @@ def _input_squares(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Array:
     products = first.T @ first
     with single_threaded_blas():
         parts = [np.einsum("ncj,ncj->n", rows[0] @ products, rows[0]) for _, rows in passes(mlp, weights, inputs, None)]
-    return np.maximum(np.concatenate(parts), 0.0)
+    return np.asarray(np.maximum(np.concatenate(parts), 0.0))
 
 
 # ---- bounds -------------------------------------------------------------------------------------------------------------

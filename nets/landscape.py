@@ -185,7 +185,7 @@ class Section:
         """Outputs z_L (outputs, n) at displacements c, (k,) or (k, n)."""
         land, mlp = self.landscape, self.landscape.mlp
         parts = mlp.unpack(land.theta)
-        z = self.change[0][:, cols] * c[0]
+        z: Array = self.change[0][:, cols] * c[0]
         z += land.base[:, cols]
         for j in range(1, len(self.change)):
             z += c[j] * self.change[j][:, cols]

@@ -85,6 +85,8 @@ class Eigenpairs(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Eigenvalues by rank; `options` go to ``Axes.errorbar``, whose bars are the residuals."""
+        from .plotting import _axes
+
         ax = _axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
         ax.errorbar(np.arange(1, len(self.values) + 1), self.values, yerr=self.residuals, **style)
@@ -293,6 +295,8 @@ class SpectralDensity(Saved):
 
     def plot(self, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
         """Density with a band of two standard errors; default width: a hundredth of the range. `options` go to ``Axes.plot``."""
+        from .plotting import _axes
+
         ax, (low, high) = _axes(ax), self.range
         width = width or max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300)) / 100.0
         at = np.linspace(low - 4.0 * width, high + 4.0 * width, 1000)
@@ -485,11 +489,3 @@ def _exact_trace(operator: Products) -> float:
         return total / len(operator.x) + mlp.weight_decay * operator.size * operator.terms.output
     mean = operator.mean_gradient()
     return total / len(operator.x) - float(mean @ mean)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]
