@@ -41,7 +41,8 @@ class Between:
         in_a, in_b = self.a.mask(grid), self.b.mask(grid)
         if np.any(in_a & in_b):
             i = int(np.argmax((in_a & in_b).ravel()))
-            raise ValueError(f"the regions overlap, for example at x = {grid.points()[i].tolist()}: {self.a!r} and {self.b!r}")
+            raise ValueError(f"the regions overlap, for example at x = {grid.points()[i].tolist()}: {self.a!r} and {self.b!r}; "
+                             "make them smaller")  # fmt: skip
         between = ~(in_a | in_b)
         if not between.any():
             raise ValueError(f"no cell lies between {self.a!r} and {self.b!r} on {grid!r}; use more cells")

@@ -105,7 +105,7 @@ class Autocorrelation(_Record):
                 f"{self.values.shape}, {self.stderr.shape}, {self.left_out.shape}"
             )
         if nt == 0 or self.times[0] != 0.0 or np.any(np.diff(self.times) <= 0.0):
-            raise ValueError("Autocorrelation: the lags must increase from 0")
+            raise ValueError(f"Autocorrelation: the lags must increase from 0, got {self.times[:5].tolist()}")
 
     def integrated_time(self, component: int = 0, window: float = 6.0) -> Estimate:
         r"""Integrated correlation time of one component, tau = int_0^infinity C(s)/C(0) ds.
@@ -305,7 +305,9 @@ class Occupation(_Record):
         events = self.switches[:, a].sum(axis=1) if b is None else self.switches[:, a, b]
         time = self.after[:, a] * self.interval
         if not time.sum() > 0.0:
-            raise ValueError(f"{name}: no path was seen in region {a}, so nothing is known of leaving it")
+            raise ValueError(
+                f"{name}: no path was seen in region {a}, so nothing is known of leaving it; start paths in it, or run longer"
+            )
         return np.asarray(events, np.int64), np.asarray(time, np.float64)
 
     def switching_rate(self, a: int, b: int | None = None) -> Estimate:

@@ -271,13 +271,18 @@ class EscapeTimes(Waiting, _Record):
                 f"{times.shape}, {censored.shape}, {points.shape}"
             )
         if np.any(times < 0.0):
-            raise ValueError(f"EscapeTimes: negative time {times.min()}")
+            raise ValueError(
+                f"EscapeTimes: negative time {np.nanmin(times)}; times must be >= 0, or NaN where the trajectory failed"
+            )
         if self.unit not in ("time", "iteration"):
             raise ValueError(f"EscapeTimes: unit must be 'time' or 'iteration', got {self.unit!r}")
         sides = None if self.sides is None else np.asarray(self.sides, dtype=np.int64)
         names = tuple(str(v) for v in self.side_names)
         if sides is not None and (sides.shape != times.shape or np.any(sides < -1) or np.any(sides >= len(names))):
-            raise ValueError(f"EscapeTimes: sides must have shape {times.shape} and be -1 ... {len(names) - 1}, one name per side")
+            raise ValueError(
+                f"EscapeTimes: sides must have shape {times.shape} and be -1 ... {len(names) - 1}, one name per side; got shape "
+                f"{sides.shape} and {sorted(set(sides.ravel().tolist()))[:8]}"
+            )
         batch = None if self.batch is None else float(self.batch)
         object.__setattr__(self, "sides", sides)
         object.__setattr__(self, "side_names", names)
@@ -386,7 +391,7 @@ class EscapeTimes(Waiting, _Record):
         """
         observed, censored = self._observed()
         if not observed.size:
-            raise ValueError("EscapeTimes.survival: no path was observed")
+            raise ValueError("EscapeTimes.survival: no path was observed, all trajectories failed; shorten dt")
         at, deaths, risk = _risk_table(observed, censored)
         query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(numbers("t", t, "a time or an array of times"))
         if query.ndim != 1 or not np.all(np.isfinite(query)) or np.any(query < 0.0):

@@ -316,7 +316,7 @@ class EscapeStatistics(Waiting, _Record):
         """
         n = self.n - self.n_failed
         if n == 0:
-            raise ValueError("EscapeStatistics.survival: no path was observed")
+            raise ValueError("EscapeStatistics.survival: no path was observed, all trajectories failed; shorten dt")
         end = self.longest if self.t_max is None else self.t_max
         upper = np.append(self.edges, max(end, self.edges[-1]))
         if self.t_max is not None:

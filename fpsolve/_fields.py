@@ -168,7 +168,7 @@ class Density(_Record):
         """The density of coordinate `axis` alone: the others integrated out; a Density on a 1-D grid."""
         dim = self.grid.dim
         if not -dim <= axis < dim:
-            raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions")
+            raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions; axes are 0 ... {dim - 1}")
         axis %= dim
         line = type(self.grid)(self.grid.axes[axis], boundary=[self.grid.boundary[axis]])
         others = tuple(k for k in range(dim) if k != axis)

@@ -380,6 +380,6 @@ def _force(process: Any, points: Array) -> Array:
     bad = lowest[:, 0] <= 1e-14 * lowest[:, -1]
     if bad.any():
         raise ValueError(f"detailed balance needs a positive definite D, but its smallest eigenvalue is {lowest[bad][0, 0]:.3g} "
-                         f"at x = {points[int(np.argmax(bad))].tolist()}")  # fmt: skip
+                         f"at x = {points[int(np.argmax(bad))].tolist()}; give the noise a floor")  # fmt: skip
     drift = np.asarray(process.drift(points), float) - np.asarray(process.divergence(points), float)
     return np.asarray(np.linalg.solve(diffusion, drift[:, :, None])[:, :, 0])

@@ -68,7 +68,7 @@ class KernelSolver:
         if not isinstance(region, Region):
             raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
         if region.dim != self.grid.dim:
-            raise ValueError(f"{region!r} is {region.dim}-D, the grid is {self.grid.dim}-D")
+            raise ValueError(f"{region!r} is {region.dim}-D, the grid is {self.grid.dim}-D; give one entry per coordinate")
         region.g(self.grid.points())  # refuses NaN on the grid
         lo, hi = np.array([e[0] for e in self.grid.edges]), np.array([e[-1] for e in self.grid.edges])
         inner = component(region, 2 * lo - hi, 2 * hi - lo) if region.containing is not None else region
@@ -79,7 +79,10 @@ class KernelSolver:
     def _left(self, region: Region) -> System:
         system = self._system(region)
         if not system.ends:
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every jump out of it is folded back or wrapped")
+            raise ValueError(
+                f"nothing can leave {region!r} on {self.grid!r}: every jump out of it is folded back or wrapped; make the "
+                "box reach beyond the region's surface, or a side absorbing"
+            )
         return system
 
     def _on(self, grid: Grid) -> Any:

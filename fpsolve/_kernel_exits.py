@@ -202,7 +202,7 @@ class KernelExits(KernelSolver):
         in_a, in_b = (np.asarray(r.contains(points)) for r in inner)
         if np.any(in_a & in_b):
             i = int(np.argmax(in_a & in_b))
-            raise ValueError(f"the regions overlap, for example at x = {points[i].tolist()}: {a!r} and {b!r}")
+            raise ValueError(f"the regions overlap, for example at x = {points[i].tolist()}: {a!r} and {b!r}; make them smaller")
         if np.all(in_a | in_b):
             raise ValueError(f"no cell lies between {a!r} and {b!r} on {self.grid!r}; use more cells")
         first, second = level_of(inner[0]), level_of(inner[1])

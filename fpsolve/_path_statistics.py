@@ -106,7 +106,7 @@ class PathStatistics(_Record):
         for name in ("n", "n_ok"):
             object.__setattr__(self, name, int(getattr(self, name)))
         if not 0 <= self.n_ok <= self.n:
-            raise ValueError(f"PathStatistics: {self.n_ok} of {self.n} trajectories did not fail")
+            raise ValueError(f"PathStatistics: {self.n_ok} of {self.n} trajectories did not fail: n_ok must be in 0 ... n")
 
     def merge(self, other: "PathStatistics") -> "PathStatistics":
         """Both together; see `merged`."""

@@ -446,7 +446,7 @@ class _Observable:
             raise ValueError(f"f must return {grid.size} values for points of shape {points.shape}, got shape {out.shape}")
         bad = ~np.isfinite(out.ravel())
         if bad.any():
-            raise ValueError(f"f is not finite at x = {points[int(np.argmax(bad))].tolist()}")
+            raise ValueError(f"f is not finite at x = {points[int(np.argmax(bad))].tolist()}; it must be on the whole grid")
         return out.reshape(grid.shape)
 
 

@@ -313,7 +313,7 @@ class Sweep(Result):
 
     def _name(self, name: str | None) -> str:
         if not self.names:
-            raise ValueError(f"{self.path} holds no result yet")
+            raise ValueError(f"{self.path} holds no result yet: no unit is done (failed: {self.failed}; see errors())")
         if name is None:
             name = ONLY if ONLY in self.names or len(self.names) > 1 else self.names[0]
             if name not in self.names:
@@ -523,7 +523,7 @@ class _Points(Sequence[dict[str, Value]]):
         if isinstance(i, slice):
             return [self._plan.parameters(k) for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
-            raise IndexError(f"point {i} of {len(self)}")
+            raise IndexError(f"there is no point {i}: points are 0 ... {len(self) - 1}")
         return self._plan.parameters(i % len(self))
 
 

@@ -454,7 +454,8 @@ def _evolve_uniform(
             drift = max(drift, abs(p.sum() - before) / total)
         out[k] = p
     if error[-1] > rtol:
-        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}")
+        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}: "
+                           "raise rtol, or shorten the time")  # fmt: skip
     info = {
         "method": "uniformisation", "steps": int(rate * longest) + 1, "error": error, "negative": 0.0,
         "mass_drift": drift, "factorisations": 0, "solves": 0,

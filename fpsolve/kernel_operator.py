@@ -200,7 +200,8 @@ def _node_mass(rho0: Any, start: Density, system: System) -> Array:
         mass = weights * start.at(points)
     total = float(mass.sum())
     if not (np.all(mass >= 0.0) and 0.0 < total < math.inf):
-        raise ValueError("rho0 must be finite and >= 0 on the whole grid, and not zero everywhere")
+        raise ValueError(f"rho0 must be finite and >= 0 on the whole grid, and not zero everywhere: its mass is {total:g}, its "
+                         f"least value {float(mass.min()):g} (times a volume)")  # fmt: skip
     return np.asarray(mass * (start.mass / total))
 
 

@@ -486,7 +486,7 @@ def plot_comparison(
             f"{[p.shape for p in lines.values()]}"
         )
     if np.any(e < 0.0):
-        raise ValueError(f"plot_comparison: negative error {e.min()}")
+        raise ValueError(f"plot_comparison: negative error {e.min()}; standard errors are >= 0")
     ax = axes(ax)
     k = np.arange(1, y.size + 1)
     scale = y if ratio else np.ones_like(y)

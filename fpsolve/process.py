@@ -137,7 +137,9 @@ class Process:
             names = split_names("x" if variables is None else variables)
             texts = [drift] if isinstance(drift, (str, int, float)) else list(drift)
             if len(texts) != len(names):
-                raise ValueError(f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)})")
+                raise ValueError(
+                    f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)}); give one for each"
+                )
             force = ExpressionCode.from_texts(texts, names, tuple(checked))
         return cls.__new__(cls)._set(1.0, force, checked, noise, interpretation)
 

@@ -274,7 +274,7 @@ def _columns(landscape: Landscape, directions: ArrayLike) -> Array:
         raise ValueError(f"directions must be columns of {landscape.size} weights, the block that moves: got shape {p.shape}")
     lengths = np.linalg.norm(p, axis=0)
     if not (np.isfinite(lengths).all() and (lengths > 0.0).all()):
-        raise ValueError("directions must be finite and not zero")
+        raise ValueError(f"directions must be finite and not zero: got lengths {lengths.min():g} .. {lengths.max():g}")
     return p
 
 

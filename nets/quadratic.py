@@ -258,7 +258,10 @@ def _graded_singular_values(table: Array) -> tuple[Array, float]:
     if info:
         from fpsolve import FpsolveError
 
-        raise FpsolveError(f"singular values of {len(order)} rows were not found: LAPACK's dgejsv returned {info}")
+        raise FpsolveError(
+            f"singular values of {len(order)} rows were not found: LAPACK's dgejsv returned {info}; give k=, "
+            "which takes another way"
+        )
     values[: len(order)] = np.sort(found)[::-1] * (work[0] / work[1])
     return values, float(min(left, rounding * values[0]))
 

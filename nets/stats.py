@@ -169,7 +169,10 @@ class Stats(Result):
     def projected(self, directions: int | ArrayLike) -> tuple[Array, Array]:
         """Q^T H Q and Q^T C Q in the directions Q = `basis(directions)`, symmetric arrays (k, k)."""
         if self.hessian is None or self.covariance is None:
-            raise ValueError("projecting needs both the Hessian and the gradient covariance")
+            raise ValueError(
+                "projecting needs both the Hessian and the gradient covariance: pass hessian= and covariance= "
+                "to from_arrays, or use nets.measure"
+            )
         q = self.basis(directions)
         h, c = q.T @ self.hessian @ q, q.T @ self.covariance @ q
         return 0.5 * (h + h.T), 0.5 * (c + c.T)

@@ -407,7 +407,9 @@ def _spectrum(curvature: ArrayLike, dim: int, lebesgue: bool) -> tuple[Array, Ar
     if h.shape != (dim, dim) or not np.isfinite(h).all():
         raise ValueError(f"curvature must be finite, of shape ({dim}, {dim}): got shape {h.shape}")
     if np.abs(h - h.T).max(initial=0.0) > 1e-8 * np.abs(h).max(initial=0.0):
-        raise ValueError(f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}")
+        raise ValueError(
+            f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}; use (H + H.T) / 2"
+        )
     values, vectors = np.linalg.eigh(0.5 * (h + h.T))
     if lebesgue and not values[0] > 0.0:
         raise ValueError(
