@@ -163,7 +163,8 @@ class _Dask(Crew):
         if not self.own and given.asynchronous:
             raise TypeError("the Dask client is asynchronous; give one made with asynchronous=False, or the scheduler's address")
         try:
-            self.client = Client(given, set_as_default=False) if self.own else given
+            client: Any = Client
+            self.client = client(given, set_as_default=False) if self.own else given
         except OSError as error:
             raise ConnectionError(f"no Dask scheduler answers at {given}: {error}") from error
         self.pool = self.client.get_executor(pure=False)
@@ -184,7 +185,8 @@ class _Dask(Crew):
         return max(_LEAST, 2 * self.slots)
 
     def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
-        return self.pool.submit(run_units, call, units, self.alone)
+        future: Bundle = self.pool.submit(run_units, call, units, self.alone)
+        return future
 
     def bundle(self, seconds: float) -> int:
         return int(min(_BUNDLE, max(1.0, _BUNDLE_SECONDS / max(seconds, 1e-6))))
