@@ -7,6 +7,7 @@ everything that takes part in compiled code.
 import collections
 import gc
 import hashlib
+import importlib.util
 import os
 import signal
 import sys
@@ -40,6 +41,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Files that begin a parallel run: they compile the most, and nothing in common, so that no kernel is compiled by two processes.
 FIRST = ("test_questions.py", "test_wide.py")
+
+
+#: The examples of these modules need packages that no test does without saying so.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["nets/torch_model.py", "nets/torch_recorder.py"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -116,7 +116,7 @@ class TorchRecorder:
         How many are to come, as ``epochs * len(loader)``: by it the records are spread and their size is known. Fewer make an
         interrupted run; more are not recorded, with a warning.
     test : DataLoader, Dataset, optional
-        Its loss and error are recorded as well.
+        Its loss and error are recorded as well. (Those of a `nets.Data` with ``Record(test=True)``.)
     record : Record, optional
         What to record; default ``Record(test=test is not None)``. Blocks are parameter names. For large networks
         ``Record(weights=...)`` keeps some of them, ``Record(weights=None, center=..., basis=...)`` projections on a few, say random,
@@ -214,7 +214,7 @@ class TorchRecorder:
         self._train = (x, y, y)
         if record is not None:
             of_kind(record, Record, "record", "nets.Record(weights='fc.weight', ...)")
-        record = Record(test=len(self.data.x_test) > 0) if record is None else record
+        record = Record(test=test is not None) if record is None else record
         tested = self.model.check_samples(self.data.x_test, self.data.y_test) if record.test and len(self.data.x_test) else None
         self._test = None if tested is None else (*tested, tested[1])
         before = load_run(resume) if isinstance(resume, (str, os.PathLike)) else resume
@@ -262,6 +262,7 @@ class TorchRecorder:
 
     def __enter__(self) -> Self:
         self._last = self._vector()
+        self._moved = 0.0 * self._last
         if self._out is not None:
             self._store = Store(self._out, self._overwrite)
         if self._step == 0:
@@ -321,7 +322,7 @@ class TorchRecorder:
             )
         if offset is not None:
             r.acc += self._numpy(offset)
-        self._last = after
+        self._last, self._moved = after, moved
         self._scalars[self._step - self._chunk] = numbers
         self._step += 1
         if r.row_every and self._step % r.row_every == 0:
@@ -368,18 +369,20 @@ class TorchRecorder:
 
     def _tree(self, complete: bool) -> dict[str, Any]:
         """All of the run but its series."""
-        theta = self._numpy(self._last).astype(self._recorder.dtype)
+        theta: NDArray[Any] = self._numpy(self._last).astype(self._recorder.dtype)
         state = {"theta": theta, "velocity": self._moment(theta, "momentum_buffer", "exp_avg")}
         adam = self._facts["optimizer"] == "adam"
         state["second"] = self._moment(theta, "exp_avg_sq") if adam else theta[:0].copy()
         wall = time.perf_counter() - self._started
         return self._recorder.tree(self._step, complete, self._facts, state, wall)
 
-    def _moment(self, theta: Array, *names: str) -> Array:
-        """What the optimizer keeps beside the parameters, zero where it keeps nothing."""
+    def _moment(self, theta: NDArray[Any], *names: str) -> NDArray[Any]:
+        """What the optimizer keeps beside the parameters: zero where it keeps nothing yet, the last step / lr if it never does."""
         torch, parts = import_torch(), []
-        for value in self._values:
-            kept = self._optimizer.state.get(value, {})
+        kept_by_all = [self._optimizer.state.get(value, {}) for value in self._values]
+        if not any(name in kept for kept in kept_by_all for name in names):
+            return self._numpy(self._moved).astype(theta.dtype)
+        for value, kept in zip(self._values, kept_by_all, strict=True):
             found = next((kept[name] for name in names if isinstance(kept.get(name), torch.Tensor)), None)
             parts.append(torch.zeros_like(value) if found is None else found.reshape(value.shape))
         return self._numpy(flat([part.to(torch.float64) for part in parts])).astype(theta.dtype)
