@@ -100,6 +100,11 @@ class Worker:
 
 
 def version_of(package: str | None) -> str | None:
+    """The installed version, None where there is none; fpsolve may lie on the path uninstalled."""
+    if package == "fpsolve":
+        import fpsolve
+
+        return str(fpsolve.__version__)
     with contextlib.suppress(metadata.PackageNotFoundError):
         return package and metadata.version(package)
     return None
