@@ -378,7 +378,7 @@ def curvlinops_operator(theta: Array, x: Array, y: Array, block: bool) -> Any:
             return x @ self.W3 + self.b3
 
     model = Network()
-    chosen = {name: parameter for name, parameter in model.named_parameters() if not block or name == "W2"}
+    chosen = [parameter for name, parameter in model.named_parameters() if not block or name == "W2"]
     return HessianLinearOperator(model, torch.nn.CrossEntropyLoss(), chosen, [(images, labels)], check_deterministic=False)
 
 
