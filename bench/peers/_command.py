@@ -19,8 +19,8 @@ GROUPS = {"Fokker-Planck": "peers.fokker_planck", "paths": "peers.paths", "netwo
 ROUNDS, QUICK_ROUNDS = 5, 2
 
 DESCRIPTION = """\
-The same problems put to fpsolve and to other packages, each in a process of its own with one thread, in alternating rounds: time,
-accuracy, first call and memory side by side. A package that is not installed, fails, or cannot do a problem is a row with the reason."""
+The same problems put to fpsolve and to other packages, each in a process of its own with one thread, in alternating rounds:
+time, accuracy and memory side by side. A package that is not installed, fails, or cannot do a problem is a row with the reason."""
 EXAMPLES = """\
 examples:
   python bench/peers --list                         what there is

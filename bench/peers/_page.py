@@ -7,7 +7,7 @@ from typing import Any
 
 #: What stands between these lines of a page is the table.
 BEGIN, END = "<!-- begin: made by python bench/peers --page -->", "<!-- end -->"
-COLUMNS = ("problem", "way", "speed", "times fpsolve", "error", "first answer, s", "MB", "remark")
+COLUMNS = ("problem", "way", "speed", "times fpsolve", "error", "ready, s", "MB", "remark")
 
 
 def cpu_per_call(way: dict[str, Any]) -> float:
@@ -39,9 +39,8 @@ def row(problem: dict[str, Any], way: dict[str, Any]) -> tuple[str, ...]:
         word = {"cannot": "cannot", "missing": "not installed"}.get(way["status"], way["status"])
         return "", name, word, "", "", "", "", way["reason"]
     ratio = cost(way) / cost(ours) if ours["status"] == "ok" else math.nan
-    first = way["prepare"]["wall"] + way["first"]["wall"]
     return (
-        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way), f"{first:.3g}",
+        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way), f"{way['prepare']['wall']:.3g}",
         f"{way['peak_mb']:.0f}", way["note"],
     )  # fmt: skip
 
@@ -69,7 +68,8 @@ def origin(record: dict[str, Any]) -> str:
     size = "small problems (--quick), " if settings["quick"] else ""
     return (
         f"fpsolve {record['version']}, {at['created'][:10]}, commit {commit}; {at['cpu']}, one thread; {size}medians of up to "
-        f"{settings['rounds']} alternating rounds of processor time; load average {load} before and after; {settings['seconds']:.0f} s."
+        f"{settings['rounds']} alternating rounds of processor time; load average {load} before and after; "
+        f"{settings['seconds']:.0f} s in all."
     )
 
 
