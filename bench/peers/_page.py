@@ -40,8 +40,8 @@ def row(problem: dict[str, Any], way: dict[str, Any]) -> tuple[str, ...]:
         return "", name, word, "", "", "", "", way["reason"]
     ratio = cost(way) / cost(ours) if ours["status"] == "ok" else math.nan
     return (
-        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way), f"{way['prepare']['wall']:.3g}",
-        f"{way['peak_mb']:.0f}", way["note"],
+        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way),
+        f"{way['prepare']['wall']:.3g}", f"{way['peak_mb']:.0f}", way["note"],
     )  # fmt: skip
 
 

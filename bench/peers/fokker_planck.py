@@ -200,7 +200,8 @@ def stationary_line() -> Problem:
 
     ours = by_hand("fpsolve", "fpsolve", lambda s: s.well(CELLS).stationary(), error, "elimination without subtractions")
     return Problem(
-        GROUP, "stationary density on a line", "U = (x^2 - 1)^2, D = 0.1, 1000 cells of [-2.5, 2.5], reflecting; assembly included.",
+        GROUP, "stationary density on a line",
+        "U = (x^2 - 1)^2, D = 0.1, 1000 cells of [-2.5, 2.5], reflecting; assembly included.",
         "ms", None, ours,
         (
             by_hand("SciPy, spsolve", "scipy", scipy_way, error, "the Scharfetter-Gummel matrix, one row replaced by the mass"),

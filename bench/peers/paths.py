@@ -444,8 +444,8 @@ def wide() -> Problem:
 
     return Problem(
         GROUP, "50 dimensions, dense covariance",
-        f"SGD in a quadratic loss, Gaussian noise of a dense covariance, d = 50, lr 0.05, batch 10, from 0: {n} paths, {steps} steps; "
-        "error of the mean of |x|^2.",
+        f"SGD in a quadratic loss, Gaussian noise of a dense covariance, d = 50, lr 0.05, batch 10, from 0: {n} paths, "
+        f"{steps} steps; error of the mean of |x|^2.",
         UNIT, float(n * steps), ours("WIDE", np.zeros(dim), None, steps, n, squares, trace),
         (
             numpy_way(numpy_steps, trace, "two BLAS products per step"),
@@ -484,8 +484,8 @@ def underdamped() -> Problem:
 
     return Problem(
         GROUP, "motion with inertia in a plane",
-        f"The same landscape, friction 1, temperature 0.2, from rest at (-1, 0): {n} paths, {steps} steps of {INERT_DT:g}, BAOAB or "
-        "the package's own splitting of order two; error of the mean of y^2.",
+        f"The same landscape, friction 1, temperature 0.2, from rest at (-1, 0): {n} paths, {steps} steps of {INERT_DT:g}, BAOAB "
+        "or the package's own splitting of order two; error of the mean of y^2.",
         UNIT, float(n * steps), ours("BAOAB", START, INERT_DT, steps, n, square, lambda: D),
         (
             in_c("2-D BAOAB", n, lambda: D),
