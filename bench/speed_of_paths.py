@@ -1,6 +1,6 @@
 """Particle-steps per second of the paths engine, beside hand-written C, in alternating runs.
 
-    python bench/speed_of_paths.py [ROUNDS]
+    python bench/speed_of_paths.py [ROUNDS] [--json FILE]
 
 Every round runs every case once, in turn, so that what else the machine does hits all of them alike; the table has medians over
 the rounds and their range. The C program (bench/reference/paths.c) is compiled with gcc or cc where there is one. Ratios are of
@@ -9,7 +9,6 @@ processor time, which counts less of what others do; two C processes at once tel
 
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _rows import OURS, Row, arguments, save
 from reference.paths import compiled
 
 import fpsolve as fps
@@ -34,6 +34,7 @@ IN_C = {
 }
 #: Cases that are also run in single precision; the time includes the measurement of the rounding.
 SINGLE = ", single precision"
+IN = ", C"
 #: Hessian and covariance per sample of the chain in 50 dimensions, its learning rate and batch.
 HESSIAN, LR, BATCH = np.diag(np.linspace(0.1, 2.0, 50)), 0.05, 10
 
@@ -112,22 +113,35 @@ def timed(run: Callable[[], float]) -> Callable[[], tuple[float, float]]:
     return both
 
 
+def as_rows(found: dict[str, list[tuple[float, float]]]) -> list[Row]:
+    """The rates of every case, those in C and of two of its processes as other ways of theirs."""
+    rows = []
+    for name, values in found.items():
+        case, way = (name.removesuffix(IN), IN.removeprefix(", ")) if name.endswith(IN) else (name, OURS)
+        if name == TWICE:
+            case, way = ONE, "C, 2 processes"
+        rates, seconds = zip(*values, strict=True)
+        rows.append(Row(case, way, "M/s", rates, seconds))
+    return rows
+
+
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    options = arguments(__doc__, rounds=7).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         program, runs = compiled(Path(folder)), {}
         for name, case in cases().items():
             runs[name] = timed(case)
             if program and name in IN_C:
-                runs[f"{name}, C"] = in_c(program, name)
+                runs[name + IN] = in_c(program, name)
         if program:
             runs[TWICE] = in_c(program, ONE, 2)
         for run in runs.values():  # compilation and warm-up
             run()
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for name, run in runs.items():
                 found[name].append(run())
+    save(options.json, as_rows(found))
     rates = {name: statistics.median(rate for rate, _ in values) for name, values in found.items()}
     rows = []
     for name, values in found.items():
@@ -135,14 +149,14 @@ def main() -> None:
         rows.append((name, *(f"{v:.4g}" for v in (rates[name], min(wall), max(wall)))))
     notes = [f"two threads / one: {rates[TWO] / rates[ONE]:.2f}"]
     for name in found:
-        for mark, words in ((SINGLE, "of double"), (", C", "")):
+        for mark, words in ((SINGLE, "of double"), (IN, "")):
             if name.endswith(mark):
                 base = name.removesuffix(mark)
                 pairs = zip(found[base], found[name], strict=True)
                 ratio = statistics.median(one[1] / other[1] for one, other in pairs)
                 notes.append(f"{name}: {ratio:.2f} {words}" if words else f"{base}: {1 / ratio:.2f} of hand-written C")
     if program:
-        notes.append(f"two C processes / one: {rates[TWICE] / rates[f'{ONE}, C']:.2f}")
+        notes.append(f"two C processes / one: {rates[TWICE] / rates[ONE + IN]:.2f}")
     notes.append("ratios to C and of precisions: medians over the rounds, in processor time")
     print(fps.Table("million particle-steps per second", ("case", "median", "least", "most"), rows, notes=tuple(notes)))
 

@@ -56,7 +56,7 @@ class Problem:
     question : str
         The problem in words and numbers.
     unit : str
-        What is shown: "ms" for the time of a call, or a rate such as "M steps/s" in millions of `work`.
+        What is shown: "ms" for the time of a call, or a rate such as "M steps/s" in millions (k: thousands) of `work`.
     work : float or None
         Steps per call, for rates; None for times.
     ours : Peer

@@ -20,10 +20,15 @@ def cost(way: dict[str, Any]) -> float:
     return cpu_per_call(way) / (way["work"] or 1.0)
 
 
+def per_second(problem: dict[str, Any], way: dict[str, Any]) -> float:
+    """Steps per second of the processor, in the thousands or millions that the unit begins with."""
+    return {"k": 1e-3, "M": 1e-6}[problem["unit"][0]] / cost(way)
+
+
 def speed(problem: dict[str, Any], way: dict[str, Any]) -> str:
     if problem["work"] is None:
         return f"{1e3 * cost(way):.3g} ms"
-    return f"{1e-6 / cost(way):.3g} {problem['unit']}"
+    return f"{per_second(problem, way):.3g} {problem['unit']}"
 
 
 def error(way: dict[str, Any]) -> str:
@@ -147,7 +152,7 @@ def _errors(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colour
 
 
 def _rates(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colours: list[str]) -> None:
-    values = [1e-6 / cost(way) for way in ways]
+    values = [per_second(problem, way) for way in ways]
     places = range(len(ways))
     ax.barh(places, values, color=colours, height=0.6)
     ax.set_xscale("log")
