@@ -121,7 +121,7 @@ def figure(record: dict[str, Any], path: Path) -> None:
     problems = [p for p in record["problems"] if any(way["status"] == "ok" for way in p["ways"])]
     if not problems:
         raise ValueError("no problem of this record has an answer: there is nothing to draw")
-    names = sorted({family(way) for p in problems for way in p["ways"][1:] if way["status"] == "ok"})
+    names = sorted({family(way) for p in problems for way in p["ways"] if way["status"] == "ok"} - {"fpsolve"})
     palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f", "#bcbd22", "#9467bd", "#d62728"]
     colours = {name: palette[i % len(palette)] for i, name in enumerate(names)} | {"fpsolve": "black"}
     columns = min(3, len(problems))
