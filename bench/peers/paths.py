@@ -503,9 +503,3 @@ def underdamped() -> Problem:
 
 def problems() -> list[Problem]:
     return [additive(), tensor(), escape(), wide(), underdamped()]
-
-
-def __getattr__(name: str) -> list[Problem]:
-    if name == "PROBLEMS":
-        return problems()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
