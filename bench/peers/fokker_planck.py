@@ -502,6 +502,13 @@ def fipy_space(n: int) -> Callable[[], Any]:
 def in_space(n: int) -> Problem:
     error = l1(lambda: kept(f"space-{n}", lambda: hand().exact_steep(n)))
     steps = round(248 * n / 64)
+    theirs = (
+        CannotDo(
+            "fplanck", "fplanck", "its rates exp(-dU/2D) are millions at the walls of cells this wide: no answer within minutes"
+        )
+        if quick()
+        else Peer("fplanck", "fplanck", functools.partial(fplanck_space, n), error, "rates exp(-dU/2D); numpy.product put back")
+    )
     ours = by_hand("fpsolve", "fpsolve", lambda s: s.steep(n).evolve(
         ("gaussian", s.STEEP_START, s.STEEP_WIDTH**2 * np.eye(3)), 1.0, rtol=1e-3), error)  # fmt: skip
     return Problem(
@@ -512,7 +519,7 @@ def in_space(n: int) -> Problem:
             by_hand("Numba, Runge-Kutta", "numba", lambda s: s.runge_kutta(n, steps), error, f"fitted rates, {steps} steps"),
             Peer("SciPy, expm_multiply", "scipy", functools.partial(expm_in_space, n), error, "Scharfetter-Gummel, Kronecker sums"),
             Peer("FiPy, exponential term", "fipy", functools.partial(fipy_space, n), error, "backward Euler, 20 steps, BiCGStab"),
-            Peer("fplanck", "fplanck", functools.partial(fplanck_space, n), error, "rates exp(-dU/2D); numpy.product put back"),
+            theirs,
             CannotDo("py-pde", "py-pde", "central differences are unstable where a cell's drift is 15 times its diffusion"),
             CannotDo("kramers", "kramers", "one dimension only"),
         ),
