@@ -285,14 +285,17 @@ def fitted_rates(potential: Callable[[np.ndarray], np.ndarray], D: float, box: f
 
 def one_shot(n: int) -> np.ndarray:
     """Scharfetter-Gummel rates of the double well, CRAM of order 14: seven complex tridiagonal systems."""
-    h = 2 * WELL_BOX / n
     x, up, down = fitted_rates(lambda x: (x * x - 1) ** 2, WELL_D, WELL_BOX, n)
-    diagonal = -(np.append(up, 0) + np.append(0, down)) * WELL_TIME
     p = np.exp(-((x - WELL_START) ** 2) / (2 * WELL_WIDTH**2))
-    p /= p.sum() * h
+    return cram(up, down, p / (p.sum() * 2 * WELL_BOX / n), WELL_TIME)
+
+
+def cram(up: np.ndarray, down: np.ndarray, p: np.ndarray, t: float) -> np.ndarray:
+    """Masses after a time t from rates over the faces of a line."""
+    diagonal = -(np.append(up, 0) + np.append(0, down)) * t
     out = ALPHA0 * p
-    bands = np.zeros((3, n), complex)
-    bands[0, 1:], bands[2, :-1] = down * WELL_TIME, up * WELL_TIME
+    bands = np.zeros((3, p.size), complex)
+    bands[0, 1:], bands[2, :-1] = down * t, up * t
     for pole, residue in zip(THETA, ALPHA, strict=True):
         bands[1] = diagonal - pole
         out += 2 * (residue * solve_banded((1, 1), bands, p, check_finite=False)).real

@@ -1,4 +1,4 @@
-"""What a problem is, and a way of doing it. Peers are imported by `prepare` alone, so that every problem can be listed without them."""
+"""What a problem is, and a way of doing it. Peers are imported by `prepare` alone: problems can be listed without them."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Peer:
     package : str or None
         Distribution whose version counts; None for NumPy by hand or C.
     prepare : callable
-        Imports the peer, builds what is made once (compilation included, timed apart) and returns what is timed.
+        Imports the peer, builds what is made once, compiles (`warmed`), all of it timed apart, and returns what is timed.
     error : callable
         Relative error of the answer; or that and its standard error, where the answer is an estimate.
     note : str
@@ -73,6 +73,12 @@ class Problem:
     ours: Peer
     peers: tuple[Peer | CannotDo, ...]
     reference: str
+
+
+def warmed(run: Callable[[], Any]) -> Callable[[], Any]:
+    """The same after a first call, which compiles."""
+    run()
+    return run
 
 
 def quick() -> bool:

@@ -19,8 +19,8 @@ GROUPS = {"Fokker-Planck": "peers.fokker_planck", "paths": "peers.paths", "netwo
 ROUNDS, QUICK_ROUNDS = 5, 2
 
 DESCRIPTION = """\
-The same problems put to fpsolve and to other packages, each in a process of its own with one thread, in alternating rounds: time,
-accuracy, first call and memory side by side. A package that is not installed, fails, or cannot do a problem is a row with the reason."""
+The same problems put to fpsolve and to other packages, each in a process of its own with one thread, in alternating rounds:
+time, accuracy and memory side by side. A package that is not installed, fails, or cannot do a problem is a row with the reason."""
 EXAMPLES = """\
 examples:
   python bench/peers --list                         what there is
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--quick", action="store_true", help="small versions of the problems")
     own.add_argument("--rounds", type=positive(int), metavar="N", help=f"rounds (default: {ROUNDS}; with --quick {QUICK_ROUNDS})")
     own.add_argument(
-        "--timeout", type=positive(float), default=240.0, metavar="S", help="seconds an answer may take (default: 240)"
+        "--timeout", type=positive(float), default=300.0, metavar="S", help="seconds an answer may take (default: 300)"
     )
     own.add_argument("--out", type=Path, metavar="DIR", help="folder of record, table and figure (default: build/peers; a complete "
                      "run leaves the record in bench/peers/results and makes docs/peers.md and its figure)")  # fmt: skip

@@ -1,4 +1,4 @@
-"""References that take longer than what is timed: computed once per run, by the first way that needs them, and kept for the others."""
+"""References that take longer than what is timed: computed once per run, by the first way that needs them, kept for the rest."""
 
 import os
 from collections.abc import Callable

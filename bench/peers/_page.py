@@ -7,7 +7,7 @@ from typing import Any
 
 #: What stands between these lines of a page is the table.
 BEGIN, END = "<!-- begin: made by python bench/peers --page -->", "<!-- end -->"
-COLUMNS = ("problem", "way", "speed", "times fpsolve", "error", "first answer, s", "MB", "remark")
+COLUMNS = ("problem", "way", "speed", "times fpsolve", "error", "ready, s", "MB", "remark")
 
 
 def cpu_per_call(way: dict[str, Any]) -> float:
@@ -44,10 +44,9 @@ def row(problem: dict[str, Any], way: dict[str, Any]) -> tuple[str, ...]:
         word = {"cannot": "cannot", "missing": "not installed"}.get(way["status"], way["status"])
         return "", name, word, "", "", "", "", way["reason"]
     ratio = cost(way) / cost(ours) if ours["status"] == "ok" else math.nan
-    first = way["prepare"]["wall"] + way["first"]["wall"]
     return (
-        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way), f"{first:.3g}",
-        f"{way['peak_mb']:.0f}", way["note"],
+        "", name, speed(problem, way), "" if way["ours"] or math.isnan(ratio) else f"{ratio:.3g}", error(way),
+        f"{way['prepare']['wall']:.3g}", f"{way['peak_mb']:.0f}", way["note"],
     )  # fmt: skip
 
 
@@ -74,7 +73,8 @@ def origin(record: dict[str, Any]) -> str:
     size = "small problems (--quick), " if settings["quick"] else ""
     return (
         f"fpsolve {record['version']}, {at['created'][:10]}, commit {commit}; {at['cpu']}, one thread; {size}medians of up to "
-        f"{settings['rounds']} alternating rounds of processor time; load average {load} before and after; {settings['seconds']:.0f} s."
+        f"{settings['rounds']} alternating rounds of processor time; load average {load} before and after; "
+        f"{settings['seconds']:.0f} s in all."
     )
 
 
@@ -121,7 +121,7 @@ def figure(record: dict[str, Any], path: Path) -> None:
     problems = [p for p in record["problems"] if any(way["status"] == "ok" for way in p["ways"])]
     if not problems:
         raise ValueError("no problem of this record has an answer: there is nothing to draw")
-    names = sorted({family(way) for p in problems for way in p["ways"][1:] if way["status"] == "ok"})
+    names = sorted({family(way) for p in problems for way in p["ways"] if way["status"] == "ok"} - {"fpsolve"})
     palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f", "#bcbd22", "#9467bd", "#d62728"]
     colours = {name: palette[i % len(palette)] for i, name in enumerate(names)} | {"fpsolve": "black"}
     columns = min(3, len(problems))

@@ -1,4 +1,4 @@
-"""One way of doing one problem in a process of its own: prepared, called once, judged, then asked for a round whenever a line comes.
+"""One way of doing one problem in a process of its own: prepared, called once, judged, then a round for every line that comes.
 
     python -m peers._worker MODULE PROBLEM WAY
 

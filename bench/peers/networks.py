@@ -210,7 +210,7 @@ def training(precision: str, n: int) -> Problem:
         "networks", f"training, {precision} precision",
         f"Steps of SGD of 784-50-50-10 with relu and cross-entropy on {IMAGES} images of MNIST, batch {plain.BATCH}, learning rate "
         f"{plain.RATE}, the 2500 weights of W2 recorded at each step; same first weights, same batches.",
-        "k steps/s", n, Peer("fpsolve (nets.train)", None, ours, error, "setting up a run is in its time", LONGER * n), peers,
+        "k steps/s", n, Peer("fpsolve (nets.train)", "fpsolve", ours, error, "setting up a run is in its time", LONGER * n), peers,
         f"W2 after {COMPARED} steps of the update written out in extended precision",
     )  # fmt: skip
 
@@ -329,7 +329,7 @@ def covariance(samples: int) -> Problem:
         "networks", "covariance of the gradients",
         f"Centred covariance of the gradients of single samples with respect to W2, 2500 x 2500, over {samples} images of MNIST, "
         "after two epochs; double precision.",
-        "ms", None, Peer("fpsolve (nets.gradient_covariance)", None, ours, error), peers,
+        "ms", None, Peer("fpsolve (nets.gradient_covariance)", "fpsolve", ours, error), peers,
         "60 x 60 of its entries from back-propagation written out in NumPy, by the definition",
     )  # fmt: skip
 
@@ -439,7 +439,7 @@ def hessian(samples: int) -> Problem:
     return Problem(
         "networks", "exact Hessian of a layer",
         f"Hessian of the mean loss over {samples} images with respect to W2, 2500 x 2500, after two epochs; double precision.",
-        "ms", None, Peer("fpsolve (nets.hessian)", None, ours, error), peers,
+        "ms", None, Peer("fpsolve (nets.hessian)", "fpsolve", ours, error), peers,
         "ten columns by central differences of the gradient written out in NumPy, themselves good to some 1e-7",
     )  # fmt: skip
 
@@ -510,7 +510,7 @@ def modes(samples: int) -> Problem:
         "networks", f"{plain.MODES} leading eigenpairs",
         f"The {plain.MODES} largest eigenvalues, with vectors, of the Hessian of the mean loss over {samples} images with respect "
         f"to all {plain.MLP.dim} weights, after two epochs; residuals below 1e-6 of each; double precision.",
-        "ms", None, Peer("fpsolve (nets.top_eigenpairs)", None, ours, error), peers,
+        "ms", None, Peer("fpsolve (nets.top_eigenpairs)", "fpsolve", ours, error), peers,
         "residuals with products by central differences of the gradient written out in NumPy, themselves good to some 1e-7",
     )  # fmt: skip
 
@@ -559,7 +559,7 @@ def components(records: int) -> Problem:
     return Problem(
         "networks", "principal components",
         f"All 2500 principal components of {records} x 2500 records whose variances fall over eight decades; double precision.",
-        "ms", None, Peer("fpsolve (nets.pca)", None, ours, error, "streams over the rows"), peers,
+        "ms", None, Peer("fpsolve (nets.pca)", "fpsolve", ours, error, "streams over the rows"), peers,
         "the 20 largest variances from singular values of the centred records by ARPACK (SciPy's svds)",
     )  # fmt: skip
 
