@@ -314,7 +314,7 @@ class AffineCode(Code):
         return "\n".join([inline, f"def {name}(x, p):", *lines, f"    return ({''.join(r + ', ' for r in rows)})", ""]), {}
 
     def evaluate(self, x: Any, params: Mapping[str, float] | None = None) -> Array:
-        return (np.asarray(x, float) - self.center) @ self.matrix.T
+        return np.asarray((np.asarray(x, float) - self.center) @ self.matrix.T)
 
     def jacobian(self) -> ConstantCode:
         return ConstantCode(self.matrix, self.dim)

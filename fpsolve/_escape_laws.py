@@ -85,7 +85,9 @@ class _Pass:
         a, s = _state(minimum, U.dim, "minimum"), _state(saddle, U.dim, "saddle")
         self.scale = float(np.linalg.norm(s - a))
         if self.scale == 0.0:
-            raise ValueError(f"{what}: minimum and saddle are the same point {_point(a)}")
+            raise ValueError(
+                f"{what}: minimum and saddle are the same point {_point(a)}; U.critical_points(box) lists minima and saddles"
+            )
         self.a = _critical_point(U, a, self.scale, f"{what}: minimum")
         self.s = _critical_point(U, s, self.scale, f"{what}: saddle")
         self.at_a, self.e_a = np.linalg.eigh(U.hess(self.a))
@@ -96,7 +98,9 @@ class _Pass:
             raise ValueError(f"{what}: {_point(self.s)} is not a saddle of index one; eigenvalues {_point(self.at_s)}")
         self.barrier = float(U(self.s) - U(self.a))
         if self.barrier <= 0.0:
-            raise ValueError(f"{what}: the saddle {_point(self.s)} is not above the minimum: barrier {self.barrier:.6g}")
+            raise ValueError(
+                f"{what}: the saddle {_point(self.s)} is not above the minimum: barrier {self.barrier:.6g}, must be > 0"
+            )
         chord = (self.s - self.a) / np.linalg.norm(self.s - self.a)
         along = np.abs(self.e_a.T @ chord)
         k = int(np.argmax(along))
@@ -484,7 +488,7 @@ def basin_odds(U: "Potential", a: npt.ArrayLike, b: npt.ArrayLike, *, lr: float,
     _check_loss(U, "basin_odds")
     x, y = _state(a, U.dim, "a"), _state(b, U.dim, "b")
     if np.array_equal(x, y):
-        raise ValueError(f"basin_odds: both minima are {_point(x)}")
+        raise ValueError(f"basin_odds: both minima are {_point(x)}; give two different ones")
     apart = float(np.linalg.norm(x - y))
     minima = [_critical_point(U, guess, apart, f"basin_odds: {name}") for guess, name in ((x, "a"), (y, "b"))]
     spectra = np.array([np.linalg.eigvalsh(U.hess(m)) for m in minima])

@@ -167,7 +167,8 @@ class _Dask(_Hired):
         if not self.own and given.asynchronous:
             raise TypeError("the Dask client is asynchronous; give one made with asynchronous=False, or the scheduler's address")
         try:
-            self.client = Client(given, set_as_default=False) if self.own else given
+            client: Any = Client
+            self.client = client(given, set_as_default=False) if self.own else given
         except OSError as error:
             raise ConnectionError(f"no Dask scheduler answers at {given}: {error}") from error
         self.pool = self.client.get_executor(pure=False)

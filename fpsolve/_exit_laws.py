@@ -183,7 +183,10 @@ def levy_exit_rate(process: "Process", minimum: npt.ArrayLike, low: float, high:
     c = math.gamma(1.0 + alpha) * math.sin(0.5 * math.pi * alpha) / math.pi
     rate = c * scale**alpha / alpha * ((x - low) ** -alpha + (high - x) ** -alpha)
     if not rate > 0.0:
-        raise ValueError(f"levy_exit_rate: the rate out of ({low:g}, {high:g}) is below the smallest float")
+        raise ValueError(
+            f"levy_exit_rate: the rate out of ({low:g}, {high:g}) is below the smallest float; take a narrower "
+            "interval or a larger scale"
+        )
     h = 1e-4 * (high - low)
     relax = 2.0 * h / (drift(x - h) - drift(x + h))
     return Estimate(

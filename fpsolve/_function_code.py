@@ -57,7 +57,7 @@ class FunctionCode(Code):
         for at in (0.37, -0.61, 1.3):
             try:
                 x = (at,) * self.dim if self.dim <= MAX_TUPLE else np.full(self.dim, at)
-                shape = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
+                shape: tuple[int, ...] = np.shape(self.fn(x, tuple(float(v) for v in params.values())))
             except Exception as caught:  # a user's code may raise anything; it is reported below
                 error = caught
                 continue

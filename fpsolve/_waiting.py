@@ -224,7 +224,8 @@ class Waiting(ABC):
 
         n, counts = self._sums().events, self._side_counts()
         if counts is None or n == 0:
-            raise ValueError(f"{type(self).__name__}.exit_probabilities: {n} escapes; sides recorded: {counts is not None}")
+            why = "no escape was seen; raise t_max" if n == 0 else "sides are recorded by escape_times, and none are here"
+            raise ValueError(f"{type(self).__name__}.exit_probabilities: {n} escapes; sides recorded: {counts is not None}; {why}")
         out = {}
         for name, k in zip(self.side_names, counts, strict=True):
             p = k / n

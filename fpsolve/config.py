@@ -20,6 +20,7 @@ from ._config_agree import agree, arguments, made_tables
 from ._config_keys import plain
 from ._config_resolve import expand_axes, resolve, set_key, sweep_table
 from ._config_tables import Form, Objects, Task, find_task, named, resolve_table
+from ._result import Quantity, Shown
 
 __all__ = ["Config", "read_config"]
 
@@ -116,7 +117,7 @@ def _stored(path: Path, where: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Shown):
     """A question that was read and understood: tables with every key filled in. Made by :func:`read_config`.
 
     It does not change, compares equal to a config of the same resolved tables, and can be pickled.
@@ -189,6 +190,11 @@ class Config:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_task"}
+
+    def _quantities(self) -> dict[str, Quantity]:
+        """Every key with its value."""
+        keys = {f"{table}.{key}": value for table, part in self.as_dict().items() for key, value in part.items()}
+        return {key: Quantity(value) for key, value in keys.items()}
 
     def __repr__(self) -> str:
         tables = self.as_dict()

@@ -137,7 +137,9 @@ class Process:
             names = split_names("x" if variables is None else variables)
             texts = [drift] if isinstance(drift, (str, int, float)) else list(drift)
             if len(texts) != len(names):
-                raise ValueError(f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)})")
+                raise ValueError(
+                    f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)}); give one for each"
+                )
             force = ExpressionCode.from_texts(texts, names, tuple(checked))
         return cls.__new__(cls)._set(1.0, force, checked, noise, interpretation)
 
@@ -346,7 +348,7 @@ class Process:
             return np.asarray(part + factor.diagonal * normals[:, r:] if factor.diagonal.size else part)
         if isinstance(factor, DiagonalCode):
             return np.asarray(np.sqrt(2.0 * factor.diagonal(x, self.params)) * normals)
-        return np.einsum("nij,nj->ni", self.factor(x), normals)
+        return np.asarray(np.einsum("nij,nj->ni", self.factor(x), normals))
 
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""

@@ -98,7 +98,9 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
         raise ValueError(f"boltzmann: the process has dimension {process.dim}, the grid {grid.dim}")
     for axis, sides in enumerate(grid.boundary):
         if "absorbing" in sides:
-            raise ValueError(f"boltzmann: axis {axis} has an absorbing side, so probability leaves and nothing is stationary")
+            raise ValueError(
+                f"boltzmann: axis {axis} has an absorbing side, so probability leaves and nothing is stationary; make it reflecting"
+            )
     _check_periodic(process, grid)
     log_p = process.log_density(grid.points())
     method = "closed form"
@@ -115,7 +117,10 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
         )
     log_p = np.asarray(log_p, dtype=np.float64).reshape(grid.shape)
     if not np.all(np.isfinite(log_p)):
-        raise ValueError(f"boltzmann: the potential is not finite at {int(np.sum(~np.isfinite(log_p)))} cell centres")
+        raise ValueError(
+            f"boltzmann: the potential is not finite at {int(np.sum(~np.isfinite(log_p)))} cell centres; move "
+            "the box to where it is"
+        )
     values = np.exp(log_p - log_p.max())
     return Density(values / math.fsum((values * grid.cell_volumes).ravel()), grid, method=f"boltzmann ({method})")
 

@@ -58,7 +58,8 @@ def chebyshev_step(evaluate: Evaluate, y: Array, g: Array, h: Array, stages: int
     """One step of dy/dt = -gradient, lengths h (n,), from y with gradient g."""
     first, rows = _chebyshev(stages)
     step = h[:, None]
-    older, old = y, y - first * step * g
+    older: Array = y
+    old: Array = y - first * step * g
     for mu, nu, new, start in rows:
         force = evaluate(old)[1]
         older, old = old, (1.0 - mu - nu) * y + mu * old + nu * older - step * (new * force + start * g)

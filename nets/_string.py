@@ -73,7 +73,7 @@ class Relaxed:
 
 def across(gradient: Array, tangent: Array) -> Array:
     """The part of gradients (m, P) across unit tangents."""
-    return gradient - (gradient * tangent).sum(axis=1, keepdims=True) * tangent
+    return np.asarray(gradient - (gradient * tangent).sum(axis=1, keepdims=True) * tangent)
 
 
 class _Stiffness:

@@ -171,8 +171,10 @@ class Attack(Saved):
         "gradient_norm": ("run", "loss/weight", "length of the gradient"),
         "evaluations": ("run", "1", "gradients of samples over the number of clean samples"),
         "theta": ("run parameter", "weight", "parameters"),
-        "lost": ("lost column", "1", "size and seed of runs that did not reach the loss"),
+        "lost": ("lost_run column", "1", "size and seed of runs that did not reach the loss"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"gap": ("", "", "lowest accuracy without poison minus highest with it")}
+    ROWS: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lost", np.asarray(self.lost, dtype=np.int64).reshape(-1, 2))
@@ -185,7 +187,7 @@ class Attack(Saved):
 
     def of_size(self, size: int) -> Array:
         """Test accuracies of the runs with so many poisoned samples."""
-        return self.accuracy[self.size == size]
+        return np.asarray(self.accuracy[self.size == size])
 
     @property
     def gap(self) -> float:
@@ -195,7 +197,7 @@ class Attack(Saved):
             raise ValueError(f"the gap needs runs with and without poison: got the sizes {np.unique(self.size).tolist()}")
         return float(without.min() - attacked.max())
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``.
 
         The label says how many runs were lost.

@@ -34,7 +34,7 @@ SPACING = 8
 DEPTH = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BasinReturn(Saved):
     """Return probability against distance; made by `basin_return` and `landscape_return`.
 
@@ -85,6 +85,14 @@ class BasinReturn(Saved):
         "distance": ("radius push", "weight", "distance from the minimum there"),
         "agreement": ("radius push", "", "share of equal predictions there"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "probability": ("radius", "", "share that came back"),
+        "interval": ("radius bound", "", "its 95 % interval"),
+        "returned": ("radius", "", "pushes that came back"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"radius": "radii"}
+    ROWS: ClassVar[str] = "radius"
+    PICTURE: ClassVar[str] = "nets.plotting.plot_basin"
 
     @property
     def counts(self) -> NDArray[np.intp]:
@@ -107,12 +115,6 @@ class BasinReturn(Saved):
         n, p, z = self.outcome.shape[1], self.probability, 1.959963984540054
         middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
         return np.asarray(np.stack([middle - half, middle + half], axis=1) / (1.0 + z * z / n)).clip(0.0, 1.0)
-
-    def plot(self, *, ax: Any = None, **style: Any) -> Any:
-        """Return probability with its intervals against the radius; returns the axes."""
-        from .plotting import plot_basin
-
-        return plot_basin(self, ax=ax, **style)
 
 
 def basin_return(

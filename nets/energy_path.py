@@ -91,6 +91,13 @@ class EnergyPath(Saved):
         "straight": ("point", "loss", "loss on the straight line between the ends"),
         "history": ("step", "loss/weight", "largest gradient across the path"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "barriers": ("end", "loss", "highest loss above that of each end"),
+        "error": ("", "loss", "by how much the barriers may be lower"),
+        "length": ("", "weight", "length of the path"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"point": "s"}
+    ROWS: ClassVar[str] = "point"
 
     def __repr__(self) -> str:
         return (
@@ -257,7 +264,7 @@ class EnergyPath(Saved):
         if mlp.dim != self.images.shape[1]:
             raise ValueError(f"the path is one of {self.images.shape[1]} weights: got a network of {mlp.dim}")
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Loss against length along the path, its images, and dashed the straight line; `options` go to ``Axes.plot``."""
         from .plotting import _axes
 

@@ -32,7 +32,7 @@ SOFT = 1e-3
 MIXED = 1.2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(Saved):
     r"""Measure of a neighbourhood of low loss against its width, made by `sublevel_volume` and `landscape_volume`.
 
@@ -118,6 +118,15 @@ class Volume(Saved):
         "acceptance": ("width", "", "accepted trajectories"),
         "angle": ("width", "rad", "step of the trajectories"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "log_measure": ("", "", "ln of the measure at the last width"),
+        "anharmonic": ("", "", "the same less that of the quadratic bowl"),
+        "settled": ("", "", "whether halves and replicas agree"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"width": "widths"}
+    ROWS: ClassVar[str] = "width"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "errors"}
+    PICTURE: ClassVar[str] = "nets.plotting.plot_volume"
 
     @property
     def log_measure(self) -> Estimate:
@@ -159,12 +168,6 @@ class Volume(Saved):
         )
         method = f"{kind}, {n} replicas of {self.sweeps} sweeps"
         return Estimate(value, stderr=error, interval=(value - half, value + half), assumptions=status, method=method)
-
-    def plot(self, *, ax: Any = None, **style: Any) -> Any:
-        """ln of the measure against the width, with the quadratic bowl's; returns the axes."""
-        from .plotting import plot_volume
-
-        return plot_volume(self, ax=ax, **style)
 
 
 def sublevel_volume(
@@ -357,7 +360,9 @@ def _spectrum(curvature: ArrayLike, dim: int, lebesgue: bool) -> tuple[Array, Ar
     if h.shape != (dim, dim) or not np.isfinite(h).all():
         raise ValueError(f"curvature must be finite, of shape ({dim}, {dim}): got shape {h.shape}")
     if np.abs(h - h.T).max(initial=0.0) > 1e-8 * np.abs(h).max(initial=0.0):
-        raise ValueError(f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}")
+        raise ValueError(
+            f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}; use (H + H.T) / 2"
+        )
     values, vectors = np.linalg.eigh(0.5 * (h + h.T))
     if lebesgue and not values[0] > 0.0:
         raise ValueError(

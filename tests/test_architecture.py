@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT, folder, relative
 
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 # fmt: off
 LAYERS: list[set[str]] = [
-    {"_checks"},
+    {"_checks", "_result"},
     {
-        "errors", "_kinks", "_known", "_lock", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
-        "_roots", "_threads",
+        "errors", "_arguments", "_config_keys", "_estimate", "_interpolate", "_jit", "_kinks", "_known", "_lock", "_progress",
+        "_quadrature", "_roots", "_terminal", "_threads",
     },
     {"_kernels", "_fields", "_correlations", "_parts", "_waiting"},
     {"_escape_statistics", "_path_statistics"},
@@ -45,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"_blocks", "_branching", "_curved", "_question", "_refine", "_surfaces"},
     {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
     {"_committor", "_escapes", "_levels", "_population"},
-    {"fokker_planck", "langevin", "theory", "_show"},
+    {"fokker_planck", "langevin", "theory", "_show", "_warm"},
     {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
     {"_escape_conditions"},
     {"_conclusion", "_highorder", "_phase_diagram", "rare"},
@@ -53,6 +52,7 @@ LAYERS: list[set[str]] = [
     {"_config_agree", "selection", "verdict"},
     {"config"},
     {"_sweep"},
+    {"_completion", "_environment", "_view"},
     {"cli"},
     {"__main__"},
 ]
@@ -88,7 +88,7 @@ CODE_GENERATORS = {"fpsolve/_code.py", "fpsolve/_codegen.py", "fpsolve/_function
 
 
 def source_files(*folders: str) -> list[Path]:
-    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    files = sorted(path for name in folders for path in folder(name).rglob("*.py"))
     assert files, f"no source under {folders}"
     return files
 
@@ -96,10 +96,6 @@ def source_files(*folders: str) -> list[Path]:
 @functools.cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def each(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
@@ -143,7 +139,7 @@ def imports(tree: ast.AST, package: str, *, nested: bool) -> Iterator[str]:
 
 
 def imported_by(path: Path, *, nested: bool = False) -> list[str]:
-    package = ".".join(path.relative_to(ROOT).parent.parts)
+    package = relative(path).rpartition("/")[0].replace("/", ".")
     return list(imports(parse(path), package, nested=nested))
 
 
@@ -216,14 +212,14 @@ def test_kernels_import_only_numerics(path: Path) -> None:
 
 RESULTS = {
     "results", "_checks", "_correlations", "_curves", "_ensembles", "_escape_statistics", "_estimate", "_fields", "_interpolate",
-    "_modes", "_parts", "_path_statistics", "_rare_results", "_waiting",
+    "_modes", "_parts", "_path_statistics", "_rare_results", "_result", "_waiting",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("module", sorted(RESULTS))
 def test_results_are_a_leaf(module: str) -> None:
     """Results need numpy, the standard library and each other, nothing else."""
-    for name in imported_by(ROOT / "fpsolve" / f"{module}.py"):
+    for name in imported_by(folder("fpsolve") / f"{module}.py"):
         top = name.split(".")[0]
         assert top == "numpy" or top in sys.stdlib_module_names or node_of(name) in RESULTS, f"{module} imports {name}"
 
@@ -348,8 +344,8 @@ def test_text_is_never_executed(path: Path) -> None:
 def test_nothing_unfinished_and_no_local_paths() -> None:
     marks = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b|NotImplemented" + r"Error\(\)")
     paths = re.compile("(?<![A-Za-z0-9_./])/(" + "|".join(["ro" + "ot", "ho" + "me", "wo" + "rk", "Us" + "ers"]) + ")/")
-    folders = ("fpsolve", "nets", "tests", "bench", "docs", ".ci")
-    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".toml", ""} and p.is_file()]
+    folders = ("fpsolve", "nets", "tests", "bench", "bench/validate", "docs", ".ci")
+    files = [p for name in folders for p in folder(name).rglob("*") if p.suffix in {".py", ".md", ".toml", ""} and p.is_file()]
     files += [p for p in ROOT.iterdir() if p.is_file() and (p.suffix in {".md", ".cfg", ".toml", ".cff"} or p.name == "Makefile")]
     assert len(files) > 20
     for path in files:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -30,7 +31,7 @@ from typing import Protocol
 
 import fpsolve as fps
 
-__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "remake", "run", "select"]
+__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "names", "remake", "run", "select", "summary"]
 
 STANDINGS = ("stated by the paper", "derived", "recalled")
 
@@ -114,6 +115,14 @@ def discover(path: Iterable[str] | None = None) -> list[Claim]:
     names = [info.name for info in pkgutil.iter_modules(__path__ if path is None else path)]
     claims = [check_claim(importlib.import_module(f"{__name__}.{n}"), n) for n in names if not n.startswith("_")]
     return sorted(claims, key=lambda claim: (claim.GROUP, claim.NAME))
+
+
+def names() -> list[str]:
+    """Names of the claims and of their groups, read from the sources: importing them all takes seconds."""
+    found = set()
+    for source in Path(__file__).parent.glob("*.py"):  # groups of several claims stand in their helpers
+        found.update(re.findall(r'^(?:NAME|GROUP) = "([^"]+)"$', source.read_text(encoding="utf-8"), re.M))
+    return sorted(found)
 
 
 def select(claims: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
@@ -205,6 +214,21 @@ def remake(record: Path) -> int:
     target, passed = _report.remake(record)
     print(target)
     return 0 if passed else 1
+
+
+def summary(record: Path) -> fps.Table:
+    """Which claims of a recorded run passed: of a ``validation.json``, or the folder of one.
+
+    Raises
+    ------
+    ValueError
+        If the file is no record of a run.
+    OSError
+        If it cannot be read.
+    """
+    from . import _report
+
+    return _report.summary(record)
 
 
 def _table(outcome: Outcome) -> fps.Table:

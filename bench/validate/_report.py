@@ -18,7 +18,7 @@ from . import Claim, Outcome
 from ._groups import GROUPS
 from ._page import page
 
-__all__ = ["Report", "remake"]
+__all__ = ["Report", "remake", "summary"]
 
 RECORD, PAGE = "validation.json", "report.html"
 #: The page, which has all pictures in it, is made anew as often as this many times what it takes.
@@ -103,11 +103,52 @@ def remake(record: Path) -> tuple[Path, bool]:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         text = page(found, record.parent)
-    except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        raise ValueError(f"{record} is not the record of a validation run ({problem!r}); give a {RECORD}, or its folder") from None
+    except _WRONG as problem:
+        raise _no_record(record, problem) from None
     target = record.with_name(PAGE)
     _write(target, text)
     return target, bool(found["finished"] and found["passed"])
+
+
+#: What reading something else than a record may raise.
+_WRONG = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+
+
+def _no_record(record: Path, problem: Exception) -> ValueError:
+    return ValueError(f"{record} is not the record of a validation run ({problem!r}); give a {RECORD}, or its folder")
+
+
+def summary(record: Path) -> fps.Table:
+    """Which claims of a recorded run passed.
+
+    Raises
+    ------
+    ValueError
+        If the file is no record of a run.
+    OSError
+        If it cannot be read.
+    """
+    record = record / RECORD if record.is_dir() else record
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        rows = [
+            (
+                f"{claim['group']}/{claim['name']}",
+                "passed" if claim["passed"] else "FAILED",
+                f"{sum(bool(check['passed']) for check in claim['checks'])} of {len(claim['checks'])}",
+                float(claim["seconds"]),
+                str(claim["error"]),
+            )
+            for claim in found["claims"]
+        ]
+        pending = [str(name) for name in found["pending"]]
+        words = "quick" if found["quick"] else "full"
+    except _WRONG as problem:
+        raise _no_record(record, problem) from None
+    passed = sum(row[1] == "passed" for row in rows)
+    notes = [f"{passed} of {len(rows)} claims passed ({words} run)"]
+    notes += [f"not run: {', '.join(pending)}"] if pending else []
+    return fps.Table("validation", ("claim", "verdict", "checks", "seconds", "error"), rows, notes=tuple(notes))
 
 
 def _claim(outcome: Outcome) -> dict[str, Any]:
