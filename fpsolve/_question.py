@@ -108,7 +108,7 @@ def _reach(model: Model, x: Array, velocities: Array, time: float) -> float:
     drift = float(np.max(np.linalg.norm(process.drift(x), axis=-1)))
     law = process.noise.stable
     if law is not None:
-        return drift * time + float(law.scale) * (1e6 * time) ** (1.0 / float(law.alpha))
+        return drift * time + float(law.scale * (1e6 * time) ** (1.0 / law.alpha))
     spread = math.sqrt(2.0 * float(np.max(np.trace(process.diffusion(x), axis1=-2, axis2=-1))) * time)
     if model.scheme.equations != "underdamped":
         return drift * time + 10.0 * spread
