@@ -20,8 +20,8 @@ from ._runner import Control, aligned
 from ._sgd import Group, stream_entropy
 from ._step_text import Fused
 from .chains import SGDChain
-from .grid import Region
 from .process import Process
+from .region import Region
 
 __all__ = ["Branching", "ChainBranches", "Ended", "EulerBranches", "FusedBranches", "Records"]
 

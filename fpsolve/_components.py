@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import DerivedCode, TableCode
-from .grid import Region
+from .region import Region
 
 __all__ = ["component", "component_for_jumps", "inside"]
 

@@ -36,8 +36,9 @@ from ._wide_run import WidePassage, wide_passage
 from .chains import SGDChain
 from .driven import Driven
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Process, Underdamped
+from .region import Region
 from .results import EscapeTimes
 
 __all__ = ["check_correction", "escape_times"]

@@ -41,8 +41,8 @@ from ._schemes import zero_outputs
 from ._step_text import Fused
 from .chains import SGDChain
 from .expressions import parse
-from .grid import Region
 from .process import Process
+from .region import Region
 
 __all__ = [
     "Passage",

@@ -13,7 +13,7 @@ from ._model import MAX_STEPS, Model
 from ._runner import check_count, check_first, resolve_seed, thread_count
 from ._schedule import DrivenConstants
 from .chains import SGDChain
-from .grid import Region
+from .region import Region
 
 __all__ = ["NO_WALLS", "check_pace", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
 
