@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"_cells", "_code", "_elimination", "_explicit", "_fronts", "_mapping", "_stencils", "_tree"},
     {"_costs", "_columns", "_evaluated", "_function_code", "_iterative"},
     {"_dense", "_fingerprint", "_single", "_tensors", "_units", "potentials", "_transient"},
-    {"_calls", "noise"},
+    {"_calls", "noise", "region"},
     {"_drift_terms", "_executors"},
     {"process", "grid", "samples", "_frozen"},
     {"_aligned", "_cycles", "_geometric", "_line", "_operators", "_pencil", "_walls", "_magnus", "_trbdf2"},
