@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -346,7 +346,7 @@ def _warm(args: argparse.Namespace) -> int:
 def _warmed(names: Sequence[str], jobs: int, *, progress: bool, quiet: bool) -> Iterable[Warmed]:
     from fpsolve._progress import each
 
-    done = _side_by_side(names, jobs) if jobs > 1 and len(names) > 1 else map(warm_part, names)
+    done: Iterator[Warmed] = _side_by_side(names, jobs) if jobs > 1 and len(names) > 1 else map(warm_part, names)
     for _ in each(names, "warm", "part", progress):
         part = next(done)
         if not quiet:
@@ -380,7 +380,7 @@ def _network() -> None:
         nets.gradient_covariance(mlp, run.theta, data.x_train, data.y_train)
 
 
-def _side_by_side(names: Sequence[str], jobs: int) -> Iterable[Warmed]:
+def _side_by_side(names: Sequence[str], jobs: int) -> Iterator[Warmed]:
     """Each part in a process of its own, `jobs` at a time; they end with this one, whatever ends it."""
     import subprocess
     from concurrent.futures import ThreadPoolExecutor

@@ -299,13 +299,10 @@ def test_names_of_claims_are_read_without_importing_them(validation):
     assert validation.names() == sorted({c.NAME for c in claims} | {c.GROUP for c in claims})
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory):
+@pytest.fixture
+def scripts(tmp_path, validation):
     """The script of each shell, and a folder to complete in."""
-    from conftest import _provide_validation
-
-    _provide_validation()
-    folder = tmp_path_factory.mktemp("completion")
+    folder = tmp_path
     for shell in ("bash", "zsh", "fish"):
         with (folder / f"fpsolve.{shell}").open("w") as file, contextlib.redirect_stdout(file):
             assert cli.main(["completion", shell]) == 0
