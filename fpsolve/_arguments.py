@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *, examples: str = "", **options: Any) -> None:
         lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
-        given = {"epilog": f"examples:\n{lines}\n{CODES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+        given: dict[str, Any] = {"epilog": f"examples:\n{lines}\n{CODES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(**given | options)
 
 

@@ -79,7 +79,7 @@ def draw(ax: Axes, columns: int, rows: int, *, unicode: bool = True) -> list[str
     >>> _ = ax.plot([0.0, 1.0], [0.0, 1.0])
     >>> _ = ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 1])
     >>> print("\\n".join(line.rstrip() for line in draw(ax, 14, 4, unicode=False)))
-    1 +        ***
+      |        ***
       |      ***
       |  ****
     0 +**
