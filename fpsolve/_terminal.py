@@ -79,7 +79,7 @@ def draw(ax: Axes, columns: int, rows: int, *, unicode: bool = True) -> list[str
     >>> _ = ax.plot([0.0, 1.0], [0.0, 1.0])
     >>> _ = ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 1])
     >>> print("\\n".join(line.rstrip() for line in draw(ax, 14, 4, unicode=False)))
-      |        ***
+    1 +        ***
       |      ***
       |  ****
     0 +**
@@ -126,7 +126,7 @@ def _ticks(ax: Axes, which: int) -> list[tuple[float, str]]:
     points = np.column_stack([places if which == k else np.full(len(places), (ax.get_xlim(), ax.get_ylim())[k][0]) for k in (0, 1)])
     at = _fractions(ax, points, ax.transData)[:, which]
     texts = [plain(text) for text in axis.get_major_formatter().format_ticks(places.tolist())]
-    return [(float(f), text) for f, text in zip(at, texts, strict=True) if 0.0 <= f <= 1.0 and np.isfinite(f)]
+    return [(float(f), text) for f, text in zip(at, texts, strict=True) if abs(f - 0.5) <= 0.5 + 1e-9]
 
 
 def _below(ticks: Sequence[tuple[float, str]], wide: int, flat: str, tick: str) -> str:
