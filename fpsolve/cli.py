@@ -337,7 +337,7 @@ def _warm(args: argparse.Namespace) -> int:
         _print_json({"parts": rows, "kernels": kernels, "bytes": size, "folders": {k: str(v) for k, v in folders.items()}})
         return 0
     compiled, seconds = sum(p.compiled for p in parts), sum(p.seconds for p in parts)
-    news = f"{compiled} kernels compiled in {seconds:.0f} s" if compiled else f"nothing to compile ({seconds:.1f} s)"
+    news = f"{compiled} compilations in {seconds:.0f} s" if compiled else f"nothing to compile ({seconds:.1f} s)"
     print(f"{news}; the cache has {kernels} in {size / 1e6:.1f} MB, {max(0, size - before[1]) / 1e6:.1f} MB of them new")
     print(_aligned((f"  {name}", str(folder)) for name, folder in folders.items()))
     return 0
