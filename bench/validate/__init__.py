@@ -13,9 +13,9 @@ Two more are optional. ``EQUATION``: the formula that is tested, a line or a few
 name of work that is done once in a process, such as a trained network; claims of the same SHARED run in one process, one after
 another. Without it they are no less right, only slower.
 
-The runner prints one table per claim, and after each claim writes ``validation.json`` and ``report.html``, one page with all of it:
-also the docstring of the claim, and its figures (``NAME.png``, ``NAME-*.png``) and texts (``.txt``). A claim that raises, that
-returns no check, or whose process dies, has failed. Names that start with an underscore are helpers, not claims.
+The runner prints one table per claim, and writes ``validation.json`` and ``report.html``, one page with all of it: also the
+docstring of the claim, and its figures (``NAME.png``, ``NAME-*.png``) and texts (``.txt``). A claim that raises, that returns no
+check, or whose process dies, has failed. Names that start with an underscore are helpers, not claims.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def listing(claims: Sequence[Claim]) -> str:
 def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs: int | None = 1) -> int:
     """Run the claims, print their tables, write ``out/validation.json`` and ``out/report.html``.
 
-    Both are written after every claim: what ends the run early leaves the claims that were done.
+    The record is written after every claim, the page from time to time and at the end, also of a run that is interrupted: what ends
+    the run early leaves the claims that were done.
 
     Parameters
     ----------
@@ -181,7 +182,11 @@ def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs
         print(_table(outcome), end="\n\n", flush=True)
         report.add(outcome)
 
-    outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
+    try:
+        outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
+    except BaseException:
+        report.write(now=True)  # with the claims that were done
+        raise
     failed = [outcome.claim.NAME for outcome in outcomes if not outcome.passed]
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
     checks = sum(len(outcome.checks) for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: ``validation.json``, and ``report.html`` made of it, both as soon as a claim is done."""
+"""What a run leaves in its folder: ``validation.json`` as soon as a claim is done, and ``report.html`` made of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +21,14 @@ from ._page import page
 __all__ = ["Report", "remake", "summary"]
 
 RECORD, PAGE = "validation.json", "report.html"
+#: The page, which has all pictures in it, is made anew as often as this many times what it takes.
+SELDOM = 50.0
 
 
 class Report:
     """The record of one run, on disk from the start; after a run that ended early it has the claims that were done.
+
+    So has the page, but for the last seconds before a kill, which leaves no time to write it: `remake` makes it of the record.
 
     Parameters
     ----------
@@ -40,6 +45,7 @@ class Report:
         self.before = self._files()
         made = fps.io.provenance(claims=[claim.NAME for claim in claims], quick=quick)
         self.head = {"quick": quick, "jobs": jobs, "provenance": made}
+        self.due = 0.0  # when the page may be made again
         self.write()
 
     def add(self, outcome: Outcome) -> None:
@@ -54,8 +60,8 @@ class Report:
         }
         self.write()
 
-    def write(self) -> None:
-        """Both files, each whole or not at all."""
+    def write(self, now: bool = False) -> None:
+        """Both files, each whole or not at all; the page if it is due, or `now`, or if this is the last claim."""
         claims = [self.done[claim.NAME] for claim in self.claims if claim.NAME in self.done]
         pending = [claim.NAME for claim in self.claims if claim.NAME not in self.done]
         groups = dict.fromkeys(claim.GROUP for claim in self.claims)
@@ -68,7 +74,10 @@ class Report:
             "claims": claims,
         }
         _write(self.out / RECORD, json.dumps(record, indent=1, allow_nan=False))
-        _write(self.out / PAGE, page(record, self.out))
+        begun = time.monotonic()
+        if now or not pending or begun >= self.due:
+            _write(self.out / PAGE, page(record, self.out))
+            self.due = time.monotonic() + SELDOM * (time.monotonic() - begun)
 
     def _files(self) -> dict[str, int]:
         """Files that may be a claim's, and when they were written: what an earlier run has left is no part of this one."""
