@@ -11,6 +11,7 @@ from typing import Any
 
 from fpsolve import _terminal, io
 from fpsolve._show import clean, stored_results
+from fpsolve.results import Estimate, Table
 
 __all__ = ["draw", "in_words", "results_of"]
 
@@ -64,7 +65,9 @@ def draw(found: Mapping[str, Any], *, name: str | None, image: str | None, width
     wanted = {key: obj for key, obj in found.items() if name in (None, key) and hasattr(obj, "plot")}
     if name is not None and not wanted:
         raise ValueError(f"{name} is a {type(found[name]).__name__}, which has no picture")
-    problem = f"{', '.join(found)}: none of these has a picture" if found else ""
+    if name is None and not image:  # a number and a table are words already
+        wanted = {key: obj for key, obj in wanted.items() if not (isinstance(obj, Estimate) or type(obj) is Table)}
+    problem = f"{', '.join(found)}: none of these has a picture" if image else ""
     for key, obj in wanted.items():
         try:
             ax = _axes(obj)
