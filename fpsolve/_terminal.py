@@ -261,4 +261,5 @@ def _dense(points: Array, per_frame: float) -> Array:
     which = np.repeat(np.arange(len(a)), count + 1)
     number = np.arange(len(which)) - np.repeat(np.cumsum(count + 1) - (count + 1), count + 1)
     t = first[which] + (last - first)[which] * number / count[which]
-    return a[which] + t[:, None] * step[which]
+    dense: Array = a[which] + t[:, None] * step[which]
+    return dense

@@ -251,13 +251,15 @@ def _status(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from fpsolve._show import clean, describe_file, entries_of_file
-    from fpsolve._view import draw, in_words, results_of
+    from fpsolve._view import check_image, draw, in_words, results_of
 
     path = Path(args.file).expanduser()
     if path.is_dir() or path.suffix == ".json":
         return _show_validation(path, args)
     if args.brief and (args.plot or args.name):
         raise ValueError("--brief reads no result: leave out --plot and --name")
+    if args.plot:
+        check_image(args.plot)
     listed = entries_of_file(path) if args.json else describe_file(path)
     always = args.plot is not None or args.name is not None
     found, why = ({}, "") if args.brief else results_of(path, _of_nets, always=always)

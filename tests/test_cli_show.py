@@ -82,6 +82,8 @@ def test_every_kind_of_file_is_put_into_words(files, shown):
         if type(loaded).__name__ in (*results.__all__, "Grid", "Run", "Stats", "PCA"):
             for line in repr(loaded).splitlines():
                 assert clean(line, 2000) in text, f"{name}: {line}"
+        if name in ("run", "stats", "pca"):
+            assert re.search(r"└[─┬]{20}", text), name
         assert "not read as a result" not in text, name
 
 
@@ -157,7 +159,8 @@ def test_one_of_several_results_is_chosen_by_name(shown, tmp_path):
 )
 def test_wrong_options_are_code_2(args, message, files, shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert message in shown(files["density"], *args, code=2).err
+    told = shown(files["density"], *args, code=2)
+    assert message in told.err and not told.out
     assert not list(tmp_path.iterdir())
 
 
