@@ -53,7 +53,7 @@ def _blas() -> str:
     import numpy
 
     try:
-        found = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index,call-overload]
+        found = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return f"{found['name']} {found['version']} (of NumPy)"
     except (KeyError, TypeError):
         return "not known"
