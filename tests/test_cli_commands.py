@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fpsolve as fps
-from fpsolve import _arguments, cli
+from fpsolve import _arguments, _environment, cli
 
 ROOT = Path(__file__).parent.parent
 WAIT = 120.0
@@ -279,6 +279,15 @@ def test_env_as_json_has_what_decides_speed(capsys):
     found = json.loads(capsys.readouterr().out)
     names = {"python", "numpy", "numba", "torch", "dask", "processor", "BLAS", "threads", "kernel cache, models", "FPSOLVE_DATA"}
     assert names <= set(found) and "kernels, " in found["kernel cache, package"]
+
+
+def test_env_says_where_data_lie(monkeypatch, tmp_path):
+    monkeypatch.setenv("FPSOLVE_DATA", str(tmp_path))
+    assert _environment._data() == str(tmp_path)
+    monkeypatch.delenv("FPSOLVE_DATA")
+    assert _environment._data().startswith("not set (")
+    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it were not installed
+    assert "without the package pooch" in _environment._data()
 
 
 def test_lists_as_json(validation, tmp_path, capsys):
