@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fpsolve import __version__
 
@@ -80,7 +82,7 @@ def _data() -> str:
     if chosen:
         return chosen if Path(chosen).is_dir() else f"{chosen} (no such folder)"
     try:
-        import pooch
+        pooch: Any = import_module("pooch")
     except ImportError:
         return "not set (and without the package pooch nothing is fetched)"
     return f"not set (what is fetched lies in {pooch.os_cache('fpsolve')})"
