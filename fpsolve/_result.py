@@ -349,13 +349,17 @@ class Result(Shown):
         rows = self._axes_of_rows()
         variables, coords, attrs = self._labelled()
         if not rows:
-            numbers = {name: [v[1].item() if isinstance(v[1], np.ndarray) else v[1]] for name, v in variables.items() if not v[0]}
-            return {**numbers, **{name: [value] for name, value in attrs.items()}}, ""
+            columns: dict[str, Any] = {}
+            for name, (dims, values, *_) in variables.items():
+                flat = np.asarray(values).ravel().tolist()
+                if len(dims) < 2 and len(flat) <= _FEW:
+                    columns.update({f"{name}_{i}" if dims else name: [value] for i, value in enumerate(flat)})
+            return {**columns, **{name: [value] for name, value in attrs.items()}}, ""
         sizes = {axis: size for dims, values, *_ in variables.values() for axis, size in zip(dims, np.shape(values), strict=True)}
         rows = tuple(axis for axis in rows if axis in sizes)
         shape = tuple(sizes[axis] for axis in rows)
         counted = {} if len(rows) == 1 else {axis: ((axis,), np.arange(n)) for axis, n in zip(rows, shape, strict=True)}
-        columns: dict[str, Any] = {}
+        columns = {}
         for name, (dims, values, *_) in {**counted, **coords, **variables}.items():
             if any(axis in rows for axis in dims):
                 label = self._main_name() if name == self.MAIN else name
