@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from . import io
 from ._columns import ONLY
 from ._executors import Crew, carry_out, hire
-from ._result import Quantity, Result
+from ._result import Result
+from ._shown import Quantity
 from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer, locked, writer_of
 from ._units import Call, ConfigCall, Outcome, Plan, Value, as_values, each_missing
 from .errors import FpsolveError

@@ -32,7 +32,7 @@ from ._config_tables import (
     required,
     resolve_table,
 )
-from ._result import Quantity, Shown
+from ._shown import Quantity, Shown
 from .chains import SGDChain
 from .grid import Region
 from .process import Underdamped

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 # fmt: off
 LAYERS: list[set[str]] = [
-    {"_checks", "_result"},
+    {"_checks", "_shown"},
+    {"_result"},
     {
         "errors", "_kinks", "_known", "_config_keys", "_jit", "_interpolate", "_progress", "_quadrature", "_estimate",
         "_roots", "_threads",
@@ -215,7 +216,7 @@ def test_kernels_import_only_numerics(path: Path) -> None:
 
 RESULTS = {
     "results", "_checks", "_correlations", "_curves", "_ensembles", "_escape_statistics", "_estimate", "_fields", "_interpolate",
-    "_modes", "_parts", "_path_statistics", "_rare_results", "_result", "_waiting",
+    "_modes", "_parts", "_path_statistics", "_rare_results", "_result", "_shown", "_waiting",
 }  # fmt: skip
 
 
