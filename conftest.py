@@ -7,6 +7,7 @@ everything that takes part in compiled code.
 import collections
 import gc
 import hashlib
+import importlib.util
 import os
 import signal
 import sys
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parent
 
 
 def _key() -> str:
-    sources = [*ROOT.glob("fpsolve/**/*.py"), *ROOT.glob("nets/_kernels*.py")]
+    # Of the packages that will be imported, which an installed wheel has elsewhere than here.
+    fpsolve, nets = (Path(importlib.util.find_spec(name).origin).parent for name in ("fpsolve", "nets"))
+    sources = [*fpsolve.glob("**/*.py"), *nets.glob("_kernels*.py")]
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(sources):
         if "_kernels" in path.parts or path.stem in {"_jit", "_code", "_codegen", "_kernels", "expressions"}:
@@ -40,6 +43,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Files that begin a parallel run: they compile the most, and nothing in common, so that no kernel is compiled by two processes.
 FIRST = ("test_questions.py", "test_wide.py")
+
+
+#: The examples of these modules need packages that no test does without saying so.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["nets/torch_model.py", "nets/torch_recorder.py"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
+from ._code import Code, CombinedCode, DerivedCode, ExpressionCode
+from ._function_code import FunctionCode
 from .chains import SGDChain
 from .grid import Grid, Region
 from .noise import Noise

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
+from ._calls import Call, ConfigCall, Outcome, as_values
 from ._columns import ONLY
 from ._executors import Crew, carry_out, hire
+from ._lock import locked, writer_of
 from ._result import Result
 from ._shown import Quantity
-from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer, locked, writer_of
-from ._units import Call, ConfigCall, Outcome, Plan, Value, as_values, each_missing
+from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer
+from ._units import Plan, Value, each_missing
 from .errors import FpsolveError
 
 if TYPE_CHECKING:
@@ -398,7 +400,7 @@ class Sweep(Result):
         return self._value(self._indices(parameters)[replicate * self._plan.ranges + number])
 
     def _value(self, index: int) -> Any:
-        state = self._reader.status()[index]
+        state = self._reader.state(index)
         if state != DONE:
             what = (
                 f"failed: {self._reader.text('units/error', index)}" if state == FAILED else "is missing; the same call computes it"

@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import is_finite, numbers
-from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, TableCode
+from ._function_code import FunctionCode
 from ._known import fact
-from ._tensors import (
-    DiagonalCode,
-    LineTableCode,
-    LowRankCode,
-    LowRankFactorCode,
-    check_knots,
-    is_pair,
-    line_parts,
-    low_rank_parts,
-)
+from ._tensors import DiagonalCode, LineTableCode, LowRankCode, LowRankFactorCode, check_knots, is_pair, line_parts, low_rank_parts
 from .expressions import split_names
 from .potentials import Potential, check_params, update_params
 

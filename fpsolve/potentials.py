@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import is_finite, is_number, numbers
-from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from ._code import Code, ExpressionCode, JacobianCode, QuadraticCode
 from ._evaluated import EvaluatedCode
+from ._function_code import FunctionCode
 from ._roots import FLAT, check_box, find_zeros
 from ._shown import Shown
 from .expressions import split_names

@@ -13,7 +13,8 @@ from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
 from fpsolve._decomposition import entropy_production, rotation
 from fpsolve._detailed_balance import _check_process, _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
-from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
+from fpsolve._escape_laws import basin_odds, power_law_rate, sgd_escape_time, total_rate
+from fpsolve._exit_laws import levy_exit_rate, quadratic_exit_exponent
 from fpsolve._freezing import escape_odds, freezing_law, freezing_time, last_switch, occupation, valley_rate
 from fpsolve._moments import mode_second_moment, second_moments
 from fpsolve._valley import effective_loss, slow_process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AT_REST", "BELOW", "NOT_FINITE", "UNFINISHED", "Evaluate", "Flow", "flow", "highest_between"]
+from ._losses import Evaluate
+
+__all__ = ["AT_REST", "BELOW", "NOT_FINITE", "UNFINISHED", "Flow", "flow", "highest_between"]
 
 Array = NDArray[np.float64]
-Evaluate = Callable[[Array], tuple[Array, Array]]
 
 #: Evaluations per step, as many as the step needs: it is stable up to 0.65 (stages^2 - 1) over the largest curvature.
 STAGES = (4, 8, 16, 32, 64, 128)

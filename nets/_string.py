@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._flow import STAGES, Evaluate, chebyshev_step
+from ._flow import STAGES, chebyshev_step
+from ._losses import Evaluate
 
 __all__ = ["Curve", "Relaxed", "relax"]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import boolean, integer, of_kind, positive
+from ._progress import each
 from ._saved import Saved, load
 from .data import Data, fingerprint
 from .minimum import check_search, find_minimum
@@ -288,8 +289,6 @@ def attack(
     >>> bool(table.gap > 0.1), table.loss.round(9).tolist()
     (True, [0.001, 0.001, 0.001, 0.001])
     """
-    from tqdm import tqdm
-
     from fpsolve import FpsolveError
 
     jobs = [(n, s) for n in _whole("sizes", sizes) for s in _whole("seeds", seeds)]
@@ -316,9 +315,7 @@ def attack(
 
     pool = ThreadPoolExecutor(threads)
     try:
-        for _ in tqdm(
-            pool.map(carry_out, waiting), total=len(waiting), desc="attack", disable=None if progress else True, leave=False
-        ):
+        for _ in each(pool.map(carry_out, waiting), progress, "attack", len(waiting)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

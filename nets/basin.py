@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import boolean, integer, numbers, of_kind, positive
-from ._flow import AT_REST, BELOW, NOT_FINITE, Evaluate, flow, highest_between
+from ._checks import boolean, integer, numbers, positive
+from ._flow import AT_REST, BELOW, NOT_FINITE, flow, highest_between
+from ._losses import Evaluate, loss_of_landscape, loss_of_network
+from ._progress import bar
 from ._saved import Saved
 from ._settings import resolve_seed
 from ._threads import single_threaded_blas
 from .mlp import MLP
-from .volume import bar, landscape_loss, network_loss
 
 if TYPE_CHECKING:
     from fpsolve import Potential
@@ -192,8 +193,7 @@ def basin_return(
     >>> basin_return(mlp, theta, x, y, radii=[1.0], level=mlp.loss(theta, x, y) + 0.1, n=5, seed=0).probability  # convex
     array([1.])
     """
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
-    at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
+    evaluate, (at,) = loss_of_network(mlp, x, y, theta=theta)
     predict: Callable[[Array], Array] | None = None
     if probe is not None:
         asked = np.ascontiguousarray(numbers("probe", probe))
@@ -205,7 +205,7 @@ def basin_return(
             return np.asarray(z[:, 0] > 0.0 if z.shape[1] == 1 else z.argmax(axis=1))
 
     options = {"tolerance": tolerance, "max_time": max_time, "max_evaluations": max_evaluations, "seed": seed, "progress": progress}
-    return _returns(network_loss(mlp, inputs, t), at, radii, level, n, subspace, predict, options)
+    return _returns(evaluate, at, radii, level, n, subspace, predict, options)
 
 
 def landscape_return(
@@ -233,9 +233,9 @@ def landscape_return(
     >>> int(r.returned[0]), 5 < int(r.returned[1]) < 35
     (40, True)
     """
-    at = np.ascontiguousarray(numbers("theta", theta))
+    evaluate, (at,) = loss_of_landscape(potential, theta=theta)
     options = {"tolerance": tolerance, "max_time": max_time, "max_evaluations": max_evaluations, "seed": seed, "progress": progress}
-    return _returns(landscape_loss(potential, at), at, radii, level, n, subspace, None, options)
+    return _returns(evaluate, at, radii, level, n, subspace, None, options)
 
 
 def _returns(

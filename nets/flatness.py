@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import numbers, of_kind, positive
+from ._progress import each
 from ._saved import Saved
 from .landscape import Landscape, Section
 
@@ -144,7 +144,7 @@ def flatness(
         positive("reach", reach)
     norm = max(1.0, float(np.linalg.norm(landscape.theta[landscape.index])))
     rows, loss = [], math.nan
-    for j in _counted(range(p.shape[1]), progress, "flatness"):
+    for j in each(range(p.shape[1]), progress, "flatness", p.shape[1]):
         line, length = landscape.section(p[:, j]), float(np.linalg.norm(p[:, j]))
         losses, slopes, curvatures = line.jets()
         loss, slope, curvature = float(losses.mean()), float(slopes.mean()), float(curvatures.mean())
@@ -276,11 +276,3 @@ def _columns(landscape: Landscape, directions: ArrayLike) -> Array:
     if not (np.isfinite(lengths).all() and (lengths > 0.0).all()):
         raise ValueError(f"directions must be finite and not zero: got lengths {lengths.min():g} .. {lengths.max():g}")
     return p
-
-
-def _counted(items: range, progress: bool, name: str) -> Iterable[int]:
-    if not progress:
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc=name, disable=None, leave=False)  # type: ignore[no-any-return]
