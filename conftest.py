@@ -7,6 +7,7 @@ everything that takes part in compiled code.
 import collections
 import gc
 import hashlib
+import importlib.util
 import os
 import signal
 import sys
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parent
 
 
 def _key() -> str:
-    sources = [*ROOT.glob("fpsolve/**/*.py"), *ROOT.glob("nets/_kernels*.py")]
+    # Of the packages that will be imported, which an installed wheel has elsewhere than here.
+    fpsolve, nets = (Path(importlib.util.find_spec(name).origin).parent for name in ("fpsolve", "nets"))
+    sources = [*fpsolve.glob("**/*.py"), *nets.glob("_kernels*.py")]
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(sources):
         if "_kernels" in path.parts or path.stem in {"_jit", "_code", "_codegen", "_kernels", "expressions"}:

@@ -200,7 +200,7 @@ class LinearRun(BlockRun):
     @property
     def height(self) -> int:
         m, rows = self.step.noises, len(self.step.matrix)
-        return 2 * rows + max(self.step.matrix.shape[1] - rows, m * (1 + m % 2))
+        return int(2 * rows + max(self.step.matrix.shape[1] - rows, m * (1 + m % 2)))
 
     @property
     def variables(self) -> int:

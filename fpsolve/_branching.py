@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ._branches import BACK, FULL, KEEP, PLACES, UP
 from ._checks import check_memory
 from ._code import Code
-from ._fused import Fused
 from ._kernels.langevin import ACTIVE, BASE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, SEED, STEP, STOP, UNFINISHED
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from ._sgd import Group, stream_entropy
+from ._step_text import Fused
 from .chains import SGDChain
 from .grid import Region
 from .process import Process

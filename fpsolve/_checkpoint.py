@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
+from ._code import Code, CombinedCode, DerivedCode, ExpressionCode
+from ._function_code import FunctionCode
 from .chains import SGDChain
 from .grid import Grid, Region
 from .noise import Noise
@@ -178,9 +179,9 @@ class Checkpoint:
 
     def finish(self, result: Any) -> None:
         """The result takes the place of the states; `fpsolve.load` gives it back."""
-        from . import io
+        from ._tree import _kind_of
 
-        kind = io._kind_of(result)
+        kind = _kind_of(result)
         assert kind is not None
         self._save({"checkpoint": {**self._head(True), "kind": kind}, kind: result}, kind)
 

@@ -143,7 +143,9 @@ def _patch(region: Region, point: Array, low: Array, high: Array, turns: Turns) 
     own = labels[tuple(index[at] for index in nearest)]
     if distance[at] > 2.0 * float(np.hypot.reduce(step)):
         raise ValueError(
-            f"{region!r}: the component is too small to be told from others in the box {low.tolist()} to {high.tolist()}"
+            f"{region!r}: the component is too small to be told from others in the box {low.tolist()} to "
+            f"{high.tolist()}; give it as a "
+            "region of its own, a ball or a box, in place of containing="
         )
     edge = np.zeros(labels.shape, bool)
     for axis in set(range(region.dim)) - set(turning):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import Code, FunctionCode, QuadraticCode, TableCode
+from ._code import Code, QuadraticCode, TableCode
+from ._function_code import FunctionCode
 from .grid import Region
 from .potentials import Potential
 from .results import Field

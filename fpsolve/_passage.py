@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
 from ._components import Turns, component_for_jumps
-from ._fused import Fused
 from ._kernels.langevin import (
     ACTIVE,
     BASE,
@@ -38,6 +37,7 @@ from ._known import fact, name_of
 from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
 from ._schemes import zero_outputs
+from ._step_text import Fused
 from .chains import SGDChain
 from .expressions import parse
 from .grid import Region
@@ -59,8 +59,6 @@ Array = NDArray[np.float64]
 
 #: Kernel calls aim at this many lane steps.
 LANE_STEPS_PER_CALL = 1 << 25
-
-
 #: Surfaces are handled in symbols up to this dimension.
 MAX_SYMBOLIC = 16
 

@@ -72,7 +72,7 @@ def exponential_series(s: float) -> np.ndarray:
 
     points = 1024
     u = (np.cos(np.pi * (np.arange(points) + 0.5) / points) + 1) / 2
-    c = dct(np.exp(s * (1 - 1 / u)), type=2) / points
+    c: np.ndarray = dct(np.exp(s * (1 - 1 / u)), type=2) / points
     c[0] /= 2
     # sum over cosines of rounding errors: entries of this size mean nothing
     last = int(np.flatnonzero(np.abs(c) > 1e-16)[-1]) if s > 0 else 0
@@ -141,7 +141,7 @@ class _Resolvent(Terms):
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
         self.solves += 1
-        out = self.core.plain_solve(p / self.pole, self.transposed)
+        out: np.ndarray | None = self.core.plain_solve(p / self.pole, self.transposed)
         if out is None:
             raise FpsolveError(
                 f"a resolvent at the time {self.pole:g} left the range of doubles: take shorter times or scale the rates"
@@ -282,7 +282,7 @@ def _uniformise(jump: sp.csr_matrix, p: np.ndarray, mean: float) -> np.ndarray:
     first, weights = _poisson(mean)
     for _ in range(first):
         p = jump @ p
-    out = weights[0] * p
+    out: np.ndarray = weights[0] * p
     for w in weights[1:]:
         p = jump @ p
         out += w * p
@@ -454,7 +454,8 @@ def _evolve_uniform(
             drift = max(drift, abs(p.sum() - before) / total)
         out[k] = p
     if error[-1] > rtol:
-        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}")
+        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}: "
+                           "raise rtol, or shorten the time")  # fmt: skip
     info = {
         "method": "uniformisation", "steps": int(rate * longest) + 1, "error": error, "negative": 0.0,
         "mass_drift": drift, "factorisations": 0, "solves": 0,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_memory, is_finite, is_number, numbers
-from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode
+from ._function_code import FunctionCode
 from ._mapping import check, half_nodes, position, text
 from .expressions import split_names
 

@@ -400,7 +400,7 @@ def _reference(run: Run) -> str:
     chain = run.case.chain
     if chain is None and run.case.process.dim == 1 and _impermeable(run) is not None and EQUATION in run.estimates:
         return EQUATION  # never; on a line there is no other way
-    exact = (EQUATION,) if chain is None else (KERNEL,) if chain.kind == "gaussian" else ()
+    exact: tuple[str, ...] = (EQUATION,) if chain is None else (KERNEL,) if chain.kind == "gaussian" else ()
     for name in (*exact, PATHS, SPLITTING):
         e = run.estimates.get(name)
         if e is not None and not (relative(e) or 0.0) > KNOWN and not (name != PATHS and e.failed):

@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT, folder
 
 # Compilation makes first examples slow, and a run must be repeatable: no deadline, examples from a fixed seed.
 settings.register_profile("fpsolve", deadline=None, derandomize=True, database=None)
@@ -20,9 +18,9 @@ settings.load_profile("fpsolve")
 def _provide_validation() -> None:
     """Make bench/validate importable as fpsolve_validation where the project is not installed."""
     if importlib.util.find_spec("fpsolve_validation") is None:
-        folder = ROOT / "bench" / "validate"
+        home = folder("bench/validate")
         spec = importlib.util.spec_from_file_location(
-            "fpsolve_validation", folder / "__init__.py", submodule_search_locations=[str(folder)]
+            "fpsolve_validation", home / "__init__.py", submodule_search_locations=[str(home)]
         )
         assert spec is not None and spec.loader is not None
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from places import ROOT, folder, relative
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "generated")]
 WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-tu", "files", "streams"}
 
@@ -119,7 +119,7 @@ def test_the_source_map_is_complete():
     named = re.findall(
         r"^\| `((?:fpsolve|nets)/[\w/]+\.py)` \|", (ROOT / "docs" / "source-map.md").read_text(encoding="utf-8"), re.M
     )
-    there = [str(p.relative_to(ROOT)) for folder in ("fpsolve", "nets") for p in (ROOT / folder).glob("**/*.py")]
+    there = [relative(p) for name in ("fpsolve", "nets") for p in folder(name).rglob("*.py")]
     there = [name for name in there if not name.endswith("_kernels/__init__.py")]
     assert sorted(named) == sorted(there)
 
