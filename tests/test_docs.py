@@ -2,10 +2,12 @@
 
 The Python blocks of one page share a namespace and run in order in an empty folder. A ``text`` block directly after a Python
 block is its printed output. Words and whole numbers must agree exactly, other numbers to a relative 2e-3 or to one unit of the
-last digit shown, so that processors whose last bits differ pass; white space is folded.
+last digit shown, so that processors whose last bits differ pass; white space is folded. Where a page says ``<!-- needs: torch -->``
+its blocks run only with that package: those up to the next heading, or, said before the first section, all of them.
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 from pathlib import Path
@@ -20,6 +22,7 @@ WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-t
 RTOL = 2e-3
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
+NEEDS = re.compile(r"^(?:<!-- needs: (?P<package>\w+) -->|(?P<level>#{1,6}) .*)$", re.M)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -32,6 +35,19 @@ def blocks(text):
         near = follower is not None and not text[block.end() : follower.start()].strip() and follower[1] == "text"
         out.append((block[1], block[2], follower[2] if near else None, text.count("\n", 0, block.start()) + 1))
     return out
+
+
+def missing(text, line):
+    """The package, not installed, that a page says it needs for the block in that line; or None."""
+    words = FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
+    found = [(words.count("\n", 0, m.start()) + 1, m["package"], m["level"]) for m in NEEDS.finditer(words)]
+    sections = [at for at, _, level in found if level == "##"]
+    package = None
+    for at, name, _ in found:
+        if at < line:
+            whole = name and at < min(sections, default=line)
+            package = (name, whole) if name else package if package and package[1] else None
+    return package[0] if package and importlib.util.find_spec(package[0]) is None else None
 
 
 def differences(shown, printed):
@@ -73,9 +89,12 @@ def test_all_pages_are_there():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__main__"}
-    for language, code, output, line in blocks(page.read_text(encoding="utf-8")):
+    namespace, text, left_out = {"__name__": "__main__"}, page.read_text(encoding="utf-8"), set()
+    for language, code, output, line in blocks(text):
         if language != "python":
+            continue
+        if package := missing(text, line):
+            left_out.add(package)
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -85,6 +104,8 @@ def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch)
         else:
             problem = differences(output, printed.getvalue())
             assert not problem, f"{page.name}:{line}: {problem}"
+    if left_out and len(namespace) == 1:
+        pytest.skip(f"this page needs {', '.join(left_out)}")
     if page.parent.name == "tutorials":
         shown = {Path(target).name for target in LINK.findall(prose(page)) if "figures/" in target}
         assert shown == {path.name for path in tmp_path.glob("*.png")}, "a tutorial draws the figures that it shows"
@@ -122,6 +143,14 @@ def test_the_source_map_is_complete():
     there = [relative(p) for name in ("fpsolve", "nets") for p in folder(name).rglob("*.py")]
     there = [name for name in there if not name.endswith("_kernels/__init__.py")]
     assert sorted(named) == sorted(there)
+
+
+def test_what_a_page_needs():
+    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n```python\n1\n```\n## Two\n```python\n2\n```\n"
+    assert [missing(page, line) for *_, line in blocks(page)] == [None, "no_such", None]
+    whole = page.replace("# Page\n", "# Page\n<!-- needs: no_other -->\n", 1)
+    assert [missing(whole, line) for *_, line in blocks(whole)][0] == "no_other"
+    assert missing(page.replace("no_such", "numpy"), 10) is None
 
 
 @pytest.mark.parametrize(
