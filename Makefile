@@ -10,7 +10,7 @@ PY := .venv/bin/python
 NO_PYTHON := echo "fpsolve needs Python 3.11 or newer with its venv module, and found none. Install one of python3.13, python3.12, python3.11 (Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3; macOS: brew install python), or name yours: make test PYTHON=/path/to/python3" >&2
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-19s %s\n", $$1, $$2 }'
 
 demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (1 to 2 minutes)
 	$(PY) -m fpsolve demo $(ARGS)
