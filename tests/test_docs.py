@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -89,6 +90,9 @@ def test_all_pages_are_there():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if (torch := sys.modules.get("torch")) or ("needs: torch" in page.read_text(encoding="utf-8") and importlib.util.find_spec("torch")):
+        torch = torch or importlib.import_module("torch")
+        torch.set_num_threads(1)  # threads that wait for each other are slow where other tests run beside
     namespace, text, left_out = {"__name__": "__main__"}, page.read_text(encoding="utf-8"), set()
     for language, code, output, line in blocks(text):
         if language != "python":
