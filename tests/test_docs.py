@@ -90,7 +90,9 @@ def test_all_pages_are_there():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
 def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if (torch := sys.modules.get("torch")) or ("needs: torch" in page.read_text(encoding="utf-8") and importlib.util.find_spec("torch")):
+    if (torch := sys.modules.get("torch")) or (
+        "needs: torch" in page.read_text(encoding="utf-8") and importlib.util.find_spec("torch")
+    ):
         torch = torch or importlib.import_module("torch")
         torch.set_num_threads(1)  # threads that wait for each other are slow where other tests run beside
     namespace, text, left_out = {"__name__": "__main__"}, page.read_text(encoding="utf-8"), set()
@@ -150,7 +152,8 @@ def test_the_source_map_is_complete():
 
 
 def test_what_a_page_needs():
-    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n```python\n1\n```\n## Two\n```python\n2\n```\n"
+    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n"
+    page += "```python\n1\n```\n## Two\n```python\n2\n```\n"
     assert [missing(page, line) for *_, line in blocks(page)] == [None, "no_such", None]
     whole = page.replace("# Page\n", "# Page\n<!-- needs: no_other -->\n", 1)
     assert [missing(whole, line) for *_, line in blocks(whole)][0] == "no_other"
