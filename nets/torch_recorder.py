@@ -267,6 +267,8 @@ class TorchRecorder:
     def __enter__(self) -> Self:
         self._last = self._vector()
         self._moved = 0.0 * self._last
+        self._origin = import_torch().from_numpy(self._recorder.ref).to(self._last.device)
+        self._sum = 0.0 * self._last  # of theta - origin over the chunk, on the device
         if self._out is not None:
             self._store = Store(self._out, self._overwrite)
         if self._step == 0:
@@ -315,7 +317,7 @@ class TorchRecorder:
         before, after = self._last, self._vector()
         gradient = self._gradient(before)
         moved = (before - after) / self._lr
-        offset = before - torch.from_numpy(r.ref).to(before.device) if r.sums else None
+        offset = before - self._origin if r.sums else None
         dot = offset @ gradient if offset is not None else torch.zeros((), dtype=before.dtype, device=before.device)
         decay = 0.5 * self._decay * (before @ before)
         numbers = torch.stack([value.to(before).reshape(()) + decay, dot, gradient @ gradient, moved @ moved]).cpu().numpy()
@@ -325,7 +327,7 @@ class TorchRecorder:
                 f"smaller lr (say {self._lr / 4:g}), or check the scale of the inputs; what was recorded before is kept"
             )
         if offset is not None:
-            r.acc += self._numpy(offset)
+            self._sum += offset
         self._last, self._moved = after, moved
         self._scalars[self._step - self._chunk] = numbers
         self._step += 1
@@ -362,6 +364,8 @@ class TorchRecorder:
         """Digest what came since the last time, and write a segment if it is time for one."""
         r = self._recorder
         if self._step > self._chunk:
+            r.acc += self._numpy(self._sum)
+            self._sum.zero_()
             r.add(self._chunk, self._step, self._rows[: self._row], self._scalars[: self._step - self._chunk])
             if self._step % r.losses_every == 0:
                 self._evaluate(self._step)
