@@ -218,15 +218,18 @@ class TorchModel(Model):
 
     def many(self, kind: str, fast: Callable[[], Any], slow: Callable[[], Any]) -> Any:
         """`fast()`, or, once torch has said that it cannot transform this module so, `slow()`; why is kept and logged."""
-        if kind not in self.fallback:
-            try:
-                return fast()
-            except (RuntimeError, NotImplementedError, ValueError) as error:  # what torch.func raises for what it cannot do
-                if "out of memory" in str(error):
-                    raise
-                self.fallback[kind] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-                logger.warning("%r: %s are taken one at a time, as torch.func says %s", self, kind, self.fallback[kind])
-        return slow()
+        if kind in self.fallback:
+            return slow()
+        try:
+            return fast()
+        except (RuntimeError, NotImplementedError, ValueError) as error:  # what torch.func raises for what it cannot do
+            if "out of memory" in str(error):
+                raise
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        result = slow()  # which says what is wrong with the module, if that was it
+        self.fallback[kind] = reason
+        logger.warning("%r: %s are taken one at a time, as torch.func says %s", self, kind, reason)
+        return result
 
     # ---- losses and gradients -------------------------------------------------------------------------------------------
 
