@@ -26,7 +26,12 @@ def draw(page: Path) -> None:
             print(f"{page.name} is left out: it needs {package}", file=sys.stderr)
             return
     code = "".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
-    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+        for figure in Path(folder).glob("*.png"):
+            shutil.copy(figure, DOCS / "figures")
+        os.chdir(DOCS)
 
 
 if __name__ == "__main__":
