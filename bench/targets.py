@@ -267,17 +267,23 @@ def as_ratio(outcome: Outcome) -> str:
 
 
 def bound_in_words(outcome: Outcome) -> str:
-    """The bound, and where the number or a ratio is short, why; sentences that need what was not measured are left out."""
+    """The bound, and where the number or a ratio is short, why; what was not measured is a dash."""
+
+    class Known(dict[str, float]):
+        def __missing__(self, name: str) -> "Dash":
+            return Dash()
+
     words = [outcome.target.bound]
     if outcome.met is False or outcome.holds is False:
         words.append(f"**Short:** {outcome.target.short}")
-    found = []
-    for text in words:
-        try:
-            found.append(text.format(**outcome.values))
-        except KeyError as missing:
-            found.append(f"{text.split(':')[0].split(';')[0]} (without {missing} in this run)")
-    return ". ".join(found)
+    return ". ".join(text.format_map(Known(outcome.values)) for text in words)
+
+
+class Dash:
+    """What stands for a number that there is none of, in any format."""
+
+    def __format__(self, form: str) -> str:
+        return "–"
 
 
 def origin_of(name: str, section: dict[str, Any]) -> str:
@@ -415,8 +421,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         record["sections"][name] = measured(name, options.rounds, options.full)
         write(path, record)
-    if options.out is None:
-        make_page(record)
+        if options.out is None:
+            make_page(record)
     outcomes = judged(record)
     for one in outcomes:
         words = f"{one.target.part}: {one.target.job}: {as_number(one) or '-'} ({limit(one.target)})"
