@@ -20,11 +20,13 @@ from _rows import OURS, Row, arguments, save
 from reference.paths import compiled
 
 import fpsolve as fps
+from fpsolve._threads import single_threaded_blas
 
 N, STEPS = 10_240, 2_000
 ONE, TWO, TWICE = "2-D, additive noise", "2-D, additive noise, 2 threads", "2-D, additive noise, C, 2 processes"
 TENSOR, EXITS, BAOAB = "2-D, full B(x)", "1-D escape with bridge, useful steps", "2-D BAOAB"
 ROOTS, WIDE = "2-D, full D(x), B by square roots", "d = 50, dense covariance"
+FLOPS = "d = 50, its multiply-adds as products of large matrices"
 #: The cases that are written in C too: arguments CASE N STEPS DT SEED.
 IN_C = {
     ONE: ("additive", N, STEPS, 1e-3, 1),
@@ -34,7 +36,8 @@ IN_C = {
 }
 #: Cases that are also run in single precision; the time includes the measurement of the rounding.
 SINGLE = ", single precision"
-IN = ", C"
+C, GAIN = "C", "two threads / one"
+IN = f", {C}"
 #: Hessian and covariance per sample of the chain in 50 dimensions, its learning rate and batch.
 HESSIAN, LR, BATCH = np.diag(np.linspace(0.1, 2.0, 50)), 0.05, 10
 
@@ -77,6 +80,15 @@ def cases() -> dict[str, Callable[[], float]]:
         out = fps.escape_times(model[EXITS], [-1.0], region, n=10_000, dt=0.01, seed=1, threads=1)
         return float(out.times.sum()) / 0.01 / (time.perf_counter() - begin) / 1e6
 
+    square = np.ones((1500, 1500))
+
+    def products() -> float:
+        """A step is one product with a 50 x 100 matrix: (1 - lr H | B)."""
+        with single_threaded_blas():
+            begin = time.perf_counter()
+            square @ square
+        return 1500**3 / (50 * 100) / (time.perf_counter() - begin) / 1e6
+
     return {
         ONE: paths(model[ONE], [-1.0, 0.0], 1e-3),
         TWO: paths(model[ONE], [-1.0, 0.0], 1e-3, threads=2, n=4 * N),
@@ -88,6 +100,7 @@ def cases() -> dict[str, Callable[[], float]]:
         BAOAB: paths(model[BAOAB], [-1.0, 0.0], 1e-2),
         BAOAB + SINGLE: paths(model[BAOAB], [-1.0, 0.0], 1e-2, precision="single"),
         WIDE: paths(model[WIDE], np.zeros(50), None, n=4096, steps=400),
+        FLOPS: products,
     }
 
 
@@ -114,14 +127,22 @@ def timed(run: Callable[[], float]) -> Callable[[], tuple[float, float]]:
 
 
 def as_rows(found: dict[str, list[tuple[float, float]]]) -> list[Row]:
-    """The rates of every case, those in C and of two of its processes as other ways of theirs."""
+    """The rates of every case, those in C as another way of theirs; and what a second thread, or process in C, gains."""
     rows = []
     for name, values in found.items():
-        case, way = (name.removesuffix(IN), IN.removeprefix(", ")) if name.endswith(IN) else (name, OURS)
-        if name == TWICE:
-            case, way = ONE, "C, 2 processes"
+        case, way = (name.removesuffix(IN), C) if name.endswith(IN) else (name, OURS)
+        if name == FLOPS:
+            case, way = WIDE, "multiply-adds"
         rates, seconds = zip(*values, strict=True)
         rows.append(Row(case, way, "M/s", rates, seconds))
+
+    def gain(two: str, one: str, way: str) -> Row:
+        pairs = zip(found[two], found[one], strict=True)
+        return Row(GAIN, way, "1", tuple(a[0] / b[0] for a, b in pairs))
+
+    rows.append(gain(TWO, ONE, OURS))
+    if TWICE in found:
+        rows.append(gain(TWICE, ONE + IN, C))
     return rows
 
 
