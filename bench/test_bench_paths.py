@@ -27,6 +27,28 @@ def test_particle_steps(benchmark, way, tensor):
     benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
 
 
+OVERDAMPED = [m for m in fps.schemes().column("method") if m not in ("baoab", "obabo", "gjf")]
+
+
+@pytest.mark.parametrize("way", [*OVERDAMPED, "numpy, euler"])
+def test_schemes(benchmark, way):
+    """Every scheme for first-order equations on the same additive noise, which all of them take."""
+    benchmark.group = f"2-D, isotropic D, every scheme, {N} paths x {STEPS} steps"
+    model = process(False)
+    run = lambda: fps.simulate(model, [-1.0, 0.0], t=STEPS * DT, dt=DT, n=N, seed=1, threads=1, method=way)  # noqa: E731
+    benchmark.pedantic((lambda: by_hand.additive(N, STEPS, DT, 1)) if "numpy" in way else run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
+@pytest.mark.parametrize("way", ["baoab", "obabo", "gjf", "numpy, baoab"])
+def test_schemes_with_inertia(benchmark, way):
+    benchmark.group = f"2-D with inertia, isotropic D, {N} paths x {STEPS} steps"
+    model = fps.Underdamped(fps.potentials.double_well(2), fps.Noise.isotropic(0.2), friction=1.0)
+    run = lambda: fps.simulate(model, [-1.0, 0.0], t=STEPS * 0.01, dt=0.01, n=N, seed=1, threads=1, method=way)  # noqa: E731
+    benchmark.pedantic((lambda: by_hand.baoab(N, STEPS, 0.01, 1)) if "numpy" in way else run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
 @pytest.mark.parametrize("way", ["fpsolve", "fpsolve, isotropic", "numpy"])
 def test_stable_noise(benchmark, way):
     benchmark.group = f"2-D Euler, alpha-stable noise, alpha = 1.5, {N} paths x {STEPS} steps"
