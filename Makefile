@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up by themselves; `make help` lists the rest. Extra arguments: make test ARGS="-k grid"
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types hooks bench peers validate docs release-check clean
+.PHONY: help demo test test-all lint types hooks bench peers targets validate docs release-check clean
 .DELETE_ON_ERROR:
 
 # A candidate counts only if it runs: a launcher on the PATH may stand for a version that is not installed.
@@ -41,6 +41,9 @@ bench: .venv/installed  ## speed of the hot paths beside a plain NumPy/SciPy way
 
 peers: .venv/installed-peers  ## the same problems put to other packages: table, figure, record (20 to 30 minutes; ARGS=--quick: 4)
 	$(PY) bench/peers $(ARGS)
+
+targets: .venv/installed-peers  ## every target of speed beside what is reached: record and page (20 to 30 minutes on an idle machine)
+	$(PY) bench/targets.py $(ARGS)
 
 validate: .venv/installed  ## theory against simulation, every claim, quick runs
 	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
