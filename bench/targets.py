@@ -267,17 +267,23 @@ def as_ratio(outcome: Outcome) -> str:
 
 
 def bound_in_words(outcome: Outcome) -> str:
-    """The bound, and where the number or a ratio is short, why; sentences that need what was not measured are left out."""
+    """The bound, and where the number or a ratio is short, why; what was not measured is a dash."""
+
+    class Known(dict[str, float]):
+        def __missing__(self, name: str) -> "Dash":
+            return Dash()
+
     words = [outcome.target.bound]
     if outcome.met is False or outcome.holds is False:
         words.append(f"**Short:** {outcome.target.short}")
-    found = []
-    for text in words:
-        try:
-            found.append(text.format(**outcome.values))
-        except KeyError as missing:
-            found.append(f"{text.split(':')[0].split(';')[0]} (without {missing} in this run)")
-    return ". ".join(found)
+    return ". ".join(text.format_map(Known(outcome.values)) for text in words)
+
+
+class Dash:
+    """What stands for a number that there is none of, in any format."""
+
+    def __format__(self, form: str) -> str:
+        return "–"
 
 
 def origin_of(name: str, section: dict[str, Any]) -> str:
@@ -286,7 +292,7 @@ def origin_of(name: str, section: dict[str, Any]) -> str:
     loads = " and ".join(f"{more[f'load_average_{when}'][0]:.1f}" for when in ("before", "after"))
     packages = ", ".join(f"{package} {versions[package]}" for package in ("python", "numpy", "scipy", "numba"))
     rounds = max(len(row["rounds"]) for row in section["rows"])
-    commit, what = (at["git_commit"] or "unknown")[:10], f"{WHAT[name][0].upper()}{WHAT[name][1:]}"
+    commit, what = (at["git_commit"] or "unknown")[:10], f"{WHAT[name][1][0].upper()}{WHAT[name][1][1:]}"
     return (
         f"{what}. {at['created'][:10]}, commit {commit}, {at['cpu']}, {at['cpu_count']} processors, load average {loads} before "
         f"and after; {packages}; medians of {rounds} round{'s' if rounds > 1 else ''}, {more['seconds']:.0f} s in all."
@@ -305,7 +311,7 @@ def markdown(record: dict[str, Any]) -> str:
         ]
     for name in SECTIONS:
         mine = [outcome for outcome in outcomes if outcome.target.part == name]
-        lines += [f"### {name[0].upper()}{name[1:]}", ""]
+        lines += [f"### {WHAT[name][0]}", ""]
         lines += [origin_of(name, record["sections"][name]) if name in record["sections"] else "Not run.", ""]
         lines += ["| job | target | measured | times as fast as (needed) | |", "|---|---|---|---|---|"]
         for one in mine:
@@ -415,8 +421,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         record["sections"][name] = measured(name, options.rounds, options.full)
         write(path, record)
-    if options.out is None:
-        make_page(record)
+        if options.out is None:
+            make_page(record)
     outcomes = judged(record)
     for one in outcomes:
         words = f"{one.target.part}: {one.target.job}: {as_number(one) or '-'} ({limit(one.target)})"

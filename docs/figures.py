@@ -16,24 +16,21 @@ DOCS = Path(__file__).resolve().parent
 
 
 def draw(page: Path) -> None:
-    """Run the blocks of one page, which write their figures, and what else they make, to the working directory.
-
-    A page that needs a package which is not there is left out.
-    """
+    """Run the blocks of one page in an empty folder and keep its figures; not without a package that it needs."""
     text = page.read_text(encoding="utf-8")
     for package in re.findall(r"^<!-- needs: (\w+) -->$", text, re.M):
         if importlib.util.find_spec(package) is None:
             print(f"{page.name} is left out: it needs {package}", file=sys.stderr)
             return
     code = "".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
-    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+        for figure in Path(folder).glob("*.png"):
+            shutil.copy(figure, DOCS / "figures")
 
 
 if __name__ == "__main__":
     os.environ["MPLBACKEND"] = "Agg"
     pages = [Path(name).resolve() for name in sys.argv[1:]] or sorted((DOCS / "tutorials").glob("*.md"))
     for page in pages:
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            draw(page)
-            for figure in Path(folder).glob("*.png"):
-                shutil.copy(figure, DOCS / "figures")
+        draw(page)

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from ._code import Code, CombinedCode, DerivedCode, ExpressionCode
 from ._function_code import FunctionCode
 from .chains import SGDChain
-from .grid import Grid, Region
+from .grid import Grid
 from .noise import Noise
 from .potentials import Potential
 from .process import Process, Underdamped
+from .region import Region
 
 __all__ = [
     "Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule",

@@ -14,7 +14,8 @@ from ._cuts import exit_generator
 from ._exits import Exits
 from ._flows import Flows, cell_currents
 from ._phase_space import PhaseSpace
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Current, Estimate, Field
 
 __all__ = ["Between", "Reversed", "Transitions", "split_kill"]

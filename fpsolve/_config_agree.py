@@ -8,8 +8,8 @@ from typing import Any
 from ._config_resolve import NOUNS
 from ._config_tables import Objects, Task, converted
 from .chains import SGDChain
-from .grid import Region
 from .process import Underdamped
+from .region import Region
 
 __all__ = ["agree", "arguments", "made_tables"]
 

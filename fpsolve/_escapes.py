@@ -36,8 +36,9 @@ from ._wide_run import WidePassage, wide_passage
 from .chains import SGDChain
 from .driven import Driven
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Process, Underdamped
+from .region import Region
 from .results import EscapeTimes
 
 __all__ = ["check_correction", "escape_times"]
@@ -135,12 +136,9 @@ def escape_times(
     model = None if chain is not None else make_model(process, dt, method, walls)
     clock, dim, labels = labels_of(chain, model, seed, first)
     labels |= {"correction": "bridge" if bridge else "", "t_max": t_max}
-    discrete, limit = isinstance(process, SGDChain), None
-    if t_max is not None:
-        whole = check_count("t_max (iterations)", t_max) if discrete else positive("t_max", t_max) / clock * (1 - 1e-12)
-        limit = math.ceil(min(whole, MAX_STEPS))
-        if model is not None:
-            model.check_schedule(limit)
+    limit = _steps_until(t_max, clock, isinstance(process, SGDChain))
+    if model is not None and limit is not None:
+        model.check_schedule(limit)
     check_memory(count * (3 + 2 * dim), f"the times and exit points of {count} trajectories", "run fewer trajectories")
     points = starting_points(x0, count, dim, seed, first) if model is None else initial_states(x0, count, model, seed, first)
     if saver is not None:
@@ -199,6 +197,14 @@ def check_correction(process: Any, region: Any, correction: Any) -> bool:
     if levy and correction == "bridge":
         raise ValueError("the Brownian bridge does not apply to Levy noise, whose paths jump: use correction=None")
     return not (chain or inertial or levy) and correction is not None
+
+
+def _steps_until(t_max: float | None, clock: float, discrete: bool) -> int | None:
+    """Steps after which a path is given up."""
+    if t_max is None:
+        return None
+    whole = check_count("t_max (iterations)", t_max) if discrete else positive("t_max", t_max) / clock * (1 - 1e-12)
+    return math.ceil(min(whole, MAX_STEPS))
 
 
 def _passage(

@@ -93,16 +93,22 @@ def _noticed_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Pool(Crew):
-    """An executor of `concurrent.futures` of the caller, or threads."""
+class _Hired(Crew):
+    """Workers elsewhere, to whom bundles are handed; the cores are shared by the units."""
 
     alone = True
+    pool: Any
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        future: Bundle = self.pool.submit(run_units, call, units, self.alone)
+        return future
+
+
+class _Pool(_Hired):
+    """An executor of `concurrent.futures` of the caller, or threads."""
 
     def __init__(self, pool: Executor, slots: int, own: bool) -> None:
         self.pool, self.limit, self.own = pool, 2 * slots, own
-
-    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
-        return self.pool.submit(run_units, call, units, self.alone)
 
     def restart(self) -> None:
         raise FpsolveError("the executor is broken: one of its workers died, and it takes no more work")
@@ -151,10 +157,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Dask(Crew):
+class _Dask(_Hired):
     """A Dask cluster: given as a client, a cluster, or the address of a scheduler."""
-
-    alone = True
 
     def __init__(self, given: Any) -> None:
         from distributed import Client
@@ -183,10 +187,6 @@ class _Dask(Crew):
     @property
     def limit(self) -> int:  # type: ignore[override]
         return max(_LEAST, 2 * self.slots)
-
-    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
-        future: Bundle = self.pool.submit(run_units, call, units, self.alone)
-        return future
 
     def bundle(self, seconds: float) -> int:
         return int(min(_BUNDLE, max(1.0, _BUNDLE_SECONDS / max(seconds, 1e-6))))

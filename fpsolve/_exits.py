@@ -18,7 +18,8 @@ from ._notes import doubtful, mass_notes, unresolved
 from ._phase_space import over_velocities
 from ._refine import Solver
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Density, Estimate, ExitTimeDistribution, Field
 
 __all__ = ["Exits", "log_moments", "slowest_mode", "start_inside"]

@@ -15,7 +15,8 @@ from ._components import component
 from ._landing import Jumps, Level, System, build
 from .chains import SGDChain
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Assumption, Density, Estimate
 
 __all__ = ["MAX_NODES", "KernelSolver", "level_of"]

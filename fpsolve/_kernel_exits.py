@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import numbers
 from ._kernel_base import MAX_NODES, KernelSolver, level_of
 from ._landing import System, build
-from .grid import Region
+from .region import Region
 from .results import Assumption, Density, Estimate, Field
 
 __all__ = ["KernelExits"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ._code import Code, QuadraticCode, TableCode
 from ._function_code import FunctionCode
-from .grid import Region
 from .potentials import Potential
+from .region import Region
 from .results import Field
 
 __all__ = ["check_level", "level_of"]

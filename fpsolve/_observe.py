@@ -16,8 +16,9 @@ from ._paths import Plan, Records, moments_of
 from ._runner import check_count
 from ._watch import autocorrelation, group_size, lane_bytes, occupation
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Process
+from .region import Region
 from .results import Density, Trajectories
 
 __all__ = ["cure_for", "make_plan", "trajectories"]

@@ -15,7 +15,7 @@ from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
 from ._step_text import Fused
 from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
-from .grid import Region
+from .region import Region
 
 __all__ = ["FusedRun", "Plan", "Records", "gather", "moments_of", "scatter"]
 

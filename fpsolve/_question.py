@@ -13,7 +13,7 @@ from ._model import MAX_STEPS, Model
 from ._runner import check_count, check_first, resolve_seed, thread_count
 from ._schedule import DrivenConstants
 from .chains import SGDChain
-from .grid import Region
+from .region import Region
 
 __all__ = ["NO_WALLS", "check_pace", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
 
@@ -108,7 +108,7 @@ def _reach(model: Model, x: Array, velocities: Array, time: float) -> float:
     drift = float(np.max(np.linalg.norm(process.drift(x), axis=-1)))
     law = process.noise.stable
     if law is not None:
-        return drift * time + float(law.scale) * (1e6 * time) ** (1.0 / float(law.alpha))
+        return drift * time + float(law.scale * (1e6 * time) ** (1.0 / law.alpha))
     spread = math.sqrt(2.0 * float(np.max(np.trace(process.diffusion(x), axis1=-2, axis2=-1))) * time)
     if model.scheme.equations != "underdamped":
         return drift * time + 10.0 * spread

@@ -29,9 +29,10 @@ from ._rare_results import SplittingEstimate, log_normal_half, student
 from ._runner import Control, check_count, resolve_seed, run_chunks, starting_points, thread_count
 from .chains import SGDChain
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .potentials import Potential
 from .process import Process, Underdamped
+from .region import Region
 from .results import Assumption, Field
 
 __all__ = ["multilevel_splitting"]

@@ -15,6 +15,7 @@ axis: then two step sizes are compared instead); where it stays above the tolera
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any
 
@@ -93,11 +94,12 @@ def _best_pole(tolerance: float) -> float:
     return 0.75 * 32
 
 
-class Terms:
+class Terms(ABC):
     """A resolvent X = (1 - g G)^-1, called as X p, and the terms T_j(2X - 1) p of a series in it."""
 
+    @abstractmethod
     def __call__(self, p: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """X p."""
 
     def term(self, first: bool, old: np.ndarray, older: np.ndarray, c: float, total: np.ndarray) -> tuple[np.ndarray, float]:
         """T_j p from the two before it (T_1 from p alone), and its L1 norm; c T_j p is added to the total."""

@@ -30,7 +30,8 @@ from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
 from .driven import Driven
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
 __all__ = ["FokkerPlanck"]

@@ -32,8 +32,9 @@ from ._watch import watched_lanes
 from ._wide_run import wide_run
 from .chains import SGDChain
 from .driven import Driven
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Process, Underdamped
+from .region import Region
 from .results import Estimate, Table, Trajectories
 
 __all__ = ["escape_times", "schemes", "simulate"]

@@ -37,12 +37,13 @@ from ._progress import each
 from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
 from .fokker_planck import FokkerPlanck
-from .grid import Grid, Region
+from .grid import Grid
 from .kernel_operator import TransitionKernel
 from .langevin import escape_times
 from .noise import Noise
 from .process import Process, Underdamped
 from .rare import minimum_action_path, multilevel_splitting
+from .region import Region
 from .results import Assumption, EscapeReport, EscapeTimes, Estimate, SplittingEstimate
 
 __all__ = ["escape_report"]

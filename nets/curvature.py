@@ -89,9 +89,7 @@ def gradient_covariance(
     return _centred(plain, theta, x, t, block, plain.gradient(theta, x, t)[index])
 
 
-def _centred(
-    mlp: MLP | Model, theta: Array, x: Array, t: NDArray[Any], block: str | Sequence[str] | None, mean: Array
-) -> Array:
+def _centred(mlp: MLP | Model, theta: Array, x: Array, t: NDArray[Any], block: str | Sequence[str] | None, mean: Array) -> Array:
     c = np.zeros((len(mean), len(mean)))
     for g in mlp.iter_per_sample_gradients(theta, x, t, block=block, chunk=max(1, CHUNK_NUMBERS // len(mean))):
         g -= mean
@@ -155,7 +153,9 @@ def hessian(mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, b
     return second_derivatives(mlp, theta, x, y, block, "hessian")
 
 
-def gauss_newton(mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
+def gauss_newton(
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
+) -> Array:
     r"""Exact (generalised) Gauss-Newton matrix of a block or of all weights; weight decay adds :math:`\lambda I`.
 
     .. math:: G = \frac{1}{N} \sum_n J_n^T B_n J_n + \lambda I, \qquad J_n = \frac{\partial z_L(x_n)}{\partial \theta}, \qquad

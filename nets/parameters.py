@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import numbers
 
 if TYPE_CHECKING:
-    from .landscape import Section
+    pass
 
 __all__ = ["Model", "Parameters"]
 
@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 class Parameters:
     """Blocks of weights, each with a name and a shape, side by side in one vector theta.
 
-    A run that was recorded elsewhere has these alone, as its file cannot hold the network itself; `nets.load_run(..., model=...)` puts
-    it back.
+    A run that was recorded elsewhere has these alone, as its file cannot hold the network itself; `nets.load_run(...,
+    model=...)` puts it back.
 
     Parameters
     ----------

@@ -268,7 +268,12 @@ def check_matrix(matrix: str) -> None:
 
 
 def products(
-    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None = None, matrix: str = "hessian"
+    mlp: MLP | Model,
+    theta: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    block: str | Sequence[str] | None = None,
+    matrix: str = "hessian",
 ) -> Any:
     """`Products` of a network of nets, or what a network of another package has in their place."""
     check_network(mlp, "nets.MLP((2, 4, 2), ...)")

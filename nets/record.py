@@ -300,9 +300,7 @@ class Recorder:
             tree["moments"] = self._moment_tree(len(n))
         return tree
 
-    def tree(
-        self, step: int, complete: bool, facts: dict[str, Any], state: dict[str, NDArray[Any]], wall: float
-    ) -> dict[str, Any]:
+    def tree(self, step: int, complete: bool, facts: dict[str, Any], state: dict[str, NDArray[Any]], wall: float) -> dict[str, Any]:
         """All of a run but the series: parameters, state, sums."""
         from fpsolve import io
 

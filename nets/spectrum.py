@@ -138,9 +138,9 @@ def top_eigenpairs(
 
     Notes
     -----
-    Up to 2000 weights (200 of a `TorchModel`) the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu, H. Simon 2000) on exact
-    products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that occurs many times some
-    copies can be missed. BLAS runs with one thread meanwhile.
+    Up to 2000 weights (200 of a `TorchModel`) the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu,
+    H. Simon 2000) on exact products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that
+    occurs many times some copies can be missed. BLAS runs with one thread meanwhile.
 
     Examples
     --------

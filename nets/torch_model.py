@@ -51,16 +51,18 @@ class TorchModel(Model):
     ----------
     module : torch.nn.Module
     loss : callable
-        loss(outputs, targets) -> the **mean** over the batch, a tensor of one number, as ``torch.nn.CrossEntropyLoss()``; tried when
-        first used. Labels come as int64, real targets in double precision.
+        loss(outputs, targets) -> the **mean** over the batch, a tensor of one number, as ``torch.nn.CrossEntropyLoss()``; tried
+        when first used. Labels come as int64, real targets in double precision.
     weight_decay : float
         The :math:`\lambda` above, on all of the parameters chosen: `weight_decay` of ``torch.optim.SGD``.
     parameters : sequence of str, optional
-        Names out of ``module.named_parameters()``; default: all that require a gradient. The others stay as they are, as do buffers.
+        Names out of ``module.named_parameters()``; default: all that require a gradient. The others stay as they are, as do
+        buffers.
     evaluation : bool
-        Needed for modules with layers that compute something else while they are trained: say True to measure the module in evaluation
-        mode, batch norm with its running averages, held fixed, and without dropout. The gradients of SGD are then others than those
-        measured: with batch norm they depend on the other samples of the batch, and dropout adds noise of its own.
+        Needed for modules with layers that compute something else while they are trained: say True to measure the module in
+        evaluation mode, batch norm with its running averages, held fixed, and without dropout. The gradients of SGD are then
+        others than those measured: with batch norm they depend on the other samples of the batch, and dropout adds noise of its
+        own.
 
     Attributes
     ----------
@@ -113,9 +115,9 @@ class TorchModel(Model):
         changing = [f"{type(layer).__name__} {name!r}".strip() for name, layer in module.named_modules() if _changes(layer)]
         if changing and not evaluation:
             raise ValueError(
-                f"{', '.join(changing)}: computes something else in training than in evaluation, where alone a sample has a loss of its "
-                "own; evaluation=True measures the module in evaluation mode (running averages held fixed, no dropout), which is not "
-                "quite what SGD sees"
+                f"{', '.join(changing)}: computes something else in training than in evaluation, where alone a sample has a loss "
+                "of its own; evaluation=True measures the module in evaluation mode (running averages held fixed, no dropout), "
+                "which is not quite what SGD sees"
             )
         chosen = chosen_parameters(module, parameters)
         super().__init__({name: tuple(value.shape) for name, value in chosen.items()}, weight_decay=weight_decay)
@@ -131,7 +133,7 @@ class TorchModel(Model):
     @property
     def theta(self) -> Array:
         """The parameters as they were in the module, shape (P,)."""
-        return self._theta.copy()
+        return np.array(self._theta)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class TorchModel(Model):
                 own[name].copy_(torch.from_numpy(value))
 
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[Any]]:
-        """Inputs (n, ...) as float64 and targets (n,) int64 or (n, ...) float64; the module and the loss are tried on two of them."""
+        """Inputs (n, ...) as float64 and targets (n,) int64 or (n, ...) float64; module and loss are tried on the first."""
         x, y = np.ascontiguousarray(numbers("x", x)), np.asarray(y)
         y = np.ascontiguousarray(y, dtype=np.int64) if y.dtype.kind in "iub" else np.ascontiguousarray(numbers("y", y))
         if x.ndim < 2 or len(x) != len(y) or not len(x):
@@ -216,15 +218,18 @@ class TorchModel(Model):
 
     def many(self, kind: str, fast: Callable[[], Any], slow: Callable[[], Any]) -> Any:
         """`fast()`, or, once torch has said that it cannot transform this module so, `slow()`; why is kept and logged."""
-        if kind not in self.fallback:
-            try:
-                return fast()
-            except (RuntimeError, NotImplementedError, ValueError) as error:  # what torch.func raises for what it cannot do
-                if "out of memory" in str(error):
-                    raise
-                self.fallback[kind] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-                logger.warning("%r: %s are taken one at a time, as torch.func says %s", self, kind, self.fallback[kind])
-        return slow()
+        if kind in self.fallback:
+            return slow()
+        try:
+            return fast()
+        except (RuntimeError, NotImplementedError, ValueError) as error:  # what torch.func raises for what it cannot do
+            if "out of memory" in str(error):
+                raise
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        result = slow()  # which says what is wrong with the module, if that was it
+        self.fallback[kind] = reason
+        logger.warning("%r: %s are taken one at a time, as torch.func says %s", self, kind, reason)
+        return result
 
     # ---- losses and gradients -------------------------------------------------------------------------------------------
 
@@ -307,7 +312,9 @@ class TorchModel(Model):
                 part = slice(i, i + rows)
                 points = start + self._vector(c[:, part].T) @ ways
                 here = points, xs[part], ys[part]
-                out[part] = self.many("lines", partial(torch.func.vmap(self._one), *here), partial(self._each_of, *here)).cpu().numpy()
+                out[part] = (
+                    self.many("lines", partial(torch.func.vmap(self._one), *here), partial(self._each_of, *here)).cpu().numpy()
+                )
             return out
 
     def _each_of(self, points: Any, x: Any, y: Any) -> Any:
@@ -343,8 +350,8 @@ class TorchModel(Model):
 class TorchProducts:
     """Products of a matrix of second derivatives, or of the covariance of the gradients, with vectors; as `nets.products.Products`.
 
-    H v is the derivative of the gradient along v, and G v goes along v to the outputs, through the second derivatives of the loss, and
-    back. C v sums over per-sample gradients, which are made anew, a chunk at a time.
+    H v is the derivative of the gradient along v, and G v goes along v to the outputs, through the second derivatives of the
+    loss, and back. C v sums over per-sample gradients, which are made anew, a chunk at a time.
     """
 
     def __init__(
@@ -480,7 +487,7 @@ def _changes(layer: Any) -> bool:
     if isinstance(layer, nn.modules.batchnorm._NormBase):  # instance norm keeps no averages unless asked to
         return isinstance(layer, nn.modules.batchnorm._BatchNorm) or bool(layer.track_running_stats)
     if isinstance(layer, nn.modules.dropout._DropoutNd):
-        return layer.p > 0.0
+        return bool(layer.p > 0.0)
     dropout = getattr(layer, "dropout", 0.0)  # RNNs, attention
     return isinstance(dropout, float) and dropout > 0.0
 

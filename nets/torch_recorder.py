@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ._checks import integer, of_kind
 from ._store import SEGMENT_BYTES, SEGMENT_SECONDS, Store, check_free
@@ -33,7 +33,8 @@ SAME = 1e-6
 def torch_data(train: Any, test: Any = None, *, name: str | None = None) -> Data:
     """The samples of a DataLoader, or of a data set, of PyTorch as a `nets.Data`, in the order of the data set.
 
-    Nothing random is drawn, and the loader's own order of batches does not change. All samples are held in memory, in double precision.
+    Nothing random is drawn, and the loader's own order of batches does not change. All samples are held in memory, in double
+    precision.
 
     Parameters
     ----------
@@ -68,7 +69,9 @@ def _samples(source: Any, name: str) -> tuple[Array, NDArray[Any]]:
     torch = import_torch()
     loader = isinstance(source, torch.utils.data.DataLoader)
     dataset = source.dataset if loader else source
-    if isinstance(dataset, torch.utils.data.IterableDataset) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+    if isinstance(dataset, torch.utils.data.IterableDataset) or not (
+        hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    ):
         raise TypeError(f"{name} must be a DataLoader or a data set with a length and items: got {type(source).__name__}")
     if not len(dataset):
         raise ValueError(f"{name} holds no samples")
@@ -80,8 +83,8 @@ def _samples(source: Any, name: str) -> tuple[Array, NDArray[Any]]:
         again = _pair(next(iter(whole)), name)
     if not (np.array_equal(again[0], pieces[0][0]) and np.array_equal(again[1], pieces[0][1])):
         raise ValueError(
-            f"{name} gives other samples each time it is asked (random augmentation?): the loss of all samples needs fixed ones; pass "
-            "a data set without the random transforms, and train on the other"
+            f"{name} gives other samples each time it is asked (random augmentation?): the loss of all samples needs fixed ones; "
+            "pass a data set without the random transforms, and train on the other"
         )
     return np.concatenate([x for x, _ in pieces]), np.concatenate([y for _, y in pieces])
 
@@ -98,9 +101,9 @@ def _pair(batch: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
 class TorchRecorder:
     """Records a training loop of PyTorch as `nets.train` records its own: the same file, the same `Run`.
 
-    Nothing about the loop changes but one line, ``recorder.step(loss)`` after ``optimizer.step()`` and before the gradients are set to
-    zero again. Learning rate, momentum and weight decay are read from the optimizer at each step; a scheduler may change the learning
-    rate. The trajectory is the same, bit for bit, with and without the recorder.
+    Nothing about the loop changes but one line, ``recorder.step(loss)`` after ``optimizer.step()`` and before the gradients are
+    set to zero again. Learning rate, momentum and weight decay are read from the optimizer at each step; a scheduler may change
+    the learning rate. The trajectory is the same, bit for bit, with and without the recorder.
 
     Parameters
     ----------
@@ -119,8 +122,8 @@ class TorchRecorder:
         Its loss and error are recorded as well. (Those of a `nets.Data` with ``Record(test=True)``.)
     record : Record, optional
         What to record; default ``Record(test=test is not None)``. Blocks are parameter names. For large networks
-        ``Record(weights=...)`` keeps some of them, ``Record(weights=None, center=..., basis=...)`` projections on a few, say random,
-        directions. A record above ``max_bytes`` is refused before the first step.
+        ``Record(weights=...)`` keeps some of them, ``Record(weights=None, center=..., basis=...)`` projections on a few, say
+        random, directions. A record above ``max_bytes`` is refused before the first step.
     out : path, optional
         HDF5 file, written in segments while the run goes on: a killed process loses what came after the last one.
     overwrite : bool
@@ -148,8 +151,8 @@ class TorchRecorder:
     Raises
     ------
     ImportError, TypeError, ValueError, OSError
-        Bad arguments, before any work: a loader without a fixed batch size or of unknown sampling, several learning rates, layers that
-        need ``evaluation=True``, a record that would be too large, a file that cannot be written.
+        Bad arguments, before any work: a loader without a fixed batch size or of unknown sampling, several learning rates,
+        layers that need ``evaluation=True``, a record that would be too large, a file that cannot be written.
 
     Notes
     -----
@@ -228,8 +231,9 @@ class TorchRecorder:
         if seed is None:
             seed = torch.initial_seed() % 2**63
         self._facts: dict[str, Any] = {
-            "lr": how["lr"], "batch": batch, "sampling": sampling, "momentum": how["momentum"], "seed": integer("seed", seed, 0, 2**63 - 1),
-            "optimizer": how["optimizer"], "precision": "single" if single else "double", **how["constants"], "data_name": self.data.name,
+            "lr": how["lr"], "batch": batch, "sampling": sampling, "momentum": how["momentum"],
+            "seed": integer("seed", seed, 0, 2**63 - 1), "optimizer": how["optimizer"],
+            "precision": "single" if single else "double", **how["constants"], "data_name": self.data.name,
             "data_hash": fingerprint(x, y), "n_samples": self.data.size, "first_step": first,
         }  # fmt: skip
         self._lr, self._decay = how["lr"], how["decay"]
@@ -263,6 +267,8 @@ class TorchRecorder:
     def __enter__(self) -> Self:
         self._last = self._vector()
         self._moved = 0.0 * self._last
+        self._origin = import_torch().from_numpy(self._recorder.ref).to(self._last.device)
+        self._sum = 0.0 * self._last  # of theta - origin over the chunk, on the device
         if self._out is not None:
             self._store = Store(self._out, self._overwrite)
         if self._step == 0:
@@ -311,7 +317,7 @@ class TorchRecorder:
         before, after = self._last, self._vector()
         gradient = self._gradient(before)
         moved = (before - after) / self._lr
-        offset = before - torch.from_numpy(r.ref).to(before.device) if r.sums else None
+        offset = before - self._origin if r.sums else None
         dot = offset @ gradient if offset is not None else torch.zeros((), dtype=before.dtype, device=before.device)
         decay = 0.5 * self._decay * (before @ before)
         numbers = torch.stack([value.to(before).reshape(()) + decay, dot, gradient @ gradient, moved @ moved]).cpu().numpy()
@@ -321,7 +327,7 @@ class TorchRecorder:
                 f"smaller lr (say {self._lr / 4:g}), or check the scale of the inputs; what was recorded before is kept"
             )
         if offset is not None:
-            r.acc += self._numpy(offset)
+            self._sum += offset
         self._last, self._moved = after, moved
         self._scalars[self._step - self._chunk] = numbers
         self._step += 1
@@ -358,6 +364,8 @@ class TorchRecorder:
         """Digest what came since the last time, and write a segment if it is time for one."""
         r = self._recorder
         if self._step > self._chunk:
+            r.acc += self._numpy(self._sum)
+            self._sum.zero_()
             r.add(self._chunk, self._step, self._rows[: self._row], self._scalars[: self._step - self._chunk])
             if self._step % r.losses_every == 0:
                 self._evaluate(self._step)
@@ -438,10 +446,15 @@ def _algorithm(optimizer: Any) -> dict[str, Any]:
     decoupled = isinstance(optimizer, torch.optim.AdamW) or any(group.get("decoupled_weight_decay") for group in groups)
     if len(decays) > 1 and not decoupled:
         raise ValueError(
-            f"the optimizer must have one weight decay for all its groups, as it is part of the loss: got {decays}; record the groups "
-            "alone with parameters=, or add your penalty to the loss"
+            f"the optimizer must have one weight decay for all its groups, as it is part of the loss: got {decays}; record the "
+            "groups alone with parameters=, or add your penalty to the loss"
         )
-    plain: dict[str, Any] = {"lr": _learning_rate(optimizer), "decay": 0.0 if decoupled else decays[0], "momentum": 0.0, "constants": {}}
+    plain: dict[str, Any] = {
+        "lr": _learning_rate(optimizer),
+        "decay": 0.0 if decoupled else decays[0],
+        "momentum": 0.0,
+        "constants": {},
+    }
     group = groups[0]
     if type(optimizer) is torch.optim.SGD:
         odd = [name for name in ("nesterov", "dampening", "maximize") if any(g.get(name) for g in groups)]

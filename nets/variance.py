@@ -87,9 +87,7 @@ class Tensors:
         return formula(self.hessian, self.covariance), error
 
 
-def average_tensors(
-    mlp: MLP | Model, data: Data, run: Run, basis: Array, *, threads: int = 2, progress: bool = False
-) -> Tensors:
+def average_tensors(mlp: MLP | Model, data: Data, run: Run, basis: Array, *, threads: int = 2, progress: bool = False) -> Tensors:
     """H and C in the directions `basis` at every snapshot of the weights that `run` recorded (all blocks).
 
     Examples

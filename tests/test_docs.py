@@ -14,6 +14,7 @@ import importlib.util
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -129,6 +130,11 @@ def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch,
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "40")
     monkeypatch.setenv("TERM", "xterm")
+    if (torch := sys.modules.get("torch")) or (
+        "needs: torch" in page.read_text(encoding="utf-8") and importlib.util.find_spec("torch")
+    ):
+        torch = torch or importlib.import_module("torch")
+        torch.set_num_threads(1)  # threads that wait for each other are slow where other tests run beside
     namespace, text, left_out = {"__name__": "__main__"}, page.read_text(encoding="utf-8"), set()
     for language, code, output, line in blocks(text):
         if language == "console":
@@ -200,7 +206,8 @@ def test_commands_of_the_pages_are_run(tmp_path, monkeypatch):
 
 
 def test_what_a_page_needs():
-    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n```python\n1\n```\n## Two\n```python\n2\n```\n"
+    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n"
+    page += "```python\n1\n```\n## Two\n```python\n2\n```\n"
     assert [missing(page, line) for *_, line in blocks(page)] == [None, "no_such", None]
     whole = page.replace("# Page\n", "# Page\n<!-- needs: no_other -->\n", 1)
     assert [missing(whole, line) for *_, line in blocks(whole)][0] == "no_other"

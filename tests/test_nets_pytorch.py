@@ -338,7 +338,9 @@ def test_recording_changes_nothing(data):
     np.testing.assert_array_equal(with_it, without)
     run = recorder.run
     np.testing.assert_array_equal(run.theta, with_it)
-    assert run.optimizer == "adam" and run.betas == (0.9, 0.999) and run.lr is None and run.batch == 30 and run.sampling == "shuffle"
+    assert (
+        run.optimizer == "adam" and run.betas == (0.9, 0.999) and run.lr is None and run.batch == 30 and run.sampling == "shuffle"
+    )
     assert run.schedule["step"].tolist() == [1, 6, 11]
     np.testing.assert_allclose(run.schedule["lr"], [0.01, 0.005, 0.0025])
     assert run.state["second"].shape == (len(with_it),) and run.losses["test_error"].shape == run.losses["train_error"].shape
@@ -374,8 +376,8 @@ own.SEGMENT_SECONDS = 0.0
 data, net, loss = nets.load_data("spiral"), torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 x, y = torch.tensor(data.x_train).float(), torch.tensor(data.y_train)
-record = nets.Record(weights_every=1)
-with nets.TorchRecorder(net, loss, optimizer, data, steps=100, batch=10, sampling="replace", record=record, out="run.h5") as recorder:
+how = {"batch": 10, "sampling": "replace", "record": nets.Record(weights_every=1), "out": "run.h5"}
+with nets.TorchRecorder(net, loss, optimizer, data, steps=100, **how) as recorder:
     for step in range(100):
         if step == 12:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -419,8 +421,10 @@ def test_layers_that_train_otherwise(data):
     for name, value in net.state_dict().items():
         assert torch.equal(value.to(before[name].dtype), before[name])
     assert nets.TorchModel(torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Dropout(0.0), torch.nn.Linear(64, 10)), loss).dim
+
     class Free(torch.nn.BatchNorm1d):
         pass
+
     free = torch.nn.Sequential(Free(64, track_running_stats=False), torch.nn.Linear(64, 10))
     with pytest.raises(ValueError, match="mean of their own|more than 1 value"):
         nets.measure(nets.TorchModel(free, loss, evaluation=True), data, lr=LR, batch=BATCH)
@@ -487,7 +491,11 @@ def test_arguments_of_the_recorder(data, tmp_path):
     refused(ValueError, "batch sampler", loader=loader_of(data, batch_sampler=[[0, 1], [2]]))
     refused(ValueError, "SequentialSampler", loader=loader_of(data, batch_size=30))
     refused(ValueError, "batch= and sampling=", loader=data)
-    refused(ValueError, "one finite learning rate", by=torch.optim.SGD([{"params": [net.weight]}, {"params": [net.bias], "lr": 1.0}], lr=0.1))
+    refused(
+        ValueError,
+        "one finite learning rate",
+        by=torch.optim.SGD([{"params": [net.weight]}, {"params": [net.bias], "lr": 1.0}], lr=0.1),
+    )
     refused(
         ValueError,
         "one weight decay",
@@ -525,15 +533,18 @@ def test_a_loss_that_is_not_finite_any_more(data, tmp_path):
     batches = batches_of(data, 8, 0)
     optimizer = torch.optim.SGD(module.parameters(), lr=LR)
     loss, x, y = torch.nn.CrossEntropyLoss(), torch.tensor(data.x_train), torch.tensor(data.y_train)
-    with (
-        pytest.raises(FpsolveError, match="step 6 .*smaller lr"),
-        nets.TorchRecorder(module, loss, optimizer, data, steps=8, batch=BATCH, sampling="replace", out=tmp_path / "run.h5") as recorder,
-    ):
-        for step, index in enumerate(batches):
-            optimizer.zero_grad()
-            batch_loss = loss(module(x[index]), y[index]) * (float("nan") if step == 5 else 1.0)
-            batch_loss.backward()
-            optimizer.step()
-            recorder.step(batch_loss)
+    options = {"steps": 8, "batch": BATCH, "sampling": "replace", "out": tmp_path / "run.h5"}
+
+    def train():
+        with nets.TorchRecorder(module, loss, optimizer, data, **options) as recorder:
+            for step, index in enumerate(batches):
+                optimizer.zero_grad()
+                batch_loss = loss(module(x[index]), y[index]) * (float("nan") if step == 5 else 1.0)
+                batch_loss.backward()
+                optimizer.step()
+                recorder.step(batch_loss)
+
+    with pytest.raises(FpsolveError, match="step 6 .*smaller lr"):
+        train()
     run = nets.load_run(tmp_path / "run.h5")
     assert run.step == 5 and not run.complete and np.isfinite(run.theta).all()

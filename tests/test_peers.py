@@ -73,26 +73,32 @@ def problems():
 """
 
 
-@pytest.fixture
-def toys(tmp_path, monkeypatch):
-    """A module of problems, and a folder; a round is one call."""
-    (tmp_path / "toy_problems.py").write_text(TOYS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("toy_problems", None)
-    return import_module("toy_problems").problems()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the module of the toys is, and their log."""
+    return tmp_path_factory.mktemp("toys")
+
+
+@pytest.fixture(scope="module")
+def toys(folder):
+    (folder / "toy_problems.py").write_text(TOYS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.syspath_prepend(folder)
+        yield import_module("toy_problems").problems()
+    del sys.modules["toy_problems"]
 
 
 def run(problem, rounds, timeout):
     return _run.suite([("toy_problems", problem)], rounds=rounds, timeout=timeout, quick=True, tell=lambda line: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def record(toys):
     return run(toys[0], 2, 120.0)
 
 
-def test_whatever_happens_to_a_peer_is_a_row(record, tmp_path):
+def test_whatever_happens_to_a_peer_is_a_row(record, folder):
     ways = {way["name"][0]: way for way in record["problems"][0]["ways"]}
     states = {name: way["status"] for name, way in ways.items()}
     assert states == dict(zip("abcdefgh", ["ok"] * 3 + ["failed", "crashed", "missing", "missing", "cannot"], strict=True))
@@ -105,7 +111,7 @@ def test_whatever_happens_to_a_peer_is_a_row(record, tmp_path):
     assert (ways["b"]["error"], ways["b"]["stderr"]) == (0.25, None)
     assert (ways["c"]["error"], ways["c"]["stderr"]) == (0.25, 0.5)
     assert all(way["peak_mb"] > 1 and way["prepare"]["wall"] >= 0 for name, way in ways.items() if name in "abc")
-    calls = (tmp_path / "log").read_text()
+    calls = (folder / "log").read_text()
     assert calls[:5] == "abcde"  # the first calls
     rounds = "".join(c for i, c in enumerate(calls[5:]) if i == 0 or c != calls[4 + i])
     assert rounds == "abcabc"  # then in turn

@@ -12,7 +12,7 @@ COLUMNS = ("problem", "way", "speed", "times fpsolve", "error", "ready, s", "MB"
 
 def cpu_per_call(way: dict[str, Any]) -> float:
     """Median seconds of the processor of a call; nan without rounds."""
-    return statistics.median(one["cpu"] for one in way["rounds"]) if way.get("rounds") else math.nan
+    return max(statistics.median(one["cpu"] for one in way["rounds"]), 1e-9) if way.get("rounds") else math.nan
 
 
 def cost(way: dict[str, Any]) -> float:
@@ -126,7 +126,7 @@ def figure(record: dict[str, Any], path: Path) -> None:
     colours = {name: palette[i % len(palette)] for i, name in enumerate(names)} | {"fpsolve": "black"}
     columns = min(3, len(problems))
     tall = math.ceil(len(problems) / columns)
-    drawing = Figure(figsize=(4.6 * columns, 3.9 * tall), layout="constrained")
+    drawing = Figure(figsize=(4.4 * columns, 3.5 * tall), layout="constrained")
     FigureCanvasAgg(drawing)
     for k, problem in enumerate(problems):
         ax = drawing.add_subplot(tall, columns, k + 1)
@@ -138,27 +138,35 @@ def figure(record: dict[str, Any], path: Path) -> None:
     drawing.savefig(path, dpi=110)
 
 
+def short(way: dict[str, Any]) -> str:
+    """The name without the version."""
+    return str(way["name"].replace(f" {way['version']}", "", 1))
+
+
 def _errors(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colours: list[str]) -> None:
+    """An error above ten is drawn at ten, one below 1e-16 there."""
+    x = [min(max(abs(way["error"]), 1e-16), 10.0) for way in ways]
+    y = [cost(way) for way in ways]
     for i, (way, colour) in enumerate(zip(ways, colours, strict=True)):
         marker = "*" if way["ours"] else "os^vDPXp"[i % 8]
-        ax.loglog(
-            max(abs(way["error"]), 1e-16), cost(way), marker, color=colour, ms=11 if way["ours"] else 6, label=way["name"], ls=""
-        )
+        ax.plot(x[i], y[i], marker, color=colour, ms=11 if way["ours"] else 6, label=short(way), ls="")
+    for values, scale, limits in ((x, ax.set_xscale, ax.set_xlim), (y, ax.set_yscale, ax.set_ylim)):
+        scale("log")
+        limits(10.0 ** (math.floor(math.log10(min(values) * 0.7))), 10.0 ** (math.ceil(math.log10(max(values) * 1.4))))
     ax.set_xlabel("relative error", fontsize=7)
     ax.set_ylabel("processor seconds", fontsize=7)
     ax.grid(alpha=0.3)
-    ax.margins(0.15)
-    ax.legend(fontsize=5.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    ax.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=2, frameon=False)
 
 
 def _rates(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colours: list[str]) -> None:
     values = [per_second(problem, way) for way in ways]
-    places = range(len(ways))
-    ax.barh(places, values, color=colours, height=0.6)
+    left = min(values) / 3
+    ax.barh(range(len(ways)), values, color=colours, height=0.36)
     ax.set_xscale("log")
-    ax.set_xlim(min(values) / 3, max(values) * 8)
-    for place, value, way in zip(places, values, ways, strict=True):
-        ax.text(value * 1.1, place, f"{value:.3g}  ({error(way)})", va="center", fontsize=6)
-    ax.set_yticks(places, [way["name"] for way in ways])
-    ax.invert_yaxis()
-    ax.set_xlabel(f"{problem['unit']} per processor second (error)", fontsize=7)
+    ax.set_xlim(left, max(values) * 3)
+    for place, value, way in zip(range(len(ways)), values, ways, strict=True):
+        ax.text(left * 1.05, place - 0.22, f"{short(way)}: {value:.3g}  ({error(way)})", va="bottom", fontsize=7)
+    ax.set_yticks([])
+    ax.set_ylim(len(ways) - 0.5, -0.8)
+    ax.set_xlabel(f"{problem['unit']}, per second of the processor (error)", fontsize=7)

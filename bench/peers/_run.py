@@ -33,7 +33,7 @@ ONE_THREAD = {
     "MPLBACKEND": "Agg",
 }  # fmt: skip
 #: Rounds of a way stop when they have taken so many seconds of the clock; a first call as long as that is its only round.
-ENOUGH = 40.0
+ENOUGH = 25.0
 
 
 class Ended(Exception):

@@ -356,7 +356,7 @@ def tensor() -> Problem:
 
 
 def escape() -> Problem:
-    n, events = (1000, 100) if quick() else (10_000, 500)
+    n, events = (2000, 100) if quick() else (10_000, 500)
     mean = PASSAGES[D]
     error = of_samples(lambda: mean)
 
