@@ -96,7 +96,8 @@ def test_debug_counts_before_and_after_the_command(monkeypatch):
         (["status", "absent.h5", "--json"], "absent.h5"),
         (["show", "absent.h5", "--json"], "absent.h5 does not exist"),
         (["show", "absent.json"], "absent.json"),
-        (["show", "."], "validation.json"),
+        (["show", "."], "there is no validation.json in ."),
+        (["validate", "--report", "absent"], "absent does not exist; give the record of a validation run"),
     ],
 )
 def test_wrong_input_is_code_2_in_one_line(args, message, validation, capsys, tmp_path, monkeypatch):

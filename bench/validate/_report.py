@@ -99,7 +99,7 @@ def remake(record: Path) -> tuple[Path, bool]:
     OSError
         If it cannot be read, or the page not be written.
     """
-    record = record / RECORD if record.is_dir() else record
+    record = _found(record)
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         text = page(found, record.parent)
@@ -112,6 +112,15 @@ def remake(record: Path) -> tuple[Path, bool]:
 
 #: What reading something else than a record may raise.
 _WRONG = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+
+
+def _found(record: Path) -> Path:
+    """The file of a record, or the one in a folder."""
+    target = record / RECORD if record.is_dir() else record
+    if not target.is_file():
+        where = f"there is no {RECORD} in {record}" if record.is_dir() else f"{record} does not exist"
+        raise FileNotFoundError(f"{where}; give the record of a validation run, or its folder")
+    return target
 
 
 def _no_record(record: Path, problem: Exception) -> ValueError:
@@ -128,7 +137,7 @@ def summary(record: Path) -> fps.Table:
     OSError
         If it cannot be read.
     """
-    record = record / RECORD if record.is_dir() else record
+    record = _found(record)
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         rows = [
