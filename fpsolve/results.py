@@ -313,6 +313,19 @@ class SelectionReport(Table):
         """The conditions that do not hold."""
         return tuple(a for a in self.assumptions if a.status == "failed")
 
+    def _quantities(self) -> dict[str, Quantity]:
+        """With the densities, each along the slow coordinate."""
+        found = super()._quantities()
+        found.pop("densities", None)
+        about = "density of the slow coordinate: "
+        return {
+            **found,
+            **{f"density_{name}": Quantity(np.asarray(v), ("x",), "", about + name) for name, v in self.densities.items()},
+        }
+
+    def _along(self, axis: str) -> Quantity | None:
+        return Quantity(self.effective.x) if axis == "x" and self.effective is not None else super()._along(axis)
+
     def _below(self) -> list[str]:
         lines = ["", "conditions of the theory", *(f"  {a}" for a in self.assumptions)]
         if self.effective is not None:

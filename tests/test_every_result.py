@@ -195,6 +195,7 @@ def test_coordinates_are_those_of_the_result(results: dict[str, Any]) -> None:
         ("Sweep", "noise.D", [0.1, 0.2, 0.4]),
         ("Run", "step", [10, 20]),
         ("Volume", "width", [0.5, 1.0, 2.0]),
+        ("SelectionReport", "x", np.linspace(-1.0, 1.0, 5)),
     ):
         assert list(results[name]._labelled()[1][axis][1]) == list(values), name
 
