@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up by themselves; `make help` lists the rest. Extra arguments: make test ARGS="-k grid"
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types hooks bench validate docs release-check clean
+.PHONY: help demo test test-all lint types hooks bench peers validate docs release-check clean
 .DELETE_ON_ERROR:
 
 # A candidate counts only if it runs: a launcher on the PATH may stand for a version that is not installed.
@@ -10,7 +10,7 @@ PY := .venv/bin/python
 NO_PYTHON := echo "fpsolve needs Python 3.11 or newer with its venv module, and found none. Install one of python3.13, python3.12, python3.11 (Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3; macOS: brew install python), or name yours: make test PYTHON=/path/to/python3" >&2
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-19s %s\n", $$1, $$2 }'
 
 demo: .venv/installed  ## train a real network, predict the variance of its weights, compare (1 to 2 minutes)
 	$(PY) -m fpsolve demo $(ARGS)
@@ -39,6 +39,9 @@ hooks: .venv/installed-dev  ## style, types and whitespace looked at by every co
 bench: .venv/installed  ## speed of the hot paths beside a plain NumPy/SciPy way
 	$(PY) -m pytest bench --benchmark-only $(ARGS)
 
+peers: .venv/installed-peers  ## the same problems put to other packages: table, figure, record (20 to 30 minutes; ARGS=--quick: 4)
+	$(PY) bench/peers $(ARGS)
+
 validate: .venv/installed  ## theory against simulation, every claim, quick runs
 	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
 
@@ -64,6 +67,10 @@ clean:  ## remove the virtual environment, caches and build outputs
 
 .venv/installed-dev: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,dev]"
+	@touch $@
+
+.venv/installed-peers: .venv/installed
+	$(PY) -m pip install --quiet --editable ".[test,peers]"
 	@touch $@
 
 .venv/installed-docs: .venv/installed

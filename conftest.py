@@ -34,6 +34,11 @@ os.environ["NUMBA_CACHE_DIR"] = str(_CACHE / "numba")
 os.environ["FPSOLVE_CACHE_DIR"] = str(_CACHE / "fpsolve")
 os.environ["MPLBACKEND"] = "Agg"
 
+# Workers side by side share the cores. With a BLAS thread on every core in each of them they wait for each other: the spectrum of
+# 128 x 128 cells takes three times the processor time.
+if _WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
 # A compilation makes so many lasting objects that Python's default, to look for garbage after every 700 more, takes a tenth of it.
 gc.set_threshold(100_000)
 
@@ -43,6 +48,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Files that begin a parallel run: they compile the most, and nothing in common, so that no kernel is compiled by two processes.
 FIRST = ("test_questions.py", "test_wide.py")
+
+
+#: The examples of these modules need packages that no test does without saying so.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["nets/torch_model.py", "nets/torch_recorder.py"]
 
 
 @pytest.hookimpl(trylast=True)

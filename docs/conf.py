@@ -75,13 +75,19 @@ def _add_contents(app: Any, page: str, source: list[str]) -> None:
             source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{entries}\n```\n"
 
 
+def plain(formula: str) -> str:
+    """TeX as docutils understands it: without sizes of brackets, which MathML makes as large as what they hold, and with braces
+    around single characters of fractions, which it would read as numbers of two digits."""
+    sized = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", formula)
+    return re.sub(r"\\([td]?frac) *([A-Za-z0-9]) *([A-Za-z0-9])", r"\\\1{\2}{\3}", sized)
+
+
 def _formula(translator: Any, node: Any) -> None:
     from docutils import nodes
     from docutils.utils.math.latex2mathml import tex2mathml
 
     block = isinstance(node, nodes.math_block)
-    # Brackets of MathML are as large as what they hold.
-    written = tex2mathml(re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext()), as_block=block)
+    written = tex2mathml(plain(node.astext()), as_block=block)
     translator.body.append(f'<div class="math">{written}</div>' if block else written)
     raise nodes.SkipNode
 

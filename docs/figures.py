@@ -4,6 +4,7 @@ A page draws what it shows, so that a figure is made by the code beside it. (dem
 """
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -15,9 +16,22 @@ DOCS = Path(__file__).resolve().parent
 
 
 def draw(page: Path) -> None:
-    """Run the blocks of one page, which write their figures, and what else they make, to the working directory."""
-    code = "".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
-    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    """Run the blocks of one page, which write their figures, and what else they make, to the working directory.
+
+    A page that needs a package which is not there is left out.
+    """
+    text = page.read_text(encoding="utf-8")
+    for package in re.findall(r"^<!-- needs: (\w+) -->$", text, re.M):
+        if importlib.util.find_spec(package) is None:
+            print(f"{page.name} is left out: it needs {package}", file=sys.stderr)
+            return
+    code = "".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+        for figure in Path(folder).glob("*.png"):
+            shutil.copy(figure, DOCS / "figures")
+        os.chdir(DOCS)
 
 
 if __name__ == "__main__":

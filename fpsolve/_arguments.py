@@ -45,10 +45,10 @@ environment:
 class _Parser(argparse.ArgumentParser):
     """A parser whose help keeps its lines, and ends with examples and exit codes."""
 
-    def __init__(self, *args: Any, examples: str = "", **options: Any) -> None:
+    def __init__(self, *, examples: str = "", **options: Any) -> None:
         lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
-        options.setdefault("epilog", f"examples:\n{lines}\n{CODES}")
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        given: dict[str, Any] = {"epilog": f"examples:\n{lines}\n{CODES}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(**given | options)
 
 
 def parser() -> argparse.ArgumentParser:

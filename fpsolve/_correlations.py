@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._estimate import Assumption, Estimate, _Record
-from fpsolve._result import Description, _lines, _with_error
+from fpsolve._shown import Description, _lines, _with_error
 
 from ._checks import is_finite
 

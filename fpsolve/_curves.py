@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._estimate import Assumption, Estimate, _Record
-from fpsolve._result import Description, _lines, _with_error
+from fpsolve._shown import Description, _lines, _with_error
 
 if TYPE_CHECKING:
     pass

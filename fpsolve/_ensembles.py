@@ -18,7 +18,7 @@ from fpsolve._escape_statistics import EscapeStatistics, SurvivalCurve, statisti
 from fpsolve._estimate import Estimate, _plain, _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._path_statistics import PathStatistics, path_statistics_of
-from fpsolve._result import Description, _lines, _with_error
+from fpsolve._shown import Description, _lines, _with_error
 from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
 
 __all__ = ["EscapeTimes", "Trajectories"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fpsolve import __version__
 
@@ -53,7 +55,7 @@ def _blas() -> str:
     import numpy
 
     try:
-        found = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index,call-overload]
+        found = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return f"{found['name']} {found['version']} (of NumPy)"
     except (KeyError, TypeError):
         return "not known"
@@ -71,6 +73,16 @@ def _folders() -> Iterable[tuple[str, str]]:
                 yield f"kernel cache, {name}", f"{folder} ({kernels} kernels, {size / 1e6:.1f} MB)"
         except (RuntimeError, OSError) as error:
             yield "kernel cache", f"cannot be used: {error}"
-    data = os.environ.get("FPSOLVE_DATA")
-    found = "" if data is None or Path(data).is_dir() else " (no such folder)"
-    yield "FPSOLVE_DATA", f"{data}{found}" if data else "not set (data sets that are fetched lie in the user's cache)"
+    yield "FPSOLVE_DATA", _data()
+
+
+def _data() -> str:
+    """The folder of data sets; without one that was chosen, that of those which are fetched."""
+    chosen = os.environ.get("FPSOLVE_DATA")
+    if chosen:
+        return chosen if Path(chosen).is_dir() else f"{chosen} (no such folder)"
+    try:
+        pooch: Any = import_module("pooch")
+    except ImportError:
+        return "not set (and without the package pooch nothing is fetched)"
+    return f"not set (what is fetched lies in {pooch.os_cache('fpsolve')})"

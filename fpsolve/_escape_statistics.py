@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fpsolve._checks import numbers
 from fpsolve._estimate import _Record, _run_text
 from fpsolve._parts import check_same, join_ranges, ranges_of
-from fpsolve._result import Description, Quantity, _lines, _with_error
+from fpsolve._shown import Description, Quantity, _lines, _with_error
 from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve._result import Description, Result, Shown, _with_error
+from fpsolve._result import Result
+from fpsolve._shown import Description, Shown, _with_error
 
 __all__ = ["Assumption", "Estimate"]
 

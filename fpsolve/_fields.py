@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 from fpsolve._estimate import _plain, _Record
-from fpsolve._result import Description, Quantity, _lines
+from fpsolve._shown import Description, Quantity, _lines
 
 from ._checks import numbers
 

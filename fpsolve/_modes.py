@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fpsolve import _interpolate
 from fpsolve._estimate import _Record
 from fpsolve._fields import Field, _grid_text, _grid_values, _info_text
-from fpsolve._result import Description, _lines
+from fpsolve._shown import Description, _lines
 
 if TYPE_CHECKING:
     from fpsolve.grid import Grid

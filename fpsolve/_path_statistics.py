@@ -13,7 +13,7 @@ from fpsolve._checks import numbers
 from fpsolve._estimate import _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._parts import check_same, join_ranges, ranges_of
-from fpsolve._result import Description, _lines
+from fpsolve._shown import Description, _lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

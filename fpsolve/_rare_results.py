@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fpsolve._estimate import Estimate, _exp
-from fpsolve._result import Description
+from fpsolve._shown import Description
 
 __all__ = ["SplittingEstimate", "log_normal_half", "student"]
 

@@ -20,7 +20,8 @@ from ._calls import Call, ConfigCall, Outcome, as_values
 from ._columns import ONLY
 from ._executors import Crew, carry_out, hire
 from ._lock import locked, writer_of
-from ._result import Quantity, Result
+from ._result import Result
+from ._shown import Quantity
 from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer
 from ._units import Plan, Value, each_missing
 from .errors import FpsolveError

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 _MARKS = "*+o#x%@"
 _SHADES = {True: " ░▒▓█", False: " .:-=+*#%@"}
 #: Corner, both lines and their ticks.
-_FRAME = {True: "└│─┤┬", False: "+|-+|"}
+_FRAME = {True: tuple("└│─┤┬"), False: tuple("+|-+|")}
 #: Terminals that show no Braille characters.
 _POOR = {"dumb", "linux", "vt100", "unknown"}
 
@@ -47,7 +47,7 @@ def size(width: int | None = None) -> tuple[int, int]:
     return columns, max(5, min(terminal.lines - 8, round(0.3 * columns)))
 
 
-def unicode_works(stream: IO[str]) -> bool:
+def unicode_works(stream: TextIO) -> bool:
     """Whether a stream takes the characters of a picture, as far as encoding and TERM tell."""
     try:
         "⣿█└".encode(stream.encoding or "ascii")
@@ -79,11 +79,11 @@ def draw(ax: Axes, columns: int, rows: int, *, unicode: bool = True) -> list[str
     >>> _ = ax.plot([0.0, 1.0], [0.0, 1.0])
     >>> _ = ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 1])
     >>> print("\\n".join(line.rstrip() for line in draw(ax, 14, 4, unicode=False)))
-    1 +         **
+    1 +        ***
       |      ***
-      |   ***
-    0 +***
-      ++---------|
+      |  ****
+    0 +**
+      +|---------|
        0         1
     """
     x_ticks, y_ticks = _ticks(ax, 0), _ticks(ax, 1)
@@ -125,8 +125,8 @@ def _ticks(ax: Axes, which: int) -> list[tuple[float, str]]:
     places = places[(places >= min(limits)) & (places <= max(limits))][:200]
     points = np.column_stack([places if which == k else np.full(len(places), (ax.get_xlim(), ax.get_ylim())[k][0]) for k in (0, 1)])
     at = _fractions(ax, points, ax.transData)[:, which]
-    texts = [plain(text) for text in axis.get_major_formatter().format_ticks(places)]
-    return [(float(f), text) for f, text in zip(at, texts, strict=True) if 0.0 <= f <= 1.0 and np.isfinite(f)]
+    texts = [plain(text) for text in axis.get_major_formatter().format_ticks(places.tolist())]
+    return [(float(f), text) for f, text in zip(at, texts, strict=True) if abs(f - 0.5) <= 0.5 + 1e-9]
 
 
 def _below(ticks: Sequence[tuple[float, str]], wide: int, flat: str, tick: str) -> str:
@@ -187,8 +187,8 @@ def _map(ax: Axes, mesh: Any, wide: int, rows: int, shades: str) -> tuple[list[s
     edges = np.asarray(mesh.get_coordinates())
     column, outside_x = _cell(edges[0, :, 0], data[0, :, 0])
     row, outside_y = _cell(edges[:, 0, 1], data[:, 0, 1])
-    values = np.ma.asarray(mesh.get_array(), dtype=float).reshape(edges.shape[0] - 1, edges.shape[1] - 1)
-    level = np.ma.filled(np.ma.asarray(mesh.norm(values), dtype=float), np.nan)[np.ix_(row, column)]
+    values: Any = np.ma.asarray(mesh.get_array(), dtype=float).reshape(edges.shape[0] - 1, edges.shape[1] - 1)
+    level: Array = np.ma.filled(np.ma.asarray(mesh.norm(values), dtype=float), np.nan)[np.ix_(row, column)]
     level[outside_y] = np.nan
     level[:, outside_x] = np.nan
     nine = level.reshape(rows, 3, wide, 3).transpose(0, 2, 1, 3).reshape(rows, wide, 9)
@@ -261,4 +261,5 @@ def _dense(points: Array, per_frame: float) -> Array:
     which = np.repeat(np.arange(len(a)), count + 1)
     number = np.arange(len(which)) - np.repeat(np.cumsum(count + 1) - (count + 1), count + 1)
     t = first[which] + (last - first)[which] * number / count[which]
-    return a[which] + t[:, None] * step[which]
+    dense: Array = a[which] + t[:, None] * step[which]
+    return dense

@@ -11,8 +11,9 @@ from typing import Any
 
 from fpsolve import _terminal, io
 from fpsolve._show import clean, stored_results
+from fpsolve.results import Estimate, Table
 
-__all__ = ["draw", "in_words", "results_of"]
+__all__ = ["check_image", "draw", "in_words", "results_of"]
 
 #: Files of this size and more are not read to be shown, unless a picture is asked for.
 _LARGE = 1 << 28
@@ -64,40 +65,54 @@ def draw(found: Mapping[str, Any], *, name: str | None, image: str | None, width
     wanted = {key: obj for key, obj in found.items() if name in (None, key) and hasattr(obj, "plot")}
     if name is not None and not wanted:
         raise ValueError(f"{name} is a {type(found[name]).__name__}, which has no picture")
-    problem = f"{', '.join(found)}: none of these has a picture" if found else ""
+    if name is None and not image:  # a number and a table are words already
+        wanted = {key: obj for key, obj in wanted.items() if not (isinstance(obj, Estimate) or type(obj) is Table)}
+    problem = f"{', '.join(found)}: none of these has a picture" if image else ""
     for key, obj in wanted.items():
         try:
-            ax = _axes(obj)
-            if image:
-                _save_picture(ax, image)
-                return [f"drawn in {image}"], ""
-            columns, rows = _terminal.size(width)
-            lines = _terminal.draw(ax, columns, rows, unicode=not ascii and _terminal.unicode_works(sys.stdout))
-            others = ", ".join(clean(other) for other in wanted if other != key)
-            return [f"{clean(key)}{f' (also to be drawn, with --name: {others})' if others else ''}", *lines], ""
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of strange numbers: what can be drawn is drawn
+                lines = _drawn(obj, image, width, ascii)
         except OSError:
             raise
-        except Exception as error:  # a result of strange numbers, or one that has no picture in its dimension
+        except Exception as error:  # a result that has no picture in its dimension, or none at all of such numbers
             problem = f"{key} cannot be drawn: {error}"
             if name is not None:
                 break
+        else:
+            others = ", ".join(clean(other) for other in wanted if other != key)
+            note = f" (also to be drawn, with --name: {others})" if others else ""
+            return [f"drawn in {image}"] if image else [clean(key) + note, *lines], ""
     if image or (name is not None and problem):
         raise ValueError(problem)
     return [], problem
 
 
-def _axes(obj: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        drawn = obj.plot()
-    return drawn if hasattr(drawn, "transAxes") else next(iter(drawn))
+def _drawn(obj: Any, image: str | None, width: int | None, ascii: bool) -> list[str]:
+    ax = obj.plot()
+    if image:
+        _save_picture(ax, image)
+        return []
+    columns, rows = _terminal.size(width)
+    return _terminal.draw(ax, columns, rows, unicode=not ascii and _terminal.unicode_works(sys.stdout))
+
+
+def check_image(target: str) -> Path:
+    """The path of an image that can be written.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is no image, or there is no such folder.
+    """
+    if Path(target).suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot writes .png, .pdf or .svg, got {target!r}")
+    return io.check_writable(target)
 
 
 def _save_picture(ax: Any, target: str) -> None:
     """Whole or not at all, in the format of the file's ending."""
-    path = io.check_writable(target)
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"--plot writes .png, .pdf or .svg, got {target!r}")
+    path = check_image(target)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         ax.figure.savefig(temporary, dpi=150)

@@ -41,7 +41,7 @@ def cache_folders() -> dict[str, Path]:
 
     if config.CACHE_DIR:
         return {"package": Path(config.CACHE_DIR), "models": cache_folder()}
-    folders = {"package": Path(rng.fill_normals._cache.cache_path), "models": cache_folder()}  # type: ignore[attr-defined]
+    folders = {"package": Path(rng.fill_normals._cache.cache_path), "models": cache_folder()}
     nets = find_spec("nets")
     return folders | ({"networks": Path(nets.origin).with_name("__pycache__")} if nets and nets.origin else {})
 
@@ -110,7 +110,7 @@ def _compilations() -> Iterator[list[Any]]:
 
     done: list[Any] = []
 
-    class Counter(event.Listener):
+    class Counter(event.Listener):  # type: ignore[misc]
         def on_start(self, event: Any) -> None:
             done.append(event)
 
@@ -178,7 +178,7 @@ def _paths(dim: int) -> None:
         process, start = Process(landscape, noise), [-1.0] + [0.5] * (dim - 1)
         region = Region.halfspace([1.0] + [0.0] * (dim - 1), 0.0)
         for save in ("final", "moments"):
-            simulate(process, start, t=0.01, dt=0.001, n=16, save=save, seed=0)  # type: ignore[arg-type]
+            simulate(process, start, t=0.01, dt=0.001, n=16, save=save, seed=0)
         escape_times(process, start, region, n=16, dt=0.001, t_max=0.01, seed=0)
         chain = SGDChain.gaussian(landscape, noise, 0.001)
         simulate(chain, start, t=5, n=16, seed=0)

@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,13 +251,15 @@ def _status(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from fpsolve._show import clean, describe_file, entries_of_file
-    from fpsolve._view import draw, in_words, results_of
+    from fpsolve._view import check_image, draw, in_words, results_of
 
     path = Path(args.file).expanduser()
     if path.is_dir() or path.suffix == ".json":
         return _show_validation(path, args)
     if args.brief and (args.plot or args.name):
         raise ValueError("--brief reads no result: leave out --plot and --name")
+    if args.plot:
+        check_image(args.plot)
     listed = entries_of_file(path) if args.json else describe_file(path)
     always = args.plot is not None or args.name is not None
     found, why = ({}, "") if args.brief else results_of(path, _of_nets, always=always)
@@ -337,7 +339,7 @@ def _warm(args: argparse.Namespace) -> int:
         _print_json({"parts": rows, "kernels": kernels, "bytes": size, "folders": {k: str(v) for k, v in folders.items()}})
         return 0
     compiled, seconds = sum(p.compiled for p in parts), sum(p.seconds for p in parts)
-    news = f"{compiled} kernels compiled in {seconds:.0f} s" if compiled else f"nothing to compile ({seconds:.1f} s)"
+    news = f"{compiled} compilations in {seconds:.0f} s" if compiled else f"nothing to compile ({seconds:.1f} s)"
     print(f"{news}; the cache has {kernels} in {size / 1e6:.1f} MB, {max(0, size - before[1]) / 1e6:.1f} MB of them new")
     print(_aligned((f"  {name}", str(folder)) for name, folder in folders.items()))
     return 0
@@ -346,7 +348,7 @@ def _warm(args: argparse.Namespace) -> int:
 def _warmed(names: Sequence[str], jobs: int, *, progress: bool, quiet: bool) -> Iterable[Warmed]:
     from fpsolve._progress import each
 
-    done = _side_by_side(names, jobs) if jobs > 1 and len(names) > 1 else map(warm_part, names)
+    done: Iterator[Warmed] = _side_by_side(names, jobs) if jobs > 1 and len(names) > 1 else map(warm_part, names)
     for _ in each(names, "warm", "part", progress):
         part = next(done)
         if not quiet:
@@ -380,7 +382,7 @@ def _network() -> None:
         nets.gradient_covariance(mlp, run.theta, data.x_train, data.y_train)
 
 
-def _side_by_side(names: Sequence[str], jobs: int) -> Iterable[Warmed]:
+def _side_by_side(names: Sequence[str], jobs: int) -> Iterator[Warmed]:
     """Each part in a process of its own, `jobs` at a time; they end with this one, whatever ends it."""
     import subprocess
     from concurrent.futures import ThreadPoolExecutor

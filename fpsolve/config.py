@@ -20,7 +20,7 @@ from ._config_agree import agree, arguments, made_tables
 from ._config_keys import plain
 from ._config_resolve import expand_axes, resolve, set_key, sweep_table
 from ._config_tables import Form, Objects, Task, find_task, named, resolve_table
-from ._result import Quantity, Shown
+from ._shown import Quantity, Shown
 
 __all__ = ["Config", "read_config"]
 

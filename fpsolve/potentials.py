@@ -13,8 +13,8 @@ from ._checks import is_finite, is_number, numbers
 from ._code import Code, ExpressionCode, JacobianCode, QuadraticCode
 from ._evaluated import EvaluatedCode
 from ._function_code import FunctionCode
-from ._result import Shown
 from ._roots import FLAT, check_box, find_zeros
+from ._shown import Shown
 from .expressions import split_names
 
 __all__ = [

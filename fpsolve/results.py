@@ -20,7 +20,8 @@ from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
 from fpsolve._path_statistics import PathStatistics
 from fpsolve._rare_results import SplittingEstimate
-from fpsolve._result import Quantity, Result, _require, html_table
+from fpsolve._result import Result, _require
+from fpsolve._shown import Quantity, html_table
 
 __all__ = [
     "Assumption",

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .minimum import Minimum as Minimum
     from .minimum import find_minimum as find_minimum
     from .mlp import MLP as MLP
+    from .parameters import Parameters as Parameters
     from .pca import PCA as PCA
     from .pca import pca as pca
     from .power_laws import PowerLaw as PowerLaw
@@ -98,6 +99,9 @@ if TYPE_CHECKING:
     from .stats import load_stats as load_stats
     from .superlinear import NoiseCurvature as NoiseCurvature
     from .superlinear import noise_against_curvature as noise_against_curvature
+    from .torch_model import TorchModel as TorchModel
+    from .torch_recorder import TorchRecorder as TorchRecorder
+    from .torch_recorder import torch_data as torch_data
     from .train import train as train
     from .train import train_many as train_many
     from .volume import Volume as Volume
@@ -137,6 +141,7 @@ _HOME = {
     "FluctuationDissipation": "measure",
     "fluctuation_dissipation": "measure",
     "MLP": "mlp",
+    "Parameters": "parameters",
     "PCA": "pca",
     "pca": "pca",
     "covariance_vector_product": "products",
@@ -195,6 +200,9 @@ _HOME = {
     "Volume": "volume",
     "landscape_volume": "volume",
     "sublevel_volume": "volume",
+    "TorchModel": "torch_model",
+    "TorchRecorder": "torch_recorder",
+    "torch_data": "torch_recorder",
     "train": "train",
     "train_many": "train",
 }

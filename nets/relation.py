@@ -15,6 +15,7 @@ from ._checks import integer, of_kind
 from ._saved import Saved
 from .flatness import Flatness, flatness
 from .landscape import Landscape
+from .mlp import check_network
 from .power_laws import PowerLaw, over_blocks, power_law
 from .run import Run
 from .window import Window, analyse_window
@@ -172,11 +173,13 @@ def inverse_relation(
     the leading components.
     """
     of_kind(run, Run, "run", "of nets.train")
+    network: Any = run.mlp
+    check_network(network)
     run.check_data(data)
     parts = window if isinstance(window, Window) else analyse_window(run, block, window=window)
     _check_window(run, block, parts)
     chosen = _numbers(numbers, min(last, len(parts.variances)), len(parts.variances))
-    land = Landscape(run.mlp, parts.center, data.x_train, data.y_train, block=block)
+    land = Landscape(network, parts.center, data.x_train, data.y_train, block=block)
     return InverseRelation(parts, flatness(land, parts.directions[:, chosen - 1], progress=progress), chosen)
 
 

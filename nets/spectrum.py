@@ -16,7 +16,8 @@ from ._saved import Saved
 from ._threads import single_threaded_blas
 from .curvature import _layer_passes, gradient_covariance, second_derivatives
 from .mlp import MLP
-from .products import Products
+from .parameters import Model
+from .products import Products, products
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,8 @@ Array = NDArray[np.float64]
 
 #: Up to this many weights the whole matrix is made and diagonalised.
 DENSE_UP_TO = 2000
+#: The same of networks of other packages, whose matrices are made of products.
+DENSE_OF_MODELS = 200
 #: Matrices that are sums of few squares: what they are, and who makes them.
 LOW_RANK = {
     "covariance": ("covariance of {} gradients", "gradient_covariance"),
@@ -95,7 +98,7 @@ class Eigenpairs(Saved):
 
 
 def top_eigenpairs(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -135,9 +138,9 @@ def top_eigenpairs(
 
     Notes
     -----
-    Up to 2000 weights the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu, H. Simon 2000) on exact
-    products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that occurs many times some
-    copies can be missed. BLAS runs with one thread meanwhile.
+    Up to 2000 weights (200 of a `TorchModel`) the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu,
+    H. Simon 2000) on exact products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that
+    occurs many times some copies can be missed. BLAS runs with one thread meanwhile.
 
     Examples
     --------
@@ -151,11 +154,11 @@ def top_eigenpairs(
         raise ValueError(f"which must be one of {tuple(ORDERS)}: got {which!r}")
     from fpsolve import FpsolveError
 
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= operator.size:
         raise ValueError(f"k must lie in 1 .. {operator.size}, the number of weights: got {k!r}")
     positive("tol", tol)
-    dense = operator.size <= DENSE_UP_TO or 5 * k >= operator.size
+    dense = operator.size <= (DENSE_OF_MODELS if isinstance(mlp, Model) else DENSE_UP_TO) or 5 * k >= operator.size
     if matrix in LOW_RANK and which == "smallest" and not dense:
         of, function = LOW_RANK[matrix]
         raise ValueError(
@@ -311,7 +314,7 @@ class SpectralDensity(Saved):
 
 
 def spectral_density(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -362,7 +365,7 @@ def spectral_density(
     >>> abs(density.mean(lambda eigenvalue: eigenvalue).value / exact - 1) < 0.3
     True
     """
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     for name, value in (("probes", probes), ("steps", steps)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name} must be a positive integer: got {value!r}")
@@ -415,7 +418,7 @@ def _gauss(alpha: Array, beta: Array) -> tuple[Array, Array]:
 
 
 def trace(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -461,8 +464,10 @@ def trace(
     """
     from fpsolve import Estimate
 
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     if probes is None:
+        if isinstance(mlp, Model):
+            raise ValueError(f"the exact trace is for nets.MLP: give probes=, say 50, for {mlp!r}")
         return Estimate(_exact_trace(operator), method="exact")
     if isinstance(probes, bool) or not isinstance(probes, (int, np.integer)) or probes < 2:
         raise ValueError(f"probes must be an integer >= 2, or None for the exact trace: got {probes!r}")

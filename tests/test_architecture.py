@@ -13,7 +13,8 @@ from places import ROOT, folder, relative
 #: A module may import from the layers before its own, at module level. A new module needs a place here.
 # fmt: off
 LAYERS: list[set[str]] = [
-    {"_checks", "_result"},
+    {"_checks", "_shown"},
+    {"_result"},
     {
         "errors", "_arguments", "_config_keys", "_estimate", "_interpolate", "_jit", "_kinks", "_known", "_lock", "_progress",
         "_quadrature", "_roots", "_terminal", "_threads",
@@ -212,7 +213,7 @@ def test_kernels_import_only_numerics(path: Path) -> None:
 
 RESULTS = {
     "results", "_checks", "_correlations", "_curves", "_ensembles", "_escape_statistics", "_estimate", "_fields", "_interpolate",
-    "_modes", "_parts", "_path_statistics", "_rare_results", "_result", "_waiting",
+    "_modes", "_parts", "_path_statistics", "_rare_results", "_result", "_shown", "_waiting",
 }  # fmt: skip
 
 

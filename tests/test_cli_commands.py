@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fpsolve as fps
-from fpsolve import _arguments, cli
+from fpsolve import _arguments, _environment, cli
 
 ROOT = Path(__file__).parent.parent
 WAIT = 120.0
@@ -281,6 +281,15 @@ def test_env_as_json_has_what_decides_speed(capsys):
     assert names <= set(found) and "kernels, " in found["kernel cache, package"]
 
 
+def test_env_says_where_data_lie(monkeypatch, tmp_path):
+    monkeypatch.setenv("FPSOLVE_DATA", str(tmp_path))
+    assert _environment._data() == str(tmp_path)
+    monkeypatch.delenv("FPSOLVE_DATA")
+    assert _environment._data().startswith("not set (")
+    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it were not installed
+    assert "without the package pooch" in _environment._data()
+
+
 def test_lists_as_json(validation, tmp_path, capsys):
     assert cli.main(["validate", "--list", "--json", "kramers"]) == 0
     claims = json.loads(capsys.readouterr().out)
@@ -299,13 +308,10 @@ def test_names_of_claims_are_read_without_importing_them(validation):
     assert validation.names() == sorted({c.NAME for c in claims} | {c.GROUP for c in claims})
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory):
+@pytest.fixture
+def scripts(tmp_path, validation):
     """The script of each shell, and a folder to complete in."""
-    from conftest import _provide_validation
-
-    _provide_validation()
-    folder = tmp_path_factory.mktemp("completion")
+    folder = tmp_path
     for shell in ("bash", "zsh", "fish"):
         with (folder / f"fpsolve.{shell}").open("w") as file, contextlib.redirect_stdout(file):
             assert cli.main(["completion", shell]) == 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from places import PACKAGES, ROOT, folder, relative
@@ -126,3 +127,17 @@ def test_core_dependencies_are_what_is_imported(setup_cfg: configparser.ConfigPa
             tops += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for top in {t.split(".")[0] for t in tops} - own - set(sys.stdlib_module_names):
                 assert top in names, f"{path.name} imports {top}, which setup.cfg does not declare"
+
+
+def test_the_sdist_is_the_repository() -> None:
+    """MANIFEST.in has every folder, and every file at the top by name or pattern; `make release-check` compares the contents."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = done.stdout.split("\0")[:-1]
+    rules = [line.split() for line in lines((ROOT / "MANIFEST.in").read_text(encoding="utf-8"))]
+    grafted = {folder for kind, *folders in rules if kind == "graft" for folder in folders}
+    patterns = [pattern for kind, *names in rules if kind == "include" for pattern in names]
+    for name in tracked:
+        top, _, rest = name.partition("/")
+        assert top in grafted if rest else any(Path(top).match(p) for p in patterns), f"{name} is not in MANIFEST.in"

@@ -118,6 +118,13 @@ def test_scripts_of_the_gallery_run_and_draw(script: Path) -> None:
     assert drawn
 
 
+def test_formulas_are_written_as_the_site_reads_them(settings: dict) -> None:
+    assert (
+        settings["plain"](r"\tfrac12 \big( x + \frac1N \Bigr) \frac{a}{b} \bigcup")
+        == r"\tfrac{1}{2} ( x + \frac{1}{N} ) \frac{a}{b} \bigcup"
+    )
+
+
 def test_contents_follow_the_index(settings: dict) -> None:
     index = """# Title
 

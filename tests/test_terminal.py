@@ -137,6 +137,14 @@ def test_characters_are_those_of_the_stream(encoding, term, works, monkeypatch):
     assert unicode_works(io.TextIOWrapper(io.BytesIO(), encoding=encoding)) is works
 
 
+def test_ticks_at_the_ends_have_their_labels(ax):
+    """Whatever the last bits of the transforms are."""
+    for high in (1.0, 0.7, 3.3, 1e6):
+        ax.set(xlim=(0, high), ylim=(0, high), xticks=[0, high], yticks=[0, high], xticklabels="ab", yticklabels="cd")
+        lines = draw(ax, 40, 6, unicode=False)
+        assert lines[0].startswith("d +") and lines[5].startswith("c +") and lines[7].split() == ["a", "b"]
+
+
 def test_labels_are_plain():
     assert plain(r"$D\,\partial_x p$ [1/time]") == "Dpartial_x p [1/time]"
     assert plain("\x1b[2Jx\ny") == "[2Jx y"
