@@ -51,7 +51,7 @@ def cut(text: str) -> str:
 def embedded(path: Path, changed: int) -> tuple[str, int, int]:
     """A figure as a ``data:`` address, and its size in pixels; above FIGURE bytes it loses colours, then pixels.
 
-    `changed` is when the file was written: the page is made after every claim, and old figures are not read again.
+    `changed` is when the file was written: the page is made many times in a run, and old figures are not read again.
     """
     from PIL import Image
 
