@@ -3,6 +3,7 @@
 A page draws what it shows, so that a figure is made by the code beside it. (demo_*.png are the figures of ``fpsolve demo``.)
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -22,12 +23,10 @@ def draw(page: Path) -> None:
             print(f"{page.name} is left out: it needs {package}", file=sys.stderr)
             return
     code = "".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
         for figure in Path(folder).glob("*.png"):
             shutil.copy(figure, DOCS / "figures")
-        os.chdir(DOCS)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def log_double_integral(
     r"""Logarithm of int_lower^upper dy exp(-s(y)) int_start^y dz exp(s(z) + log_weight(z)), with s' = rate.
 
     Panels are halved until the logarithm settles; returns it and its last change, an upper bound of its error once the
-    rule converges. Nothing overflows: inner integrals are joined by logaddexp.
+    rule converges, but no less than what it had to settle to: below that the change is rounding, and another on every
+    processor. Nothing overflows: inner integrals are joined by logaddexp.
 
     Parameters
     ----------
@@ -96,9 +97,9 @@ def log_double_integral(
     parts, previous, change = 64, np.nan, np.inf
     while True:
         result = _log_double(rate, log_weight, _edges(rate, start, lower, upper, parts), lower)
-        change = abs(result - previous)
-        if change <= rtol * max(1.0, abs(result) * 1e-2) or parts >= max_panels:
-            return result, change
+        change, settled = abs(result - previous), rtol * max(1.0, abs(result) * 1e-2)
+        if change <= settled or parts >= max_panels:
+            return result, max(change, settled)
         previous, parts = result, 2 * parts
 
 

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import plotting as plotting
     from ._saved import load as load
     from .attack import Attack as Attack
     from .attack import attack as attack
@@ -217,7 +218,14 @@ def __getattr__(name: str) -> object:
         return value
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    if not name.startswith("_"):
+        from difflib import get_close_matches
+
+        folded = {public.lower(): public for public in __all__}
+        nearest = get_close_matches(name.lower(), folded, n=1)
+        message += f"; did you mean nets.{folded[nearest[0]]}?" if nearest else "; dir(nets) lists what it has"
+    raise AttributeError(message)
 
 
 class _Package(ModuleType):

@@ -91,11 +91,15 @@ class Data:
             if x.ndim < 2 or len(x) != len(y):
                 raise ValueError(f"x_{part} must have shape (n, d) with one row per target: got x {x.shape} and y {y.shape}")
             if not np.isfinite(x).all():
-                raise ValueError(f"x_{part} contains non-finite numbers")
+                raise ValueError(
+                    f"x_{part} contains {np.count_nonzero(~np.isfinite(x))} non-finite numbers; drop or fill such samples"
+                )
             labels = y.dtype.kind in "iub"
             y = np.ascontiguousarray(y, dtype=np.int64 if labels else np.float64)
             if not np.isfinite(y).all():
-                raise ValueError(f"y_{part} contains {np.count_nonzero(~np.isfinite(y))} non-finite numbers")
+                raise ValueError(
+                    f"y_{part} contains {np.count_nonzero(~np.isfinite(y))} non-finite numbers; drop or fill such samples"
+                )
             if labels and y.ndim != 1:
                 raise ValueError(f"integer y_{part} are class labels of shape (n,): got shape {y.shape}; use floats for regression")
             if labels and len(y) and not (y.min() >= 0 and (self.n_classes == 0 or y.max() < self.n_classes)):

@@ -92,7 +92,7 @@ class Landscape:
         if p.ndim != 2 or len(p) != self.size or not 1 <= p.shape[1] <= 3:
             raise ValueError(f"directions must be 1 to 3 columns of {self.size} weights: got shape {p.shape}")
         if not np.isfinite(p).all():
-            raise ValueError("directions must be finite")
+            raise ValueError(f"directions must be finite: got {np.count_nonzero(~np.isfinite(p))} entries that are not")
         full = np.zeros((p.shape[1], self.mlp.dim))
         full[:, self.index] = p.T
         if isinstance(self.mlp, Model):
@@ -148,7 +148,9 @@ class Section:
     def batch_losses(self, indices: NDArray[np.intp], displacements: ArrayLike) -> Array:
         """Minibatch losses, each at a point of its own: indices (m, B) of samples, displacements (m,) on a line; array (m,)."""
         if self.change[1:]:
-            raise ValueError(f"minibatch losses are for lines: this section has {len(self.change)} directions")
+            raise ValueError(
+                f"minibatch losses are for lines: this section has {len(self.change)} directions, make one with a single direction"
+            )
         d = self._points(displacements)
         out = np.empty(len(indices))
         step = max(1, 4 * COLUMNS // indices.shape[1])
@@ -164,7 +166,9 @@ class Section:
         For relu the curvature is that between the kinks: the Hessian as `nets.hessian` has it.
         """
         if self.change[1:]:
-            raise ValueError(f"slopes are for lines: this section has {len(self.change)} directions")
+            raise ValueError(
+                f"slopes are for lines: this section has {len(self.change)} directions, make one with a single direction"
+            )
         land, out = self.landscape, np.empty((3, self.landscape.samples))
         for cols in self._chunks():
             out[:, cols] = self._jets(cols, float(displacement))
@@ -197,7 +201,7 @@ class Section:
         """Outputs z_L (outputs, n) at displacements c, (k,) or (k, n)."""
         land, mlp = self.landscape, self.landscape.mlp
         parts = mlp.unpack(land.theta)
-        z = self.change[0][:, cols] * c[0]
+        z: Array = self.change[0][:, cols] * c[0]
         z += land.base[:, cols]
         for j in range(1, len(self.change)):
             z += c[j] * self.change[j][:, cols]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from fpsolve.results import Result
 
 from ._checks import of_kind
 from .curvature import gradient_covariance, hessian
@@ -103,8 +105,8 @@ def measure(
     )
 
 
-@dataclass(frozen=True)
-class FluctuationDissipation:
+@dataclass(frozen=True, repr=False)
+class FluctuationDissipation(Result):
     """Both sides of Yaida's relation, see `nets.fluctuation_dissipation`.
 
     Attributes
@@ -130,6 +132,10 @@ class FluctuationDissipation:
     difference: Estimate
     difference_minibatch: Estimate | None
     drift: Estimate | None
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "z": ("", "1", "difference over its standard error"),
+        "ratio": ("", "1", "left over right"),
+    }
 
     @property
     def z(self) -> float:

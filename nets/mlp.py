@@ -346,7 +346,7 @@ def check_network(mlp: Any, hint: str = "nets.MLP((64, 20, 10))") -> None:
 
 def softmax(z: Array) -> Array:
     """Row-wise softmax, without overflow."""
-    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p: Array = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p
 
@@ -409,7 +409,7 @@ class Ensemble:
 
     def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradient over the samples `indices` (repeats allowed) plus weight decay, shape (dim,)."""
-        return self.gradients(self.mlp.check_theta(theta)[None], np.atleast_2d(indices))[0]
+        return np.asarray(self.gradients(self.mlp.check_theta(theta)[None], np.atleast_2d(indices))[0])
 
     def gradients(self, thetas: ArrayLike, indices: ArrayLike) -> Array:
         """The same for many weight vectors (n, dim) and their batches (n, batch), shape (n, dim)."""

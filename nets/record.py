@@ -143,7 +143,10 @@ class Recorder:
         if self.center.shape != (p,) or basis.ndim != 2 or len(basis) != p or basis.shape[1] < 1:
             raise ValueError(f"Record: center must have shape ({p},) and basis ({p}, k): got {self.center.shape}, {basis.shape}")
         if not (np.isfinite(self.center).all() and np.isfinite(basis).all()):
-            raise ValueError("Record: center and basis must be finite")
+            raise ValueError(
+                "Record: center and basis must be finite: "
+                f"got {sum(np.count_nonzero(~np.isfinite(a)) for a in (self.center, basis))} entries that are not"
+            )
         k, self.basis = basis.shape[1], basis
         self.moments_every = r.moments_every
         rows = max(1, 100_000 // k)

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fpsolve.results import Quantity, Result
 
 from ._checks import integer, of_kind
 from ._saved import check_fields
@@ -28,7 +30,7 @@ _LAZY = ("weights/value", "projections/value")
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Result):
     """Result of `nets.train`; all of it is in the HDF5 file `path` under the names given here, readable with plain h5py.
 
     Attributes
@@ -90,6 +92,8 @@ class Run:
     betas: tuple[float, float] | None = None
     eps: float | None = None
     precision: str = "double"
+    ROWS: ClassVar[str] = "step"
+    DRAWN: ClassVar[str] = "train_loss"
 
     def __repr__(self) -> str:
         marks = [self.sampling] + ([self.optimizer] if self.optimizer != "sgd" else [])
@@ -99,6 +103,32 @@ class Run:
         marks += ["single"] if self.precision == "single" else []
         marks += [] if self.complete else ["interrupted"]
         return f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {', '.join(marks)})"
+
+    def _quantities(self) -> dict[str, Quantity]:
+        """Settings, and the series of losses; nothing is read from the file."""
+        names = ("data_name", "n_samples", "first_step", "step", "complete", "sampling", "lr", "batch", "momentum", "optimizer")
+        found = {name: Quantity(getattr(self, name)) for name in (*names, "precision", "seed") if getattr(self, name) is not None}
+        found["model"] = Quantity(repr(self.mlp))
+        found["wall_time"] = Quantity(self.wall_time, units="s", meaning="time that training took")
+        series = {name: values for name, values in self.tree.get("loss", {}).items() if name != "step"}
+        units = {"dot_gradient": "loss", "gradient_norm2": "loss^2/weight^2"}
+        for name, values in series.items():
+            unit = "loss" if name.endswith("loss") else units.get(name, "1")
+            found[name] = Quantity(np.asarray(values), ("step",), unit, name.replace("_", " "))
+        return found
+
+    def _along(self, axis: str) -> Quantity | None:
+        return Quantity(np.asarray(self.losses["step"]), units="iteration") if axis == "step" else None
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of the series of losses, and of the weights and projections recorded (read from the file)."""
+        data = super().to_xarray()
+        for group, axis in (("weights", "weight"), ("projections", "direction")):
+            if group in self.tree:
+                series = self._series(group, group)
+                data[group] = ((f"{group}_step", axis), series["value"], {"units": "weight"})
+                data = data.assign_coords({f"{group}_step": series["step"]})
+        return data
 
     @property
     def theta(self) -> Array:

@@ -69,6 +69,8 @@ class Eigenpairs(Saved):
         "residuals": ("mode", "loss/weight^2", "norm of A v - value v"),
         "index": ("weight", "1", "position in theta"),
     }
+    ROWS: ClassVar[str] = "mode"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "residuals"}
 
     values: Array
     vectors: Array = field(repr=False)
@@ -84,8 +86,10 @@ class Eigenpairs(Saved):
             f"largest residual {self.residuals.max():.1g})"
         )
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Eigenvalues by rank; `options` go to ``Axes.errorbar``, whose bars are the residuals."""
+        from .plotting import _axes
+
         ax = _axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
         ax.errorbar(np.arange(1, len(self.values) + 1), self.values, yerr=self.residuals, **style)
@@ -217,6 +221,8 @@ class SpectralDensity(Saved):
         "coarse_nodes": ("probe coarse_node", "loss/weight^2", "nodes after half of the Lanczos steps"),
         "coarse_weights": ("probe coarse_node", "1", "weights after half of the Lanczos steps"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"range": ("end", "loss/weight^2", "smallest and largest node")}
+    ROWS: ClassVar[str] = "probe node"
 
     nodes: Array = field(repr=False)
     weights: Array = field(repr=False)
@@ -290,8 +296,10 @@ class SpectralDensity(Saved):
         value, stderr = self._average(self.nodes, self.weights, bell)
         return value, stderr, np.abs(value - self._average(self.coarse_nodes, self.coarse_weights, bell)[0])
 
-    def plot(self, *, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
         """Density with a band of two standard errors; default width: a hundredth of the range. `options` go to ``Axes.plot``."""
+        from .plotting import _axes
+
         ax, (low, high) = _axes(ax), self.range
         width = width or max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300)) / 100.0
         at = np.linspace(low - 4.0 * width, high + 4.0 * width, 1000)
@@ -486,11 +494,3 @@ def _exact_trace(operator: Products) -> float:
         return total / len(operator.x) + mlp.weight_decay * operator.size * operator.terms.output
     mean = operator.mean_gradient()
     return total / len(operator.x) - float(mean @ mean)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

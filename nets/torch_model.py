@@ -133,7 +133,7 @@ class TorchModel(Model):
     @property
     def theta(self) -> Array:
         """The parameters as they were in the module, shape (P,)."""
-        return self._theta.copy()
+        return np.array(self._theta)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -487,7 +487,7 @@ def _changes(layer: Any) -> bool:
     if isinstance(layer, nn.modules.batchnorm._NormBase):  # instance norm keeps no averages unless asked to
         return isinstance(layer, nn.modules.batchnorm._BatchNorm) or bool(layer.track_running_stats)
     if isinstance(layer, nn.modules.dropout._DropoutNd):
-        return layer.p > 0.0
+        return bool(layer.p > 0.0)
     dropout = getattr(layer, "dropout", 0.0)  # RNNs, attention
     return isinstance(dropout, float) and dropout > 0.0
 

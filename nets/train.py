@@ -408,7 +408,7 @@ class _Job:
     def _advance(self, step: int, stop: int) -> None:
         from fpsolve import FpsolveError
 
-        from ._kernels import ADAM, OK, SGD, Out, Plan, State, train_steps
+        from ._kernels import ADAM, OK, SGD, Out, Plan, State, train_steps  # type: ignore[attr-defined]  # OK is that of _jit
 
         r, chain = self.recorder, self.how.chain
         rows = r.room(step, stop)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._progress import each
 from .data import Data
 from .mlp import MLP
 from .parameters import Model
@@ -98,8 +99,6 @@ def average_tensors(mlp: MLP | Model, data: Data, run: Run, basis: Array, *, thr
     >>> tensors.hessian.shape
     (2, 2)
     """
-    from tqdm import tqdm
-
     from ._threads import single_threaded_blas
 
     lr, batch = run.constants("the theory of H and C")
@@ -120,10 +119,7 @@ def average_tensors(mlp: MLP | Model, data: Data, run: Run, basis: Array, *, thr
     if isinstance(mlp, Model):  # it holds one module, through which one thread can go at a time
         threads = 1
     with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
-        bar = tqdm(
-            pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False
-        )
-        pairs = list(bar)
+        pairs = list(each(pool.map(one, snapshots), progress, "H and C along the pilot", len(snapshots)))
     return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), lr, batch, run.n_samples)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import PACKAGES, ROOT, folder, relative
 
 import fpsolve
 
-ROOT = Path(__file__).parent.parent
 HEAVY = {"numpy", "numba", "llvmlite", "scipy", "sympy", "h5py", "matplotlib", "tqdm"}
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,7 +48,7 @@ def test_every_public_name_exists_and_is_documented(name: str) -> None:
 
 def test_dir_and_all_agree_and_type_checkers_see_the_same() -> None:
     assert dir(fpsolve) == sorted(fpsolve.__all__)
-    tree = ast.parse((ROOT / "fpsolve" / "__init__.py").read_text(encoding="utf-8"))
+    tree = ast.parse((folder("fpsolve") / "__init__.py").read_text(encoding="utf-8"))
     block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     seen = {
         alias.name: (node.module or "").removeprefix("fpsolve").lstrip(".")
@@ -86,17 +86,15 @@ def lines(text: str) -> list[str]:
 
 def test_packages_are_all_declared_and_exist(setup_cfg: configparser.ConfigParser) -> None:
     declared = set(lines(setup_cfg["options"]["packages"]))
-    folders = dict(line.split(" = ") for line in lines(setup_cfg["options"]["package_dir"]))
-    for package in declared:
-        assert (ROOT / folders.get(package, package.replace(".", "/")) / "__init__.py").is_file(), package
-    found = {".".join(p.parent.relative_to(ROOT).parts) for top in ("fpsolve", "nets") for p in (ROOT / top).rglob("__init__.py")}
-    assert found == declared - set(folders)
+    assert lines(setup_cfg["options"]["package_dir"]) == ["fpsolve_validation = bench/validate"]
+    names = {relative(p.parent) for top in ("fpsolve", "nets", "bench/validate") for p in folder(top).rglob("__init__.py")}
+    assert {PACKAGES.get(name, name.replace("/", ".")) for name in names} == declared
 
 
 def test_data_files_are_packaged(setup_cfg: configparser.ConfigParser) -> None:
     for package in ("fpsolve", "nets"):
         patterns = lines(setup_cfg["options.package_data"][package])
-        others = [p for p in (ROOT / package).iterdir() if p.is_file() and p.suffix not in {".py", ".pyc", ".nbi", ".nbc"}]
+        others = [p for p in folder(package).iterdir() if p.is_file() and p.suffix not in {".py", ".pyc", ".nbi", ".nbc"}]
         assert others
         for path in others:
             assert any(path.match(pattern) for pattern in patterns), f"{path.name} is not in package_data of {package}"
@@ -123,9 +121,23 @@ def test_core_dependencies_are_what_is_imported(setup_cfg: configparser.ConfigPa
     sections = [setup_cfg["options"]["install_requires"], *setup_cfg["options.extras_require"].values()]
     names = {line.split(">=")[0].split("[")[0] for text in sections for line in lines(text)} | {"llvmlite", "mpl_toolkits", "PIL"}
     own = {"fpsolve", "nets", "fpsolve_validation"}
-    for path in [p for top in ("fpsolve", "nets", "bench/validate") for p in (ROOT / top).rglob("*.py")]:
+    for path in [p for top in ("fpsolve", "nets", "bench/validate") for p in folder(top).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             tops = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             tops += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for top in {t.split(".")[0] for t in tops} - own - set(sys.stdlib_module_names):
                 assert top in names, f"{path.name} imports {top}, which setup.cfg does not declare"
+
+
+def test_the_sdist_is_the_repository() -> None:
+    """MANIFEST.in has every folder, and every file at the top by name or pattern; `make release-check` compares the contents."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = done.stdout.split("\0")[:-1]
+    rules = [line.split() for line in lines((ROOT / "MANIFEST.in").read_text(encoding="utf-8"))]
+    grafted = {folder for kind, *folders in rules if kind == "graft" for folder in folders}
+    patterns = [pattern for kind, *names in rules if kind == "include" for pattern in names]
+    for name in tracked:
+        top, _, rest = name.partition("/")
+        assert top in grafted if rest else any(Path(top).match(p) for p in patterns), f"{name} is not in MANIFEST.in"
