@@ -15,7 +15,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 
 
-def draw(page: Path) -> None:
+def draw(page: Path, figures: Path = DOCS / "figures") -> None:
     """Run the blocks of one page in an empty folder and keep its figures; not without a package that it needs."""
     text = page.read_text(encoding="utf-8")
     for package in re.findall(r"^<!-- needs: (\w+) -->$", text, re.M):
@@ -26,7 +26,7 @@ def draw(page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
         for figure in Path(folder).glob("*.png"):
-            shutil.copy(figure, DOCS / "figures")
+            shutil.copy(figure, figures)
 
 
 if __name__ == "__main__":

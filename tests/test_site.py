@@ -146,9 +146,16 @@ words
     assert settings["contents"](index) == [("One", {"docs/a": "A"}), ("Two", {"B": "B", "docs/x/c": "C"})]
 
 
-def test_figures_are_drawn_by_the_blocks_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "page.md"
-    page.write_text('# A page\n\n```python\nname = "made"\n```\n\n```text\nnone\n```\n\n```python\nopen(name, "w").close()\n```\n')
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(DOCS / "figures.py"))["draw"](page)
-    assert (tmp_path / "made").exists()
+def test_figures_are_drawn_by_the_blocks_of_a_page(tmp_path: Path) -> None:
+    """What else the blocks write is not kept; a page that needs a package that is not there draws nothing."""
+    page, figures = tmp_path / "page.md", tmp_path / "figures"
+    figures.mkdir()
+    code = '```python\nname = "made"\n```\n\n```text\nnone\n```\n\n'
+    code += '```python\nfor end in "png", "h5":\n    open(f"{name}.{end}", "w").close()\n```\n'
+    draw = runpy.run_path(str(DOCS / "figures.py"))["draw"]
+    page.write_text(f"# A page\n\n<!-- needs: no_such_package -->\n\n{code}")
+    draw(page, figures)
+    assert not list(figures.iterdir())
+    page.write_text(f"# A page\n\n{code}")
+    draw(page, figures)
+    assert [path.name for path in figures.iterdir()] == ["made.png"]
