@@ -75,17 +75,16 @@ def _agree_on_grid(
 
 
 def _agree_on_paths(process: Any, asked: Mapping[str, Any]) -> None:
-    from ._model import initial_states, make_model, step_count
+    from ._model import initial_states, step_count
     from ._passage import check_inside
+    from ._question import chain_or_model
     from ._runner import check_count, starting_points
 
     count = check_count("n", asked["n"])
-    if isinstance(process, SGDChain) and not process.fused:
-        if asked["dt"] is not None:
-            raise ValueError("dt is refused for a chain: its time is the iteration count")
+    _, model = chain_or_model(process, asked["dt"], asked["method"], asked["walls"])
+    if model is None:
         clock, unit, points = 1.0, "iteration", starting_points(asked["x0"], count, process.dim, 0)
     else:
-        model = make_model(process, asked["dt"], asked["method"], asked["walls"])
         clock, unit, points = model.h, model.unit, initial_states(asked["x0"], count, model, 0)
     if "t" in asked:
         step_count(asked["t"], clock, unit)

@@ -17,7 +17,7 @@ from ._checkpoint import Checkpoint, describe_arguments
 from ._checks import check_memory
 from ._fused_escape import escape_kernels
 from ._kernels.langevin import UNFINISHED
-from ._model import MAX_FUSED_DIM, MAX_STEPS, Model, check_start, initial_states, make_model, positive
+from ._model import MAX_FUSED_DIM, MAX_STEPS, Model, check_start, initial_states, positive
 from ._observe import cure_for
 from ._passage import (
     Passage,
@@ -29,7 +29,7 @@ from ._passage import (
     region_for_jumps,
     surface_codes,
 )
-from ._question import NO_WALLS, check_pace, described, digest_of, labels_of, run_numbers, starts_of
+from ._question import chain_or_model, check_pace, described, digest_of, labels_of, run_numbers, starts_of
 from ._runner import Control, check_count, make_chunks, run_chunks, starting_points
 from ._sgd import first_exits, group_size
 from ._wide_run import WidePassage, wide_passage
@@ -128,12 +128,7 @@ def escape_times(
     seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers, first = run_numbers(n, seed, threads, first)
     bridge = check_correction(process, region, correction)
-    chain = process if isinstance(process, SGDChain) and not process.fused else None
-    if chain is not None and dt is not None:
-        raise ValueError("dt is refused for a chain: its time is the iteration count")
-    if chain is not None and walls is not None:
-        raise ValueError(NO_WALLS)
-    model = None if chain is not None else make_model(process, dt, method, walls)
+    chain, model = chain_or_model(process, dt, method, walls)
     clock, dim, labels = labels_of(chain, model, seed, first)
     labels |= {"correction": "bridge" if bridge else "", "t_max": t_max}
     limit = _steps_until(t_max, clock, isinstance(process, SGDChain))

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checkpoint import describe_chain, describe_process, describe_schedule, problem_digest
-from ._model import MAX_STEPS, Model
+from ._model import MAX_STEPS, Model, make_model
 from ._runner import check_count, check_first, resolve_seed, thread_count
 from ._schedule import DrivenConstants
 from .chains import SGDChain
 from .region import Region
 
-__all__ = ["NO_WALLS", "check_pace", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
+__all__ = ["chain_or_model", "check_pace", "described", "digest_of", "labels_of", "run_numbers", "starts_of"]
 
 Array = NDArray[np.float64]
 
-NO_WALLS = (
+_NO_WALLS = (
     "walls are refused for SGD on sample losses and for Adam and Adai, which know no box; they are for a Process, for Underdamped "
     "and for SGDChain.gaussian with plain SGD or momentum"
 )
@@ -30,6 +30,17 @@ def run_numbers(n: Any, seed: Any, threads: Any, first: Any) -> tuple[int, int, 
     count = check_count("n", n)
     start = check_first(first, count, seed)
     return count, resolve_seed(seed), thread_count(threads), start
+
+
+def chain_or_model(process: Any, dt: Any, method: Any, walls: Any) -> tuple[SGDChain | None, Model | None]:
+    """One of the two: a chain that runs in NumPy, or what the kernels see."""
+    if not isinstance(process, SGDChain) or process.fused:
+        return None, make_model(process, dt, method, walls)
+    if dt is not None:
+        raise ValueError("dt is refused for a chain: its time is the iteration count")
+    if walls is not None:
+        raise ValueError(_NO_WALLS)
+    return process, None
 
 
 def labels_of(chain: SGDChain | None, model: Model | None, seed: int, first: int) -> tuple[float, int, dict[str, Any]]:

@@ -20,10 +20,10 @@ from ._checks import check_memory
 from ._escapes import escape_times
 from ._fused import path_kernels
 from ._linear import LinearSchedule, LinearStep
-from ._model import Model, affine_step, check_start, initial_states, make_model, step_count
+from ._model import Model, affine_step, check_start, initial_states, step_count
 from ._observe import make_plan, trajectories
 from ._paths import FusedRun, Plan, Records
-from ._question import NO_WALLS, described, digest_of, labels_of, run_numbers, starts_of
+from ._question import chain_or_model, described, digest_of, labels_of, run_numbers, starts_of
 from ._rounding import check_precision, measure_rounding, single_arguments, warn_of_rounding
 from ._runner import Control, make_chunks, run_chunks, starting_points
 from ._schemes import SCHEMES
@@ -181,12 +181,7 @@ def simulate(
     saver = Checkpoint.open(checkpoint, checkpoint_every, "simulate")
     seed = saver.seed if saver is not None and seed is None else seed
     count, seed, workers, first = run_numbers(n, seed, threads, first)
-    chain = process if isinstance(process, SGDChain) and not process.fused else None
-    model = None if chain is not None else make_model(process, dt, method, walls)
-    if chain is not None and dt is not None:
-        raise ValueError("dt is refused for a chain: its time is the iteration count")
-    if chain is not None and walls is not None:
-        raise ValueError(NO_WALLS)
+    chain, model = chain_or_model(process, dt, method, walls)
     if model is not None and isinstance(save, str) and save in ("moments", "autocorrelation"):
         _check_variance(model, save)
     single = check_precision(precision, model)

@@ -159,6 +159,7 @@ class Region:
 
         Examples
         --------
+        >>> from fpsolve import Grid
         >>> from fpsolve.potentials import double_well
         >>> well = Region.sublevel(double_well(), 0.5, containing=[-1.0])
         >>> well.contains([-1.0]), int(well.mask(Grid((-2.0, 2.0, 40))).sum())

@@ -17,6 +17,7 @@ import sympy as sy
 import fpsolve as fps
 
 from . import Check
+from ._linear_process import A, gaussian, linear, tensor
 
 NAME = "high-order"
 GROUP = "fokker-planck"
@@ -24,32 +25,15 @@ CLAIM = "The high-order scheme reaches orders four and six with turning tensors 
 STANDING = "derived"
 EQUATION = "dX = -A X dt + sqrt(2 D) dW, A S + S A^T = 2 D"
 
-A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 #: From the specification, not from a run: L1 errors of the stationary density at 192 x 192 cells.
 TARGETS = {4.0: 1e-5, 100.0: 5e-5, 1000.0: 1e-4}
 #: Least measured orders, from the specification.
 LEAST = {4: 3.7, 6: 5.5}
 
 
-def tensor(condition: float) -> np.ndarray:
-    c, s = math.cos(0.5), math.sin(0.5)
-    R = np.array([[c, -s], [s, c]])
-    return np.asarray(R @ np.diag([1.0, 1.0 / condition]) @ R.T)
-
-
-def gaussian(x: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    y = x - mean
-    return np.asarray(np.exp(-0.5 * np.einsum("ni,ij,nj->n", y, la.inv(cov), y)) / math.sqrt(la.det(2 * np.pi * cov)))
-
-
 def distance(p: fps.Density, exact: np.ndarray) -> float:
     """L1 distance of a density to point values (n,)."""
     return float(np.sum(np.abs(p.values.ravel() - exact) * p.grid.cell_volumes.ravel()))
-
-
-def linear(condition: float, n: int, order: int = 6) -> fps.FokkerPlanck:
-    process = fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(tensor(condition)))
-    return fps.FokkerPlanck(process, fps.Grid((-5, 5, n), (-5, 5, n)), "high-order", order=order)
 
 
 def turning() -> tuple[fps.Process, sy.Expr]:
@@ -87,7 +71,7 @@ def transients(cells: tuple[int, ...], order: int) -> tuple[list[float], float]:
     mean, cov = G @ [1.0, -0.5], S + G @ (start - S) @ G.T
     errors, moved = [], 0.0
     for n in cells:
-        fp = linear(4.0, n, order)
+        fp = linear(4.0, n, "high-order", order)
         p = fp.evolve(("gaussian", [1.0, -0.5], start), t, rtol=1e-9)
         errors.append(distance(p, gaussian(fp.grid.points(), mean, cov)))
         moved = max(moved, abs(p.mass - 1.0))
@@ -108,7 +92,7 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
     n = 96 if quick else 192
     for condition, target in TARGETS.items():
         S = la.solve_continuous_lyapunov(A, 2 * tensor(condition))
-        fp = linear(condition, n)
+        fp = linear(condition, n, "high-order", 6)
         measured = distance(fp.stationary(), gaussian(fp.grid.points(), np.zeros(2), S))
         checks.append(
             Check(

@@ -19,6 +19,7 @@ from scipy import special
 import fpsolve as fps
 
 from . import Check
+from ._linear_process import A, linear, tensor
 
 NAME = "stated-errors"
 GROUP = "fokker-planck"
@@ -31,19 +32,6 @@ Question = Callable[[fps.FokkerPlanck], Any]
 
 #: What the box (-5, 5)^2 takes from the linear process, relative: six standard deviations. No grid inside can know of it.
 BOX = 1e-7
-A = np.array([[1.0, 0.6], [-0.3, 0.8]])
-
-
-def tensor(condition: float) -> Array:
-    """Axes at 0.5 to those of the grid."""
-    c, s = math.cos(0.5), math.sin(0.5)
-    R = np.array([[c, -s], [s, c]])
-    return np.asarray(R @ np.diag([1.0, 1.0 / condition]) @ R.T)
-
-
-def linear(condition: float, n: int) -> fps.FokkerPlanck:
-    process = fps.Process.ornstein_uhlenbeck(A, fps.Noise.constant(tensor(condition)))
-    return fps.FokkerPlanck(process, fps.Grid((-5, 5, n), (-5, 5, n)))
 
 
 def covariance(fp: fps.FokkerPlanck) -> Array:
