@@ -1,6 +1,6 @@
 # `make demo` and `make test` set everything up by themselves; `make help` lists the rest. Extra arguments: make test ARGS="-k grid"
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types hooks bench validate docs release-check clean
+.PHONY: help demo test test-all lint types hooks bench peers targets validate docs release-check clean
 .DELETE_ON_ERROR:
 
 # A candidate counts only if it runs: a launcher on the PATH may stand for a version that is not installed.
@@ -39,11 +39,17 @@ hooks: .venv/installed-dev  ## style, types and whitespace looked at by every co
 bench: .venv/installed  ## speed of the hot paths beside a plain NumPy/SciPy way
 	$(PY) -m pytest bench --benchmark-only $(ARGS)
 
+peers: .venv/installed-peers  ## the same problems put to other packages: table, figure, record (20 to 30 minutes; ARGS=--quick: 4)
+	$(PY) bench/peers $(ARGS)
+
+targets: .venv/installed-peers  ## every target of speed beside what is reached: record and page (20 to 30 minutes on an idle machine)
+	$(PY) bench/targets.py $(ARGS)
+
 validate: .venv/installed  ## theory against simulation, every claim, quick runs
 	$(PY) -m fpsolve validate --quick --out build/validation $(ARGS)
 
 docs: .venv/installed-docs  ## the documentation site, from build/docs/html/index.html on; a warning is an error
-	rm -rf build/docs docs/reference/generated
+	rm -rf build/docs docs/reference/generated docs/gallery/generated
 	$(PY) -m sphinx --quiet --keep-going -W -n -c docs -d build/docs/doctrees . build/docs/html $(ARGS)
 
 release-check:  ## build sdist and wheel, install the wheel in a clean environment, run demo and tests there (15 to 20 minutes)
@@ -51,7 +57,7 @@ release-check:  ## build sdist and wheel, install the wheel in a clean environme
 	$(PYTHON) tests/release_check.py $(ARGS)
 
 clean:  ## remove the virtual environment, caches and build outputs
-	rm -rf .venv build docs/reference/generated dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	rm -rf .venv build docs/reference/generated docs/gallery/generated dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -64,6 +70,10 @@ clean:  ## remove the virtual environment, caches and build outputs
 
 .venv/installed-dev: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,dev]"
+	@touch $@
+
+.venv/installed-peers: .venv/installed
+	$(PY) -m pip install --quiet --editable ".[test,peers]"
 	@touch $@
 
 .venv/installed-docs: .venv/installed

@@ -50,6 +50,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 FIRST = ("test_questions.py", "test_wide.py")
 
 
+#: The examples of these modules need packages that no test does without saying so.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["nets/torch_model.py", "nets/torch_recorder.py"]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Then the files with the most tests come first, so that none that takes long is left for the end."""

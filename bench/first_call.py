@@ -1,10 +1,10 @@
-"""Seconds of the first call of the paths engine in a fresh process, with empty and with filled caches.
+"""Seconds of the first call in a fresh process, with empty and with filled caches: imports, `--help`, paths, a density.
 
-    python bench/first_call.py [ROUNDS]
+    python bench/first_call.py [ROUNDS] [--json FILE]
 
-Each time is of a whole process: the interpreter, the imports, the model, the kernels, ten short paths. Medians over the rounds with
-their range; beside them the processor time of the process, which says more where others use the machine too, and what the
-interpreter, NumPy and Numba take alone.
+Each time is of a whole process: the interpreter, the imports, the model, the kernels, ten short paths or one density on 400 cells.
+Medians over the rounds with their range; beside them the processor time of the process, which says more where others use the
+machine too, and what the interpreter, NumPy and Numba take alone.
 """
 
 import os
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from _rows import OURS, Row, arguments, save
+
 import fpsolve as fps
 
 MODEL = "U, D = fps.potentials.double_well(2), fps.Noise.isotropic(0.2)"
@@ -24,12 +26,21 @@ TEXT = (
 )
 PATHS = "fps.simulate(fps.Process(U, D), [-1.0, 0.0], t=1.0, dt=0.01, n=10, seed=1)"
 EXITS = "fps.escape_times(fps.Process(U, D), [-1.0, 0.0], fps.Region.halfspace([1.0, 0.0], 0.0), n=10, dt=0.01, seed=1)"
+DENSITY = (
+    "p = fps.Process(fps.Potential.from_expression('x**4/4 - x**2/2 + 0.1*x'), fps.Noise.isotropic(0.1)); "
+    "fps.FokkerPlanck(p, fps.Grid((-3, 3, 400))).stationary()"
+)
+HELP = "import runpy, sys; sys.argv = ['fpsolve', '--help']; runpy.run_module('fpsolve', run_name='__main__')"
 CASES = {
+    "python": "",
     "python, NumPy, Numba": "import numpy, numba",
+    "import fpsolve": "import fpsolve",
+    "fpsolve --help": HELP,
     "simulate, built-in": f"import fpsolve as fps; {MODEL}; {PATHS}",
     "escape_times, built-in": f"import fpsolve as fps; {MODEL}; {EXITS}",
     "simulate, expression": f"import fpsolve as fps; {TEXT}; {PATHS}",
     "escape_times, expression": f"import fpsolve as fps; {TEXT}; {EXITS}",
+    "stationary density, expression": f"import fpsolve as fps; {DENSITY}",
 }
 
 
@@ -43,20 +54,22 @@ def seconds(code: str, folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    options = arguments(__doc__, rounds=3).parse_args()
     cold: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
     warm: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, code in CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 cold[name].append(seconds(code, folder))
                 warm[name] += [seconds(code, folder) for _ in range(2)]
-    rows = []
+    rows, found = [], []
     for name in CASES:
         for kind, times in (("empty", cold[name]), ("filled", warm[name])):
             wall, cpu = zip(*times, strict=True)
+            found.append(Row(f"{name}, {kind} caches", OURS, "s", wall, cpu))
             cells = [f"{v:.2f}" for v in (statistics.median(wall), min(wall), max(wall), statistics.median(cpu))]
             rows.append((name, kind, *cells))
+    save(options.json, found)
     print(fps.Table("first call in a fresh process, s", ("case", "caches", "median", "least", "most", "processor"), tuple(rows)))
 
 

@@ -1,12 +1,13 @@
 """Processor seconds of the Fokker-Planck engine beside SciPy and Numba done right, in alternating runs.
 
-    python bench/speed_of_fokker_planck.py [ROUNDS] [--small]
+    python bench/speed_of_fokker_planck.py [ROUNDS] [--small] [--json FILE]
 
 Every round runs every case once, in turn, in one process with one thread; the table has medians of processor time (not of the
-clock, which on a shared machine measures the others; of fresh processes, user and system time). Both columns include the
+clock, which on a shared machine measures the others). Both columns include the
 assembly and exclude compilation and the reading of expressions. Errors are L1, relative to the mass, against the central scheme
 on as many and twice as many cells, extrapolated (in 1-D 16 and 32 thousand cells); in space the
-process is linear and its law known. ``--small`` leaves the 512^2 and 64^3 rows out.
+process is linear and its law known. ``--small`` leaves the 512^2 and 64^3 rows out; with them comes the peak memory of a fresh
+process that asks for a stationary density on 1024^2 cells.
 
 The other side is written here: central differences (not nonnegative, but of second order) with splu and Crank-Nicolson
 or with a Runge-Kutta-Chebyshev step in Numba, and in 1-D a rational approximation of the exponential (CRAM of order 14). TR-BDF2
@@ -16,13 +17,13 @@ with error control stands beside the evolutions; where coefficients depend on ti
 import functools
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numba
 import numpy as np
 import scipy.sparse as sp
+from _rows import OURS, Row, arguments, save
 from scipy.linalg import expm, solve_banded
 from scipy.sparse.linalg import splu
 
@@ -283,14 +285,17 @@ def fitted_rates(potential: Callable[[np.ndarray], np.ndarray], D: float, box: f
 
 def one_shot(n: int) -> np.ndarray:
     """Scharfetter-Gummel rates of the double well, CRAM of order 14: seven complex tridiagonal systems."""
-    h = 2 * WELL_BOX / n
     x, up, down = fitted_rates(lambda x: (x * x - 1) ** 2, WELL_D, WELL_BOX, n)
-    diagonal = -(np.append(up, 0) + np.append(0, down)) * WELL_TIME
     p = np.exp(-((x - WELL_START) ** 2) / (2 * WELL_WIDTH**2))
-    p /= p.sum() * h
+    return cram(up, down, p / (p.sum() * 2 * WELL_BOX / n), WELL_TIME)
+
+
+def cram(up: np.ndarray, down: np.ndarray, p: np.ndarray, t: float) -> np.ndarray:
+    """Masses after a time t from rates over the faces of a line."""
+    diagonal = -(np.append(up, 0) + np.append(0, down)) * t
     out = ALPHA0 * p
-    bands = np.zeros((3, n), complex)
-    bands[0, 1:], bands[2, :-1] = down * WELL_TIME, up * WELL_TIME
+    bands = np.zeros((3, p.size), complex)
+    bands[0, 1:], bands[2, :-1] = down * t, up * t
     for pole, residue in zip(THETA, ALPHA, strict=True):
         bands[1] = diagonal - pole
         out += 2 * (residue * solve_banded((1, 1), bands, p, check_finite=False)).real
@@ -453,6 +458,10 @@ def l1(p: np.ndarray, exact: np.ndarray) -> float:
 # ---- the table --------------------------------------------------------------------------------------------------------------
 
 
+MEMORY, BYTES = "stationary 1024^2, full tensor, peak memory", "the bytes of its products through NumPy's add"
+ASSEMBLY = "its assembly"
+
+
 @dataclass
 class Case:
     """One row: what it is, the two ways, the solution, the target in seconds."""
@@ -473,11 +482,25 @@ def driven_line(n: int) -> Case:
     return Case(f"1-D driven, {n} cells to t = 2", functools.partial(dragged, n, 1e-3), others, math.nan, exact)
 
 
+def traffic(fp: fps.FokkerPlanck, products: int) -> Callable[[], None]:
+    """What bounds products with the generator: as many bytes, 8 (m + 4) per cell for m rates in a row, through NumPy's addition."""
+    numbers = int(fp.generator.nnz + 4 * fp.generator.shape[0]) // 3
+    a, b, out = np.ones(numbers), np.ones(numbers), np.empty(numbers)
+
+    def run() -> None:
+        for _ in range(products):
+            np.add(a, b, out=out)
+
+    return run
+
+
 def in_the_plane(n: int, exact: np.ndarray, target: float) -> Case:
     gaussian = ("gaussian", list(CENTRE), WIDTH**2 * np.eye(2))
+    products = valley(n).evolve(gaussian, 1.0, rtol=1e-3).solver_info["products"]
     others = {"splu Crank-Nicolson, 40 steps": lambda: crank_nicolson(n, 40), "RKC2, 100 steps": lambda: chebyshev(n, 100)}
     if n <= 256:
         others["TR-BDF2"] = lambda: tr_bdf2_plane(n, 1e-3)
+    others |= {BYTES: traffic(valley(n), products), ASSEMBLY: lambda: valley(n)}
     return Case(f"2-D full tensor {n}^2 to t = 1", lambda: valley(n).evolve(gaussian, 1.0, rtol=1e-3), others, target, exact)
 
 
@@ -507,38 +530,40 @@ def cases(small: bool) -> list[Case]:
         rows.append(Case("assembly 512^2, full tensor", lambda: valley(512), {"nine points": lambda: central_matrix(512)}, 0.3))
         rows.append(Case("assembly 512^2, turning tensor", lambda: valley(512, "turning"), {}, 0.3))
         spread = ("gaussian", STEEP_START, STEEP_WIDTH**2 * np.eye(3))
-        rows.append(Case("64^3, sum of potentials, to t = 1", lambda: steep(64).evolve(spread, 1.0, rtol=1e-3),
-                         {"Runge-Kutta 2, 248 steps": lambda: runge_kutta(64, 248)}, 0.5, exact_steep(64)))  # fmt: skip
+        slower = {"Runge-Kutta 2, 248 steps": lambda: runge_kutta(64, 248), ASSEMBLY: lambda: steep(64)}
+        rows.append(Case("64^3, sum of potentials, to t = 1", lambda: steep(64).evolve(spread, 1.0, rtol=1e-3), slower, 0.5,
+                         exact_steep(64)))  # fmt: skip
         rows += [case for tensor in ("diagonal", "full") for case in in_space(64, tensor)]
     splu_128 = {"splu": lambda: pinned(128)}
     rows.append(Case("stationary 128^2", lambda: valley(128).stationary(), splu_128, math.nan, stationary))
     return rows
 
 
-def first_density() -> float:
-    """Seconds of a fresh process with warm caches: import, an expression, its stationary density."""
-    code = ('import fpsolve as f; p = f.Process(f.Potential.from_expression("x**4/4 - x**2/2 + 0.1*x"), f.Noise.isotropic(0.1)); '
-            "f.FokkerPlanck(p, f.Grid((-3, 3, 400))).stationary()")  # fmt: skip
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def memory_of(n: int) -> float:
+    """Peak memory in GB of a fresh process with one stationary density of the valley on n^2 cells."""
+    code = (
+        f"import resource, speed_of_fokker_planck as this; this.valley({n}).stationary(); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+    return int(done.stdout.split()[-1]) / 2**20
 
 
 def main() -> None:
-    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    rounds = numbers[0] if numbers else 3
-    rows = cases("--small" in sys.argv)
-    ways = [(case, name, run) for case in rows for name, run in (("fpsolve", case.ours), *case.others.items())]
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--small", action="store_true", help="without the rows of 512^2 and 64^3 cells")
+    options = parser.parse_args()
+    rows = cases(options.small)
+    ways = [(case, name, run) for case in rows for name, run in ((OURS, case.ours), *case.others.items())]
     errors, seconds = {}, {}
     for case, name, run in ways:  # compilation, warm-up, errors
         answer = run()
         values = answer if isinstance(answer, np.ndarray) else getattr(answer, "values", None)
-        errors[case.name, name] = None if case.exact is None else l1(values, case.exact)
+        errors[case.name, name] = None if case.exact is None or values is None else l1(values, case.exact)
         info = getattr(answer, "solver_info", {})
         if "method" in info:
             print(f"{case.name}: {info}", file=sys.stderr)
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for case, name, run in ways:
             repeat = 50 if "double well" in case.name else 1
             begin = time.process_time()
@@ -548,12 +573,14 @@ def main() -> None:
     medians = {key: statistics.median(values) for key, values in seconds.items()}
     lines = []
     for case, name, _ in ways:
-        ratio = None if name == "fpsolve" else medians[case.name, "fpsolve"] / medians[case.name, name]
-        target = case.target if name == "fpsolve" and case.target == case.target else None
+        ratio = None if name == OURS else medians[case.name, OURS] / medians[case.name, name]
+        target = case.target if name == OURS and case.target == case.target else None
         lines.append((case.name, name, 1e3 * medians[case.name, name], errors[case.name, name], ratio, target and 1e3 * target))
-    first_density()
-    fresh = statistics.median(first_density() for _ in range(rounds))
-    lines.append(("first stationary density, fresh process", "fpsolve", 1e3 * fresh, None, None, 2000.0))
+    found = [Row(case.name, name, "s", tuple(seconds[case.name, name]), (), errors[case.name, name]) for case, name, _ in ways]
+    if not options.small:
+        found.append(Row(MEMORY, OURS, "GB", (memory_of(1024),)))
+        print(f"{MEMORY}: {found[-1].median:.2f} GB")
+    save(options.json, found)
     columns = ("case", "way", "CPU ms", "L1 error", "fpsolve / this", "target ms")
     print(fps.Table("Fokker-Planck: assembly included, compilation excluded", columns, lines))
 

@@ -1,26 +1,30 @@
 """Speed of the instrumented network on one core, beside plain NumPy, torch where there is one, and the products of the machine.
 
-    python bench/speed_of_networks.py [ROUNDS]
+    python bench/speed_of_networks.py [ROUNDS] [--json FILE]
 
 Every round runs every case once, in turn, so that what else the machine does hits all of them alike; times are processor seconds
 of one thread, medians over the rounds with their range. A NumPy way that would take minutes is run on a part of the work, and its
-time multiplied ("~"). "of gemm" is the rate of the multiplications that cannot be avoided, over that of a square product of 1500
-of the same precision in the same round. MNIST is read from FPSOLVE_DATA; without it random numbers of its shapes are taken.
+time multiplied; so are the steps of others. "of gemm" is the rate of the multiplications that cannot be avoided, over that of a
+square product of 1500 of the same precision in the same round. MNIST is read from FPSOLVE_DATA; without it random numbers of its
+shapes are taken.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import numpy as np
+from _rows import OURS, Row, arguments, save
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+import fpsolve as fps
 import nets
+from nets._kernels import draw, seed_rng
 from nets._threads import single_threaded_blas
 
-BATCH, STEPS, MODES = 50, 10_000, 20
+BATCH, RATE, STEPS, MODES = 50, 0.1, 10_000, 20
 MLP = nets.MLP((784, 50, 50, 10))
 
 
@@ -43,62 +47,56 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 class Training:
-    """Steps of SGD with the second layer's weights recorded at each; what is the same for any number of steps is subtracted."""
+    """Steps of SGD with the second layer's weights recorded at each, from the same weights over the same batches in every way."""
 
     def __init__(self, data: nets.Data, precision: str) -> None:
         self.data, self.precision = data, precision
-        self.dtype = np.float64 if precision == "double" else np.float32
-        self.steps(20)  # compiles
+        self.dtype = np.dtype(np.float64 if precision == "double" else np.float32)
 
-    def steps(self, n: int) -> None:
+    def ours(self, n: int) -> np.ndarray:
         record = nets.Record(weights="W2", weights_every=1, losses_every=10**9, max_bytes=10**9)
-        nets.train(MLP, self.data, lr=0.1, batch=BATCH, steps=n, precision=self.precision, record=record)
+        return nets.train(MLP, self.data, lr=RATE, batch=BATCH, steps=n, precision=self.precision, record=record).weights["value"]
 
-    def run(self) -> float:
-        return seconds(lambda: self.steps(STEPS + 20)) - seconds(lambda: self.steps(20))
+    def start(self) -> dict[str, np.ndarray]:
+        """The weights at first, as `nets.train` takes them."""
+        return {name: array.astype(self.dtype) for name, array in MLP.unpack(MLP.init(0)).items()}
 
-    def numpy(self, steps: int = 300) -> float:
-        """The same step in NumPy, the weights copied at each."""
-        x, y = self.data.x_train[:5000].astype(self.dtype), self.data.y_train[:5000]
-        parts = {name: array.astype(self.dtype) for name, array in MLP.unpack(MLP.init(0)).items()}
-        rng, kept = np.random.default_rng(0), np.empty((steps, 2500), dtype=self.dtype)
+    def batches(self, n: int) -> np.ndarray:
+        """The samples of the first n batches of `nets.train`, (n, BATCH)."""
+        rng, order, out = np.empty(4, np.uint64), np.arange(len(self.data.x_train)), np.empty((n, BATCH), np.int64)
+        seed_rng(np.uint64(0), rng)
+        cursor = np.array([order.size, 0])
+        for row in out:
+            draw(rng, order, cursor, False, row)
+        return out
 
-        def loop() -> None:
-            for s in range(steps):
-                i = rng.integers(len(x), size=BATCH)
-                a = [x[i]]
-                for k in (1, 2, 3):
-                    z = a[-1] @ parts[f"W{k}"] + parts[f"b{k}"]
-                    a.append(np.maximum(z, 0) if k < 3 else z)
-                d = np.exp(a[3] - a[3].max(1, keepdims=True))
-                d /= d.sum(1, keepdims=True)
-                d[np.arange(BATCH), y[i]] -= 1
-                d /= BATCH
-                for k in (3, 2, 1):
-                    below = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0) if k > 1 else d
-                    parts[f"W{k}"] -= self.dtype(0.1) * (a[k - 1].T @ d)
-                    parts[f"b{k}"] -= self.dtype(0.1) * d.sum(0)
-                    d = below
+    def by_numpy(self, n: int) -> Callable[[], np.ndarray]:
+        """The same steps in NumPy, the weights copied at each."""
+        x, y, batches = self.data.x_train.astype(self.dtype, copy=False), self.data.y_train, self.batches(n)
+
+        def loop() -> np.ndarray:
+            parts, kept = self.start(), np.empty((n, 2500), self.dtype)
+            for s, i in enumerate(batches):
+                gradients = by_hand(parts, x[i], y[i])
+                for name, g in gradients.items():
+                    parts[name] -= self.dtype.type(RATE) * g
                 kept[s] = parts["W2"].ravel()
+            return kept
 
-        return seconds(loop) * STEPS / steps
+        return loop
 
-    def torch(self, steps: int = 1000) -> float:
-        """The same step with torch's tensors, written by hand: no automatic derivatives, nothing allocated for them."""
+    def by_torch(self, n: int) -> Callable[[], np.ndarray]:
+        """The same steps with torch's tensors, written by hand: no automatic derivatives, nothing allocated for them."""
         import torch
 
         torch.set_num_threads(1)
-        x, y = (
-            torch.from_numpy(np.asarray(self.data.x_train, dtype=self.dtype)),
-            torch.from_numpy(self.data.y_train.astype(np.int64)),
-        )
-        parts = {name: torch.from_numpy(array.astype(self.dtype)) for name, array in MLP.unpack(MLP.init(0)).items()}
-        order, rows = torch.randperm(len(x)), torch.arange(BATCH)
-        kept = torch.empty((steps, 2500), dtype=x.dtype)
+        x, y = torch.from_numpy(self.data.x_train.astype(self.dtype)), torch.from_numpy(self.data.y_train.astype(np.int64))
+        batches, rows = torch.from_numpy(self.batches(n)), torch.arange(BATCH)
 
-        def loop() -> None:
-            for s in range(steps):
-                i = order[s % 1000 * BATCH : (s % 1000 + 1) * BATCH]
+        def loop() -> np.ndarray:
+            parts = {name: torch.from_numpy(array) for name, array in self.start().items()}
+            kept = torch.empty((n, 2500), dtype=x.dtype)
+            for s, i in enumerate(batches):
                 a = [x[i]]
                 for k in (1, 2, 3):
                     z = torch.addmm(parts[f"b{k}"], a[-1], parts[f"W{k}"])
@@ -108,16 +106,16 @@ class Training:
                 d /= BATCH
                 for k in (3, 2, 1):
                     below = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0) if k > 1 else d
-                    parts[f"W{k}"].addmm_(a[k - 1].T, d, alpha=-0.1)
-                    parts[f"b{k}"].sub_(d.sum(0), alpha=0.1)
+                    parts[f"W{k}"].addmm_(a[k - 1].T, d, alpha=-RATE)
+                    parts[f"b{k}"].sub_(d.sum(0), alpha=RATE)
                     d = below
                 kept[s] = parts["W2"].ravel()
+            return kept.numpy()
 
-        with torch.no_grad():
-            return seconds(loop) * STEPS / steps
+        return torch.no_grad()(loop)
 
     def products(self, times: int = 300) -> float:
-        """The two products of the first layer alone, 90 % of the work, as often as the steps need them."""
+        """Seconds of the two products of the first layer alone, 90 % of the work, as often as the steps need them."""
         rng = np.random.default_rng(0)
         x, w, d = (rng.random(shape).astype(self.dtype) for shape in ((BATCH, 784), (784, 50), (BATCH, 50)))
         out, g = np.empty((BATCH, 50), self.dtype), np.empty((784, 50), self.dtype)
@@ -128,6 +126,28 @@ class Training:
                 np.matmul(x.T, d, out=g)
 
         return seconds(loop) * STEPS / times
+
+
+def by_hand(parts: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Gradients of the mean cross-entropy of relu layers, written out; in the precision of what is given."""
+    a, out = [x], {}
+    for k in (1, 2, 3):
+        z = a[-1] @ parts[f"W{k}"] + parts[f"b{k}"]
+        a.append(np.maximum(z, 0) if k < 3 else z)
+    d = np.exp(a[3] - a[3].max(1, keepdims=True))
+    d /= d.sum(1, keepdims=True)
+    d[np.arange(len(x)), y] -= 1
+    d /= len(x)
+    for k in (3, 2, 1):
+        out[f"W{k}"], out[f"b{k}"] = a[k - 1].T @ d, d.sum(0)
+        d = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0) if k > 1 else d
+    return out
+
+
+def trained(data: nets.Data) -> np.ndarray:
+    """Weights after two epochs, where curvature and noise are measured."""
+    quiet = nets.Record(weights=None, losses_every=10**6)
+    return nets.train(MLP, data, lr=RATE, batch=BATCH, epochs=2, record=quiet).theta
 
 
 def explicit_covariance(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -145,47 +165,71 @@ def difference(theta: np.ndarray, x: np.ndarray, y: np.ndarray, v: np.ndarray) -
     return (MLP.gradient(theta + h * v, x, y) - MLP.gradient(theta - h * v, x, y)) / (2 * h)
 
 
-def cases() -> Iterator[tuple[str, Callable[[], float], Callable[[], float], str, float]]:
-    """Name, time of nets, time of NumPy, mark of what NumPy's time is, 10^9 operations of the products that must be."""
-    data = samples()
-    theta = nets.train(MLP, data, lr=0.1, batch=BATCH, epochs=2, record=nets.Record(weights=None, losses_every=10**6)).theta
+def recorded(rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Records with the spectrum of a window of training: variances fall over nine decades along turned axes."""
+    basis, _ = np.linalg.qr(rng.standard_normal((2500, 2500)))
+    along = rng.standard_normal((rows, 2500)) * 0.03 * np.arange(1, 2501) ** -1.2
+    return np.asarray(along @ basis.T + 0.2 * rng.standard_normal(2500))
+
+
+@dataclass
+class Case:
+    """One job: seconds of nets and of others, 10^9 operations of the products that must be, and the steps, if it is a rate."""
+
+    name: str
+    ours: Callable[[], float]
+    others: dict[str, Callable[[], float]]
+    work: float
+    steps: int | None = None
+    precision: str = "double"
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def row(self, way: str) -> Row:
+        seconds = tuple(self.found[way])
+        if self.steps is None:
+            return Row(self.name, way, "s", seconds)
+        return Row(self.name, way, "steps/s", tuple(self.steps / t for t in seconds), seconds)
+
+
+def training(data: nets.Data) -> Iterator[Case]:
+    """What is the same for any number of steps is subtracted; of the others fewer steps are run, and their time multiplied."""
     for precision in ("double", "single"):
         job = Training(data, precision)
-        yield f"{STEPS} steps, batch {BATCH}, {precision}, W2 recorded", job.run, job.numpy, "~", 8.74e-3 * STEPS
+        job.ours(20)  # compiles
+
+        def ours(job: Training = job) -> float:
+            return seconds(lambda: job.ours(STEPS + 20)) - seconds(lambda: job.ours(20))
+
+        numpy = job.by_numpy(300)
+        others = {"NumPy": lambda numpy=numpy: seconds(numpy) * STEPS / 300}
         if find_spec("torch"):
-            yield f"    beside: torch written by hand, {precision}", job.run, job.torch, "~", 8.74e-3 * STEPS
-        yield f"    beside: products of the first layer, {precision}", job.products, job.products, "", 7.84e-3 * STEPS
+            torch = job.by_torch(1000)
+            others["torch written by hand"] = lambda torch=torch: seconds(torch) * STEPS / 1000
+        others["products of the first layer"] = job.products
+        yield Case(f"training, {precision}, W2 recorded", ours, others, 8.74e-3 * STEPS, STEPS, precision)
+
+
+def cases() -> Iterator[Case]:
+    data = samples()
+    theta = trained(data)
+    yield from training(data)
     whole, some = (data.x_train, data.y_train), (data.x_train[:10_000], data.y_train[:10_000])
     few = (data.x_train[:3000], data.y_train[:3000])
-
-    def covariance() -> float:
-        return seconds(lambda: nets.gradient_covariance(MLP, theta, *whole, block="W2"))
-
-    yield (
+    yield Case(
         "covariance of W2, 60 000 samples",
-        covariance,
-        lambda: 20 * seconds(lambda: explicit_covariance(theta, *few)),
-        "~",
+        lambda: seconds(lambda: nets.gradient_covariance(MLP, theta, *whole, block="W2")),
+        {"NumPy, explicit gradients": lambda: 20 * seconds(lambda: explicit_covariance(theta, *few))},
         2e-9 * len(whole[0]) * 1275**2,
     )
-
-    def block() -> float:
-        return seconds(lambda: nets.hessian(MLP, theta, *some, block="W2"))
-
     unit = np.zeros(MLP.dim)
     unit[MLP.blocks["W2"].start] = 1.0
-    yield (
+    yield Case(
         "Hessian of W2, 10 000 samples",
-        block,
-        lambda: 2500 * seconds(lambda: difference(theta, *some, unit)),
-        "~",
+        lambda: seconds(lambda: nets.hessian(MLP, theta, *some, block="W2")),
+        {"NumPy, differences of the gradient": lambda: 2500 * seconds(lambda: difference(theta, *some, unit))},
         2e-9 * 10_000 * 1275**2,
     )
-
     needed = nets.top_eigenpairs(MLP, theta, *some, k=MODES).products
-
-    def modes() -> float:
-        return seconds(lambda: nets.top_eigenpairs(MLP, theta, *some, k=MODES))
 
     def plain_modes() -> float:
         """Lanczos on differences, stopped after 4 products, times the number that are needed."""
@@ -206,54 +250,52 @@ def cases() -> Iterator[tuple[str, Callable[[], float], Callable[[], float], str
 
         return seconds(run) / 4 * needed
 
-    name = f"{MODES} eigenpairs of all {MLP.dim} weights, 10 000 samples, {needed} products"
-    yield name, modes, plain_modes, "~", 2 * 2e-9 * 10_000 * 784 * 50 * needed
-    rng = np.random.default_rng(0)
-    basis, _ = np.linalg.qr(rng.standard_normal((2500, 2500)))
-    rows = (rng.standard_normal((12_000, 2500)) * 0.03 * np.arange(1, 2501) ** -1.2) @ basis.T + 0.2 * rng.standard_normal(2500)
-    work = 1e-9 * 12_000 * 2500**2 + 1e-9 * (4 / 3 + 2) * 2500**3
-
-    def components() -> float:
-        return seconds(lambda: nets.pca(rows))
-
-    name = "principal components of 12 000 x 2500"
-    yield name, components, lambda: seconds(lambda: np.linalg.eigh(np.cov(rows.T, bias=True))), "", work
-    try:
-        from sklearn.decomposition import PCA
-    except ImportError:
-        return
-    yield (
-        "    the same, beside scikit-learn's PCA of the covariance",
-        components,
-        lambda: seconds(lambda: PCA(svd_solver="covariance_eigh").fit(rows)),
-        "",
-        work,
+    yield Case(
+        f"{MODES} eigenpairs of all {MLP.dim} weights, 10 000 samples",
+        lambda: seconds(lambda: nets.top_eigenpairs(MLP, theta, *some, k=MODES)),
+        {"NumPy, differences of the gradient": plain_modes},
+        2 * 2e-9 * 10_000 * 784 * 50 * needed,
     )
+    rows = recorded(12_000, np.random.default_rng(0))
+    square = np.cov(rows.T, bias=True)
+    others = {
+        "NumPy, eigh of cov": lambda: seconds(lambda: np.linalg.eigh(np.cov(rows.T, bias=True))),
+        "its eigh alone": lambda: seconds(lambda: np.linalg.eigh(square)),
+    }
+    if find_spec("sklearn"):
+        from sklearn.decomposition import PCA
+
+        others["scikit-learn, covariance_eigh"] = lambda: seconds(lambda: PCA(svd_solver="covariance_eigh").fit(rows))
+    work = 1e-9 * 12_000 * 2500**2 + 1e-9 * (4 / 3 + 2) * 2500**3
+    yield Case("principal components of 12 000 x 2500", lambda: seconds(lambda: nets.pca(rows)), others, work)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    options = arguments(__doc__, rounds=5).parse_args()
     square = {name: np.ones((1500, 1500), dtype) for name, dtype in (("double", np.float64), ("single", np.float32))}
     with single_threaded_blas():
         table = list(cases())
-        ours: list[list[float]] = [[] for _ in table]
-        plain: list[list[float]] = [[] for _ in table]
-        share: list[list[float]] = [[] for _ in table]
-        for _ in range(rounds):
-            for i, (name, run, numpy, _, work) in enumerate(table):
-                a = square["single" if "single" in name else "double"]
+        for _ in range(options.rounds):
+            for case in table:
+                a = square[case.precision]
                 rate = 2e-9 * 1500**3 / seconds(lambda a=a: a @ a)
-                ours[i].append(run())
-                plain[i].append(numpy())
-                share[i].append(work / ours[i][-1] / rate)
-    title = f"processor seconds of one thread, {rounds} rounds"
-    print(f"{title:70} {'nets':>8} {'range':>15} {'peer':>9} {'ratio':>6} {'of gemm':>8}")
-    for (name, _, _, mark, _), mine, theirs, part in zip(table, ours, plain, share, strict=True):
-        ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
-        other = f"{mark}{statistics.median(theirs):.3g}"
-        span = f"{min(mine):.3g} - {max(mine):.3g}"
-        line = f"{name:70} {statistics.median(mine):8.3f} {span:>15} {other:>9} {ratio:6.1f} {100 * statistics.median(part):7.0f}%"
-        print(line + (f"   {STEPS / statistics.median(mine):.0f} steps/s" if "steps" in name else ""), flush=True)
+                for way, run in {OURS: case.ours, **case.others}.items():
+                    case.found.setdefault(way, []).append(run())
+                case.found.setdefault("of gemm", []).append(case.work / case.found[OURS][-1] / rate)
+    rows = [case.row(way) for case in table for way in (OURS, *case.others)]
+    rows += [Row(case.name, "of gemm", "1", tuple(case.found["of gemm"])) for case in table]
+    save(options.json, rows)
+    lines = []
+    for case in table:
+        ours = case.found[OURS]
+        for way in (OURS, *case.others):
+            spent = case.found[way]
+            ratio = None if way == OURS else statistics.median(b / a for a, b in zip(ours, spent, strict=True))
+            share = 100 * statistics.median(case.found["of gemm"]) if way == OURS else None
+            rate = case.steps and case.steps / statistics.median(spent)
+            lines.append((case.name, way, statistics.median(spent), min(spent), max(spent), ratio, share, rate))
+    columns = ("case", "way", "s", "least", "most", "of ours", "% of gemm", "steps/s")
+    print(fps.Table(f"processor seconds of one thread, {options.rounds} rounds", columns, lines))
 
 
 if __name__ == "__main__":

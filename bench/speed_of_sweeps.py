@@ -25,8 +25,9 @@ import numpy as np
 
 import fpsolve as fps
 from fpsolve import _executors
+from fpsolve._calls import Call, run_unit
 from fpsolve._sweep_file import Writer
-from fpsolve._units import Call, Plan, run_unit
+from fpsolve._units import Plan
 
 SHORT, LONG = 1000, 20
 ONE_BY_ONE = "Dask, without bundles"

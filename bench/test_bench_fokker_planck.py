@@ -4,25 +4,19 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
+from speed_of_fokker_planck import central_matrix, valley
 
 import fpsolve as fps
 from fpsolve._fronts import Fronts
 
 
-def valley(n):
-    """The anisotropic valley with a full tensor on n^2 cells."""
-    drift = ["-(1 + 3*exp(-2*y**2))*x", "6*y*exp(-2*y**2)*x**2"]
-    tensor = [["0.05*(1 + 3*exp(-2*y**2))", "c"], ["c", "0.02 + 0.01*x**2"]]
-    cross = "0.3*sqrt(0.05*(1 + 3*exp(-2*y**2))*(0.02 + 0.01*x**2))"
-    tensor[0][1] = tensor[1][0] = cross
-    process = fps.Process.from_drift(drift, fps.Noise.from_expression(tensor, "x y"), variables="x y")
-    return fps.FokkerPlanck(process, fps.Grid((-2, 2, n), (-2, 2, n)))
-
-
+@pytest.mark.parametrize("way", ["fpsolve", "numpy, nine points"])
 @pytest.mark.parametrize("n", [128, 256])
-def test_assembly(benchmark, n):
+def test_assembly(benchmark, way, n):
+    """Beside central differences, which need no decomposition of the tensor and are no Markov generator."""
     benchmark.group = f"generator assembly, full tensor, {n}^2"
-    benchmark.pedantic(lambda: valley(n).generator, rounds=3, warmup_rounds=1)
+    run = (lambda: valley(n).generator) if way == "fpsolve" else (lambda: central_matrix(n))
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("way", ["fpsolve", "scipy"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import nets
+from nets._losses import network_loss
 from nets._threads import single_threaded_blas
-from nets.volume import network_loss
 
 DATA = nets.load_data("digits")
 MLP = nets.MLP((64, 12, 10), activation="tanh", weight_decay=0.01)

@@ -2,54 +2,11 @@
 
 import numpy as np
 import pytest
+from reference import paths as by_hand
 
 import fpsolve as fps
 
 N, STEPS, DT = 10_000, 1000, 1e-3
-
-
-def numpy_additive(seed):
-    """U = (x^2 - 1)^2 + y^2/2, D = 0.2."""
-    rng = np.random.Generator(np.random.SFC64(seed))
-    x, y, s = np.full(N, -1.0), np.zeros(N), np.sqrt(2 * 0.2 * DT)
-    for _ in range(STEPS):
-        x, y = x - 4 * x * (x * x - 1) * DT + s * rng.standard_normal(N), y - y * DT + s * rng.standard_normal(N)
-    return x, y
-
-
-def numpy_tensor(seed):
-    """The same landscape with D = [[.2 (1 + x^2/4), .08 x], [.08 x, .1 + .1 x^2]], Cholesky factor."""
-    rng = np.random.Generator(np.random.SFC64(seed))
-    x, y, s = np.full(N, -1.0), np.zeros(N), np.sqrt(2 * DT)
-    for _ in range(STEPS):
-        a = np.sqrt(0.2 * (1 + x * x / 4))
-        b = 0.08 * x / a
-        c = np.sqrt(0.1 + 0.1 * x * x - b * b)
-        u, v = rng.standard_normal(N), rng.standard_normal(N)
-        x, y = x - 4 * x * (x * x - 1) * DT + s * a * u, y - y * DT + s * (b * u + c * v)
-    return x, y
-
-
-def numpy_escape(seed):
-    """1-D double well, D = 0.2, first passage of x = 1, arrays compacted as paths leave; no correction inside the step."""
-    rng = np.random.Generator(np.random.SFC64(seed))
-    x, s, steps = np.full(1000, -1.0), np.sqrt(2 * 0.2 * 0.01), 0
-    while x.size:
-        x = x - 4 * x * (x * x - 1) * 0.01 + s * rng.standard_normal(x.size)
-        steps += x.size
-        x = x[x < 1.0]
-    return steps
-
-
-def numpy_stable(seed, alpha=1.5):
-    """2-D quadratic well, independent alpha-stable components after Chambers, Mallows and Stuck."""
-    rng = np.random.Generator(np.random.SFC64(seed))
-    x, s = np.zeros((2, N)), 0.5 * DT ** (1 / alpha)
-    for _ in range(STEPS):
-        phi, w = np.pi * (rng.random((2, N)) - 0.5), rng.standard_exponential((2, N))
-        jump = np.sin(alpha * phi) / np.cos(phi) ** (1 / alpha) * (np.cos((1 - alpha) * phi) / w) ** ((1 - alpha) / alpha)
-        x = x - x * DT + s * jump
-    return x
 
 
 def process(tensor):
@@ -65,8 +22,30 @@ def test_particle_steps(benchmark, way, tensor):
         model = process(tensor)
         run = lambda: fps.simulate(model, [-1.0, 0.0], t=STEPS * DT, dt=DT, n=N, seed=1, threads=1)  # noqa: E731
     else:
-        run = lambda: (numpy_tensor if tensor else numpy_additive)(1)  # noqa: E731
+        run = lambda: (by_hand.root if tensor else by_hand.additive)(N, STEPS, DT, 1)  # noqa: E731
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
+OVERDAMPED = [m for m in fps.schemes().column("method") if m not in ("baoab", "obabo", "gjf")]
+
+
+@pytest.mark.parametrize("way", [*OVERDAMPED, "numpy, euler"])
+def test_schemes(benchmark, way):
+    """Every scheme for first-order equations on the same additive noise, which all of them take."""
+    benchmark.group = f"2-D, isotropic D, every scheme, {N} paths x {STEPS} steps"
+    model = process(False)
+    run = lambda: fps.simulate(model, [-1.0, 0.0], t=STEPS * DT, dt=DT, n=N, seed=1, threads=1, method=way)  # noqa: E731
+    benchmark.pedantic((lambda: by_hand.additive(N, STEPS, DT, 1)) if "numpy" in way else run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
+
+
+@pytest.mark.parametrize("way", ["baoab", "obabo", "gjf", "numpy, baoab"])
+def test_schemes_with_inertia(benchmark, way):
+    benchmark.group = f"2-D with inertia, isotropic D, {N} paths x {STEPS} steps"
+    model = fps.Underdamped(fps.potentials.double_well(2), fps.Noise.isotropic(0.2), friction=1.0)
+    run = lambda: fps.simulate(model, [-1.0, 0.0], t=STEPS * 0.01, dt=0.01, n=N, seed=1, threads=1, method=way)  # noqa: E731
+    benchmark.pedantic((lambda: by_hand.baoab(N, STEPS, 0.01, 1)) if "numpy" in way else run, rounds=3, warmup_rounds=1)
     benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
 
 
@@ -75,7 +54,7 @@ def test_stable_noise(benchmark, way):
     benchmark.group = f"2-D Euler, alpha-stable noise, alpha = 1.5, {N} paths x {STEPS} steps"
     model = fps.Process(fps.potentials.quadratic(np.eye(2)), fps.Noise.levy(1.5, 0.5, isotropic="isotropic" in way))
     run = lambda: fps.simulate(model, [0.0, 0.0], t=STEPS * DT, dt=DT, n=N, seed=1, threads=1)  # noqa: E731
-    benchmark.pedantic((lambda: numpy_stable(1)) if way == "numpy" else run, rounds=3, warmup_rounds=1)
+    benchmark.pedantic((lambda: by_hand.stable(N, STEPS, DT, 1)) if way == "numpy" else run, rounds=3, warmup_rounds=1)
     benchmark.extra_info["million_particle_steps_per_s"] = round(N * STEPS / benchmark.stats.stats.median / 1e6, 1)
 
 
@@ -97,9 +76,9 @@ def test_escape(benchmark, way):
     if way == "fpsolve":
         run = lambda: fps.escape_times(model, [-1.0], region, n=1000, dt=0.01, seed=1, threads=1)  # noqa: E731
     else:
-        run = lambda: numpy_escape(1)  # noqa: E731
+        run = lambda: by_hand.escape(1000, 0.01, 1)  # noqa: E731
     result = benchmark.pedantic(run, rounds=3, warmup_rounds=1)
-    steps = result if way == "numpy" else float(np.sum(result.times)) / 0.01
+    steps = float(np.sum(getattr(result, "times", result))) / 0.01
     benchmark.extra_info["million_useful_steps_per_s"] = round(steps / benchmark.stats.stats.median / 1e6, 1)
 
 
@@ -115,14 +94,7 @@ def test_linear_chain(benchmark, way):
         chain = fps.SGDChain.gaussian(fps.potentials.quadratic(H), fps.Noise.covariance(C, 0.05, 10), 0.05)
         run = lambda: fps.simulate(chain, np.zeros(d), t=steps, n=n, seed=1, threads=1)  # noqa: E731
     else:
-        factor = 0.05 * np.linalg.cholesky(C / 10)
-        draw = np.random.Generator(np.random.SFC64(1))
-
-        def run():
-            x = np.zeros((n, d))
-            for _ in range(steps):
-                x = x - 0.05 * x @ H + draw.standard_normal((n, d)) @ factor.T
-            return x
+        run = lambda: by_hand.chain(H, C, 0.05, 10, n, steps, 1)  # noqa: E731
 
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     benchmark.extra_info["million_particle_steps_per_s"] = round(n * steps / benchmark.stats.stats.median / 1e6, 2)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 HOME = "docs/index"
+GALLERY = "docs/gallery"
 
 project = author = "fpsolve"
 project_copyright = "fpsolve developers"
@@ -22,14 +24,16 @@ release = version = re.findall(r'^__version__ = "(.*)"', (ROOT / "fpsolve" / "__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 root_doc = HOME
 include_patterns = ["*.md", "docs/**"]
-exclude_patterns = [".*", "bench", "build", "dist", "fpsolve", "nets", "tests", "**/__pycache__", "docs/_templates"]
+exclude_patterns = [".*", "bench", "build", "dist", "fpsolve", "nets", "tests", "**/__pycache__", "docs/_static", "docs/_templates"]
 templates_path = [str(ROOT / "docs" / "_templates")]
 nitpicky = True
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"fpsolve {release}"
 html_additional_pages = {"index": "start.html"}  # the folder's own index.html leads to the first page
 html_math_renderer = "mathml"
@@ -57,11 +61,25 @@ def contents(index: str) -> list[tuple[str, dict[str, str]]]:
     return sections
 
 
+def _draw_gallery(app: Any) -> None:
+    gallery = runpy.run_path(str(ROOT / f"{GALLERY}.py"))
+    gallery["build"](ROOT / "docs" / gallery["MADE"])
+
+
 def _add_contents(app: Any, page: str, source: list[str]) -> None:
+    if page == GALLERY:
+        source[0] = runpy.run_path(str(ROOT / f"{GALLERY}.py"))["listed"](source[0])
     if page == HOME:
         for heading, pages in contents(source[0]):
             entries = "\n".join(f"{title} </{page}>" for page, title in pages.items())
             source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{entries}\n```\n"
+
+
+def plain(formula: str) -> str:
+    """TeX as docutils understands it: without sizes of brackets, which MathML makes as large as what they hold, and with braces
+    around single characters of fractions, which it would read as numbers of two digits."""
+    sized = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", formula)
+    return re.sub(r"\\([td]?frac) *([A-Za-z0-9]) *([A-Za-z0-9])", r"\\\1{\2}{\3}", sized)
 
 
 def _formula(translator: Any, node: Any) -> None:
@@ -69,12 +87,12 @@ def _formula(translator: Any, node: Any) -> None:
     from docutils.utils.math.latex2mathml import tex2mathml
 
     block = isinstance(node, nodes.math_block)
-    # Brackets of MathML are as large as what they hold.
-    written = tex2mathml(re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext()), as_block=block)
+    written = tex2mathml(plain(node.astext()), as_block=block)
     translator.body.append(f'<div class="math">{written}</div>' if block else written)
     raise nodes.SkipNode
 
 
 def setup(app: Any) -> None:
+    app.connect("builder-inited", _draw_gallery)
     app.connect("source-read", _add_contents)
     app.add_html_math_renderer("mathml", inline_renderers=(_formula, None), block_renderers=(_formula, None))

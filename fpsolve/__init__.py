@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from fpsolve.errors import FpsolveError as FpsolveError
     from fpsolve.fokker_planck import FokkerPlanck as FokkerPlanck
     from fpsolve.grid import Grid as Grid
-    from fpsolve.grid import Region as Region
     from fpsolve.io import load as load
     from fpsolve.io import save as save
     from fpsolve.kernel_operator import TransitionKernel as TransitionKernel
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from fpsolve.rare import minimum_action_path as minimum_action_path
     from fpsolve.rare import multilevel_splitting as multilevel_splitting
     from fpsolve.rare import quasipotential as quasipotential
+    from fpsolve.region import Region as Region
     from fpsolve.report import compare as compare
     from fpsolve.results import Assumption as Assumption
     from fpsolve.results import Autocorrelation as Autocorrelation
@@ -94,7 +94,7 @@ _HOME = {
     "Ensemble": "samples",
     "Underdamped": "process",
     "Grid": "grid",
-    "Region": "grid",
+    "Region": "region",
     "FokkerPlanck": "fokker_planck",
     "TransitionKernel": "kernel_operator",
     "schemes": "langevin",

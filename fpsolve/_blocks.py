@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 MAX_BYTES = 2 << 30
 
 
-class BlockRun:
+class BlockRun(ABC):
     """What blocks have in common: when to stop, what to record.
 
     Chunks are whole blocks, and second moments are kept per block: the order of every sum is fixed by the trajectory index.
@@ -39,14 +40,14 @@ class BlockRun:
     first: int  # number in the ensemble of the seed of the trajectory that is the first here
 
     @property
+    @abstractmethod
     def height(self) -> int:
         """Rows of a panel."""
-        raise NotImplementedError("a run knows its panels")
 
     @property
+    @abstractmethod
     def variables(self) -> int:
         """Numbers of a state, which are the first rows of a panel."""
-        raise NotImplementedError("a run knows its state")
 
     @property
     def offset(self) -> Array:
@@ -73,9 +74,9 @@ class BlockRun:
         """States (n, dim) of the lanes, less the offset; the first lane holds trajectory lo."""
         return gather(state, LANES, self.dim)[:n]
 
+    @abstractmethod
     def advance(self, unit: _Unit, until: int) -> int:
         """Advance to step `until` or less; returns the step reached."""
-        raise NotImplementedError("a run has a kernel")
 
     def work(self, lo: int, hi: int, control: Control) -> None:
         for start in range(lo, hi, LANES):
@@ -200,7 +201,7 @@ class LinearRun(BlockRun):
     @property
     def height(self) -> int:
         m, rows = self.step.noises, len(self.step.matrix)
-        return 2 * rows + max(self.step.matrix.shape[1] - rows, m * (1 + m % 2))
+        return int(2 * rows + max(self.step.matrix.shape[1] - rows, m * (1 + m % 2)))
 
     @property
     def variables(self) -> int:

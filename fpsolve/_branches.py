@@ -12,27 +12,11 @@ from dataclasses import dataclass
 
 from ._code import Code
 from ._codegen import load_module
-from ._fused import (
-    PANEL,
-    EscapeLayout,
-    Fused,
-    _copy_lines,
-    _emit,
-    _indent,
-    _log_count,
-    _normal_lines,
-    _put_back_function,
-    _resolve_text,
-    _row,
-    _start_lines,
-    _step_lines,
-    _tuple,
-    _variance_lines,
-)
+from ._fused_escape import EscapeLayout, draw_lines, lane_lines, resolve_text, start_lines
 from ._kernels.langevin import ACTIVE, CENSORED, DEADLINE, DONE, ENTRIES, ESCAPED, FAILED, FREE, LIMIT, STEP, UNFINISHED
-from ._kernels.rng import LANES
 from ._schemes import Step
-from ._walls import outside_source, wall_names
+from ._step_text import Fused, emit_codes, indent, put_back_function, row_at, tuple_of
+from ._walls import wall_names
 
 __all__ = ["BACK", "PLACES", "UP", "BranchLayout", "branch_kernels"]
 
@@ -63,11 +47,11 @@ def branch_kernels(step: Step, faces: Code, slopes: Code, level: Code, bridge: b
     """
     layout = BranchLayout(step.variables, step.draws, step.shape.stables, step.shape.m > 0, faces.n_out)
     codes = {"drift": step.drift, "factor": step.factor, "faces": faces, "slopes": slopes, "level": level}
-    source, namespace, cacheable = _emit(codes)
+    source, namespace, cacheable = emit_codes(codes)
     text = (
         f"{source}\nLOW = np.uint64(0xFFFFFFFF)\n\n"
-        + _put_back_function(step)
-        + _resolve_text(layout, step, faces.dim, bridge)
+        + put_back_function(step)
+        + resolve_text(layout, step, faces.dim, bridge)
         + _loop_text(layout, step, faces, slopes, level, bridge)
     )
     return Fused(load_module(text, namespace, cacheable=cacheable, label=f"branches_{step.scheme.name}_{step.shape.d}d"), layout)
@@ -75,8 +59,8 @@ def branch_kernels(step: Step, faces: Code, slopes: Code, level: Code, bridge: b
 
 def _event_lines(layout: BranchLayout, levels: int) -> list[str]:
     """What happens to lane i, whose step was marked: j is its branch, `age` the steps it has made."""
-    state = [_row(layout.state + k).replace("w[", "block[") for k in range(layout.variables)]
-    peak = _row(layout.peak).replace("w[", "block[")
+    state = [row_at(layout.state + k).replace("w[", "block[") for k in range(layout.variables)]
+    peak = row_at(layout.peak).replace("w[", "block[")
     return [
         "j = task[i]",
         "age = k + 1 - birth[i]",
@@ -108,7 +92,7 @@ def _event_lines(layout: BranchLayout, levels: int) -> list[str]:
         "    status[j] = kind",
         "    steps[j] = age",
         *(f"    ends[j, {k}] = {row}" for k, row in enumerate(state)),
-        *(f"    {row} = {_row(layout.old + k).replace('w[', 'block[')}" for k, row in enumerate(state)),
+        *(f"    {row} = {row_at(layout.old + k).replace('w[', 'block[')}" for k, row in enumerate(state)),
         "    task[i] = -1",
         f"    freed[meta[{FREE}]] = i",
         f"    meta[{FREE}] += 1",
@@ -117,52 +101,16 @@ def _event_lines(layout: BranchLayout, levels: int) -> list[str]:
     ]
 
 
-def _lane_lines(layout: BranchLayout, step: Step, faces: Code, level: Code, bridge: bool) -> list[str]:
-    """One step of a lane; `event` is one unless nothing can have happened in it."""
-    v, F = layout.variables, layout.faces
-    lane = [*_step_lines(layout, step), f"g = faces({_tuple('y', faces.dim)}, r)"]
-    if bridge:
-        lane += [
-            f"t0 = slopes({_tuple('x', faces.dim)}, t)",
-            f"bound = crossing_threshold((as_bits({_row(layout.word)}) >> shift) & LOW) + {_log_count(F)!r}",
-        ]
-        for f in range(F):
-            lane += _variance_lines(step.shape, f, "t0")
-        clear = " & ".join(f"(2.0*{_row(layout.g + f)}*g[{f}] > bound*s{f} + bad)" for f in range(F))
-    else:
-        clear = " & ".join(f"(g[{f}] + bad < 0.0)" for f in range(F))
-    inside = f" & ({outside_source(step.shape.sides, [f'y{i}' for i in range(v)])[4:]})" if step.put_back else ""
-    return [
-        *lane,
-        f"bad = 0.0*({' + '.join(f'y{i}' for i in range(v))})",
-        f"height = level({_tuple('y', level.dim)}, lp)[0]",
-        f"event = 0.0 if {clear}{inside} & (height <= {_row(layout.peak)}) & (height > bottom) else 1.0",
-        f"{_row(layout.mark)} = event",
-        "events += event",
-        *(f"{_row(layout.old + i)} = x{i}" for i in range(v)),
-        *(f"{_row(layout.state + i)} = y{i}" for i in range(v)),
-        *(f"{_row(layout.g + f)} = g[{f}]" for f in range(F)),
-    ]
-
-
-def _draw_lines(layout: BranchLayout, m: int, bridge: bool) -> tuple[list[str], list[str], list[str]]:
-    """Lines that draw for a step: at even steps of the queue, at odd ones, at every one."""
-    panels = ["for s in range(0, active, 64):", "    w = block[s:]"]
-    pieces = [f"    fill_words(w, np.int64({layout.word * LANES}), 64)"] if bridge else []
-    fills = ["    " + line for line in _normal_lines(layout, PANEL)]
-    even = [*panels, *pieces, *fills] if m % 2 else [*panels, *pieces] if pieces else ["pass"]
-    odd = [*panels, "    for i in range(64):", *("        " + line for line in _copy_lines(layout))] if m % 2 else ["pass"]
-    return even, odd, [] if m % 2 else [*panels, *fills]
-
-
 def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, level: Code, bridge: bool) -> str:
-    even, odd, every = _draw_lines(layout, layout.noises, bridge)
-    peak = f"{_row(layout.peak).replace('w[', 'block[')} = peaks[task[i]]"
+    even, odd, every = draw_lines(layout, bridge)
+    height = f"height = level({tuple_of('y', level.dim)}, lp)[0]"
+    lane = lane_lines(layout, step, faces, bridge, [height], f" & (height <= {row_at(layout.peak)}) & (height > bottom)")
+    peak = f"{row_at(layout.peak).replace('w[', 'block[')} = peaks[task[i]]"
     return (
         "@kernel\ndef branches(block, task, birth, freed, meta, starts, peaks, slots, before, status, steps, ends,\n"
         "             heights, states, ages, counts, bottom, until,\n"
         "             constants, drift_p, factor_p, faces_p, slopes_p, level_p):\n"
-        + _indent(
+        + indent(
             [
                 *step.unpack(),
                 f"r = {faces.unpack_source('faces_p')}",
@@ -172,7 +120,7 @@ def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, leve
                 f"while meta[{STEP}] < until and meta[{FULL}] == 0:",
                 f"    k = meta[{STEP}]",
                 f"    if k & 1 == 0 and meta[{FREE}] > 0:",
-                *("        " + line for line in _start_lines(layout, faces.dim, "task", "np.int64(1)", [peak])),
+                *("        " + line for line in start_lines(layout, faces.dim, "task", "np.int64(1)", [peak])),
                 f"    active = meta[{ACTIVE}]",
                 "    if active == 0:",
                 "        break",
@@ -186,11 +134,11 @@ def _loop_text(layout: BranchLayout, step: Step, faces: Code, slopes: Code, leve
                 "        w = block[s:]",
                 "        events = 0.0",
                 "        for i in range(64):",
-                *("            " + line for line in _lane_lines(layout, step, faces, level, bridge)),
+                *("            " + line for line in lane),
                 "        if events == 0.0:",
                 "            continue",
                 "        for i in range(s, min(s + 64, active)):",
-                f"            if {_row(layout.mark).replace('w[', 'block[')} != 0.0 and task[i] >= 0:",
+                f"            if {row_at(layout.mark).replace('w[', 'block[')} != 0.0 and task[i] >= 0:",
                 *("                " + line for line in _event_lines(layout, level.dim)),
                 f"    meta[{STEP}] = k + 1",
                 f"    if k + 1 >= meta[{DEADLINE}]:",
@@ -210,7 +158,7 @@ def _deadline_lines(layout: BranchLayout) -> list[str]:
         "        j = task[i]",
         f"        status[j] = {CENSORED}",
         "        steps[j] = k + 1 - birth[i]",
-        *(f"        ends[j, {n}] = {_row(layout.state + n).replace('w[', 'block[')}" for n in range(layout.variables)),
+        *(f"        ends[j, {n}] = {row_at(layout.state + n).replace('w[', 'block[')}" for n in range(layout.variables)),
         "        task[i] = -1",
         f"        freed[meta[{FREE}]] = i",
         f"        meta[{FREE}] += 1",

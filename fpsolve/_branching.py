@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from ._branches import BACK, FULL, KEEP, PLACES, UP
 from ._checks import check_memory
 from ._code import Code
-from ._fused import Fused
 from ._kernels.langevin import ACTIVE, BASE, CENSORED, DEADLINE, DONE, ESCAPED, FAILED, FREE, LIMIT, SEED, STEP, STOP, UNFINISHED
 from ._kernels.rng import LANES
 from ._runner import Control, aligned
 from ._sgd import Group, stream_entropy
+from ._step_text import Fused
 from .chains import SGDChain
-from .grid import Region
 from .process import Process
+from .region import Region
 
 __all__ = ["Branching", "ChainBranches", "Ended", "EulerBranches", "FusedBranches", "Records"]
 
@@ -214,7 +215,7 @@ class _EulerGroup:
 
 
 @dataclass(frozen=True)
-class _GroupBranches:
+class _GroupBranches(ABC):
     """Branches advanced together in NumPy."""
 
     region: Region
@@ -228,8 +229,9 @@ class _GroupBranches:
     def g(self, x: Array) -> Array:
         return np.asarray(self.region.code.evaluate(x, self.region.params)[..., 0])
 
+    @abstractmethod
     def _begin(self, starts: Array, base: int) -> _ChainGroup | _EulerGroup:
-        raise NotImplementedError
+        """Branches from these states, the first of which has the number `base`."""
 
     def _judge(self, group: _ChainGroup | _EulerGroup, peaks: Array, bottom: float, keep: bool) -> tuple[NDArray[np.int8], Array]:
         """Status and level of the states; UNFINISHED goes on."""

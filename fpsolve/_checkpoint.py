@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import Code, CombinedCode, DerivedCode, ExpressionCode, FunctionCode
+from ._code import Code, CombinedCode, DerivedCode, ExpressionCode
+from ._function_code import FunctionCode
 from .chains import SGDChain
-from .grid import Grid, Region
+from .grid import Grid
 from .noise import Noise
 from .potentials import Potential
 from .process import Process, Underdamped
+from .region import Region
 
 __all__ = [
     "Checkpoint", "describe_arguments", "describe_chain", "describe_code", "describe_process", "describe_schedule",
@@ -178,9 +180,9 @@ class Checkpoint:
 
     def finish(self, result: Any) -> None:
         """The result takes the place of the states; `fpsolve.load` gives it back."""
-        from . import io
+        from ._tree import _kind_of
 
-        kind = io._kind_of(result)
+        kind = _kind_of(result)
         assert kind is not None
         self._save({"checkpoint": {**self._head(True), "kind": kind}, kind: result}, kind)
 

@@ -73,9 +73,12 @@ def _environment_digest() -> str:
         for name in (
             "_jit.py",
             "_codegen.py",
+            "_step_text.py",
             "_fused.py",
+            "_fused_escape.py",
             "_branches.py",
             "_code.py",
+            "_function_code.py",
             "_single.py",
             "_rows.py",
             "_wide.py",

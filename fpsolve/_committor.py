@@ -14,7 +14,8 @@ from ._cuts import exit_generator
 from ._exits import Exits
 from ._flows import Flows, cell_currents
 from ._phase_space import PhaseSpace
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Current, Estimate, Field
 
 __all__ = ["Between", "Reversed", "Transitions", "split_kill"]
@@ -41,7 +42,8 @@ class Between:
         in_a, in_b = self.a.mask(grid), self.b.mask(grid)
         if np.any(in_a & in_b):
             i = int(np.argmax((in_a & in_b).ravel()))
-            raise ValueError(f"the regions overlap, for example at x = {grid.points()[i].tolist()}: {self.a!r} and {self.b!r}")
+            raise ValueError(f"the regions overlap, for example at x = {grid.points()[i].tolist()}: {self.a!r} and {self.b!r}; "
+                             "make them smaller")  # fmt: skip
         between = ~(in_a | in_b)
         if not between.any():
             raise ValueError(f"no cell lies between {self.a!r} and {self.b!r} on {grid!r}; use more cells")
@@ -320,7 +322,9 @@ class Transitions(Exits, Flows):
             flux, share = fp._log_flux(a, b)
             return float(flux - share)
 
-        return self._two_grids(log_rate, "1/time", f"transitions from {a!r} to {b!r}", log=True, coarse=self._coarse_note)
+        name = f"transitions from {a!r} to {b!r}"
+        rate: Estimate = self._two_grids(log_rate, "1/time", name, log=True, coarse=self._coarse_note)
+        return rate
 
     def reactive_current(self, a: Region, b: Region) -> Current:
         r"""Current of the paths that come from a and reach b before they return, J_ab = q q^- J + p D (q^- grad q - q grad q^-).

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import DerivedCode, TableCode
-from .grid import Region
+from .region import Region
 
-__all__ = ["component", "component_for_jumps"]
+__all__ = ["component", "component_for_jumps", "inside"]
 
 Array = NDArray[np.float64]
 
@@ -100,12 +100,12 @@ def _closed(region: Region, low: Array, high: Array, turns: Turns) -> bool:
         for end in (low[i], high[i]):
             points = low + s * (high - low)
             points[:, i] = end
-            if np.any(_inside(region, points)):
+            if np.any(inside(region, points)):
                 return False
     return True
 
 
-def _inside(region: Region, points: Array) -> NDArray[np.bool_]:
+def inside(region: Region, points: Array) -> NDArray[np.bool_]:
     """g < 0 at points (..., d); False where g is NaN."""
     with np.errstate(all="ignore"):
         return np.asarray(region.code.evaluate(points, region.params)[..., 0] < 0.0)
@@ -116,14 +116,14 @@ def _interval(region: Region, low: float, high: float) -> Region:
     point, ends = float(region.containing[0]), []
     for far in (low, high):
         x = np.linspace(point, far, _POINTS)
-        out = np.flatnonzero(~_inside(region, x[:, None]))
+        out = np.flatnonzero(~inside(region, x[:, None]))
         if not out.size:
             ends.append(np.copysign(np.inf, far - point) if far != point else far)
             continue
         a, b = float(x[out[0] - 1]), float(x[out[0]])
         for _ in range(_HALVINGS):
             middle = 0.5 * (a + b)
-            a, b = (middle, b) if _inside(region, np.array([middle])) else (a, middle)
+            a, b = (middle, b) if inside(region, np.array([middle])) else (a, middle)
         ends.append(b)
     return Region.box([ends[0]], [ends[1]])
 
@@ -134,16 +134,18 @@ def _patch(region: Region, point: Array, low: Array, high: Array, turns: Turns) 
 
     side = _SIDE if region.dim == 2 else _POINTS
     axes = [np.linspace(a, b, side) for a, b in zip(low, high, strict=True)]
-    inside = _inside(region, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
+    within = inside(region, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
     turning = [i for i, turn in enumerate(turns) if turn is not None]
-    labels, count = _joined_at_the_seams(ndimage.label(inside)[0], turning)
+    labels, count = _joined_at_the_seams(ndimage.label(within)[0], turning)
     step = (high - low) / (side - 1)
-    distance, nearest = ndimage.distance_transform_edt(~inside, sampling=step, return_indices=True)
+    distance, nearest = ndimage.distance_transform_edt(~within, sampling=step, return_indices=True)
     at = tuple(np.clip(np.rint((point - low) / step).astype(int), 0, side - 1))
     own = labels[tuple(index[at] for index in nearest)]
     if distance[at] > 2.0 * float(np.hypot.reduce(step)):
         raise ValueError(
-            f"{region!r}: the component is too small to be told from others in the box {low.tolist()} to {high.tolist()}"
+            f"{region!r}: the component is too small to be told from others in the box {low.tolist()} to "
+            f"{high.tolist()}; give it as a "
+            "region of its own, a ball or a box, in place of containing="
         )
     edge = np.zeros(labels.shape, bool)
     for axis in set(range(region.dim)) - set(turning):

@@ -17,9 +17,10 @@ from . import potentials
 from ._config_keys import REQUIRED, Key, check_value, keys_of, nearest
 from .chains import SGDChain
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .noise import Noise
 from .process import Process, Underdamped
+from .region import Region
 from .samples import Ensemble
 
 __all__ = ["Form", "Objects", "Task", "confined", "find_task", "form_of", "known_tasks", "named", "resolve_table"]

@@ -1,17 +1,19 @@
 """Results of paths watched in time: autocorrelation functions, and where the paths were and how they moved between regions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 
-from fpsolve._estimate import Assumption, Estimate, _lines, _Record, _with_error
+from fpsolve._estimate import Assumption, Estimate, _Record
+from fpsolve._shown import Description, _lines, _with_error
 
 from ._checks import is_finite
 
@@ -75,6 +77,21 @@ class Autocorrelation(_Record):
     unit: str = "time"
     lr: float | None = None
     batch: float | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("lag", "{unit}", "lags"),
+        "values": ("lag component component", "", "autocovariance C(s) = <x(t + s) x(t)^T> - <x> <x>^T"),
+        "stderr": ("lag component component", "", "standard errors"),
+        "left_out": ("group lag component", "", "diagonal of C(s) without one group of trajectories"),
+        "mean": ("component", "", "mean state"),
+        "axes": ("component", "", "components of the state that were watched"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "integrated_time": ("", "", "integrated correlation time of the first component"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"lag": "times", "component": "axes"}
+    ROWS: ClassVar[str] = "lag"
+    ERRORS: ClassVar[Mapping[str, str]] = {"values": "stderr"}
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_autocorrelation"
 
     def __post_init__(self) -> None:
         for name in ("times", "values", "stderr", "left_out", "mean"):
@@ -88,7 +105,7 @@ class Autocorrelation(_Record):
                 f"{self.values.shape}, {self.stderr.shape}, {self.left_out.shape}"
             )
         if nt == 0 or self.times[0] != 0.0 or np.any(np.diff(self.times) <= 0.0):
-            raise ValueError("Autocorrelation: the lags must increase from 0")
+            raise ValueError(f"Autocorrelation: the lags must increase from 0, got {self.times[:5].tolist()}")
 
     def integrated_time(self, component: int = 0, window: float = 6.0) -> Estimate:
         r"""Integrated correlation time of one component, tau = int_0^infinity C(s)/C(0) ds.
@@ -147,12 +164,6 @@ class Autocorrelation(_Record):
         steps = 0.5 * (rho[..., 1:] + rho[..., :-1]) * np.diff(self.times)
         return np.concatenate([np.zeros_like(rho[..., :1]), np.cumsum(steps, axis=-1)], axis=-1)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """C(s)/C(0) of each component with its errors; see `fpsolve.plotting.plot_autocorrelation`."""
-        from fpsolve import plotting
-
-        return plotting.plot_autocorrelation(self, ax=ax, **kwargs)
-
     def __repr__(self) -> str:
         taus = [(int(a), self.integrated_time(i)) for i, a in enumerate(self.axes[:8])]
         items = [f"x{a}: integrated time {_with_error(tau.value, tau.error)} {self.unit}" for a, tau in taus]
@@ -208,6 +219,16 @@ class Occupation(_Record):
     unit: str = "time"
     lr: float | None = None
     batch: float | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "inside": ("trajectory region", "", "samples in the region"),
+        "exits": ("trajectory region", "", "times the region was left between two samples"),
+        "after": ("trajectory region", "", "intervals at whose beginning the path came from the region"),
+        "switches": ("trajectory region region", "", "switches from the first to the second region"),
+        "interval": ("", "{unit}", "time between samples"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"region": "names"}
+    ROWS: ClassVar[str] = "trajectory"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_occupation"
 
     def __post_init__(self) -> None:
         for name in ("inside", "exits", "after", "switches"):
@@ -284,7 +305,9 @@ class Occupation(_Record):
         events = self.switches[:, a].sum(axis=1) if b is None else self.switches[:, a, b]
         time = self.after[:, a] * self.interval
         if not time.sum() > 0.0:
-            raise ValueError(f"{name}: no path was seen in region {a}, so nothing is known of leaving it")
+            raise ValueError(
+                f"{name}: no path was seen in region {a}, so nothing is known of leaving it; start paths in it, or run longer"
+            )
         return np.asarray(events, np.int64), np.asarray(time, np.float64)
 
     def switching_rate(self, a: int, b: int | None = None) -> Estimate:
@@ -343,12 +366,6 @@ class Occupation(_Record):
             interval=(1.0 / high, 1.0 / low),
             assumptions=rate.assumptions,
         )
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Fractions of time as bars with errors; see `fpsolve.plotting.plot_occupation`."""
-        from fpsolve import plotting
-
-        return plotting.plot_occupation(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         items = []

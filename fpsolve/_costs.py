@@ -40,7 +40,7 @@ def _dimension(shape: tuple[int, ...] | np.ndarray | None) -> int:
 
 def _product(rates: sp.csr_matrix) -> float:
     """One product with the generator and keeping a term."""
-    return _PRODUCT + 0.35e-9 * (rates.nnz + 6.0 * rates.shape[0])
+    return _PRODUCT + 0.35e-9 * float(rates.nnz + 6.0 * rates.shape[0])
 
 
 def resolvent(rates: sp.csr_matrix, shape: tuple[int, ...] | np.ndarray | None) -> tuple[float, float]:

@@ -29,7 +29,10 @@ def _symmetric(matrix: npt.ArrayLike, name: str, *, psd: bool = False) -> Array:
     array = _square(matrix, name)
     gap = float(np.abs(array - array.T).max())
     if gap > 1e-8 * float(np.abs(array).max()):
-        raise ValueError(f"{name} must be symmetric; {name} and its transpose differ by {gap:.3g}")
+        raise ValueError(
+            f"{name} must be symmetric; {name} and its transpose differ by {gap:.3g}; use ({name} + {name}.T)/2 "
+            "if that is what you mean"
+        )
     array = 0.5 * array + 0.5 * array.T
     if psd:
         lowest = float(np.linalg.eigvalsh(array)[0])

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fpsolve._estimate import Assumption, Estimate, _lines, _Record
+from fpsolve._estimate import Assumption, Estimate, _Record
+from fpsolve._shown import Description, _lines, _with_error
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 __all__ = ["Cycle", "EffectiveLoss", "Path", "PhaseDiagram"]
 
@@ -67,6 +68,19 @@ class Path(_Record):
     method: str = ""
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "points": ("point component", "", "points of the path"),
+        "cumulative": ("point", "", "action from the start up to the point"),
+        "drift": ("point component", "", "drift in the limit of weak noise"),
+        "fixed_points": ("fixed_point component", "", "zeros of the drift that the path passes"),
+        "indices": ("fixed_point", "", "number of unstable directions of each"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "length": ("", "", "Euclidean length"),
+        "arclength": ("point", "", "length from the start"),
+    }
+    ROWS: ClassVar[str] = "point"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_path"
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)
@@ -118,12 +132,6 @@ class Path(_Record):
         top = self.dim if self.dim > 1 else 2
         return np.asarray(self.fixed_points[(self.indices > 0) & (self.indices < top)])
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """The path, over contours of a landscape if `potential=` is given; see `fpsolve.plotting.plot_path`."""
-        from fpsolve import plotting
-
-        return plotting.plot_path(self, ax=ax, **kwargs)
-
     def __repr__(self) -> str:
         names = {0: "attractor", 1: "saddle" if self.dim > 1 else "maximum"}
         passed = [
@@ -157,7 +165,7 @@ class Cycle(_Record):
     --------
     >>> turn = np.linspace(0.0, 2.0 * np.pi, 8, endpoint=False)
     >>> Cycle(np.stack([np.cos(turn), np.sin(turn)], -1), Estimate(6.2832, unit="time"), [0.5])
-    Cycle of period 6.2832 in 2-D
+    Cycle of period 6.2832 time in 2-D
       largest multiplier 0.5
     """
 
@@ -165,6 +173,12 @@ class Cycle(_Record):
     period: Estimate
     multipliers: npt.NDArray[np.complex128]
     method: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "points": ("point component", "", "points of the cycle, equally spaced in time"),
+        "multipliers": ("direction", "", "Floquet multipliers across the cycle"),
+    }
+    ROWS: ClassVar[str] = "point"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_path"
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)
@@ -181,15 +195,10 @@ class Cycle(_Record):
         """Number of coordinates."""
         return int(self.points.shape[1])
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """The closed curve; see `fpsolve.plotting.plot_path`."""
-        from fpsolve import plotting
-
-        return plotting.plot_path(self, ax=ax, **kwargs)
-
     def __repr__(self) -> str:
         largest = np.abs(self.multipliers).max()
-        head = f"Cycle of period {self.period.value:.6g} in {self.dim}-D"
+        period = f"{_with_error(self.period.value, self.period.error)} {self.period.unit}".rstrip()
+        head = f"Cycle of period {period} in {self.dim}-D"
         return _lines(head, [f"largest multiplier {largest:.4g}", f"method: {self.method}" if self.method else ""])
 
 
@@ -274,6 +283,25 @@ class EffectiveLoss(_Record):
     lr: float | None = None
     points: Array | None = None
     closed: bool = False
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "x": ("x", "", "the slow coordinate"),
+        "floor": ("x", "", "loss on the floor of the valley"),
+        "loss": ("x", "", "effective loss"),
+        "force": ("x", "", "mean force to leading order"),
+        "drift": ("x", "", "mean force to second order"),
+        "diffusion": ("x", "", "diffusion along the valley to leading order"),
+        "spread": ("x", "", "diffusion along the valley to second order"),
+        "variance": ("x fast", "", "variances of the fast coordinates"),
+        "flatness": ("x", "", "one over the root of the determinant of the fast curvatures"),
+        "anisotropy": ("x", "", "noise across over noise along the valley"),
+        "validity": ("x", "", "what the fluctuations across add to the noise along the valley, relative"),
+        "log_density": ("x", "", "ln of the density to leading order"),
+        "corrected": ("x", "", "ln of the density to second order"),
+        "points": ("x component", "", "points of a curved floor"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"x": "x"}
+    ROWS: ClassVar[str] = "x"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_effective_loss"
 
     def __post_init__(self) -> None:
         x = np.asarray(self.x, dtype=np.float64)
@@ -326,12 +354,6 @@ class EffectiveLoss(_Record):
             )
         return np.asarray(np.exp(log))
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Effective loss and floor; see `fpsolve.plotting.plot_effective_loss`."""
-        from fpsolve import plotting
-
-        return plotting.plot_effective_loss(self, ax=ax, **kwargs)
-
     def __repr__(self) -> str:
         place = "" if self.place is None else f" along the floor: {np.round(self.place, 4).tolist()}"
         head = f"EffectiveLoss(x in [{self.x[0]:.4g}, {self.x[-1]:.4g}], minimum at {self.minimum.value:.5g}{place})"
@@ -380,6 +402,19 @@ class PhaseDiagram(_Record):
     bounds: Mapping[str, Estimate] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "sigma": ("sigma", "", "noise"),
+        "lr": ("lr", "", "learning rate"),
+        "escaped": ("sigma lr", "", "share of the replicas that left"),
+        "order": ("sigma lr", "", "<F>/F_max over those that stayed"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "critical": ("lr", "", "noise at which half of the replicas leave"),
+        "exponent": ("", "", "slope of ln(critical noise) over ln(learning rate)"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"sigma": "sigma", "lr": "lr"}
+    ROWS: ClassVar[str] = "sigma lr"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_phase_diagram"
 
     def __post_init__(self) -> None:
         for name in ("sigma", "lr"):
@@ -411,12 +446,6 @@ class PhaseDiagram(_Record):
         if known.sum() < 2:
             return float("nan")
         return float(np.polyfit(np.log(self.lr[known]), np.log(critical[known]), 1)[0])
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Shares that left, the critical line, the bounds of theory; see `fpsolve.plotting.plot_phase_diagram`."""
-        from fpsolve import plotting
-
-        return plotting.plot_phase_diagram(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{c:.4g} at lr {r:.4g}" for c, r in zip(self.critical(), self.lr, strict=True))

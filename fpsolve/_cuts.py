@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from . import _space as space
 from ._discretize import SIDES, Stencil
 from ._kernels import stencil, stencil3
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 
 __all__ = ["exit_generator", "singular_edges", "singular_points"]
 

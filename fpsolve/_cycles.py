@@ -112,7 +112,10 @@ def limit_cycle(process: Process, x0: ArrayLike, *, t_max: float | None = None) 
     values = np.linalg.eigvals(monodromy).astype(complex)
     multipliers = np.delete(values, int(np.argmin(np.abs(values - 1.0))))
     if np.abs(multipliers).max() >= 1.0:
-        raise FpsolveError(f"limit_cycle: the closed path of period {period:.6g} does not attract, multipliers {multipliers}")
+        raise FpsolveError(
+            f"limit_cycle: the closed path of period {period:.6g} does not attract, multipliers "
+            f"{np.array2string(multipliers, precision=4)}; start closer to one that does"
+        )
     times = np.linspace(0.0, period, POINTS, endpoint=False)
     points = flow.run(x, period, t_eval=times).y.T  # type: ignore[attr-defined]
     return Cycle(points, Estimate(period, discretization_error=error, unit="time"), multipliers, "Newton's method on one turn")

@@ -86,7 +86,7 @@ class DenseChain(Multifrontal):
             if not np.all(d > 0.0):
                 raise FpsolveError(
                     f"{int(np.sum(d == 0.0))} of {n} nodes are left with no probability above 1e-308: the noise is too small "
-                    "for this region"
+                    "for this region; take a smaller one, or follow paths with fpsolve.multilevel_splitting"
                 )
             self._wide_factor = tuple(np.ascontiguousarray(v).ravel() for v in (m[:, :n], e[:, :n], d, d_e))
         return self._wide_factor

@@ -253,7 +253,10 @@ def kramers_rate(
     guess_a, guess_s = _state(minimum, process.dim, "minimum"), _state(saddle, process.dim, "saddle")
     scale = float(np.linalg.norm(guess_s - guess_a))
     if scale == 0.0:
-        raise ValueError(f"kramers_rate: minimum and saddle are the same point {_point(guess_a)}")
+        raise ValueError(
+            f"kramers_rate: minimum and saddle are the same point {_point(guess_a)}; U.critical_points(box) "
+            "lists minima and saddles"
+        )
     if process.dim > 1 and process.log_density(guess_a) is None:
         raise ValueError(
             "kramers_rate: in two or more dimensions the formula needs detailed balance: a gradient drift with constant isotropic "
@@ -282,11 +285,21 @@ def kramers_rate(
 def _check_indices(phi: _QuasiPotential, a: Array, s: Array, barrier: float) -> None:
     at_a, at_s = np.linalg.eigvalsh(phi.hessian(a)), np.linalg.eigvalsh(phi.hessian(s))
     if at_a[0] <= 0.0:
-        raise ValueError(f"kramers_rate: {_point(a)} is not a minimum of -ln p: Hessian eigenvalues {_point(at_a)}")
+        raise ValueError(
+            f"kramers_rate: {_point(a)} is not a minimum of -ln p: Hessian eigenvalues {_point(at_a)}; "
+            "U.critical_points(box) lists minima and saddles"
+        )
     if int(np.sum(at_s < 0.0)) != 1 or np.any(at_s == 0.0):
-        raise ValueError(f"kramers_rate: {_point(s)} is not a saddle of index one of -ln p: Hessian eigenvalues {_point(at_s)}")
+        raise ValueError(
+            f"kramers_rate: {_point(s)} is not a saddle of index one of -ln p: Hessian eigenvalues {_point(at_s)}; "
+            "U.critical_points(box) lists minima and saddles"
+        )
     if barrier <= 0.0:
-        raise ValueError(f"kramers_rate: the saddle {_point(s)} is not above the minimum {_point(a)}: barrier {barrier:.6g}")
+        raise ValueError(
+            f"kramers_rate: the saddle {_point(s)} is not above the minimum {_point(a)}: barrier {barrier:.6g}; "
+            "it must be > 0, so give "
+            "the saddle of the way out of this minimum"
+        )
 
 
 def _log_prefactor(phi: _QuasiPotential, a: Array, s: Array, step: float) -> float:

@@ -96,7 +96,7 @@ class Stencil:
     @property
     def cost(self) -> float:
         """Of making it and the rates, in the seconds of `_costs`."""
-        n, d = self.spacing.shape
+        n, d = map(int, self.spacing.shape)
         if self.use_phi:
             return 0.3e-3 + 0.27e-6 * n
         return 0.7e-3 + (0.0 if d == 1 else 1e-6 * n) + 6e-6 * self.asked

@@ -3,21 +3,22 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 
 from fpsolve._checks import numbers
 from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._escape_statistics import EscapeStatistics, SurvivalCurve, statistics_of
-from fpsolve._estimate import Estimate, _lines, _plain, _Record, _require, _run_text, _with_error
+from fpsolve._estimate import Estimate, _plain, _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._path_statistics import PathStatistics, path_statistics_of
+from fpsolve._shown import Description, _lines, _with_error
 from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
 
 __all__ = ["EscapeTimes", "Trajectories"]
@@ -98,6 +99,18 @@ class Trajectories(_Record):
     first: int = 0
     within: Array | None = None
     problem: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "final": ("trajectory component", "", "last state of every trajectory"),
+        "times": ("time", "{unit}", "times of the records"),
+        "states": ("time trajectory component", "", "recorded states"),
+        "mean": ("component", "", "ensemble mean"),
+        "covariance": ("component component", "", "ensemble covariance"),
+        "within": ("component component", "", "mean covariance in time of a path"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {"n": ("", "", "trajectories")}
+    ALONG: ClassVar[Mapping[str, str]] = {"time": "times"}
+    ROWS: ClassVar[str] = "trajectory"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_trajectories"
 
     def __post_init__(self) -> None:
         for name in ("final", "times", "states", "mean", "covariance", "within"):
@@ -138,20 +151,6 @@ class Trajectories(_Record):
         [[7, 0, 3]]
         """
         return path_statistics_of(self)
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Paths against time (1-D) or in the plane; see `fpsolve.plotting.plot_trajectories`."""
-        from fpsolve import plotting
-
-        return plotting.plot_trajectories(self, ax=ax, **kwargs)
-
-    def to_xarray(self) -> Any:
-        """An xarray.Dataset of final states and, if recorded, states (needs the package xarray)."""
-        xarray = _require("xarray", "Trajectories.to_xarray")
-        data: dict[str, Any] = {"final": (("trajectory", "component"), self.final)}
-        if self.states is not None:
-            data["states"] = (("time", "trajectory", "component"), self.states)
-        return xarray.Dataset(data, coords={"time": self.times}, attrs={"unit": self.unit, "method": self.method})
 
     def __repr__(self) -> str:
         end = f" to {self.unit} {self.times[-1]:.6g}" if self.times.size else ""
@@ -247,6 +246,20 @@ class EscapeTimes(Waiting, _Record):
     side_names: tuple[str, ...] = ()
     first: int = 0
     problem: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("trajectory", "{unit}", "first-passage time, or end of the watch"),
+        "censored": ("trajectory", "", "no escape was seen"),
+        "exit_points": ("trajectory component", "", "where the path left the region"),
+        "sides": ("trajectory", "", "side the path left through, -1 for none"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "mean": ("", "", "mean time of escape"),
+        "rate": ("", "", "rate of escape"),
+        "n": ("", "", "trajectories"),
+        "n_events": ("", "", "escapes seen"),
+    }
+    ROWS: ClassVar[str] = "trajectory"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_escape_times"
 
     def __post_init__(self) -> None:
         times = numbers("times", self.times)
@@ -258,13 +271,18 @@ class EscapeTimes(Waiting, _Record):
                 f"{times.shape}, {censored.shape}, {points.shape}"
             )
         if np.any(times < 0.0):
-            raise ValueError(f"EscapeTimes: negative time {times.min()}")
+            raise ValueError(
+                f"EscapeTimes: negative time {np.nanmin(times)}; times must be >= 0, or NaN where the trajectory failed"
+            )
         if self.unit not in ("time", "iteration"):
             raise ValueError(f"EscapeTimes: unit must be 'time' or 'iteration', got {self.unit!r}")
         sides = None if self.sides is None else np.asarray(self.sides, dtype=np.int64)
         names = tuple(str(v) for v in self.side_names)
         if sides is not None and (sides.shape != times.shape or np.any(sides < -1) or np.any(sides >= len(names))):
-            raise ValueError(f"EscapeTimes: sides must have shape {times.shape} and be -1 ... {len(names) - 1}, one name per side")
+            raise ValueError(
+                f"EscapeTimes: sides must have shape {times.shape} and be -1 ... {len(names) - 1}, one name per side; got shape "
+                f"{sides.shape} and {sorted(set(sides.ravel().tolist()))[:8]}"
+            )
         batch = None if self.batch is None else float(self.batch)
         object.__setattr__(self, "sides", sides)
         object.__setattr__(self, "side_names", names)
@@ -373,7 +391,7 @@ class EscapeTimes(Waiting, _Record):
         """
         observed, censored = self._observed()
         if not observed.size:
-            raise ValueError("EscapeTimes.survival: no path was observed")
+            raise ValueError("EscapeTimes.survival: no path was observed, all trajectories failed; shorten dt")
         at, deaths, risk = _risk_table(observed, censored)
         query = np.concatenate([[0.0], at]) if t is None else np.atleast_1d(numbers("t", t, "a time or an array of times"))
         if query.ndim != 1 or not np.all(np.isfinite(query)) or np.any(query < 0.0):
@@ -388,17 +406,11 @@ class EscapeTimes(Waiting, _Record):
         lower[none] = 0.025 ** (1.0 / np.maximum(at_risk[none], 1))
         return SurvivalCurve(query, s, lower, upper, at_risk, unit=self.unit, method="Kaplan-Meier, Greenwood (log-log)")
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Survival curve with the exponential fit; see `fpsolve.plotting.plot_escape_times`."""
-        from fpsolve import plotting
-
-        return plotting.plot_escape_times(self, ax=ax, **kwargs)
-
-    def to_dataframe(self) -> Any:
-        """A pandas.DataFrame: time, censored, exit_0, exit_1, ... (needs the package pandas)."""
-        pandas = _require("pandas", "EscapeTimes.to_dataframe")
-        points = {f"exit_{i}": self.exit_points[:, i] for i in range(self.exit_points.shape[1])}
-        return pandas.DataFrame({"time": self.times, "censored": self.censored, **points})
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        """time, censored, exit_0, exit_1, ..., side."""
+        columns, index = super()._columns()
+        short = {"times": "time", "sides": "side"}
+        return {short.get(n, n).replace("exit_points", "exit"): c for n, c in columns.items()}, index
 
     def __repr__(self) -> str:
         k = self.n_events

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._roots import check_box, newton
 from .chains import SGDChain
-from .grid import Region
 from .potentials import Potential
 from .process import Process
+from .region import Region
 
 __all__ = ["LOW", "Case", "Flow", "Way", "pose"]
 

@@ -2,21 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fpsolve._checks import numbers
-from fpsolve._estimate import _lines, _Record, _run_text, _with_error
+from fpsolve._estimate import _Record, _run_text
 from fpsolve._parts import check_same, join_ranges, ranges_of
+from fpsolve._shown import Description, Quantity, _lines, _with_error
 from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from fpsolve._ensembles import EscapeTimes
 
 __all__ = ["EscapeStatistics", "SurvivalCurve", "statistics_of", "time_edges"]
@@ -60,6 +59,16 @@ class SurvivalCurve(_Record):
     at_risk: npt.NDArray[np.int64]
     unit: str = "time"
     method: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("time", "{unit}", "times"),
+        "survival": ("time", "", "probability that the escape is later"),
+        "low": ("time", "", "lower end of the 95 % interval"),
+        "high": ("time", "", "upper end of the 95 % interval"),
+        "at_risk": ("time", "", "paths still watched just before"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"time": "times"}
+    ROWS: ClassVar[str] = "time"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_survival"
 
     def __post_init__(self) -> None:
         for name in ("times", "survival", "low", "high"):
@@ -68,12 +77,6 @@ class SurvivalCurve(_Record):
         shapes = {getattr(self, name).shape for name in ("times", "survival", "low", "high", "at_risk")}
         if len(shapes) != 1 or self.times.ndim != 1:
             raise ValueError(f"SurvivalCurve: times, survival, low, high, at_risk must have one shape (nt,), got {sorted(shapes)}")
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Steps with their intervals on a logarithmic axis; see `fpsolve.plotting.plot_survival`."""
-        from fpsolve import plotting
-
-        return plotting.plot_survival(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         span = f" ({self.times[0]:.6g} ... {self.times[-1]:.6g} {self.unit})" if self.times.size else ""
@@ -180,6 +183,22 @@ class EscapeStatistics(Waiting, _Record):
     lr: float | None = None
     batch: float | None = None
     problem: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "edges": ("edge", "{unit}", "edges of the bins"),
+        "counts": ("bin", "", "escapes in each bin; the first and the last have one edge"),
+        "side_counts": ("side", "", "escapes through each side"),
+        "ranges": ("range column", "", "seed, first trajectory and number of trajectories"),
+        "log_sums": ("sum", "", "sums of log t over the escapes, of t log t and of t (log t)^2 over all paths"),
+        "exposure": ("", "{unit}", "total time watched"),
+        "event_mean": ("", "{unit}", "mean of the times of escape"),
+        "event_squares": ("", "{unit}^2", "sum of their squared deviations from it"),
+        "shortest": ("", "{unit}", "shortest time of escape"),
+        "longest": ("", "{unit}", "longest time of escape"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {"mean": ("", "", "mean time of escape"), "rate": ("", "", "rate of escape")}
+    ALONG: ClassVar[Mapping[str, str]] = {"side": "side_names"}
+    ROWS: ClassVar[str] = "bin"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_escape_times"
 
     def __post_init__(self) -> None:
         for name in ("log_sums", "edges"):
@@ -297,7 +316,7 @@ class EscapeStatistics(Waiting, _Record):
         """
         n = self.n - self.n_failed
         if n == 0:
-            raise ValueError("EscapeStatistics.survival: no path was observed")
+            raise ValueError("EscapeStatistics.survival: no path was observed, all trajectories failed; shorten dt")
         end = self.longest if self.t_max is None else self.t_max
         upper = np.append(self.edges, max(end, self.edges[-1]))
         if self.t_max is not None:
@@ -320,11 +339,12 @@ class EscapeStatistics(Waiting, _Record):
         name = "Kaplan-Meier in bins, Greenwood (log-log)"
         return SurvivalCurve(times, curve[step], lower, high[step], at_risk, unit=self.unit, method=name)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Survival curve with the exponential fit; see `fpsolve.plotting.plot_escape_times`."""
-        from fpsolve import plotting
-
-        return plotting.plot_escape_times(self, ax=ax, **kwargs)
+    def _quantities(self) -> dict[str, Quantity]:
+        """With the ends of every bin."""
+        found = super()._quantities()
+        found["after"] = Quantity(np.concatenate([[0.0], self.edges]), ("bin",), self.unit, "escapes later than this")
+        found["until"] = Quantity(np.concatenate([self.edges, [math.inf]]), ("bin",), self.unit, "and not later than this")
+        return found
 
     def __repr__(self) -> str:
         mean = self.mean() if self.n_events else None

@@ -1,22 +1,20 @@
 """A number with its errors and assumptions, and what all result records share."""
 
 import dataclasses
-import importlib
 import math
 import numbers
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    pass
-
+from fpsolve._result import Result
+from fpsolve._shown import Description, Shown, _with_error
 
 __all__ = ["Assumption", "Estimate"]
 
@@ -54,16 +52,6 @@ def _parse_unit(unit: str) -> tuple[str, int]:
     return (found[2], (-1 if found[1] else 1) * int(found[3] or 1)) if found else ("", 0)
 
 
-def _require(module: str, purpose: str) -> Any:
-    """Import an optional package, or say what to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs the package {module!r}, which is not installed: install it with `pip install {module}`"
-        ) from error
-
-
 def _same(a: object, b: object) -> bool:
     """Equality that looks inside arrays, dicts and sequences, compares numbers by value and takes NaN as equal to NaN."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -91,8 +79,8 @@ def _plain(value: Any) -> Any:
     return type(value)(_plain(v) for v in value) if type(value) in (tuple, list) else value
 
 
-class _Record:
-    """What all results share: equality by content, and saving."""
+class _Record(Result):
+    """A result that is kept in files: equality by content, and saving."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -110,7 +98,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Assumption:
+class Assumption(Shown):
     """One condition that a number rests on, and whether it holds in the case at hand.
 
     Parameters
@@ -210,6 +198,13 @@ class Estimate(_Record):
     lr: float | None = None
     method: str = ""
     batch: float | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "value": ("", "{unit}", "the number"),
+        "stderr": ("", "{unit}", "statistical standard error"),
+        "discretization_error": ("", "{unit}", "error of grid, step or quadrature"),
+        "interval": ("bound", "{unit}", "95 % interval"),
+        "log_value": ("", "", "natural logarithm of the number"),
+    }
 
     def __post_init__(self) -> None:
         for name in ("value", "stderr", "discretization_error"):
@@ -310,23 +305,6 @@ class Estimate(_Record):
         if failed:
             text += ", FAILED: " + "; ".join(failed)
         return f"Estimate({text})"
-
-
-def _with_error(value: float, error: float) -> str:
-    """'12.34 +- 0.56': two digits of the error, the value to the same place."""
-    if not error > 0.0 or not math.isfinite(error) or not math.isfinite(value):
-        return f"{value:.10g}" + ("" if error == 0.0 else f" +- {error:.2g}")
-    place = math.floor(math.log10(error)) - 1
-    size = max(abs(value), error)
-    if 1e-4 <= size < 1e7 and -12 <= place:
-        digits = max(-place, 0)
-        return f"{value:.{digits}f} +- {error:.{digits}f}"
-    digits = min(max(math.floor(math.log10(size)) - place, 1), 15)
-    return f"{value:.{digits}e} +- {error:.1e}"
-
-
-def _lines(head: str, items: Sequence[str], warnings: Sequence[str] = ()) -> str:
-    return "\n".join([head, *(f"  {i}" for i in items if i), *(f"  warning: {w}" for w in warnings)])
 
 
 def _run_text(method: str, dt: float | None, seed: int | None) -> str:

@@ -15,14 +15,16 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ._calls import Call, ConfigCall, Outcome, run_units
 from ._threads import usable_cores
-from ._units import Call, ConfigCall, Outcome, Unit, run_units
+from ._units import Unit
 from .errors import FpsolveError
 
 __all__ = ["Crew", "carry_out", "hire"]
@@ -91,16 +93,22 @@ def _noticed_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Pool(Crew):
-    """An executor of `concurrent.futures` of the caller, or threads."""
+class _Hired(Crew):
+    """Workers elsewhere, to whom bundles are handed; the cores are shared by the units."""
 
     alone = True
+    pool: Any
+
+    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
+        future: Bundle = self.pool.submit(run_units, call, units, self.alone)
+        return future
+
+
+class _Pool(_Hired):
+    """An executor of `concurrent.futures` of the caller, or threads."""
 
     def __init__(self, pool: Executor, slots: int, own: bool) -> None:
         self.pool, self.limit, self.own = pool, 2 * slots, own
-
-    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
-        return self.pool.submit(run_units, call, units, self.alone)
 
     def restart(self) -> None:
         raise FpsolveError("the executor is broken: one of its workers died, and it takes no more work")
@@ -149,10 +157,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Dask(Crew):
+class _Dask(_Hired):
     """A Dask cluster: given as a client, a cluster, or the address of a scheduler."""
-
-    alone = True
 
     def __init__(self, given: Any) -> None:
         from distributed import Client
@@ -161,7 +167,8 @@ class _Dask(Crew):
         if not self.own and given.asynchronous:
             raise TypeError("the Dask client is asynchronous; give one made with asynchronous=False, or the scheduler's address")
         try:
-            self.client = Client(given, set_as_default=False) if self.own else given
+            client: Any = Client
+            self.client = client(given, set_as_default=False) if self.own else given
         except OSError as error:
             raise ConnectionError(f"no Dask scheduler answers at {given}: {error}") from error
         self.pool = self.client.get_executor(pure=False)
@@ -180,9 +187,6 @@ class _Dask(Crew):
     @property
     def limit(self) -> int:  # type: ignore[override]
         return max(_LEAST, 2 * self.slots)
-
-    def submit(self, call: Call | ConfigCall, units: list[Unit]) -> Bundle:
-        return self.pool.submit(run_units, call, units, self.alone)
 
     def bundle(self, seconds: float) -> int:
         return int(min(_BUNDLE, max(1.0, _BUNDLE_SECONDS / max(seconds, 1e-6))))
@@ -212,7 +216,8 @@ def hire(executor: Any, call: Call | ConfigCall) -> Iterator[Callable[[], Crew]]
         For anything that is no executor, or a task that cannot be sent to its workers.
     """
     if executor is None:
-        yield Crew
+        with warnings.catch_warnings():  # filters that a unit sets are not the caller's
+            yield Crew
     elif isinstance(executor, Executor):
         slots = getattr(executor, "_max_workers", None)
         if isinstance(executor, ProcessPoolExecutor):
@@ -285,102 +290,117 @@ def carry_out(
     KeyboardInterrupt
         After Ctrl-C; what had come back by then is stored.
     """
-    back: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
-    running: dict[Bundle, list[int]] = {}
-    again: deque[int] = deque()
-    deaths: dict[int, int] = {}
-    broken, barren, seconds = False, 0, math.inf
+    work = _Work(crew, call, todo, unit, store, retries, laid_out)
+    try:
+        work.run()
+    except BaseException as problem:
+        crew.stop(list(work.running), now=True)
+        if isinstance(problem, (KeyboardInterrupt, FpsolveError)):
+            work.take_what_is_back()
+        raise
+    crew.stop([], now=False)
 
-    def give_out(indices: list[int]) -> None:
-        nonlocal broken
+
+class _Work:
+    """Units that are given out, what comes back of them, and those that are to be tried again."""
+
+    def __init__(
+        self, crew: Crew, call: Call | ConfigCall, todo: Iterator[int], unit: Callable[[int], Unit], store: Store, retries: int,
+        laid_out: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.crew, self.call, self.todo, self.unit = crew, call, todo, unit
+        self.store, self.retries, self.laid_out = store, retries, laid_out
+        self.back: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+        self.running: dict[Bundle, list[int]] = {}
+        self.again: deque[int] = deque()
+        self.deaths: dict[int, int] = {}
+        self.broken, self.barren, self.seconds = False, 0, math.inf
+
+    def run(self) -> None:
+        while True:
+            self.fill()
+            if self.running:
+                try:
+                    self.take(self.back.get(timeout=1.0))
+                except queue.Empty:
+                    trouble = self.crew.trouble()
+                    if trouble:
+                        raise FpsolveError(trouble) from None
+            elif self.broken:
+                self.barren += 1
+                if self.barren > self.retries + 5:
+                    raise FpsolveError(
+                        f"the workers died {self.barren} times in a row and no unit came to its end: a script that starts "
+                        "processes needs `if __name__ == '__main__':`, and memory may be short"
+                    )
+                self.broken = False
+                self.crew.restart()
+            else:
+                return
+
+    def fill(self) -> None:
+        """Give out units up to the limit; one that has its last chance is given out alone."""
+        while not self.broken and len(self.running) < (self.crew.limit if self.laid_out() else 1):
+            last = next((i for i in self.again if self.deaths.get(i, 0) >= max(self.retries, 1)), None)
+            if last is not None:
+                if not self.running:
+                    self.again.remove(last)
+                    self.give_out([last])
+                return
+            size = self.crew.bundle(self.seconds) if self.laid_out() else 1
+            indices = [self.again.popleft() for _ in range(min(size, len(self.again)))]
+            indices += itertools.islice(self.todo, size - len(indices))
+            if not indices:
+                return
+            self.give_out(indices)
+
+    def give_out(self, indices: list[int]) -> None:
         try:
-            future = crew.submit(call, [unit(index) for index in indices])
+            future = self.crew.submit(self.call, [self.unit(index) for index in indices])
         except BrokenExecutor:
-            again.extendleft(reversed(indices))
-            broken = True
+            self.again.extendleft(reversed(indices))
+            self.broken = True
             return
-        running[future] = indices
-        future.add_done_callback(back.put)
+        self.running[future] = indices
+        future.add_done_callback(self.back.put)
 
-    def take(future: Bundle) -> None:
-        nonlocal broken
-        indices = running.pop(future)
+    def take(self, future: Bundle) -> None:
+        indices = self.running.pop(future)
         try:
             outcomes = future.result(timeout=0)
         except CancelledError:
-            raise FpsolveError(crew.trouble() or "the units were cancelled from outside") from None
+            raise FpsolveError(self.crew.trouble() or "the units were cancelled from outside") from None
         except BrokenExecutor:
-            broken = True
+            self.broken = True
             for index in indices:
-                _died(index)
+                self.died(index)
         except Exception as error:
             for index in indices:
                 if type(error).__name__ == "KilledWorker":
-                    _died(index)
+                    self.died(index)
                 else:
-                    _keep(index, Outcome(None, f"{type(error).__name__}: {error}", 0.0, ""))
+                    self.keep(index, Outcome(None, f"{type(error).__name__}: {error}", 0.0, ""))
         else:
             for index, outcome in zip(indices, outcomes, strict=True):
-                _keep(index, outcome)
+                self.keep(index, outcome)
 
-    def _keep(index: int, outcome: Outcome) -> None:
-        nonlocal barren, seconds
-        seconds = outcome.seconds if seconds == math.inf else 0.9 * seconds + 0.1 * outcome.seconds
-        barren = 0
-        store(index, outcome, deaths.pop(index, 0) + 1)
-
-    def _died(index: int) -> None:
-        deaths[index] = deaths.get(index, 0) + 1
-        if deaths[index] > retries:
-            times = deaths.pop(index)
-            store(index, Outcome(None, f"the worker that ran the unit died (attempts: {times})", 0.0, ""), times)
-        else:
-            again.append(index)
-
-    def fill() -> None:
-        """Give out units up to the limit; one that has its last chance is given out alone."""
-        while not broken and len(running) < (crew.limit if laid_out() else 1):
-            last = next((i for i in again if deaths.get(i, 0) >= max(retries, 1)), None)
-            if last is not None:
-                if not running:
-                    again.remove(last)
-                    give_out([last])
-                return
-            size = crew.bundle(seconds) if laid_out() else 1
-            indices = [again.popleft() for _ in range(min(size, len(again)))]
-            indices += itertools.islice(todo, size - len(indices))
-            if not indices:
-                return
-            give_out(indices)
-
-    try:
-        while True:
-            fill()
-            if not running:
-                if not broken:
-                    return
-                barren += 1
-                if barren > retries + 5:
-                    raise FpsolveError(
-                        f"the workers died {barren} times in a row and no unit came to its end: a script that starts processes "
-                        "needs `if __name__ == '__main__':`, and memory may be short"
-                    )
-                broken = False
-                crew.restart()
-                continue
-            try:
-                take(back.get(timeout=1.0))
-            except queue.Empty:
-                trouble = crew.trouble()
-                if trouble:
-                    raise FpsolveError(trouble) from None
-    except BaseException as problem:
-        left = list(running)
-        crew.stop(left, now=True)
+    def take_what_is_back(self) -> None:
+        """Store what came to its end before the crew was stopped."""
         with suppress(queue.Empty):
-            while isinstance(problem, (KeyboardInterrupt, FpsolveError)):
-                future = back.get_nowait()
-                if future in running and not future.cancelled() and future.exception(timeout=0) is None:
-                    take(future)
-        raise
-    crew.stop([], now=False)
+            while True:
+                future = self.back.get_nowait()
+                if future in self.running and not future.cancelled() and future.exception(timeout=0) is None:
+                    self.take(future)
+
+    def keep(self, index: int, outcome: Outcome) -> None:
+        self.seconds = outcome.seconds if self.seconds == math.inf else 0.9 * self.seconds + 0.1 * outcome.seconds
+        self.barren = 0
+        self.store(index, outcome, self.deaths.pop(index, 0) + 1)
+
+    def died(self, index: int) -> None:
+        self.deaths[index] = self.deaths.get(index, 0) + 1
+        if self.deaths[index] > self.retries:
+            times = self.deaths.pop(index)
+            self.store(index, Outcome(None, f"the worker that ran the unit died (attempts: {times})", 0.0, ""), times)
+        else:
+            self.again.append(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +18,8 @@ from ._notes import doubtful, mass_notes, unresolved
 from ._phase_space import over_velocities
 from ._refine import Solver
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Density, Estimate, ExitTimeDistribution, Field
 
 __all__ = ["Exits", "log_moments", "slowest_mode", "start_inside"]
@@ -177,7 +178,11 @@ class Exits(Solver):
         method = f"{self.method}, exit from {region!r}"
         return Field(values, self.grid, name=name, unit=unit, warnings=tuple(notes), method=method, mask=inside)
 
-    def exit_time_variance(self, region: Region, at: ArrayLike | None = None) -> Any:
+    @overload
+    def exit_time_variance(self, region: Region, at: None = None) -> Field: ...
+    @overload
+    def exit_time_variance(self, region: Region, at: ArrayLike) -> Estimate: ...
+    def exit_time_variance(self, region: Region, at: ArrayLike | None = None) -> Field | Estimate:
         """Variance of the time of leaving a region, M_2 - M_1^2 of `exit_time_moments`.
 
         Parameters
@@ -219,7 +224,8 @@ class Exits(Solver):
         excess = math.expm1(min(float(logs[1][at_x0] - 2.0 * logs[0][at_x0]), 1.0)) if np.isfinite(logs[1][at_x0]) else 1.0
         label = f"variance of the exit time from {region!r}"
         amplified = (excess + 3.0) / max(excess, 1e-12)  # of M_2 - M_1^2
-        return self._two_grids(log_variance_at, "time^2", label, log=True, coarse=coarse, amplified=amplified)
+        found: Estimate = self._two_grids(log_variance_at, "time^2", label, log=True, coarse=coarse, amplified=amplified)
+        return found
 
     def exit_time_distribution(
         self, region: Region, start: Any, t: Sequence[float] | Array, *, rtol: float = 1e-8
@@ -363,9 +369,10 @@ class Exits(Solver):
         def log_rate_of(fp: Any) -> float:
             return log_rate if fp is self else float(fp._slowest(region)[2])
 
-        return self._two_grids(
+        rate: Estimate = self._two_grids(
             log_rate_of, "1/time", f"escape rate of {region!r}", log=True, coarse=unresolved(self, mass), solver=max(seen)
         )
+        return rate
 
 
 def _log_variance(logs: list[Array]) -> Array:

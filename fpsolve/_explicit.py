@@ -63,7 +63,7 @@ def _coefficients(s: Array, count: int) -> Array:
 
     out = 2.0 * ive(np.arange(count)[None, :], s[:, None])
     out[:, 0] *= 0.5
-    return np.where(s[:, None] > 0.0, out, np.arange(count)[None, :] == 0)
+    return np.asarray(np.where(s[:, None] > 0.0, out, np.arange(count)[None, :] == 0))
 
 
 class Chebyshev:

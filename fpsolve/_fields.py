@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,11 @@ import numpy.typing as npt
 from fpsolve import _interpolate
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from fpsolve.grid import Grid
 
 
-from fpsolve._estimate import _lines, _plain, _Record, _require
+from fpsolve._estimate import _plain, _Record
+from fpsolve._shown import Description, Quantity, _lines
 
 from ._checks import numbers
 
@@ -116,6 +115,19 @@ class Density(_Record):
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "time"
     weights: Array | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "values": ("x*", "1/volume", "probability density at the cell centres"),
+        "weights": ("x*", "volume", "weights of the cells in integrals"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "mass": ("", "", "sum of the cell masses"),
+        "negative_mass": ("", "", "sum of the negative cell masses"),
+        "mean": ("component", "", "mean position"),
+    }
+    ROWS: ClassVar[str] = "x*"
+    MAIN: ClassVar[str] = "values"
+    MAIN_NAME: ClassVar[str] = "density"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_density"
 
     def __post_init__(self) -> None:
         _clock(self.unit, "Density")
@@ -156,7 +168,7 @@ class Density(_Record):
         """The density of coordinate `axis` alone: the others integrated out; a Density on a 1-D grid."""
         dim = self.grid.dim
         if not -dim <= axis < dim:
-            raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions")
+            raise ValueError(f"marginal: axis {axis} does not exist in {dim} dimensions; axes are 0 ... {dim - 1}")
         axis %= dim
         line = type(self.grid)(self.grid.axes[axis], boundary=[self.grid.boundary[axis]])
         others = tuple(k for k in range(dim) if k != axis)
@@ -172,16 +184,6 @@ class Density(_Record):
         In the half cell next to a wall the line through the last two centres is continued, but not below zero.
         """
         return _interpolate.multilinear(self.grid, self.values, points, outside=0.0, nonnegative=True)
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Line (1-D), colour map with contours (2-D), marginal or slice (3-D); see `fpsolve.plotting.plot_density`."""
-        from fpsolve import plotting
-
-        return plotting.plot_density(self, ax=ax, **kwargs)
-
-    def to_xarray(self) -> Any:
-        """An xarray.DataArray with dimensions x0, x1, ... (needs the package xarray)."""
-        return _to_xarray(self.grid, self.values, "density", {"method": self.method}, "Density.to_xarray")
 
     def __repr__(self) -> str:
         head = f"Density on {_grid_text(self.grid)}" + ("" if self.time is None else f" at {self.unit} {self.time:.6g}")
@@ -202,15 +204,6 @@ def _clock(unit: str, kind: str) -> None:
 def _info_text(info: Mapping[str, Any]) -> str:
     shown = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in info.items()]
     return "solver: " + ", ".join(shown) if shown else ""
-
-
-def _to_xarray(grid: "Grid", values: Array, name: str, attrs: dict[str, Any], purpose: str, times: Array | None = None) -> Any:
-    xarray = _require("xarray", purpose)
-    dims = [f"x{i}" for i in range(grid.dim)]
-    coords: dict[str, Any] = dict(zip(dims, grid.centers, strict=True))
-    if times is not None:
-        dims, coords = ["time", *dims], {"time": times, **coords}
-    return xarray.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -248,6 +241,16 @@ class DensitySeries(_Record):
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "time"
     weights: Array | None = None
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("time", "{unit}", "times"),
+        "values": ("time x*", "1/volume", "probability density at the cell centres"),
+        "weights": ("x*", "volume", "weights of the cells in integrals"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"time": "times"}
+    ROWS: ClassVar[str] = "time x*"
+    MAIN: ClassVar[str] = "values"
+    MAIN_NAME: ClassVar[str] = "density"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_density"
 
     def __post_init__(self) -> None:
         _clock(self.unit, "DensitySeries")
@@ -267,7 +270,11 @@ class DensitySeries(_Record):
     def __len__(self) -> int:
         return int(self.times.size)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: slice) -> "DensitySeries": ...
+    @overload
+    def __getitem__(self, index: int) -> Density: ...
+    def __getitem__(self, index: int | slice) -> "Density | DensitySeries":
         if isinstance(index, slice):
             return dataclasses.replace(self, times=self.times[index], values=self.values[index])
         return Density(
@@ -314,17 +321,6 @@ class DensitySeries(_Record):
         values = np.tensordot(factors, self.values[first : first + count], 1)
         method = f"{self.method}, interpolated in time" if self.method else "interpolated in time"
         return dataclasses.replace(self[first], values=values, time=float(t), method=method)
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """1-D: one line per time, labelled; 2-D: the last density. See `fpsolve.plotting.plot_density`."""
-        from fpsolve import plotting
-
-        return plotting.plot_density(self, ax=ax, **kwargs)
-
-    def to_xarray(self) -> Any:
-        """An xarray.DataArray with dimensions time, x0, x1, ... (needs the package xarray)."""
-        attrs = {"method": self.method, "time": self.unit}
-        return _to_xarray(self.grid, self.values, "density", attrs, "DensitySeries.to_xarray", self.times)
 
     def __repr__(self) -> str:
         span = f"{self.times[0]:.6g} ... {self.times[-1]:.6g}" if len(self) else "none"
@@ -381,6 +377,13 @@ class Field(_Record):
     method: str = ""
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     mask: npt.NDArray[np.bool_] = None  # type: ignore[assignment]  # always an array after __post_init__
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "values": ("x*", "{unit}", "{name}"),
+        "mask": ("x*", "", "cells where it was solved for; elsewhere values are set by definition"),
+    }
+    ROWS: ClassVar[str] = "x*"
+    MAIN: ClassVar[str] = "values"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_field"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _grid_values(self.values, _shape(self.grid, "Field"), "Field"))
@@ -404,16 +407,11 @@ class Field(_Record):
         # a line continued to a wall must not leave the range of the values, as with a negative exit time
         return np.where(solved, out, np.clip(out, self.values.min(), self.values.max()) if fill is None else fill)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Line (1-D), colour map with contours (2-D), slice (3-D); see `fpsolve.plotting.plot_field`."""
-        from fpsolve import plotting
-
-        return plotting.plot_field(self, ax=ax, **kwargs)
-
-    def to_xarray(self) -> Any:
-        """An xarray.DataArray with dimensions x0, x1, ..., NaN outside the mask (needs the package xarray)."""
-        values = np.where(self.mask, self.values, np.nan)
-        return _to_xarray(self.grid, values, self.name or "field", {"units": self.unit}, "Field.to_xarray")
+    def _quantities(self) -> dict[str, Quantity]:
+        """The values with NaN outside the mask."""
+        found = super()._quantities()
+        found["values"] = found["values"]._replace(value=np.where(self.mask, self.values, np.nan))
+        return found
 
     def __repr__(self) -> str:
         solved = self.values[self.mask]

@@ -263,7 +263,7 @@ class Flows(Solver):
             current = fp._irreversible_current(p)
             return entropy_rate(fp.process.diffusion(points), current, p.values.ravel(), fp.grid.cell_volumes.ravel())
 
-        value = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
+        value: Estimate = self._two_grids(rate, "1/time", "entropy production", coarse=unresolved(self, density.cell_mass))
         edges = _edge_entropy(self._dissipative, density.cell_mass.ravel())
         gap = abs(edges - value.value)
         held = gap <= 0.05 * abs(value.value) + 1e-12
@@ -343,7 +343,7 @@ class Flows(Solver):
         name = "pi(x, v) Q((x, v) -> (x', v')) = pi(x', v') Q((x', -v') -> (x, -v)) for the generator"
         status: Any = "held" if off <= _BALANCED else "failed"
         checked = Assumption(name, status, f"largest difference {off:.3g} of the largest flow")
-        value = self._two_grids(ratio, "", "irreversible velocity over friction")
+        value: Estimate = self._two_grids(ratio, "", "irreversible velocity over friction")
         return dataclasses.replace(value, assumptions=(*value.assumptions, checked))
 
     def _imbalance(self, fraction: float) -> float:
@@ -380,6 +380,6 @@ def _force(process: Any, points: Array) -> Array:
     bad = lowest[:, 0] <= 1e-14 * lowest[:, -1]
     if bad.any():
         raise ValueError(f"detailed balance needs a positive definite D, but its smallest eigenvalue is {lowest[bad][0, 0]:.3g} "
-                         f"at x = {points[int(np.argmax(bad))].tolist()}")  # fmt: skip
+                         f"at x = {points[int(np.argmax(bad))].tolist()}; give the noise a floor")  # fmt: skip
     drift = np.asarray(process.drift(points), float) - np.asarray(process.divergence(points), float)
     return np.asarray(np.linalg.solve(diffusion, drift[:, :, None])[:, :, 0])

@@ -1,6 +1,7 @@
 """Two valleys whose barrier or curvature changes with time: rates, occupation, and the time at which switching freezes."""
 
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -189,7 +190,7 @@ def occupation(leave: Rate, enter: Rate, times: npt.ArrayLike, start: float = 0.
 
     done = solve_ivp(slope, (t[0], t[-1]), [float(start)], method="LSODA", t_eval=t, rtol=1e-10, atol=1e-13)
     if not done.success:
-        raise FpsolveError(f"occupation: {done.message}")
+        raise FpsolveError(f"occupation: {done.message} (rates that jump or grow without bound? give times closer to each other)")
     return np.asarray(np.clip(done.y[0], 0.0, 1.0))
 
 
@@ -441,5 +442,5 @@ def _rate(rate: Rate, t: Array, name: str) -> Array:
 def _times(times: npt.ArrayLike) -> Array:
     t = numbers("times", times)
     if t.ndim != 1 or len(t) < 2 or not np.isfinite(t).all() or not (np.diff(t) > 0.0).all():
-        raise ValueError("times must be at least two finite increasing numbers")
+        raise ValueError(f"times must be at least two finite increasing numbers, got {reprlib.repr(times)}")
     return t

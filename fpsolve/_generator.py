@@ -219,4 +219,7 @@ def dissection_order(rates: sp.csr_matrix, coords: np.ndarray) -> tuple[np.ndarr
     [0, 1, 2, 3, 4]
     """
     pattern = (rates + rates.T).tocsr()
-    return dissect(pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64), np.ascontiguousarray(coords), LEAF)
+    order, parents, sizes = dissect(
+        pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64), np.ascontiguousarray(coords), LEAF
+    )
+    return order, parents, sizes

@@ -81,7 +81,7 @@ class Dynamics:
             return None
         d = self.dim
         raw = self.tensor_slope.evaluate(self.to_state(y), self.process.params).reshape(-1, d, d, d)
-        return np.einsum("aj,njki,bk,ic->nabc", self.inverse, raw, self.inverse, self.W, optimize=True)
+        return np.asarray(np.einsum("aj,njki,bk,ic->nabc", self.inverse, raw, self.inverse, self.W, optimize=True))
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ._phase_space import PhaseSpace
 from ._start import initial_density
 from .errors import FpsolveError
 from .fokker_planck import FokkerPlanck
-from .grid import Region
+from .region import Region
 from .results import Density, ExitTimeDistribution, Field
 
 __all__ = ["HighExits", "check_times"]

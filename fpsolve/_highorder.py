@@ -96,12 +96,12 @@ class HighOrder(HighExits):
         self.warnings = ()
 
     @functools.cached_property
-    def generator(self) -> sp.csr_matrix:  # type: ignore[override]
+    def generator(self) -> sp.csr_matrix:
         """Matrix Q in the convention of the generator, dm/dt = Q^T m: its rows sum to -kill, but its entries have both signs."""
         return self.operators.forward.T.tocsr()
 
     @functools.cached_property
-    def kill(self) -> Array:  # type: ignore[override]
+    def kill(self) -> Array:  # type: ignore[override]  # set once there, found when asked for here
         """Rates (n,) at which mass is lost through absorbing sides, of both signs."""
         if not any("absorbing" in sides for sides in self.grid.boundary):
             return np.zeros(self.grid.size)
@@ -127,7 +127,7 @@ class HighOrder(HighExits):
         return self.operators.backward
 
     @functools.cached_property
-    def _volumes(self) -> Array:  # type: ignore[override]
+    def _volumes(self) -> Array:
         return self.operators.volumes
 
     @property
@@ -139,7 +139,7 @@ class HighOrder(HighExits):
         return _pencil.null_vector(self.operators.forward, self.grid.shape)
 
     @functools.cached_property
-    def _stationary_mass(self) -> Array:  # type: ignore[override]
+    def _stationary_mass(self) -> Array:
         return self._null[0]
 
     def _values(self, mass: Array) -> Array:
@@ -237,7 +237,7 @@ class HighOrder(HighExits):
                 f"resolves (below {_ROUGHNESS:g}); use more cells"]  # fmt: skip
 
     @functools.cached_property
-    def _coarse_note(self) -> list[str]:  # type: ignore[override]
+    def _coarse_note(self) -> list[str]:
         if not self._conserved:
             return []
         try:
@@ -279,9 +279,7 @@ class HighOrder(HighExits):
         return Density(self._values(mass), self.grid, method=self.method, warnings=tuple(notes), weights=self._volumes,
                        solver_info={"cells": self.grid.size, **info})  # fmt: skip
 
-    def evolve(
-        self, rho0: Any, t: float | Sequence[float], rtol: float = 1e-6, method: str | None = None
-    ) -> Density | DensitySeries:
+    def evolve(self, rho0: Any, t: Any, rtol: float = 1e-6, method: str | None = None) -> Any:
         """As in the monotone scheme; method="positive" is refused, what is negative is reported."""
         if method is not None:
             raise ValueError(f"the high-order scheme has the default method only, got {method!r}: it is not positive; use "

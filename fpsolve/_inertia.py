@@ -56,7 +56,10 @@ def underdamped_rate(process: "Underdamped", minimum: npt.ArrayLike, saddle: npt
     guess_a, guess_s = _state(minimum, process.dim, "minimum"), _state(saddle, process.dim, "saddle")
     scale = float(np.linalg.norm(guess_s - guess_a))
     if scale == 0.0:
-        raise ValueError(f"kramers_rate: minimum and saddle are the same point {_point(guess_a)}")
+        raise ValueError(
+            f"kramers_rate: minimum and saddle are the same point {_point(guess_a)}; U.critical_points(box) "
+            "lists minima and saddles"
+        )
     # friction one, so that Phi = U / T; only the rate knows mass and friction
     phi = _QuasiPotential(Process(process.potential, Noise.isotropic(temperature)), scale)
     a, s = phi.critical_point(guess_a, "minimum"), phi.critical_point(guess_s, "saddle")
@@ -114,7 +117,9 @@ def _action(process: "Underdamped", top: float, toward: float, way: float, scale
         if reach > 1e4 * scale:
             return math.inf
     if reach == 0.0:
-        raise FpsolveError(f"kramers_rate: U does not fall from the saddle {top:.6g} in the direction {sign:+.0f}")
+        raise FpsolveError(
+            f"kramers_rate: U does not fall from the saddle {top:.6g} in the direction {sign:+.0f}; is it the saddle?"
+        )
     end = float(brentq(below, reach, reach + step, xtol=1e-13 * scale))
     # r = end sin(t): the square root vanishes linearly at the saddle, and smoothly in t at the turning point
     momentum, _ = quad(

@@ -189,7 +189,7 @@ class Iterative:
     def _of_blocks(self, r: Array, transposed: bool) -> Array:
         if transposed:
             coarse = self._core.plain_solve(np.bincount(self.block, weights=r, minlength=self.count), True)
-            return self._checked(coarse)[self.block] * self._shares
+            return np.asarray(self._checked(coarse)[self.block] * self._shares)
         coarse = self._core.plain_solve(np.bincount(self.block, weights=self._shares * r, minlength=self.count), False)
         return self._checked(coarse)[self.block]
 
@@ -203,7 +203,7 @@ class Iterative:
         matrix = self._T if transposed else self._A
         z = r.copy()
         (incomplete.solve_transposed if transposed else incomplete.solve)(*self._lu, z)
-        return z + self._of_blocks(r - matrix @ z, transposed)
+        return np.asarray(z + self._of_blocks(r - matrix @ z, transposed))
 
     def plain_solve(self, rhs: Array, transposed: bool) -> Array:
         """Solution for a right-hand side of any sign.
@@ -271,12 +271,18 @@ class Iterative:
         if not error <= _ACCEPTED:
             raise FpsolveError(f"the stationary law of a chain of {self.n} states is known to {error:.1e} only after {_ROUNDS} "
                                f"rounds (accepted: {_ACCEPTED:g}); {_REMEDY}")  # fmt: skip
-        return wide.wide_from(self.weight)
+        return _wide(self.weight)
 
     def forward_backward(self, rhs: tuple[Array, Array]) -> tuple[Array, Array]:
         """As `Multifrontal`; the numbers are doubles."""
-        return wide.wide_from(np.maximum(self.plain_solve(wide.wide_value(*rhs), False), 0.0))
+        return _wide(np.maximum(self.plain_solve(wide.wide_value(*rhs), False), 0.0))
 
     def transposed(self, rhs: tuple[Array, Array]) -> tuple[Array, Array]:
         """As `Multifrontal`; the numbers are doubles."""
-        return wide.wide_from(np.maximum(self.plain_solve(wide.wide_value(*rhs), True), 0.0))
+        return _wide(np.maximum(self.plain_solve(wide.wide_value(*rhs), True), 0.0))
+
+
+def _wide(values: Array) -> tuple[Array, Array]:
+    """Numbers of a wider range than doubles: mantissas and exponents."""
+    mantissa, exponent = wide.wide_from(values)
+    return mantissa, exponent

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from ._components import component
 from ._landing import Jumps, Level, System, build
 from .chains import SGDChain
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Assumption, Density, Estimate
 
 __all__ = ["MAX_NODES", "KernelSolver", "level_of"]
@@ -68,7 +69,7 @@ class KernelSolver:
         if not isinstance(region, Region):
             raise TypeError(f"region must be a Region, got {type(region).__name__}: {region!r}")
         if region.dim != self.grid.dim:
-            raise ValueError(f"{region!r} is {region.dim}-D, the grid is {self.grid.dim}-D")
+            raise ValueError(f"{region!r} is {region.dim}-D, the grid is {self.grid.dim}-D; give one entry per coordinate")
         region.g(self.grid.points())  # refuses NaN on the grid
         lo, hi = np.array([e[0] for e in self.grid.edges]), np.array([e[-1] for e in self.grid.edges])
         inner = component(region, 2 * lo - hi, 2 * hi - lo) if region.containing is not None else region
@@ -79,16 +80,20 @@ class KernelSolver:
     def _left(self, region: Region) -> System:
         system = self._system(region)
         if not system.ends:
-            raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every jump out of it is folded back or wrapped")
+            raise ValueError(
+                f"nothing can leave {region!r} on {self.grid!r}: every jump out of it is folded back or wrapped; make the "
+                "box reach beyond the region's surface, or a side absorbing"
+            )
         return system
 
     def _on(self, grid: Grid) -> Any:
         make: Any = type(self)
         return make(self.chain, grid, nodes=self.nodes)
 
-    def refine(self) -> Any:
+    def refine(self) -> Self:
         """The same kernel on twice as many cells per axis."""
-        return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        finer: Self = self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        return finer
 
     def _coarser(self) -> Any:
         return self._on(self.grid._resized(tuple(max(2, int(_COARSER * n)) for n in self.grid.shape)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import numbers
 from ._kernel_base import MAX_NODES, KernelSolver, level_of
 from ._landing import System, build
-from .grid import Region
+from .region import Region
 from .results import Assumption, Density, Estimate, Field
 
 __all__ = ["KernelExits"]
@@ -24,7 +24,11 @@ _LARGEST = 709.7
 class KernelExits(KernelSolver):
     """Questions about leaving a region; a part of `TransitionKernel`."""
 
-    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Any:
+    @overload
+    def mean_exit_time(self, region: Region, at: None = None) -> Field: ...
+    @overload
+    def mean_exit_time(self, region: Region, at: ArrayLike) -> Estimate: ...
+    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Field | Estimate:
         r"""Mean number of iterations after which a chain started at x is first at g >= 0, as a function of x.
 
         Solves :math:`\tau(x) = 1 + \int_{g<0} k(x, y) \tau(y) dy`. The chain is tested after each iteration and has no path in
@@ -198,7 +202,7 @@ class KernelExits(KernelSolver):
         in_a, in_b = (np.asarray(r.contains(points)) for r in inner)
         if np.any(in_a & in_b):
             i = int(np.argmax(in_a & in_b))
-            raise ValueError(f"the regions overlap, for example at x = {points[i].tolist()}: {a!r} and {b!r}")
+            raise ValueError(f"the regions overlap, for example at x = {points[i].tolist()}: {a!r} and {b!r}; make them smaller")
         if np.all(in_a | in_b):
             raise ValueError(f"no cell lies between {a!r} and {b!r} on {self.grid!r}; use more cells")
         first, second = level_of(inner[0]), level_of(inner[1])

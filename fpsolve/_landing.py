@@ -65,7 +65,9 @@ class Jumps:
         cov = 2.0 * self.lr * self.process.diffusion(x)
         bad = ~(np.isfinite(mean).all(axis=1) & np.isfinite(cov).all(axis=(1, 2)))
         if bad.any():
-            raise ValueError(f"drift or D is not finite at x = {x[int(np.argmax(bad))].tolist()}")
+            raise ValueError(
+                f"drift or D is not finite at x = {x[int(np.argmax(bad))].tolist()}; move the box or change the function"
+            )
         width = np.empty(x.shape)
         for axis, (edges, sides) in enumerate(zip(self.grid.edges, self.grid.boundary, strict=True)):
             lo, hi = edges[0], edges[-1]
@@ -75,7 +77,8 @@ class Jumps:
         values, vectors = np.linalg.eigh(cov / width[:, :, None] / width[:, None, :])
         if np.any(values < -1e-9 * np.maximum(values[:, -1:], 1e-300)):
             i = int(np.argmin(values[:, 0]))
-            raise ValueError(f"D is not positive semi-definite at x = {x[i].tolist()}: {self.process.diffusion(x[i]).tolist()}")
+            D = self.process.diffusion(x[i]).tolist()
+            raise ValueError(f"D is not positive semi-definite at x = {x[i].tolist()}: {D}; all its eigenvalues must be >= 0")
         lift = np.maximum(self.floor**2 - values, 0.0)
         low = np.asarray((lift > 0.0).any(axis=1))
         more = np.einsum("nij,nj,nkj->nik", vectors, lift, vectors) * width[:, :, None] * width[:, None, :]

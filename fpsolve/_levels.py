@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import Code, FunctionCode, QuadraticCode, TableCode
-from .grid import Region
+from ._code import Code, QuadraticCode, TableCode
+from ._function_code import FunctionCode
 from .potentials import Potential
+from .region import Region
 from .results import Field
 
 __all__ = ["check_level", "level_of"]

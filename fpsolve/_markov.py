@@ -78,14 +78,14 @@ class Factor:
         if core is None:
             return np.empty(0)
         if not isinstance(core, Tridiagonal):
-            out = core.plain_solve(rhs, transposed)
+            out: np.ndarray | None = core.plain_solve(rhs, transposed)
             if out is not None and not log:
                 return out
             if out is not None and np.all(out > _TINY):
-                return np.log(out)
+                return np.asarray(np.log(out))
         x = wide.wide_from(rhs)
         x = core.transposed(x) if transposed else core.forward_backward(x)
-        return wide.wide_log(*x) if log else wide.wide_value(*x)
+        return np.asarray(wide.wide_log(*x) if log else wide.wide_value(*x))
 
     def _spread(self, values: np.ndarray, infinite: np.ndarray, log: bool) -> np.ndarray:
         out = np.full(self.n, -np.inf if log else 0.0)

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fpsolve import _interpolate
-from fpsolve._estimate import _lines, _Record
+from fpsolve._estimate import _Record
 from fpsolve._fields import Field, _grid_text, _grid_values, _info_text
+from fpsolve._shown import Description, _lines
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from fpsolve.grid import Grid
 
 __all__ = ["Current", "ExitTimeDistribution", "Spectrum"]
@@ -62,6 +61,13 @@ class Current(_Record):
     method: str = ""
     warnings: tuple[str, ...] = ()
     solver_info: Mapping[str, Any] = field(default_factory=dict)
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "values": ("x* component", "1/(time area)", "{name} at the cell centres"),
+        "divergence": ("x*", "1/(time volume)", "divergence of the discrete current"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {"largest": ("", "1/(time area)", "largest magnitude")}
+    ROWS: ClassVar[str] = "x*"
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_current"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _grid_values(self.values, (*self.grid.shape, self.grid.dim), "Current"))
@@ -83,12 +89,6 @@ class Current(_Record):
         """Multilinear interpolation at points (..., d) -> (..., d); NaN outside the grid, periodic axes wrap."""
         parts = [_interpolate.multilinear(self.grid, self.values[..., k], points, outside=math.nan) for k in range(self.grid.dim)]
         return np.stack(parts, axis=-1)
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Line (1-D) or streamlines over a colour map of the magnitude (2-D); see `fpsolve.plotting.plot_current`."""
-        from fpsolve import plotting
-
-        return plotting.plot_current(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         head = f"Current {self.name!r} on {_grid_text(self.grid)}" + ("" if self.time is None else f" at time {self.time:.6g}")
@@ -155,6 +155,20 @@ class Spectrum(_Record):
     solver_info: Mapping[str, Any] = field(default_factory=dict)
     eigenvalue_errors: Array = None  # type: ignore[assignment]
     unit: str = "1/time"
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "eigenvalues": ("mode", "{unit}", "eigenvalues of the generator"),
+        "eigenvalue_errors": ("mode", "{unit}", "discretisation errors of the eigenvalues"),
+        "residuals": ("mode", "{unit}", "norm of Q r - mu r over that of r"),
+        "right": ("mode x*", "", "right eigenfunctions at the cell centres"),
+        "left": ("mode x*", "1/volume", "left eigenfunctions at the cell centres"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "rates": ("mode", "{unit}", "decay rates"),
+        "frequencies": ("mode", "{unit}", "angular frequencies"),
+    }
+    ROWS: ClassVar[str] = "mode"
+    ERRORS: ClassVar[Mapping[str, str]] = {"eigenvalues": "eigenvalue_errors"}
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_spectrum"
 
     def __post_init__(self) -> None:
         values = np.asarray(self.eigenvalues, dtype=np.complex128)
@@ -202,12 +216,6 @@ class Spectrum(_Record):
         values = np.abs(mode) if part == "abs" else mode.imag if part == "imag" else mode.real
         name = f"{side} eigenfunction {k} ({part}), eigenvalue {_number(self.eigenvalues[k], 4)}"
         return Field(values, self.grid, name=name, method=self.method, warnings=self.warnings)
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Eigenvalues in the complex plane; see `fpsolve.plotting.plot_spectrum`."""
-        from fpsolve import plotting
-
-        return plotting.plot_spectrum(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         shown = ", ".join(map(_number, self.eigenvalues[:8]))
@@ -262,6 +270,16 @@ class ExitTimeDistribution(_Record):
     start: str = ""
     method: str = ""
     warnings: tuple[str, ...] = ()
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("time", "{unit}", "times"),
+        "survival": ("time", "", "probability that the exit is later"),
+        "error": ("time", "", "error of the time integration in the survival probability"),
+        "density": ("time", "1/{unit}", "probability density of the exit time"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"time": "times"}
+    ROWS: ClassVar[str] = "time"
+    ERRORS: ClassVar[Mapping[str, str]] = {"survival": "error"}
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_exit_times"
 
     def __post_init__(self) -> None:
         times = np.atleast_1d(np.asarray(self.times, dtype=np.float64))
@@ -281,12 +299,6 @@ class ExitTimeDistribution(_Record):
             )
         keep = np.concatenate([[True], np.diff(np.maximum.accumulate(left)) > 0.0]) & (self.survival > 0.0)
         return float(np.interp(-math.log1p(-q), -np.log(self.survival[keep]), self.times[keep]))
-
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """Survival probability on a logarithmic axis; see `fpsolve.plotting.plot_exit_times`."""
-        from fpsolve import plotting
-
-        return plotting.plot_exit_times(self, ax=ax, **kwargs)
 
     def __repr__(self) -> str:
         head = f"ExitTimeDistribution at {self.times.size} times"

@@ -71,7 +71,8 @@ def mode_second_moment(
     l, g, h, p = np.broadcast_arrays(*(numbers(name, value) for name, value in given.items()))
     _check_sgd(lr, 1, 0.0, "replace", None)
     if not all(np.isfinite(v).all() for v in (l, g, h, p)):
-        raise ValueError("curvature, gradient_noise, hessian_noise and start must be finite")
+        wrong = [name for name, v in zip(given, (l, g, h, p), strict=True) if not np.isfinite(v).all()]
+        raise ValueError(f"curvature, gradient_noise, hessian_noise and start must be finite, {' and '.join(wrong)} is not")
     for name, value in (("gradient_noise", g), ("hessian_noise", h), ("start", p)):
         if (value < 0.0).any():
             raise ValueError(f"{name} must be >= 0 (a variance): got {float(value.min()):g}")
@@ -148,10 +149,13 @@ def second_moments(
     if h.ndim != 3 or h.shape[1] != h.shape[2] or g.shape != h.shape[:2] or not len(h):
         raise ValueError(f"hessians must be (N, d, d) and gradients (N, d) of the same N and d: got {h.shape} and {g.shape}")
     if not (np.isfinite(h).all() and np.isfinite(g).all()):
-        raise ValueError("hessians and gradients must be finite")
+        bad = int(np.sum(~(np.isfinite(h).all(axis=(1, 2)) & np.isfinite(g).all(axis=1))))
+        raise ValueError(f"hessians and gradients must be finite: {bad} of {len(h)} samples are not; leave them out")
     gap = float(np.abs(h - h.transpose(0, 2, 1)).max())
     if gap > 1e-8 * float(np.abs(h).max()):
-        raise ValueError(f"every sample's Hessian must be symmetric; one and its transpose differ by {gap:.3g}")
+        raise ValueError(
+            f"every sample's Hessian must be symmetric; one and its transpose differ by {gap:.3g}; use (h + h.transpose(0, 2, 1))/2"
+        )
     _check_sgd(lr, batch, 0.0, "replace", None)
     n, d = _steps(steps), h.shape[1]
     if d > 30:

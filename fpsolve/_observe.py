@@ -16,8 +16,9 @@ from ._paths import Plan, Records, moments_of
 from ._runner import check_count
 from ._watch import autocorrelation, group_size, lane_bytes, occupation
 from .errors import FpsolveError
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Process
+from .region import Region
 from .results import Density, Trajectories
 
 __all__ = ["cure_for", "make_plan", "trajectories"]
@@ -49,6 +50,8 @@ def make_plan(
     if t_burn is not None:
         burn = float(numbers("t_burn", t_burn, "a number"))
         start = round(burn / clock) if math.isfinite(burn) else -1
+        if every > steps:
+            raise ValueError(f"every must be at most the number of steps, {steps}, got {every}")
         if not 0 <= start <= steps - every:
             raise ValueError(f"t_burn = {t_burn:g} must be in [0, t - every*dt] = [0, {(steps - every) * clock:g}]")
     grid = None

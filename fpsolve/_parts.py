@@ -49,7 +49,7 @@ def check_same(name: str, parts: Sequence[Any], fields: Sequence[str]) -> None:
         For something else than records of one kind, none at all, or a field that differs.
     """
     if not parts:
-        raise ValueError(f"{name}: there is nothing to merge")
+        raise ValueError(f"{name}: there is nothing to merge; give one part at least")
     one = parts[0]
     for part in parts:
         if type(part) is not type(one):

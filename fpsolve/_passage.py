@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, DerivedCode, ExpressionCode
-from ._components import Turns, component_for_jumps
-from ._fused import Fused
+from ._components import Turns, component_for_jumps, inside
 from ._kernels.langevin import (
     ACTIVE,
     BASE,
@@ -38,10 +38,11 @@ from ._known import fact, name_of
 from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
 from ._schemes import zero_outputs
+from ._step_text import Fused
 from .chains import SGDChain
 from .expressions import parse
-from .grid import Region
 from .process import Process
+from .region import Region
 
 __all__ = [
     "Passage",
@@ -59,8 +60,6 @@ Array = NDArray[np.float64]
 
 #: Kernel calls aim at this many lane steps.
 LANE_STEPS_PER_CALL = 1 << 25
-
-
 #: Surfaces are handled in symbols up to this dimension.
 MAX_SYMBOLIC = 16
 
@@ -254,7 +253,7 @@ def check_component(points: Array, region: Region, turns: Turns = ()) -> None:
             apart = apart[~_joined(region, apart, region.containing, factor)]
     if len(apart) and any(turns) and region.dim <= 2:
         width = max(b - a for a, b in filter(None, turns))
-        apart = apart[~_inside(component_for_jumps(region, apart, width / 16.0, turns), apart)]
+        apart = apart[~inside(component_for_jumps(region, apart, width / 16.0, turns), apart)]
     if not len(apart):
         return
     message = (
@@ -266,17 +265,11 @@ def check_component(points: Array, region: Region, turns: Turns = ()) -> None:
     warnings.warn(f"{message}. Only the straight segment was tried in {region.dim}-D", RuntimeWarning, stacklevel=4)
 
 
-def _inside(region: Region, points: Array) -> NDArray[np.bool_]:
-    """g < 0 at points (..., d); False where g is NaN."""
-    with np.errstate(all="ignore"):
-        return np.asarray(region.code.evaluate(points, region.params)[..., 0] < 0.0)
-
-
 def _segments_inside(region: Region, starts: Array, ends: Array) -> NDArray[np.bool_]:
     """Whether the segments from starts (n, d) to ends (n, d) or (d,) are inside, looked at in 257 points each."""
     ends = np.broadcast_to(ends, starts.shape)
     s = np.linspace(0.0, 1.0, 257)[:, None]
-    found = [_inside(region, a + s * (b - a)).all() for a, b in zip(starts, ends, strict=True)]
+    found = [inside(region, a + s * (b - a)).all() for a, b in zip(starts, ends, strict=True)]
     return np.array(found, bool)
 
 
@@ -290,7 +283,7 @@ def _joined(region: Region, starts: Array, point: Array, factor: float) -> NDArr
     margin = factor * float((high - low).max())
     axes = [np.linspace(a - margin, b + margin, 400) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    labels = ndimage.label(_inside(region, cells))[0]
+    labels = ndimage.label(inside(region, cells))[0]
     if not labels.any():
         return np.zeros(len(starts), bool)
     centers, names = cells[labels > 0], labels[labels > 0]
@@ -321,7 +314,7 @@ def region_for_jumps(region: Region, points: Array, process: SGDChain | Process,
 
 
 @dataclass
-class Queue:
+class Queue(ABC):
     """One escape run: results by trajectory, and the loop over calls of a kernel whose lanes take trajectories from a queue.
 
     A kernel has a class of its own, which says what its lanes keep (`place`), how long a call is (`length`) and how it is called
@@ -343,21 +336,21 @@ class Queue:
     lanes: ClassVar[int]
 
     @property
+    @abstractmethod
     def length(self) -> int:
         """Steps of a call: some tenths of a second, so that Ctrl-C and progress are prompt."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, lo: int) -> dict[str, NDArray[Any]]:
         """Arrays in which the lanes keep their place: index, birth, meta with the entries of the kernel's own, and more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restart(self, place: dict[str, NDArray[Any]]) -> None:
         """All lanes are free, and the steps are counted from zero again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, place: dict[str, NDArray[Any]], constants: Array, until: int) -> None:
         """Call the kernel."""
-        raise NotImplementedError
 
     def work(self, lo: int, hi: int, control: Control) -> None:
         """Run trajectories [lo, hi) to their ends, or until the run is stopped: those under way are then censored."""

@@ -2,19 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fpsolve._checks import numbers
-from fpsolve._estimate import _lines, _Record, _run_text
+from fpsolve._estimate import _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._parts import check_same, join_ranges, ranges_of
+from fpsolve._shown import Description, _lines
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from fpsolve._ensembles import Trajectories
 
 __all__ = ["PathStatistics", "path_statistics_of"]
@@ -83,6 +86,16 @@ class PathStatistics(_Record):
     batch: float | None = None
     precision: str = "double"
     problem: str = ""
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        "times": ("time", "{unit}", "times of the moments"),
+        "mean": ("component", "", "ensemble mean"),
+        "covariance": ("component component", "", "ensemble covariance"),
+        "within": ("component component", "", "mean covariance in time of a path"),
+        "ranges": ("range column", "", "seed, first trajectory and number of trajectories"),
+    }
+    ALONG: ClassVar[Mapping[str, str]] = {"time": "times"}
+    ROWS: ClassVar[str] = "time"
+    DRAWN: ClassVar[str] = "mean"
 
     def __post_init__(self) -> None:
         for name in ("times", "mean", "covariance", "within"):
@@ -93,7 +106,7 @@ class PathStatistics(_Record):
         for name in ("n", "n_ok"):
             object.__setattr__(self, name, int(getattr(self, name)))
         if not 0 <= self.n_ok <= self.n:
-            raise ValueError(f"PathStatistics: {self.n_ok} of {self.n} trajectories did not fail")
+            raise ValueError(f"PathStatistics: {self.n_ok} of {self.n} trajectories did not fail: n_ok must be in 0 ... n")
 
     def merge(self, other: "PathStatistics") -> "PathStatistics":
         """Both together; see `merged`."""
@@ -135,6 +148,13 @@ class PathStatistics(_Record):
             ranges=ranges,
             **moments,
         )
+
+    def _rows(self) -> str:
+        return self.ROWS if self.mean is None or self.mean.ndim > 1 else "component"
+
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+        """The histogram, if there is one; else the mean against time or component, see `fpsolve.plotting.plot_result`."""
+        return super().plot(ax, **kwargs) if self.histogram is None else self.histogram.plot(ax, **kwargs)
 
     def __repr__(self) -> str:
         kept = [name for name in ("mean", "covariance", "histogram") if getattr(self, name) is not None]

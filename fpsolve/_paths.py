@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fused import Fused
 from ._kernels.rng import LANES, seed_blocks
 from ._kernels.rng32 import seed_blocks32
 from ._runner import Control, aligned
 from ._schedule import ScheduledConstants
+from ._step_text import Fused
 from ._watch import SAMPLES, Tables, Watcher, make_tables, make_watcher
-from .grid import Region
+from .region import Region
 
 __all__ = ["FusedRun", "Plan", "Records", "gather", "moments_of", "scatter"]
 

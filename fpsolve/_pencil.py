@@ -79,7 +79,10 @@ class Resolvent(Terms):
         assert self._fronts is not None
         self.solves += 1
         if self.solves > _MOST_SOLVES:
-            raise FpsolveError(f"the evolution did not reach its tolerance in {_MOST_SOLVES} solves")
+            raise FpsolveError(
+                f"the evolution did not reach its tolerance in {_MOST_SOLVES} solves: raise rtol, shorten the "
+                "time, or use scheme='monotone'"
+            )
         return self._fronts.solve(p)
 
 

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._discretize import Stencil, Stream, finite, frame
-from .grid import Grid, Region
+from .grid import Grid
 from .process import Underdamped
+from .region import Region
 
 __all__ = ["PhaseSpace", "build_phase_stencil", "over_velocities", "phase_space"]
 

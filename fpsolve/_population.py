@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ._branches import BACK
 from ._branching import Branching, Ended, Records
-from ._fused import ESCAPED, FAILED
+from ._kernels.langevin import ESCAPED, FAILED
 from ._runner import Control
 from .errors import FpsolveError
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fpsolve._estimate import Estimate, _exp
+from fpsolve._shown import Description
 
 __all__ = ["SplittingEstimate", "log_normal_half", "student"]
 
@@ -84,6 +87,20 @@ class SplittingEstimate(Estimate):
     coordinate: str = ""
     seed: int | None = None
     partial: bool = False
+    DESCRIBE: ClassVar[Mapping[str, Description]] = {
+        **Estimate.DESCRIBE,
+        "log_probabilities": ("run", "", "ln of the probability of leaving before coming back"),
+        "loop_steps": ("run", "", "mean steps of a loop out of A and back"),
+        "exit_steps": ("run", "", "mean steps of a loop that ends outside"),
+        "work": ("run", "", "steps made"),
+        "inner": ("bound", "", "levels of the coordinate that bound A and that a path departs at"),
+        "step": ("", "", "duration of a step"),
+    }
+    DERIVED: ClassVar[Mapping[str, Description]] = {
+        "probability": ("", "", "probability of leaving before coming back"),
+        "mean_time": ("", "", "mean time between two exits"),
+    }
+    ROWS: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -233,7 +233,7 @@ class Solver:
         make: Any = type(self)
         return make(self._posed, self.grid, "high-order")
 
-    def refine(self) -> Any:
+    def refine(self) -> Self:
         """The same solver on twice as many cells per axis.
 
         Returns
@@ -247,7 +247,8 @@ class Solver:
         >>> FokkerPlanck(process, Grid((-6, 6, 40))).refine().grid.shape
         (80,)
         """
-        return self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        finer: Self = self._on(self.grid._resized(tuple(2 * n for n in self.grid.shape)))
+        return finer
 
     def estimate(
         self, question: Callable[[Any], Any], *, confirm: bool = False, order: float | None = None, unit: str | None = None

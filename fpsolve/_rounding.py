@@ -15,12 +15,13 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fused import Fused, path_kernels
+from ._fused import path_kernels
 from ._model import Model
 from ._paths import FusedRun, Plan, Records
 from ._runner import run_chunks
 from ._schemes import Step
 from ._single import PRECISIONS, check_codes, narrowed
+from ._step_text import Fused
 from .results import Assumption, Estimate
 
 __all__ = ["check_precision", "measure_rounding", "single_arguments", "warn_of_rounding"]

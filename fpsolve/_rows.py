@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import (
-    AffineCode,
-    Code,
-    CombinedCode,
-    ConstantCode,
-    DerivedCode,
-    ExpressionCode,
-    FunctionCode,
-    JacobianCode,
-    QuadraticCode,
-)
+from ._code import AffineCode, Code, CombinedCode, ConstantCode, DerivedCode, ExpressionCode, JacobianCode, QuadraticCode
+from ._function_code import FunctionCode
 from ._tensors import LineSlopeCode
 from .expressions import statements
 

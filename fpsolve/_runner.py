@@ -146,12 +146,12 @@ def check_first(first: Any, n: int, seed: int | None) -> int:
     TypeError, ValueError
         If it is not an integer in [0, 2**63 - n], or is above 0 without a seed.
     """
-    first = check_count("first", first, 0)
-    if first and first + n > 2**63:
-        raise ValueError(f"first must be in [0, 2**63 - n], got {first} for n = {n}")
-    if first and seed is None:
-        raise ValueError(f"first = {first} is a trajectory of the ensemble of a seed: give seed= too, the same for all parts")
-    return first
+    count = check_count("first", first, 0)
+    if count and count + n > 2**63:
+        raise ValueError(f"first must be in [0, 2**63 - n], got {count} for n = {n}")
+    if count and seed is None:
+        raise ValueError(f"first = {count} is a trajectory of the ensemble of a seed: give seed= too, the same for all parts")
+    return count
 
 
 def thread_count(threads: int | None) -> int:

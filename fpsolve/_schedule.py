@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +21,7 @@ Array = NDArray[np.float64]
 BLOCK, KEPT = 4096, 256
 
 
-class ScheduledConstants:
+class ScheduledConstants(ABC):
     """One row of constants per step.
 
     Parameters
@@ -48,9 +49,9 @@ class ScheduledConstants:
                 block = self._blocks[number] = self._make(number * BLOCK, stop if self.limit is None else min(stop, self.limit))
         return block[at:] if at < len(block) else self._make(k, k + 1)  # a schedule failed there: asked again, it says why
 
+    @abstractmethod
     def _make(self, first: int, stop: int) -> Array:
         """Rows of the steps from `first` to `stop`, or to where the schedule ends."""
-        raise NotImplementedError("a schedule knows its constants")
 
 
 class ChainConstants(ScheduledConstants):

@@ -15,7 +15,8 @@ import ast
 import numpy as np
 from numpy.typing import NDArray
 
-from ._code import HELPERS, PREAMBLE, Code, ExpressionCode, FunctionCode, JacobianCode, TableCode
+from ._code import HELPERS, PREAMBLE, Code, ExpressionCode, JacobianCode, TableCode
+from ._function_code import FunctionCode
 
 __all__ = ["PRECISIONS", "check_codes", "narrow", "narrowed", "single_source", "twin_imports"]
 

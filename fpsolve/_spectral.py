@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,7 +22,7 @@ from ._refine import _ORDER_BAND, Solver, _ratio
 from ._transient import backward_evolve
 from .errors import FpsolveError
 from .grid import Grid
-from .results import Field, Spectrum
+from .results import Estimate, Field, Spectrum
 
 __all__ = ["Spectral", "leading_modes"]
 
@@ -317,7 +317,11 @@ class Spectral(Solver):
 
     # ---- expectations ---------------------------------------------------------------------------------------------------
 
-    def expectation(self, f: Any, t: float | Sequence[float], rho0: Any, *, rtol: float = 1e-8) -> Any:
+    @overload
+    def expectation(self, f: Any, t: float, rho0: Any, *, rtol: float = 1e-8) -> Estimate: ...
+    @overload
+    def expectation(self, f: Any, t: Sequence[float] | Array, rho0: Any, *, rtol: float = 1e-8) -> tuple[Estimate, ...]: ...
+    def expectation(self, f: Any, t: float | Sequence[float] | Array, rho0: Any, *, rtol: float = 1e-8) -> Any:
         """Expectation E[f(X_t)] of an observable from an initial density, by the forward equation.
 
         Parameters
@@ -442,7 +446,7 @@ class _Observable:
             raise ValueError(f"f must return {grid.size} values for points of shape {points.shape}, got shape {out.shape}")
         bad = ~np.isfinite(out.ravel())
         if bad.any():
-            raise ValueError(f"f is not finite at x = {points[int(np.argmax(bad))].tolist()}")
+            raise ValueError(f"f is not finite at x = {points[int(np.argmax(bad))].tolist()}; it must be on the whole grid")
         return out.reshape(grid.shape)
 
 

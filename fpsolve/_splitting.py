@@ -17,19 +17,22 @@ from numpy.typing import NDArray
 from ._branches import branch_kernels
 from ._branching import Branching, ChainBranches, EulerBranches, FusedBranches
 from ._checkpoint import Checkpoint, describe_arguments, describe_code
+from ._checks import check_memory
 from ._code import QuadraticCode
+from ._escapes import check_correction
 from ._levels import check_level, level_of
 from ._model import MAX_FUSED_DIM, Model, check_start, initial_states, make_model
 from ._passage import check_bridge, check_component, check_inside, check_leaving, region_for_jumps, surface_codes
 from ._population import INNER, MAX_RUNS, Loops, Run, Settled, pilot, split
+from ._question import check_pace, described
 from ._rare_results import SplittingEstimate, log_normal_half, student
 from ._runner import Control, check_count, resolve_seed, run_chunks, starting_points, thread_count
 from .chains import SGDChain
 from .errors import FpsolveError
-from .grid import Grid, Region
-from .langevin import _check_correction, _named
+from .grid import Grid
 from .potentials import Potential
 from .process import Process, Underdamped
+from .region import Region
 from .results import Assumption, Field
 
 __all__ = ["multilevel_splitting"]
@@ -166,6 +169,7 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
     count, times = check_count("n", n, 20), check_count("runs", runs, 3)
     if times > MAX_RUNS:
         raise ValueError(f"runs must be at most {MAX_RUNS}, got {times}")
+    check_memory(count, f"{count} paths", "use fewer paths n")
     number = isinstance(kill, (int, float, np.floating)) and not isinstance(kill, bool)
     if not (number and 0.0 < kill <= 0.5):
         raise ValueError(f"kill must be the share of paths replaced at a level, in (0, 0.5], got {kill!r}")
@@ -173,7 +177,7 @@ def _options(n: Any, runs: Any, kill: Any, inner: Any) -> _Options:
         return _Options(count, times, max(1, int(kill * count)), None)
     try:
         pair = np.asarray(inner, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pair = np.empty(0)
     if pair.shape != (2,) or not np.all(np.isfinite(pair)) or pair[0] > pair[1]:
         raise ValueError(f"inner must be two levels (a, s) of the coordinate with a <= s, got {inner!r}")
@@ -217,7 +221,7 @@ def _pose(
     process: Any, x0: Any, region: Any, dt: Any, coordinate: Any, method: Any, correction: Any, walls: Any, seed: int
 ) -> _Problem:
     """Check everything that can be checked before any work, and set the kernel up."""
-    bridge = _check_correction(process, region, correction)
+    bridge = check_correction(process, region, correction)
     if isinstance(process, SGDChain):
         _check_chain(process)
         if not process.fused or process.dim > MAX_FUSED_DIM:
@@ -240,6 +244,7 @@ def _pose(
         return _pose_wide(model, start, region, coordinate, correction, seed)
     faces, slopes = surface_codes(region.code)
     check_leaving(None if model.scheme.equations == "underdamped" else field, start, region, slopes)
+    check_pace(model, start, region)
     turns = [] if model.walls is None else (model.walls.turns + [None] * region.dim)[: region.dim]
     check_component(start[:, : region.dim], region, turns)
     if region.containing is not None and model.unit == "iteration":
@@ -335,8 +340,8 @@ def _pose_chain(chain: SGDChain, x0: Any, region: Region, coordinate: Any, seed:
 def _equations(process: Any, dt: Any, method: Any, walls: Any) -> str:
     """The process in words, for a checkpoint."""
     if isinstance(process, SGDChain) and (not process.fused or process.dim > MAX_FUSED_DIM):
-        return _named(process, None, None)
-    return _named(None, make_model(process, dt, method, walls), None)
+        return described(process, None, None)
+    return described(None, make_model(process, dt, method, walls), None)
 
 
 class _Ledger:

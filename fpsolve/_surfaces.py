@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ._code import Code
 from ._passage import surface_codes
 from ._rows import Rows, _function, rows_of
-from .grid import Region
+from .region import Region
 
 __all__ = ["Surface", "make_surface"]
 

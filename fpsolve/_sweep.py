@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
+from ._calls import Call, ConfigCall, Outcome, as_values
 from ._columns import ONLY
-from ._estimate import _require
 from ._executors import Crew, carry_out, hire
-from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer, locked, writer_of
-from ._units import Call, ConfigCall, Outcome, Plan, Value, as_values, each_missing
+from ._lock import locked, writer_of
+from ._result import Result
+from ._shown import Quantity
+from ._sweep_file import DONE, FAILED, MISSING, Reader, Writer
+from ._units import Plan, Value, each_missing
 from .errors import FpsolveError
 
 if TYPE_CHECKING:
@@ -205,7 +208,7 @@ def _words(parameters: Mapping[str, Any]) -> str:
 # ---- the result -----------------------------------------------------------------------------------------------------------
 
 
-class Sweep:
+class Sweep(Result):
     """The results of a sweep, read from its file when they are asked for; also while the sweep goes on.
 
     Parameters
@@ -313,7 +316,7 @@ class Sweep:
 
     def _name(self, name: str | None) -> str:
         if not self.names:
-            raise ValueError(f"{self.path} holds no result yet")
+            raise ValueError(f"{self.path} holds no result yet: no unit is done (failed: {self.failed}; see errors())")
         if name is None:
             name = ONLY if ONLY in self.names or len(self.names) > 1 else self.names[0]
             if name not in self.names:
@@ -397,7 +400,7 @@ class Sweep:
         return self._value(self._indices(parameters)[replicate * self._plan.ranges + number])
 
     def _value(self, index: int) -> Any:
-        state = self._reader.status()[index]
+        state = self._reader.state(index)
         if state != DONE:
             what = (
                 f"failed: {self._reader.text('units/error', index)}" if state == FAILED else "is missing; the same call computes it"
@@ -428,24 +431,29 @@ class Sweep:
                 total = total.merge(one)
         return total
 
-    def to_xarray(self) -> Any:
-        """All numbers and arrays as an `xarray.Dataset`.
-
-        Raises
-        ------
-        ImportError
-            If xarray is not installed.
-        """
-        xarray = _require("xarray", "Sweep.to_xarray")
+    def _labelled(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """All numbers and arrays, along the axes of the sweep."""
         variables = {}
         for name in self.names:
             data = self.values(name)
             own = [f"{name}_{i}" for i in range(data.ndim - len(self.shape))]
             variables[name] = ([*self.dims, *own], data)
         along = {n: (("point",) if self._plan.listed else (n,), list(v)) for n, v in self._plan.axes.items()}
-        return xarray.Dataset(variables, coords=along, attrs={"seed": self.seed})
+        return variables, along, {"seed": self.seed}
 
-    def plot(self, name: str | None = None, *, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    def _rows(self) -> str:
+        return " ".join(self.dims)
+
+    def _quantities(self) -> dict[str, Quantity]:
+        """How far it is, its axes, and what there is of every unit."""
+        state = self._reader.status()
+        counts = {name: int(np.count_nonzero(state == s)) for name, s in (("done", DONE), ("failed", FAILED), ("missing", MISSING))}
+        shown = {**counts, "results": self.names, "seed": self.seed, "path": str(self.path)}
+        return {**{name: Quantity(values) for name, values in self.axes.items()}, **{k: Quantity(v) for k, v in shown.items()}}
+
+    def plot(  # type: ignore[override]  # the name of a result comes first
+        self, name: str | None = None, *, ax: Axes | None = None, **kwargs: Any
+    ) -> Axes:
         """Draw the means of a number: over one axis of several values a line with error bars, over two a map.
 
         Parameters
@@ -518,7 +526,7 @@ class _Points(Sequence[dict[str, Value]]):
         if isinstance(i, slice):
             return [self._plan.parameters(k) for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
-            raise IndexError(f"point {i} of {len(self)}")
+            raise IndexError(f"there is no point {i}: points are 0 ... {len(self) - 1}")
         return self._plan.parameters(i % len(self))
 
 

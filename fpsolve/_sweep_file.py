@@ -17,7 +17,6 @@ import json
 import math
 import os
 import shutil
-import socket
 import time
 import zlib
 from collections.abc import Iterator
@@ -29,11 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import io
+from ._calls import Outcome
 from ._columns import Layout, fit, put_together
 from ._tree import _set_text, _text_attr, _write_text, member
-from ._units import Outcome, Plan
+from ._units import Plan
 
-__all__ = ["DONE", "FAILED", "MISSING", "Reader", "Writer", "locked", "writer_of"]
+__all__ = ["DONE", "FAILED", "MISSING", "Reader", "Writer"]
 
 MISSING, DONE, FAILED = 0, 1, 2
 _ERROR, _MACHINE, _MACHINES = 240, 600, 16
@@ -194,6 +194,12 @@ class Reader:
                 self._seen[lo:hi][good] = 1
             return found
 
+    def state(self, index: int) -> int:
+        """The status of one unit; of no other unit anything is read."""
+        with self._handle() as (handle, places):
+            found = _read_at(handle, places.columns["units/status"].offset + index, 1)[0]
+            return found if found in (DONE, FAILED) and _verified(handle, places, index, index + 1)[0] else MISSING
+
     def column(self, name: str) -> NDArray[Any]:
         """One column of all units, shape (units, ...)."""
         with self._handle() as (handle, places):
@@ -245,7 +251,7 @@ def _verified(handle: int, places: _Places, lo: int, hi: int) -> NDArray[np.bool
 
 
 class Writer:
-    """Makes the file or goes on with it. Only one process may have one: see `locked`."""
+    """Makes the file or goes on with it. Only one process may have one: see `_lock.locked`."""
 
     def __init__(self, path: Path, plan: Plan, call: dict[str, str]) -> None:
         self.path, self.plan, self.call = path, plan, call
@@ -547,79 +553,3 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
     if dtype.kind == "S":
         _set_text(where[last], "type", "text array")
     return where[last]
-
-
-# ---- one writer -------------------------------------------------------------------------------------------------------------
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f".{path.name[:200]}.lock")
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Be the only writer of `path`, on this machine and on others that see it; the system ends the lock with the process.
-
-    Raises
-    ------
-    ValueError
-        If another process, or another call in this one, writes to it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not POSIX: a second writer is not noticed
-        yield
-        return
-    lock, tries = _lock_path(path), 5
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            busy = error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-            if busy and tries:  # somebody may just look whether there is a writer
-                tries -= 1
-                time.sleep(0.02)
-                continue
-            if not busy:
-                raise OSError(
-                    error.errno, f"{lock} cannot be locked ({error.strerror}): put the file on a file system that has locks"
-                ) from error
-            owner = writer_of(path) or "another process"
-            raise ValueError(f"{path} is being written by {owner}: wait until it has ended, or give out= another name") from None
-        try:
-            current = os.stat(lock).st_ino == os.fstat(handle).st_ino  # or else its owner removed it before the lock was ours
-        except FileNotFoundError:
-            current = False
-        if current:
-            break
-        os.close(handle)
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(lock)
-        os.close(handle)
-
-
-def writer_of(path: Path) -> str | None:
-    """Who writes to the file at this moment, in words; None if nobody does."""
-    try:
-        import fcntl
-
-        with open(_lock_path(path), "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            except OSError:
-                text = file.read(300)
-    except (ImportError, OSError):
-        return None
-    try:
-        owner = json.loads(text)
-        return f"process {int(owner['process'])} on {owner['host']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"

@@ -7,6 +7,7 @@ engines of few dimensions see them as ordinary codes; the wide kernels of the pa
 from __future__ import annotations
 
 import functools
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -374,14 +375,16 @@ def _direction(along: Any, d: int) -> Array:
 
 def check_knots(a: Array, k: int) -> None:
     if a.ndim != 1 or len(a) < 2 or np.any(np.diff(a) <= 0) or not np.allclose(np.diff(a), a[1] - a[0], rtol=1e-9):
-        raise ValueError(f"axes[{k}] must hold at least two equally spaced increasing numbers")
+        raise ValueError(f"axes[{k}] must hold at least two equally spaced increasing numbers, got {reprlib.repr(a.tolist())}")
 
 
 def psd_root(D: Array, name: str) -> Array:
     """The symmetric root of a positive semi-definite matrix; others are refused with their lowest eigenvalue."""
     size = float(np.abs(D).max())
     if not np.isfinite(size) or np.abs(D - D.T).max() > 1e-10 * size:
-        raise ValueError(f"{name} must be a finite symmetric matrix; use (C + C.T)/2 if that is what you mean")
+        gap = float(np.abs(D - D.T).max())
+        raise ValueError(f"{name} must be a finite symmetric matrix, differs from its transpose by {gap:.3g}; use (C + C.T)/2 if "
+                         "that is what you mean")  # fmt: skip
     values, vectors = np.linalg.eigh(D)
     if values[0] < -1e-10 * size:
         raise ValueError(f"{name} is not positive semi-definite: eigenvalue {values[0]:.6g}; all must be >= 0")

@@ -15,6 +15,7 @@ axis: then two step sizes are compared instead); where it stays above the tolera
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any
 
@@ -72,7 +73,7 @@ def exponential_series(s: float) -> np.ndarray:
 
     points = 1024
     u = (np.cos(np.pi * (np.arange(points) + 0.5) / points) + 1) / 2
-    c = dct(np.exp(s * (1 - 1 / u)), type=2) / points
+    c: np.ndarray = dct(np.exp(s * (1 - 1 / u)), type=2) / points
     c[0] /= 2
     # sum over cosines of rounding errors: entries of this size mean nothing
     last = int(np.flatnonzero(np.abs(c) > 1e-16)[-1]) if s > 0 else 0
@@ -93,11 +94,12 @@ def _best_pole(tolerance: float) -> float:
     return 0.75 * 32
 
 
-class Terms:
+class Terms(ABC):
     """A resolvent X = (1 - g G)^-1, called as X p, and the terms T_j(2X - 1) p of a series in it."""
 
+    @abstractmethod
     def __call__(self, p: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """X p."""
 
     def term(self, first: bool, old: np.ndarray, older: np.ndarray, c: float, total: np.ndarray) -> tuple[np.ndarray, float]:
         """T_j p from the two before it (T_1 from p alone), and its L1 norm; c T_j p is added to the total."""
@@ -141,7 +143,7 @@ class _Resolvent(Terms):
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
         self.solves += 1
-        out = self.core.plain_solve(p / self.pole, self.transposed)
+        out: np.ndarray | None = self.core.plain_solve(p / self.pole, self.transposed)
         if out is None:
             raise FpsolveError(
                 f"a resolvent at the time {self.pole:g} left the range of doubles: take shorter times or scale the rates"
@@ -282,7 +284,7 @@ def _uniformise(jump: sp.csr_matrix, p: np.ndarray, mean: float) -> np.ndarray:
     first, weights = _poisson(mean)
     for _ in range(first):
         p = jump @ p
-    out = weights[0] * p
+    out: np.ndarray = weights[0] * p
     for w in weights[1:]:
         p = jump @ p
         out += w * p
@@ -454,7 +456,8 @@ def _evolve_uniform(
             drift = max(drift, abs(p.sum() - before) / total)
         out[k] = p
     if error[-1] > rtol:
-        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}")
+        raise FpsolveError(f"rounding over {rate * spans.sum():.1e} jumps may reach {error[-1]:.1e}, above rtol = {rtol:g}: "
+                           "raise rtol, or shorten the time")  # fmt: skip
     info = {
         "method": "uniformisation", "steps": int(rate * longest) + 1, "error": error, "negative": 0.0,
         "mass_drift": drift, "factorisations": 0, "solves": 0,

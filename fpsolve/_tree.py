@@ -34,79 +34,14 @@ def _snake(name: str) -> str:
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, type]:
     """kind in the file -> class; every record class of fpsolve.results takes part."""
-    classes = [getattr(results, name) for name in results.__all__]
+    named: list[type] = [getattr(results, name) for name in results.__all__]
+    classes = [c for c in named if dataclasses.is_dataclass(c)]
     return {"escape" if c is results.EscapeTimes else _snake(c.__name__): c for c in classes}
 
 
-#: (kind, field) -> dims, units, long_name; "{unit}" is filled from the object
-_DESCRIBE = {
-    ("density", "values"): ("x*", "1/volume", "probability density at the cell centres"),
-    ("density", "weights"): ("x*", "volume", "weights of the cells in integrals"),
-    ("density_series", "weights"): ("x*", "volume", "weights of the cells in integrals"),
-    ("density_series", "values"): ("time x*", "1/volume", "probability density at the cell centres"),
-    ("density_series", "times"): ("time", "time", "time (lr x iterations)"),
-    ("field", "values"): ("x*", "{unit}", "{name}"),
-    ("field", "mask"): ("x*", "", "cells where it was solved for; elsewhere values are set by definition"),
-    ("current", "values"): ("x* component", "1/(time area)", "{name} at the cell centres"),
-    ("current", "divergence"): ("x*", "1/(time volume)", "divergence of the discrete current"),
-    ("spectrum", "eigenvalues"): ("mode", "{unit}", "eigenvalues of the generator"),
-    ("spectrum", "right"): ("mode x*", "", "right eigenfunctions at the cell centres"),
-    ("spectrum", "left"): ("mode x*", "1/volume", "left eigenfunctions at the cell centres"),
-    ("spectrum", "residuals"): ("mode", "{unit}", "norm of Q r - mu r over that of r"),
-    ("exit_time_distribution", "times"): ("time", "{unit}", "times"),
-    ("exit_time_distribution", "survival"): ("time", "", "probability that the exit is later"),
-    ("exit_time_distribution", "density"): ("time", "1/{unit}", "probability density of the exit time"),
-    ("trajectories", "final"): ("trajectory component", "", "last state of every trajectory"),
-    ("trajectories", "times"): ("time", "{unit}", "times of the records"),
-    ("trajectories", "states"): ("time trajectory component", "", "recorded states"),
-    ("trajectories", "mean"): ("component", "", "ensemble mean"),
-    ("trajectories", "covariance"): ("component component", "", "ensemble covariance"),
-    ("autocorrelation", "times"): ("lag", "{unit}", "lags"),
-    ("autocorrelation", "values"): ("lag component component", "", "autocovariance C(s) = <x(t + s) x(t)^T> - <x> <x>^T"),
-    ("autocorrelation", "stderr"): ("lag component component", "", "standard errors"),
-    ("autocorrelation", "left_out"): ("group lag component", "", "diagonal of C(s) without one group of trajectories"),
-    ("occupation", "inside"): ("trajectory region", "", "samples in the region"),
-    ("occupation", "exits"): ("trajectory region", "", "times the region was left between two samples"),
-    ("occupation", "after"): ("trajectory region", "", "intervals at whose beginning the path came from the region"),
-    ("occupation", "switches"): ("trajectory region region", "", "switches from the first to the second region"),
-    ("escape", "times"): ("trajectory", "{unit}", "first-passage time, or end of the watch"),
-    ("escape", "censored"): ("trajectory", "", "no escape was seen"),
-    ("escape", "exit_points"): ("trajectory component", "", "where the path left the region"),
-    ("escape", "sides"): ("trajectory", "", "side the path left through, -1 for none"),
-    ("escape_statistics", "edges"): ("edge", "{unit}", "edges of the bins"),
-    ("escape_statistics", "counts"): ("bin", "", "escapes in each bin; the first and the last have one edge"),
-    ("escape_statistics", "side_counts"): ("side", "", "escapes through each side"),
-    ("escape_statistics", "ranges"): ("range 3", "", "seed, first trajectory and number of trajectories"),
-    ("path_statistics", "times"): ("time", "{unit}", "times of the moments"),
-    ("path_statistics", "mean"): ("component", "", "ensemble mean"),
-    ("path_statistics", "covariance"): ("component component", "", "ensemble covariance"),
-    ("path_statistics", "ranges"): ("range 3", "", "seed, first trajectory and number of trajectories"),
-    ("survival_curve", "times"): ("time", "{unit}", "times"),
-    ("survival_curve", "survival"): ("time", "", "probability that the escape is later"),
-    ("survival_curve", "low"): ("time", "", "lower end of the 95 % interval"),
-    ("survival_curve", "high"): ("time", "", "upper end of the 95 % interval"),
-    ("survival_curve", "at_risk"): ("time", "", "paths still watched just before"),
-    ("path", "points"): ("point component", "", "points of the path"),
-    ("path", "cumulative"): ("point", "", "action from the start up to the point"),
-    ("path", "drift"): ("point component", "", "drift in the limit of weak noise"),
-    ("path", "fixed_points"): ("fixed_point component", "", "zeros of the drift that the path passes"),
-    ("path", "indices"): ("fixed_point", "", "number of unstable directions of each"),
-    ("cycle", "points"): ("point component", "", "points of the cycle, equally spaced in time"),
-    ("cycle", "multipliers"): ("direction", "", "Floquet multipliers across the cycle"),
-    ("estimate", "interval"): ("bound", "{unit}", "95 % interval"),
-}
-
-
-def _describe(dataset: h5py.Dataset, kind: str, name: str, obj: Any) -> None:
-    dims, units, long_name = _DESCRIBE[kind, name]
-    fill = {"unit": getattr(obj, "unit", ""), "name": getattr(obj, "name", "")}
-    if "x*" in dims:
-        dims = dims.replace("x*", " ".join(f"x{i}" for i in range(obj.grid.dim)))
-    words = dims.split()
-    words = ["time", *words] if dataset.ndim == len(words) + 1 else words  # one mean or covariance per record
-    _set_text(dataset, "dims", " ".join(words))
-    _set_text(dataset, "units", units.format(**fill))
-    _set_text(dataset, "long_name", long_name.format(**fill))
+def _describe(dataset: h5py.Dataset, about: results.Quantity) -> None:
+    for attr, text in (("dims", " ".join(about.dims)), ("units", about.units), ("long_name", about.meaning)):
+        _set_text(dataset, attr, text)
 
 
 def _attach_scales(group: h5py.Group, obj: Any) -> None:
@@ -186,8 +121,8 @@ def _write_record(group: h5py.Group, kind: str, obj: Any) -> None:
     _set_text(group, "kind", kind)
     for name, value in _record_fields(kind, obj).items():
         _write_node(group, name, value, depth=1)
-        if (kind, name) in _DESCRIBE:
-            _describe(group[name], kind, name, obj)
+        if name in obj.DESCRIBE:
+            _describe(group[name], obj._describe(name, group[name].ndim))
     if hasattr(obj, "grid"):
         _attach_scales(group, obj)
 

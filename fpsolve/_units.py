@@ -1,4 +1,4 @@
-"""Units of a sweep: which there are, what each is asked, and how it is run, wherever that is.
+"""Units of a sweep: which there are, and what each is asked.
 
 A unit is (parameters, seed, range of trajectories). Its seed is a hash of the seed of the sweep, the replicate and the parameters,
 so that a unit is the same whatever other values the axes have, and wherever and whenever it is run.
@@ -6,53 +6,25 @@ so that a unit is the same whatever other values the axes have, and wherever and
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import json
 import math
-import os
-import platform
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
-from types import BuiltinFunctionType, CodeType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from ._columns import Parts, take_apart
-from ._threads import one_thread, single_threaded_blas
-
-__all__ = [
-    "Call",
-    "ConfigCall",
-    "Outcome",
-    "Plan",
-    "Unit",
-    "Value",
-    "each_missing",
-    "machine",
-    "run_unit",
-    "run_units",
-    "unit_seed",
-]
+__all__ = ["Plan", "Unit", "Value", "each_missing", "unit_seed"]
 
 Value = bool | int | float | str
 
-#: Values of axes that are tried out before work.
-CHECKED = 1000
 #: Trajectories of a unit at most, unless `per_unit` says otherwise.
 PER_UNIT = 1_000_000
 #: Of a table in a file, with replicates, ranges, and what a unit returns.
 MOST_AXES = 24
 RESERVED = ("point", "replicate", "range")
-
-
-# ---- which units there are ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -304,6 +276,13 @@ def _words(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "no parameters"
 
 
+def each_missing(finished: Callable[[int, int], Any], size: int, block: int = 1 << 16) -> Iterator[int]:
+    """The units that are not finished, in their order, looked up block by block."""
+    for lo in range(0, size, block):
+        hi = min(lo + block, size)
+        yield from (lo + int(i) for i in np.flatnonzero(~finished(lo, hi)))
+
+
 # ---- seeds --------------------------------------------------------------------------------------------------------------
 
 
@@ -325,324 +304,3 @@ def unit_seed(seed: int, replicate: int, parameters: Mapping[str, Value]) -> int
     parts = [f"{json.dumps(name)}:{_canonical(parameters[name])}" for name in sorted(parameters)]
     text = f"fpsolve sweep {seed} {replicate} {{{','.join(parts)}}}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-# ---- what is called -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function of the parameters; it is given `seed`, and `first` and `n`, if it takes them."""
-
-    function: Callable[..., Any]
-    seeded: bool
-    split: bool
-
-    @classmethod
-    def make(cls, function: Callable[..., Any], plan: Plan) -> Call:
-        """Check that the function takes what it will be given.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it does not, before any work.
-        """
-        label = getattr(function, "__qualname__", type(function).__name__)
-        given = set(plan.axes)
-        try:
-            signature = inspect.signature(function)
-        except (TypeError, ValueError):
-            raise TypeError(f"the parameters of {label} cannot be found out; wrap it: def task(x): return {label}(x)") from None
-        kinds = signature.parameters.values()
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in kinds)
-        names = {p.name for p in kinds if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        seeded = "seed" not in given and ("seed" in names or open_ended)
-        split = plan.paths is not None
-        taken = given | ({"seed"} if seeded else set()) | ({"first", "n"} if split else set())
-        if split and given & {"first", "n"}:
-            raise ValueError("first and n are the range of trajectories where paths= is given: they cannot be axes")
-        for name in sorted(taken - names) if not open_ended else ():
-            why = " (paths= splits an ensemble: the task gets first= and n=)" if name in ("first", "n") and split else ""
-            raise TypeError(f"{label}{signature} takes no {name!r}{why}")
-        for p in kinds:
-            if p.kind is p.POSITIONAL_ONLY or (
-                p.default is p.empty and p.name not in taken and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-            ):
-                raise TypeError(
-                    f"{label}{signature} needs {p.name!r}, which is no axis of the sweep: {', '.join(plan.axes) or 'no axes'}"
-                )
-        if plan.replicates > 1 and not seeded:
-            why = "the seed is an axis" if "seed" in given else f"{label}{signature} takes no seed"
-            raise ValueError(f"replicates={plan.replicates} would all be the same: {why}")
-        return cls(function, seeded, split)
-
-    def __call__(self, unit: Unit) -> Any:
-        given: dict[str, Any] = dict(unit.parameters)
-        if self.seeded:
-            given["seed"] = unit.seed
-        if self.split:
-            given.update(first=unit.first, n=unit.n)
-        return self.function(**given)
-
-    @property
-    def words(self) -> dict[str, str]:
-        """What tells it from another call."""
-        return {"task": describe_function(self.function)}
-
-
-@dataclass(frozen=True)
-class ConfigCall:
-    """A configuration, whose entries the parameters replace; as JSON of its tables."""
-
-    tables: str
-    seeded: bool
-    split: bool
-    encoded: tuple[str, ...] = ()
-
-    @classmethod
-    def make(cls, config: Any, plan: Plan, encoded: tuple[str, ...] = ()) -> ConfigCall:
-        """Check that its task takes what it will be given.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it does not, or a value of an axis is refused; before any work.
-        """
-        first = plan.parameters(0)
-        others = [{**first, name: value} for name, values in plan.axes.items() for value in values[1:]]
-        cells = map(plan.parameters, range(min(plan.points, CHECKED))) if plan.listed else [first, *others[:CHECKED]]
-        for name in ("run.out", "run.checkpoint", "run.checkpoint_every"):
-            if name in first:
-                raise ValueError(f"{name} cannot be an axis: units of a sweep write no files of their own")
-        for cell in cells:
-            config.replaced(_decoded(cell, encoded))._check()
-        if plan.paths is not None and not (config.takes("first") and config.takes("n")):
-            raise ValueError(f"paths= splits an ensemble of paths, but the task {config.task} does not run numbered paths")
-        seeded = config.takes("seed") and "run.seed" not in plan.axes
-        if plan.replicates > 1 and not seeded:
-            why = "the seed is an axis" if "run.seed" in plan.axes else f"the task {config.task} draws no random numbers"
-            raise ValueError(f"replicates={plan.replicates} would all be the same: {why}")
-        tables = config.as_dict()
-        tables.pop("sweep", None)  # the plan has it
-        run = tables.get("run", {})
-        if run.get("checkpoint") is not None:
-            raise ValueError("[run] checkpoint is the file of one run: the units of a sweep cannot share it, and need none")
-        run.update(out=None, **({"seed": None} if seeded else {}))
-        return cls(json.dumps(tables), seeded, plan.paths is not None, encoded)
-
-    def __call__(self, unit: Unit) -> Any:
-        given: dict[str, Any] = {"seed": unit.seed} if self.seeded else {}
-        if self.split:
-            given.update(first=unit.first, n=unit.n)
-        return _run_config(self.tables, _decoded(unit.parameters, self.encoded), **given)
-
-    @property
-    def words(self) -> dict[str, str]:
-        """What tells it from another call, key by key."""
-        tables = json.loads(self.tables)
-        return {"task": f"configuration {tables.get('task', {}).get('name', '')}", **dict(_leaves("", tables))}
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Dotted keys and what they say."""
-    if isinstance(value, dict) and value:
-        for name, part in value.items():
-            yield from _leaves(f"{path}.{name}" if path else name, part)
-    else:
-        yield path, json.dumps(value)
-
-
-def as_values(axes: Any) -> tuple[Any, tuple[str, ...]]:
-    """The axes of a configuration, whose values may be whole tables and lists: these as JSON, and the names of their axes."""
-    points = axes if isinstance(axes, (list, tuple)) else None
-    if points is None and not isinstance(axes, Mapping):
-        return axes, ()
-    pairs = [(n, v) for p in points if isinstance(p, Mapping) for n, v in p.items()] if points is not None else [
-        (n, v) for n, values in axes.items() if isinstance(values, (list, tuple)) for v in values
-    ]  # fmt: skip
-    encoded = tuple(dict.fromkeys(n for n, v in pairs if isinstance(v, (dict, list))))
-    if not encoded:
-        return axes, ()
-    if points is not None:
-        return [{n: json.dumps(v) if n in encoded else v for n, v in p.items()} for p in points], encoded
-    return {n: [json.dumps(v) for v in values] if n in encoded else values for n, values in axes.items()}, encoded
-
-
-def _decoded(parameters: Mapping[str, Any], encoded: tuple[str, ...]) -> dict[str, Any]:
-    return {name: json.loads(value) if name in encoded else value for name, value in parameters.items()}
-
-
-def _run_config(tables: str, parameters: Mapping[str, Value], **given: Any) -> Any:
-    """What the task of the configuration returns; of several results a dict, of a range of paths what can be merged."""
-    found = _read_config(tables).replaced(dict(parameters)).run(**given)
-    if "first" in given:
-        found = found.statistics()
-    return {f"result_{i}": part for i, part in enumerate(found)} if isinstance(found, tuple) else found
-
-
-@functools.lru_cache(maxsize=4)
-def _read_config(tables: str) -> Any:
-    from .config import read_config
-
-    return read_config(json.loads(tables))
-
-
-def describe_function(function: Any) -> str:
-    """The name of a function and a hash of its code, its defaults and what it closes over; not of what it calls.
-
-    Examples
-    --------
-    >>> describe_function(describe_function).split(" #")[0]
-    'fpsolve._units.describe_function'
-    """
-    digest = hashlib.sha256(_depends_on(function).encode()).hexdigest()[:16]
-    while isinstance(function, functools.partial):
-        function = function.func
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name} #{digest}"
-
-
-def _depends_on(thing: Any, above: tuple[int, ...] = ()) -> str:
-    """All that a thing holds, as text: of functions the code, of objects what they are made of, of arrays every bit."""
-    if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):
-        return repr(thing)
-    if id(thing) in above:
-        return f"level {above.index(id(thing))}"  # a ring
-    inside = (*above, id(thing))
-
-    def named(items: Iterable[tuple[Any, Any]]) -> str:
-        return str([(repr(k), _depends_on(v, inside)) for k, v in items])
-
-    if isinstance(thing, functools.partial):
-        return f"partial{[_depends_on(x, inside) for x in (thing.func, *thing.args)]}{named(sorted(thing.keywords.items()))}"
-    thing = getattr(thing, "py_func", thing)  # compiled by Numba
-    code = getattr(thing, "__code__", None)
-    if isinstance(code, CodeType):
-        cells = [_depends_on(_content(c), inside) for c in getattr(thing, "__closure__", None) or ()]
-        defaults = _depends_on(list(getattr(thing, "__defaults__", None) or ()), inside)
-        owner = _depends_on(thing.__self__, inside) if inspect.ismethod(thing) else ""
-        return f"{_code(code)}{defaults}{named(sorted((getattr(thing, '__kwdefaults__', None) or {}).items()))}{cells}{owner}"
-    if isinstance(thing, (np.ndarray, np.generic)):
-        return f"{thing.dtype}{thing.shape}{hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()}"
-    if isinstance(thing, (list, tuple)):
-        return f"{type(thing).__name__}{[_depends_on(x, inside) for x in thing]}"
-    if isinstance(thing, (set, frozenset)):
-        return f"set{sorted(_depends_on(x, inside) for x in thing)}"
-    if isinstance(thing, Mapping):
-        return named(thing.items())
-    if isinstance(thing, (type, ModuleType, BuiltinFunctionType)):
-        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing.__name__)}"
-    if type(thing).__module__.startswith("fpsolve."):
-        from ._checkpoint import describe
-
-        found = describe(thing)
-        if found is not None:
-            return f"{type(thing).__qualname__} {found}"
-    call = getattr(type(thing).__call__, "__code__", None) if callable(thing) else None
-    return f"{type(thing).__module__}.{type(thing).__qualname__}{_code(call) if call else ''}{named(_state(thing))}"
-
-
-def _state(thing: Any) -> list[tuple[str, Any]]:
-    """What an object is made of, by name; without what it has worked out and keeps."""
-    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()) if name != "__weakref__"]
-    items = {name: getattr(thing, name) for name in slots if hasattr(thing, name)} | getattr(thing, "__dict__", {})
-    kept = {n for kind in type(thing).__mro__ for n, v in vars(kind).items() if isinstance(v, functools.cached_property)}
-    if items:
-        return sorted((name, value) for name, value in items.items() if name not in kept)
-    try:
-        rest = thing.__reduce_ex__(2)
-    except Exception:  # a file, a lock: nothing that a result should depend on
-        return []
-    return [("reduced", rest)] if isinstance(rest, str) else [(str(i), part) for i, part in enumerate(rest[1:3])]
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a name that is bound later
-        return None
-
-
-def _code(code: CodeType) -> str:
-    consts = [
-        _code(c) if isinstance(c, CodeType) else repr(sorted(map(repr, c)) if isinstance(c, frozenset) else c)
-        for c in code.co_consts
-    ]
-    return f"{code.co_code.hex()}{consts}{code.co_names}{code.co_varnames}"
-
-
-# ---- running it -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a unit: its parts, or how it failed; how long it took, and on what machine."""
-
-    parts: Parts | None
-    error: str
-    seconds: float
-    machine: str
-
-
-def run_unit(call: Call | ConfigCall, unit: Unit, alone: bool) -> Outcome:
-    """Run a unit; an exception in it is its outcome. With `alone` the engines use one thread: other units have the other cores."""
-    where, parts, error = machine(), None, ""
-    with single_threaded_blas(), one_thread(alone):
-        begin = time.perf_counter()
-        try:
-            parts = take_apart(call(unit))
-        except (Exception, SystemExit) as problem:
-            error = _told(problem)
-        return Outcome(parts, error, time.perf_counter() - begin, where)
-
-
-def _told(problem: BaseException) -> str:
-    try:
-        return f"{type(problem).__name__}: {problem}"
-    except Exception:  # an exception that cannot say what it is
-        return type(problem).__name__
-
-
-def run_units(call: Call | ConfigCall, units: Sequence[Unit], alone: bool) -> list[Outcome]:
-    """Some units, one after another."""
-    return [run_unit(call, unit, alone) for unit in units]
-
-
-@functools.cache
-def machine() -> str:
-    """What the bits of a result depend on besides the unit: processor, versions, and the source of fpsolve, as JSON."""
-    from llvmlite import binding
-
-    from . import __version__
-
-    features = ",".join(sorted(name for name, on in binding.get_host_cpu_features().items() if on))
-    source = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py")):
-        source.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
-    settings = [
-        os.environ[k] for k in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT", "OPENBLAS_CORETYPE") if k in os.environ
-    ]
-    record = {
-        "processor": f"{platform.machine()} {binding.get_host_cpu_name()}",
-        "features": hashlib.sha256(features.encode()).hexdigest()[:12],
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("numpy", "scipy", "numba", "llvmlite")},
-        "fpsolve": f"{__version__} #{source.hexdigest()[:12]}",
-        **({"settings": " ".join(settings)[:100]} if settings else {}),
-    }
-    return json.dumps(record)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
-def each_missing(finished: Callable[[int, int], Any], size: int, block: int = 1 << 16) -> Iterator[int]:
-    """The units that are not finished, in their order, looked up block by block."""
-    for lo in range(0, size, block):
-        hi = min(lo + block, size)
-        yield from (lo + int(i) for i in np.flatnonzero(~finished(lo, hi)))

@@ -1,6 +1,7 @@
 """What follows from waiting times: rate, mean and shares of the sides, from all times or from their sums."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ def kaplan_meier(deaths: Array, risk: Array, n: int) -> tuple[Array, Array, Arra
     return curve, low, high
 
 
-class Waiting:
+class Waiting(ABC):
     """Estimates that both `EscapeTimes` and `EscapeStatistics` give; each knows its sums."""
 
     unit: str
@@ -67,16 +68,17 @@ class Waiting:
     batch: float | None
     side_names: tuple[str, ...]
 
+    @abstractmethod
     def _sums(self) -> WaitingSums:
-        raise NotImplementedError("a record of waiting times knows its sums")
+        """What follows from the times without their order."""
 
+    @abstractmethod
     def _departure(self) -> float:
         """Standard score of the departure from exponential waiting times, 0 for them; normal for large numbers of escapes."""
-        raise NotImplementedError("a record of waiting times knows how they depart from exponential ones")
 
+    @abstractmethod
     def _side_counts(self) -> list[int] | None:
         """Escapes through each side; None if not recorded."""
-        raise NotImplementedError("a record of waiting times knows the sides")
 
     def _nothing(self) -> str:
         """Why nothing was observed."""
@@ -222,7 +224,8 @@ class Waiting:
 
         n, counts = self._sums().events, self._side_counts()
         if counts is None or n == 0:
-            raise ValueError(f"{type(self).__name__}.exit_probabilities: {n} escapes; sides recorded: {counts is not None}")
+            why = "no escape was seen; raise t_max" if n == 0 else "sides are recorded by escape_times, and none are here"
+            raise ValueError(f"{type(self).__name__}.exit_probabilities: {n} escapes; sides recorded: {counts is not None}; {why}")
         out = {}
         for name, k in zip(self.side_names, counts, strict=True):
             p = k / n

@@ -19,6 +19,7 @@ from ._codegen import load_module
 from ._kernels.langevin import BASE, CENSORED, DONE, ESCAPED, FAILED, LIMIT, NEXT, SEED, STEP, STOP, STRIDE
 from ._kernels.rng import LANES
 from ._rows import Rows
+from ._step_text import indent
 from ._wide_noise import NoiseRows
 
 __all__ = ["PROGRAMS", "Wide", "WideLayout", "wide_escape", "wide_paths"]
@@ -95,10 +96,6 @@ class Wide:
     layout: WideLayout
     arguments: tuple[Array, ...]
     faces: int = 0
-
-
-def _indent(lines: list[str], depth: int) -> str:
-    return "".join("    " * depth + line + "\n" for line in lines)
 
 
 def _vectors(program: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,11 +177,11 @@ def wide_paths(
     loop = [*([_constants(tuple(constants), True)] if scheduled else []), *_draw(M), *_step(program, d, m)]
     text = (
         "@kernel\ndef advance(w, panels, first, last, constants, drift_p, noise_p):\n"
-        + _indent([] if scheduled else [_constants(tuple(constants), False)], 1)
+        + indent([] if scheduled else [_constants(tuple(constants), False)], 1)
         + "    for block in range(panels.shape[0]):\n"
-        + _indent(head, 2)
+        + indent(head, 2)
         + "        for k in range(first, last):\n"
-        + _indent(loop, 3)
+        + indent(loop, 3)
     )
     return Wide(_load([drift, noise], text, f"wide_{name}_{d}d"), layout, (drift.params, noise.params))
 
@@ -247,9 +244,9 @@ def wide_escape(
         f"FAILED, ESCAPED, CENSORED = {FAILED}, {ESCAPED}, {CENSORED}\n\n@kernel\n"
         "def escape(words, panel, index, birth, meta, starts, constants, drift_p, noise_p, faces_p, slopes_p, clock,\n"
         "           times, status, points, until):\n"
-        + _indent([*_names(layout), *([f"first = meta[{STEP}]"] if scheduled else [_constants(tuple(constants), False)])], 1)
+        + indent([*_names(layout), *([f"first = meta[{STEP}]"] if scheduled else [_constants(tuple(constants), False)])], 1)
         + f"    while meta[{STEP}] < until and meta[{DONE}] < meta[{STOP}] - meta[{START}]:\n        k = meta[{STEP}]\n"
-        + _indent(lines, 2)
+        + indent(lines, 2)
         + f"        meta[{STEP}] = k + 1\n"
     )
     pieces: list[Rows | NoiseRows] = [drift, noise, faces, slopes]

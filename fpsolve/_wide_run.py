@@ -173,5 +173,5 @@ def spread_along(process: Process, points: Array, normals: Array) -> Array:
     if isinstance(tensor, LineTableCode):
         return tensor.form(points, normals)
     if isinstance(tensor, DiagonalCode):
-        return np.einsum("nfi,ni->nf", normals**2, tensor.diagonal(points, params))
+        return np.asarray(np.einsum("nfi,ni->nf", normals**2, tensor.diagonal(points, params)))
     return np.array([np.einsum("fi,ij,fj->f", g, process.diffusion(x), g) for x, g in zip(points, normals, strict=True)])

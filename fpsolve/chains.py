@@ -141,7 +141,7 @@ class SGDChain:
         default, small = DEFAULTS[optimizer]
         pair = default if betas is None else tuple(betas) if isinstance(betas, Iterable) else ()
         if len(pair) != 2:
-            raise ValueError(f"betas must be two numbers, got {betas!r}")
+            raise ValueError(f"betas must be two numbers, got {betas!r}, e.g. {default}")
         _in_range("betas[0]", pair[0], 0.0, np.inf if optimizer == "adai" else 1.0)
         _in_range("betas[1]", pair[1], 0.0, 1.0)
         self.eps = small if eps is None else _in_range("eps", eps, 0.0, 1.0)

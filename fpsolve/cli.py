@@ -1,4 +1,4 @@
-"""The command line: ``fpsolve demo | run | sweep | status | validate | show | env``.
+"""The command line: ``fpsolve demo | run | sweep | status | validate | show | warm | env | completion``.
 
 Exit codes: 0 done, 1 a check or a computation failed, 2 wrong usage or input, 130 interrupted. Whatever a subcommand needs is
 imported inside it, so that ``fpsolve --help`` loads nothing but argparse.
@@ -7,38 +7,29 @@ imported inside it, so that ``fpsolve --help`` loads nothing but argparse.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fpsolve import __version__
+from fpsolve._arguments import WARM, parser, subcommands
 
 if TYPE_CHECKING:
+    from fpsolve._warm import Warmed
     from fpsolve.config import Config
 
 __all__ = ["main"]
 
-_EXAMPLES = """\
-examples:
-  fpsolve demo                       train a network on real digits, predict the variance of its weights, compare
-  fpsolve demo --data mnist --quick  the same on an MNIST subset (IDX files under $FPSOLVE_DATA/mnist), shorter run
-  fpsolve run config.toml --out a.h5 do what a configuration asks, and store it with the result
-  fpsolve run a.h5 --set noise.D=0.2 the same question again, with another value
-  fpsolve validate --list            which claims of the theory can be checked
-  fpsolve validate --quick           check all of them; exit code 1 if one fails
-  fpsolve sweep config.toml --jobs 4 run a configuration over its axes, 4 units at a time; goes on with what is stored
-  fpsolve status sweep.h5            how far a sweep is
-  fpsolve show demo/run.h5           what is in a result file
-  fpsolve env                        versions, processor, threads, cache folder
-
-environment:
-  FPSOLVE_DATA       folder of data sets (mnist/ with the IDX files)
-  FPSOLVE_CACHE_DIR  folder of compiled kernels (default: the user's cache folder)
-"""
-_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "h5py", "matplotlib", "sympy", "tqdm")
-_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: What Ctrl-C leaves, and how to go on.
+_AFTER_INTERRUPT = {
+    "demo": "nothing is saved before the end: start it again",
+    "run": "nothing is saved",
+    "validate": "claims that were done are in the report; name the others to run them",
+    "sweep": "the same command goes on with the units that are missing",
+    "warm": "what was compiled stays: the same command goes on",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,15 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     try:
-        args = _parser().parse_args(argv)
+        args = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the help text or the usage error
         return int(stop.code or 0)
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
     try:
-        code = int(args.command(args))
+        code = int(_COMMANDS[args.command](args))
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
-    except KeyboardInterrupt:
-        print("fpsolve: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        words = str(stop) or _AFTER_INTERRUPT.get(args.command, "")
+        print(f"fpsolve: interrupted{words and '; '}{words}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe (head, less) has gone: not an error, but nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,6 +78,9 @@ def _report(error: Exception) -> int:
     """Print an expected error as one line and return its exit code; let any other one through with its traceback."""
     from fpsolve.errors import FpsolveError
 
+    if isinstance(error, MemoryError):
+        print(f"fpsolve: error: memory is short{f' ({error})' if str(error) else ''}: ask for less", file=sys.stderr)
+        return 1
     if not isinstance(error, (ValueError, TypeError, OSError, ImportError, FpsolveError)):
         raise error
     text = " ".join(str(error).split()) or type(error).__name__
@@ -91,110 +88,20 @@ def _report(error: Exception) -> int:
     return 1 if isinstance(error, FpsolveError) else 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fpsolve",
-        description="Stochastic gradient descent as a stochastic process: theory, Fokker-Planck and paths, checked "
-        "against each other and against real networks.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fpsolve {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    demo = commands.add_parser("demo", help="from a real network's SGD noise to a checked prediction")
-    demo.add_argument("--data", default="digits", choices=("digits", "mnist"), help="data set (default: %(default)s)")
-    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for figures and run.h5 (default: %(default)s)")
-    demo.add_argument("--quick", action="store_true", help="a shorter run with larger error bars")
-    demo.add_argument("--seed", type=_seed, default=0, help="seed of every random number (default: %(default)s)")
-    demo.add_argument("--no-progress", action="store_true", help="no progress bars")
-    demo.set_defaults(command=_demo)
-
-    run = commands.add_parser("run", help="do what a configuration asks")
-    run.add_argument(
-        "config", metavar="CONFIG", help="a TOML file (docs/configs.md), or a result file that stores its configuration"
-    )
-    run.add_argument("--out", metavar="FILE", help="HDF5 file of the result (default: what [run] out says, else none)")
-    run.add_argument("--seed", type=_seed, help="seed of every random number (default: what [run] seed says, else drawn)")
-    run.add_argument(
-        "--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="another value, e.g. noise.D=0.2"
-    )
-    run.add_argument("--check", action="store_true", help="read it and make every object, but do not run")
-    run.add_argument("--no-progress", action="store_true", help="no progress bars")
-    run.set_defaults(command=_run)
-
-    validate = commands.add_parser("validate", help="check claims of the theory against simulation")
-    validate.add_argument("names", nargs="*", metavar="NAME", help="claims or groups of claims (default: all)")
-    length = validate.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="fewer samples, every claim (the default)")
-    length.add_argument("--full", action="store_true", help="full sample sizes")
-    validate.add_argument("--list", action="store_true", help="list the claims and stop")
-    validate.add_argument("--report", metavar="FILE", help="make report.html once more from a validation.json, and stop")
-    validate.add_argument("--out", default="validation", metavar="DIR", help="folder for report.html, validation.json and figures")
-    validate.add_argument(
-        "--jobs", type=_jobs, metavar="N", help="claims to run at a time, each in its own process; the numbers are the same for "
-        "any N (default: the usable cores, 4 at most; 1: in this process, with the claims' own progress bars)"
-    )  # fmt: skip
-    validate.add_argument("--no-progress", action="store_true", help="no progress bars")
-    validate.set_defaults(command=_validate)
-
-    sweep = commands.add_parser("sweep", help="run a configuration over its axes")
-    sweep.add_argument("config", metavar="CONFIG", help="a TOML file with [sweep.axes]")
-    sweep.add_argument(
-        "--out", metavar="FILE", help="HDF5 file (default: what [sweep] out says, else sweep.h5); one that exists goes on"
-    )
-    where = sweep.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs", type=_jobs, metavar="N", help="units at a time, each in its own process (default: 1, in this process)"
-    )
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
-    sweep.add_argument("--no-progress", action="store_true", help="no progress bar")
-    sweep.set_defaults(command=_sweep)
-
-    status = commands.add_parser("status", help="how far a sweep is")
-    status.add_argument("file", metavar="FILE", help="the HDF5 file of a sweep, also while it is written")
-    status.set_defaults(command=_status)
-
-    show = commands.add_parser("show", help="what is in a result file")
-    show.add_argument("file", metavar="FILE", help="an HDF5 file written by fpsolve or nets")
-    show.set_defaults(command=_show)
-
-    env = commands.add_parser("env", help="versions, processor, threads, cache folder")
-    env.set_defaults(command=_env)
-    return parser
+def _print_json(value: object) -> None:
+    """One object; numbers that JSON does not have are texts."""
+    print(json.dumps(_finite(value), indent=1, allow_nan=False, default=str))
 
 
-def _seed(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give an integer >= 0, e.g. 0")
-    return value
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value if not isinstance(value, float) or abs(value) < float("inf") else str(value)
 
 
-def _setting(text: str) -> tuple[str, object]:
-    """KEY=VALUE: the value as TOML has it; a bare word is a text."""
-    import tomllib
-
-    key, equals, value = text.partition("=")
-    if not (equals and key.strip() and value.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, e.g. noise.D=0.2")
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = {"value": value.strip()} if value.strip().replace("-", "_").replace(".", "_").isidentifier() else {}
-    if list(parsed) != ["value"]:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a value; write it as in TOML, e.g. 0.2, [0.0, 1.0] or 'a text'")
-    return key.strip(), parsed["value"]
-
-
-def _jobs(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs; give an integer >= 1, e.g. 2")
-    return int(text)
+# ---- demo, run, validate, sweep, status ------------------------------------------------------------------------------
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -239,8 +146,15 @@ def _run(args: argparse.Namespace) -> int:
         config.save(out, result, wall_time=seconds, seed=config.as_dict()["run"]["seed"])
         print(f"saved in {out}")
     if getattr(result, "partial", False) or (isinstance(result, dict) and result.get("complete") is False):
-        raise KeyboardInterrupt  # what was done until then is shown and saved
+        raise KeyboardInterrupt(_how_to_go_on(config, out))  # what was done until then is shown and saved
     return 0
+
+
+def _how_to_go_on(config: Config, out: object) -> str:
+    checkpoint = config.as_dict()["run"]["checkpoint"]
+    if checkpoint is not None:
+        return f"the same command goes on from {checkpoint}"
+    return f"what was done until then is in {out}" if out is not None else "what was done until then is shown, and not saved"
 
 
 def _seeded(config: Config, seed: int | None) -> Config:
@@ -267,7 +181,7 @@ def _summary(result: object) -> str:
     return "\n".join(str(part) for part in result) if isinstance(result, tuple) else str(result)
 
 
-def _validate(args: argparse.Namespace) -> int:
+def _validation() -> Any:
     try:
         import fpsolve_validation as validation
     except ModuleNotFoundError as error:
@@ -276,11 +190,22 @@ def _validate(args: argparse.Namespace) -> int:
         raise ImportError(
             "the validation package is not installed; install fpsolve with pip (from a checkout: pip install -e .)"
         ) from None
+    return validation
+
+
+def _validate(args: argparse.Namespace) -> int:
+    if args.json and not args.list:
+        raise ValueError("--json goes with --list; the record of a run is validation.json in the folder --out")
+    validation = _validation()
     if args.report is not None:
         if args.names:
             raise ValueError(f"--report makes the page of all claims in the record; leave out {' '.join(args.names)}")
         return validation.remake(Path(args.report))
     claims = validation.select(validation.discover(), args.names)
+    if args.list and args.json:
+        named = ("NAME", "GROUP", "STANDING", "CLAIM")
+        _print_json([{name.lower(): getattr(claim, name) for name in named} for claim in claims])
+        return 0
     if args.list:
         print(validation.listing(claims))
         return 0
@@ -301,7 +226,7 @@ def _sweep(args: argparse.Namespace) -> int:
     out = args.out or config.sweep["out"] or "sweep.h5"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        done = sweep(config, executor=executor, out=out, progress=not args.no_progress)
+        done = sweep(config, seed=args.seed, executor=executor, out=out, progress=not args.no_progress)
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"fpsolve: warning: {text}", file=sys.stderr)
     print(f"{done!r} in {out}")
@@ -309,56 +234,225 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from fpsolve._sweep import describe_sweep
+    from fpsolve._sweep import Sweep, describe_sweep
 
-    print("\n".join(describe_sweep(args.file)))
+    if not args.json:
+        print("\n".join(describe_sweep(args.file)))
+        return 0
+    found = Sweep(args.file)
+    counts = {"size": found.size, "done": found.done, "failed": found.failed, "missing": found.missing}
+    errors = [{"parameters": parameters, "error": error} for parameters, error in found.errors()]
+    _print_json({"file": found.path, **counts, "dims": found.dims, "shape": found.shape, "axes": found.axes, "errors": errors})
     return 0
+
+
+# ---- show --------------------------------------------------------------------------------------------------------------
 
 
 def _show(args: argparse.Namespace) -> int:
-    from fpsolve._show import describe_file
+    from fpsolve._show import clean, describe_file, entries_of_file
+    from fpsolve._view import check_image, draw, in_words, results_of
 
-    for line in describe_file(args.file):
-        print(line)
+    path = Path(args.file).expanduser()
+    if path.is_dir() or path.suffix == ".json":
+        return _show_validation(path, args)
+    if args.brief and (args.plot or args.name):
+        raise ValueError("--brief reads no result: leave out --plot and --name")
+    if args.plot:
+        check_image(args.plot)
+    listed = entries_of_file(path) if args.json else describe_file(path)
+    always = args.plot is not None or args.name is not None
+    found, why = ({}, "") if args.brief else results_of(path, _of_nets, always=always)
+    if (args.plot or args.name) and not found:
+        raise ValueError(f"{path} has no result that could be drawn{f': {why}' if why else ''}")
+    if args.name is not None and args.name not in found:
+        raise ValueError(f"{path} has no result called {args.name!r}; it has {', '.join(map(clean, found))}")
+    if args.json:
+        objects = [{"name": name, "type": type(obj).__name__, "text": in_words(obj)} for name, obj in found.items()]
+        _print_json({**listed, "objects": objects, "note": why})  # type: ignore[dict-item]
+    else:
+        print("\n".join(listed))
+        for name, obj in found.items():
+            print(f"\n{clean(name)}: {in_words(obj)}")
+        if why:
+            print(f"\nnot read as a result: {clean(why, 1000)}")
+    if args.plot or not args.json:
+        lines, why = draw(found, name=args.name, image=args.plot, width=args.width, ascii=args.ascii)
+        text = "\n".join(["", *lines]) if lines else f"\nno picture: {clean(why, 1000)}" if why else ""
+        print(text.lstrip("\n") if args.plot else text, file=sys.stderr if args.json else sys.stdout)
     return 0
+
+
+def _show_validation(path: Path, args: argparse.Namespace) -> int:
+    """The record of a run of `fpsolve validate`: a table of its claims."""
+    if args.plot or args.name:
+        raise ValueError(
+            f"{path} is the record of a validation run, which has no picture; its figures are in report.html beside it"
+        )
+    table = _validation().summary(path)
+    if args.json:
+        _print_json({"file": str(path), "claims": [dict(zip(table.columns, row, strict=True)) for row in table.rows]})
+    else:
+        from fpsolve._show import clean
+
+        print("\n".join(clean(line, 1000) for line in str(table).splitlines()))
+    return 0
+
+
+def _of_nets(kind: str, path: Path) -> Callable[[Path], Any] | None:
+    """The reader of a kind that `nets` writes."""
+    import nets
+    from nets._saved import KINDS
+    from nets._store import parts_folder
+
+    if kind not in ("training run", "stats", *KINDS):
+        return None
+    if parts_folder(path).is_dir():  # reading would join them: to show changes nothing
+        raise ValueError(f"a run writes it, or was killed: {parts_folder(path)} has its segments, which nets.load_run joins")
+    return nets.load
+
+
+# ---- warm --------------------------------------------------------------------------------------------------------------
+
+
+def _warm(args: argparse.Namespace) -> int:
+    from difflib import get_close_matches
+
+    for name in args.names:
+        if name not in WARM:
+            near = get_close_matches(name, WARM, n=1)
+            raise ValueError(
+                f"no part is called {name!r}; {f'did you mean {near[0]!r}?' if near else 'known are: ' + ', '.join(WARM)}"
+            )
+    names = [name for name in WARM if not args.names or name in args.names]
+    if args.list:
+        _print_json({name: WARM[name] for name in names}) if args.json else print(_aligned((n, WARM[n]) for n in names))
+        return 0
+    from fpsolve._warm import cache_size, check_cache
+
+    folders = check_cache()
+    before = cache_size(list(folders.values()))
+    parts = list(_warmed(names, args.jobs, progress=not args.no_progress and not args.json, quiet=args.json))
+    kernels, size = cache_size(list(folders.values()))
+    if args.json:
+        rows = [{"name": p.name, "seconds": p.seconds, "compiled": p.compiled} for p in parts]
+        _print_json({"parts": rows, "kernels": kernels, "bytes": size, "folders": {k: str(v) for k, v in folders.items()}})
+        return 0
+    compiled, seconds = sum(p.compiled for p in parts), sum(p.seconds for p in parts)
+    news = f"{compiled} compilations in {seconds:.0f} s" if compiled else f"nothing to compile ({seconds:.1f} s)"
+    print(f"{news}; the cache has {kernels} in {size / 1e6:.1f} MB, {max(0, size - before[1]) / 1e6:.1f} MB of them new")
+    print(_aligned((f"  {name}", str(folder)) for name, folder in folders.items()))
+    return 0
+
+
+def _warmed(names: Sequence[str], jobs: int, *, progress: bool, quiet: bool) -> Iterable[Warmed]:
+    from fpsolve._progress import each
+
+    done: Iterator[Warmed] = _side_by_side(names, jobs) if jobs > 1 and len(names) > 1 else map(warm_part, names)
+    for _ in each(names, "warm", "part", progress):
+        part = next(done)
+        if not quiet:
+            _above_the_bar(f"{part.name:<18} {part.seconds:6.1f} s  {part.compiled:4d} compiled  {WARM[part.name]}")
+        yield part
+
+
+def _above_the_bar(line: str) -> None:
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        print(line, flush=True)
+
+
+def warm_part(name: str) -> Warmed:
+    """Compile what belongs to a part of `fpsolve warm`."""
+    from fpsolve._warm import PARTS, compiled_by
+
+    return compiled_by(name, _network if name == "network" else PARTS[name])
+
+
+def _network() -> None:
+    import nets
+
+    data = nets.load_data("spiral", n=40)
+    for activation in ("tanh", "relu"):
+        mlp = nets.MLP((2, 4, 2), activation=activation)
+        for sampling in ("replace", "shuffle"):
+            run = nets.train(mlp, data, lr=0.1, batch=10, steps=40, seed=0, sampling=sampling)
+        nets.hessian(mlp, run.theta, data.x_train, data.y_train)
+        nets.gradient_covariance(mlp, run.theta, data.x_train, data.y_train)
+
+
+def _side_by_side(names: Sequence[str], jobs: int) -> Iterator[Warmed]:
+    """Each part in a process of its own, `jobs` at a time; they end with this one, whatever ends it."""
+    import subprocess
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fpsolve._warm import Warmed
+
+    started: list[subprocess.Popen[str]] = []
+
+    def work(name: str) -> Warmed:
+        command = [sys.executable, "-m", "fpsolve", "warm", name, "--json"]
+        # a session of its own: Ctrl-C is for this process, which ends the others
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        out, problem = started[-1].communicate()
+        if started[-1].returncode:
+            raise OSError(f"compiling {name} failed: {problem.strip()}")
+        return Warmed(**json.loads(out)["parts"][0])
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(work, names)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in started:
+            process.kill()
+
+
+# ---- env, completion ---------------------------------------------------------------------------------------------------
 
 
 def _env(args: argparse.Namespace) -> int:
     rows = list(_environment())
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    if args.json:
+        _print_json(dict(rows))
+    else:
+        print(_aligned(rows))
     return 0
 
 
+def _aligned(rows: Iterable[tuple[str, str]]) -> str:
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
 def _environment() -> Iterable[tuple[str, str]]:
-    """Name and value of everything that decides speed and bit patterns."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from fpsolve._environment import environment
 
-    yield "fpsolve", f"{__version__} ({Path(__file__).parent})"
-    yield "python", f"{platform.python_version()} ({sys.executable})"
-    for package in _PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            yield package, "not installed"
-    yield "system", platform.platform()
-    yield from _processor()
-    for name in _THREAD_VARIABLES:
-        yield name, os.environ.get(name, "not set")
-    from fpsolve._codegen import cache_folder
-
-    yield "kernel cache", str(cache_folder())
-    data = os.environ.get("FPSOLVE_DATA")
-    found = "" if data is None or Path(data).is_dir() else " (no such folder)"
-    yield "FPSOLVE_DATA", f"{data}{found}" if data else "not set"
+    return environment()
 
 
-def _processor() -> Iterable[tuple[str, str]]:
-    from llvmlite import binding
+def _completion(args: argparse.Namespace) -> int:
+    from fpsolve._completion import script
 
-    features = sorted(name for name, on in binding.get_host_cpu_features().items() if on)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield "processor", f"{binding.get_host_cpu_name()}, {usable} of {os.cpu_count()} cores usable"
-    yield "features", " ".join(features)
+    whole = parser()
+    try:
+        claims = _validation().names()
+    except ImportError:  # without it nothing can be validated, but the rest completes
+        claims = []
+    print(script(args.shell, whole, subcommands(whole), claims), end="")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "run": _run,
+    "validate": _validate,
+    "sweep": _sweep,
+    "status": _status,
+    "show": _show,
+    "warm": _warm,
+    "env": _env,
+    "completion": _completion,
+}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +30,8 @@ from ._refine import step_error
 from ._spectral import Spectral
 from ._start import initial_density
 from .driven import Driven
-from .grid import Grid, Region
+from .grid import Grid
+from .region import Region
 from .results import Assumption, Density, DensitySeries, Estimate, Field
 
 __all__ = ["FokkerPlanck"]
@@ -209,8 +210,12 @@ class FokkerPlanck(Transitions, Spectral):
         notes = (*self.warnings, *mass_notes(self, mass), *(barred or basin_note(self.generator, mass, self.grid)))
         return Density(self._values(mass), self.grid, method=self.method, warnings=notes, solver_info={"cells": self.grid.size})
 
+    @overload
+    def evolve(self, rho0: Any, t: float, rtol: float = 1e-6, method: str | None = None) -> Density: ...
+    @overload
+    def evolve(self, rho0: Any, t: Sequence[float] | Array, rtol: float = 1e-6, method: str | None = None) -> DensitySeries: ...
     def evolve(
-        self, rho0: Any, t: float | Sequence[float], rtol: float = 1e-6, method: str | None = None
+        self, rho0: Any, t: float | Sequence[float] | Array, rtol: float = 1e-6, method: str | None = None
     ) -> Density | DensitySeries:
         """The density at time `t`, or at several times, from the initial density `rho0`.
 
@@ -291,7 +296,11 @@ class FokkerPlanck(Transitions, Spectral):
 
     # ---- backward ---------------------------------------------------------------------------------------------------
 
-    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Any:
+    @overload
+    def mean_exit_time(self, region: Region, at: None = None) -> Field: ...
+    @overload
+    def mean_exit_time(self, region: Region, at: ArrayLike) -> Estimate: ...
+    def mean_exit_time(self, region: Region, at: ArrayLike | None = None) -> Field | Estimate:
         """Mean time of leaving a region, E_x[first time with g(x) >= 0], as a function of the start x.
 
         Solves b.grad tau + D:hess tau = -1 inside and tau = 0 at the surface g = 0, which is resolved inside the cells. A box

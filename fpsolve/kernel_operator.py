@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,11 @@ class TransitionKernel(KernelExits, KernelModes):
         info = {"nodes": mass.size, "folded back per iteration": float(mass @ system.reflected)}
         return self._density(system, mass, mass, self.method, info, self._notes(system, mass))
 
-    def evolve(self, rho0: Any, t: int | Sequence[int]) -> Density | DensitySeries:
+    @overload
+    def evolve(self, rho0: Any, t: int) -> Density: ...
+    @overload
+    def evolve(self, rho0: Any, t: Sequence[int] | NDArray[np.integer[Any]]) -> DensitySeries: ...
+    def evolve(self, rho0: Any, t: int | Sequence[int] | NDArray[np.integer[Any]]) -> Density | DensitySeries:
         """The density after `t` iterations, or after several numbers of them, from the initial density `rho0`.
 
         Parameters
@@ -196,7 +200,8 @@ def _node_mass(rho0: Any, start: Density, system: System) -> Array:
         mass = weights * start.at(points)
     total = float(mass.sum())
     if not (np.all(mass >= 0.0) and 0.0 < total < math.inf):
-        raise ValueError("rho0 must be finite and >= 0 on the whole grid, and not zero everywhere")
+        raise ValueError(f"rho0 must be finite and >= 0 on the whole grid, and not zero everywhere: its mass is {total:g}, its "
+                         f"least value {float(mass.min()):g} (times a volume)")  # fmt: skip
     return np.asarray(mass * (start.mass / total))
 
 

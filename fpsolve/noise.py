@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import is_finite, numbers
-from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, TableCode
+from ._code import Code, ConstantCode, DerivedCode, ExpressionCode, TableCode
+from ._function_code import FunctionCode
 from ._known import fact
-from ._tensors import (
-    DiagonalCode,
-    LineTableCode,
-    LowRankCode,
-    LowRankFactorCode,
-    check_knots,
-    is_pair,
-    line_parts,
-    low_rank_parts,
-)
+from ._tensors import DiagonalCode, LineTableCode, LowRankCode, LowRankFactorCode, check_knots, is_pair, line_parts, low_rank_parts
 from .expressions import split_names
 from .potentials import Potential, check_params, update_params
 
@@ -222,7 +214,7 @@ class Noise:
         elif variables is not None:
             names, checked = _declare(variables, params)
             if len(D) != len(names):  # type: ignore[arg-type]
-                raise ValueError(f"the diagonal has {len(D)} entries for {len(names)} variables")  # type: ignore[arg-type]
+                raise ValueError(f"the diagonal has {len(D)} entries for {len(names)} variables; give one for each")  # type: ignore[arg-type]
             child = ExpressionCode.from_texts(list(D), names, tuple(checked))  # type: ignore[arg-type]
         else:
             noise = cls.low_rank(np.zeros((np.size(D), 0)), np.atleast_1d(numbers("D", D)))
@@ -495,7 +487,9 @@ class Noise:
             matrix = self.scalar * np.eye(dim)
             return Noise(self.name, dim, ConstantCode(matrix, dim), matrix=matrix, scalar=self.scalar, lr=self.lr, batch=self.batch)
         if self.dim != dim:
-            raise ValueError(f"the noise has dimension {self.dim}, the landscape or drift {dim}")
+            raise ValueError(
+                f"the noise has dimension {self.dim}, the landscape or drift {dim}; make both for the same coordinates"
+            )
         return self
 
     def with_params(self, **values: float) -> Noise:

@@ -4,6 +4,7 @@ Without an Axes a new Figure is made that pyplot does not know: nothing pops up,
 ``ax.figure.savefig("name.png")`` writes it. rcParams stay as they are.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from fpsolve.results import (
     EscapeReport,
     EscapeStatistics,
     EscapeTimes,
+    Estimate,
     ExitTimeDistribution,
     Occupation,
     Path,
     PhaseDiagram,
+    Result,
     SelectionReport,
     Spectrum,
     SurvivalCurve,
@@ -44,11 +47,15 @@ __all__ = [
     "plot_occupation",
     "plot_path",
     "plot_phase_diagram",
+    "plot_result",
     "plot_selection_report",
     "plot_spectrum",
     "plot_survival",
     "plot_trajectories",
 ]
+
+#: Points of a line up to which each is marked, and lines up to which an array of two axes is drawn.
+_POINTS, _LINES = 60, 12
 
 
 def plot_spectrum(spectrum: Spectrum, *, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
@@ -479,7 +486,7 @@ def plot_comparison(
             f"{[p.shape for p in lines.values()]}"
         )
     if np.any(e < 0.0):
-        raise ValueError(f"plot_comparison: negative error {e.min()}")
+        raise ValueError(f"plot_comparison: negative error {e.min()}; standard errors are >= 0")
     ax = axes(ax)
     k = np.arange(1, y.size + 1)
     scale = y if ratio else np.ones_like(y)
@@ -682,4 +689,91 @@ def plot_selection_report(report: SelectionReport, *, ax: "Axes | None" = None) 
     other.set_ylabel("effective loss (dashed)")
     if report.densities:
         ax.legend()
+    return ax
+
+
+def plot_result(result: Result, *, ax: "Axes | None" = None, quantity: str = "", **kwargs: Any) -> "Axes":
+    """Draw one quantity of any result: an array along its axis with its errors, or numbers with theirs.
+
+    Parameters
+    ----------
+    result : Result
+    ax : Axes, optional
+    quantity : str, optional
+        A name among the variables of ``result.to_xarray()`` with one axis, or two of which the second has up to 12 entries: a line
+        for each. Default: what the class says, else the first along the rows of its table; where there is none, the numbers.
+    **kwargs
+        For `Axes.errorbar`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something that is no result, a quantity that is not there or has more axes, a result of which nothing can be drawn.
+
+    Examples
+    --------
+    >>> import fpsolve as fps
+    >>> plot_result(fps.Estimate(2.0, stderr=0.1, unit="time")).get_xlabel()
+    'time'
+    """
+    need(result, (Result,), "plot_result")
+    variables, coords, _ = result._labelled()
+    rows = result._axes_of_rows()
+    lines = {name: v for name, v in variables.items() if _drawable(v, rows)}
+    if quantity and quantity not in lines:
+        raise ValueError(f"plot_result: no line can be drawn of {quantity!r}; there are {', '.join(lines) or 'none'}")
+    spread = set(result.ERRORS.values())
+    along_rows = [name for name, v in lines.items() if name not in spread and (not rows or v[0][0] in rows)]
+    name = quantity or (result.DRAWN if result.DRAWN in lines else next(iter(along_rows), ""))
+    if not name:
+        return _plot_numbers(result, variables, axes(ax), kwargs)
+    dims, values, about = lines[name]
+    along = np.asarray(coords[dims[0]][1]) if dims[0] in coords else np.arange(len(values))
+    place = np.arange(len(along)) if along.dtype.kind == "U" else along
+    table = np.asarray(values).reshape(len(place), -1)
+    errors = variables[result.ERRORS[name]][1] if result.ERRORS.get(name) in variables else np.zeros(table.shape)
+    bars = np.nan_to_num(np.asarray(errors, float).reshape(table.shape), posinf=0.0)
+    ax = axes(ax)
+    for k in range(table.shape[1]):
+        style = {"marker": "." if len(place) <= _POINTS else "", "label": f"{dims[-1]} {k}" if len(dims) > 1 else None, **kwargs}
+        ax.errorbar(place, table[:, k], bars[:, k] if bars.any() else None, **style)
+    if along.dtype.kind == "U":
+        ax.set_xticks(place, list(along))
+    unit = about.get("units", "")
+    ax.set(xlabel=dims[0], ylabel=f"{name} [{unit}]" if unit not in ("", "1") else name)
+    if len(dims) > 1:
+        ax.legend()
+    return ax
+
+
+def _drawable(variable: Any, rows: Sequence[str]) -> bool:
+    """Whether an array of real numbers is a line, or some."""
+    dims, values, *_ = variable
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or not array.size:
+        return False
+    return len(dims) == 1 or (len(dims) == 2 and dims[0] in rows and array.shape[1] <= _LINES)
+
+
+def _plot_numbers(result: Result, variables: Mapping[str, Any], ax: "Axes", kwargs: Mapping[str, Any]) -> "Axes":
+    """The numbers of a result that have the unit of the first, each with its error."""
+    if isinstance(result, Estimate):
+        found = [(result.method or "value", result.value, result.error, result.unit)]
+    else:
+        single = {n: v for n, v in variables.items() if not v[0] and not n.endswith("_error") and np.isrealobj(v[1])}
+        errors = {n: float(variables[f"{n}_error"][1]) if f"{n}_error" in variables else 0.0 for n in single}
+        found = [(n, float(v[1]), errors[n], v[2].get("units", "")) for n, v in single.items()]
+    found = [one for one in found if one[3] == found[0][3] and math.isfinite(one[1])]
+    if not found:
+        kind = type(result).__name__
+        raise ValueError(f"plot_result: nothing in this {kind} is finite and lies along one axis; choose from its to_xarray()")
+    place = np.arange(len(found))
+    spread = [e if math.isfinite(e) else 0.0 for _, _, e, _ in found]
+    ax.errorbar([v for _, v, _, _ in found], place, xerr=spread, **{"fmt": "o", "capsize": 3, **kwargs})
+    ax.set_yticks(place, [name for name, *_ in found])
+    ax.set(xlabel=found[0][3] or "value", ylim=(len(found) - 0.5, -0.5))
     return ax

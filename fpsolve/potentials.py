@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import is_finite, is_number, numbers
-from ._code import Code, ExpressionCode, FunctionCode, JacobianCode, QuadraticCode
+from ._code import Code, ExpressionCode, JacobianCode, QuadraticCode
 from ._evaluated import EvaluatedCode
+from ._function_code import FunctionCode
 from ._roots import FLAT, check_box, find_zeros
+from ._shown import Shown
 from .expressions import split_names
 
 __all__ = [
@@ -32,7 +34,7 @@ Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class CriticalPoint:
+class CriticalPoint(Shown):
     """A point where the gradient vanishes; `index` counts the negative Hessian eigenvalues (0: minimum, 1: saddle).
 
     Where an eigenvalue vanishes the point is `degenerate`: the Hessian does not tell what it is.

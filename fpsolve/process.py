@@ -5,7 +5,6 @@ The Ito equation is dX = b(X) dt + B(X) dW with B B^T = 2 D, and the density obe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import numbers
-from ._code import AffineCode, Code, ConstantCode, DerivedCode, ExpressionCode, FunctionCode, JacobianCode, TableCode
-from ._known import name_of
+from ._code import AffineCode, Code, DerivedCode, ExpressionCode, JacobianCode, TableCode
+from ._drift_terms import cholesky_factor, divergence, modified_codes, product, stratonovich_drift, sum_of, symmetric_factor
+from ._function_code import FunctionCode
 from ._roots import FixedPoint, fixed_points
-from ._tensors import MAX_EMITTED, DiagonalCode, LineFactorCode, LineTableCode, LowRankCode, LowRankFactorCode, check_knots
+from ._tensors import MAX_EMITTED, DiagonalCode, LineTableCode, LowRankCode, LowRankFactorCode, check_knots
 from .expressions import split_names
 from .noise import Noise, check_diagonal, check_tensor
 from .potentials import Potential, check_params, check_points, update_params
@@ -106,13 +106,13 @@ class Process:
             self.factor_code = cholesky_factor(self.noise)
         terms = [(sign, force)]
         if phi is not None:
-            terms = [(-1.0, _product(self.diffusion_code, force)), (1.0, divergence(self.diffusion_code))]
+            terms = [(-1.0, product(self.diffusion_code, force)), (1.0, divergence(self.diffusion_code))]
         elif not self.noise.is_constant and interpretation == "klimontovich":
             terms.append((1.0, divergence(self.diffusion_code)))
         elif not self.noise.is_constant and interpretation == "stratonovich":
-            terms.append((1.0, _stratonovich_drift(self.factor_code)))
+            terms.append((1.0, stratonovich_drift(self.factor_code)))
         self._force = (sign, force)
-        self.drift_code = _sum(terms)
+        self.drift_code = sum_of(terms)
         return self
 
     @classmethod
@@ -137,7 +137,9 @@ class Process:
             names = split_names("x" if variables is None else variables)
             texts = [drift] if isinstance(drift, (str, int, float)) else list(drift)
             if len(texts) != len(names):
-                raise ValueError(f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)})")
+                raise ValueError(
+                    f"the drift has {len(texts)} components for {len(names)} variables ({' '.join(names)}); give one for each"
+                )
             force = ExpressionCode.from_texts(texts, names, tuple(checked))
         return cls.__new__(cls)._set(1.0, force, checked, noise, interpretation)
 
@@ -260,7 +262,7 @@ class Process:
             spread = h * (1 + mu * mu) / (2 * (1 + mu) * (1 - mu) ** 4) if noise_correction else 0.0
             corrected = D / (1 - mu) ** 2 + spread * (A @ D + D @ A.T)
             return cls.ornstein_uhlenbeck(drift, Noise.constant(corrected), center)
-        drift_code, diffusion_code = _modified_codes(base, h, noise_correction)
+        drift_code, diffusion_code = modified_codes(base, h, noise_correction)
         noise = Noise(f"modified {base.noise.name}", base.dim, diffusion_code, params=base.params)
         return cls.__new__(cls)._set(1.0, drift_code, base.params, noise, "ito")
 
@@ -282,8 +284,8 @@ class Process:
         if self.noise.is_constant:
             return self.drift_code
         if self.interpretation == "stratonovich" and self._phi is None:
-            return _sum([self._force])
-        return _sum([(1.0, self.drift_code), (-1.0, _stratonovich_drift(self.factor_code))])
+            return sum_of([self._force])
+        return sum_of([(1.0, self.drift_code), (-1.0, stratonovich_drift(self.factor_code))])
 
     @property
     def weak_drift_code(self) -> Code:
@@ -292,8 +294,8 @@ class Process:
         -grad U in every reading; -D grad Phi of a reversible process.
         """
         if self._phi is not None:
-            return _sum([(-1.0, _product(self.diffusion_code, self._force[1]))])
-        return _sum([self._force])
+            return sum_of([(-1.0, product(self.diffusion_code, self._force[1]))])
+        return sum_of([self._force])
 
     @property
     def is_gradient_isotropic(self) -> bool:
@@ -346,7 +348,7 @@ class Process:
             return np.asarray(part + factor.diagonal * normals[:, r:] if factor.diagonal.size else part)
         if isinstance(factor, DiagonalCode):
             return np.asarray(np.sqrt(2.0 * factor.diagonal(x, self.params)) * normals)
-        return np.einsum("nij,nj->ni", self.factor(x), normals)
+        return np.asarray(np.einsum("nij,nj->ni", self.factor(x), normals))
 
     def divergence(self, x: ArrayLike) -> Array:
         """sum_j d D_ij / d x_j at points (..., dim)."""
@@ -466,33 +468,6 @@ class Process:
         return f"Process({what}, {self.noise}, {self.interpretation})"
 
 
-def _modified_codes(process: Process, h: float, noise_correction: bool) -> tuple[Code, Code]:
-    """Drift and tensor of the modified equation without momentum; see Process.modified."""
-    b, D, d = process.drift_code, process.diffusion_code, process.dim
-    J = b.jacobian()
-    parts = [b, J, D, J.jacobian()] if noise_correction else [b, J]
-    outputs = []
-    for i in range(d):
-        terms = [f"c1[{i * d + j}]*c0[{j}]" for j in range(d)]
-        if noise_correction:
-            terms += [f"c2[{j * d + k}]*c3[{(i * d + j) * d + k}]" for j in range(d) for k in range(d)]
-        outputs.append(f"c0[{i}] - {0.5 * h!r}*({' + '.join(terms)})")
-    drift = DerivedCode(parts, d, outputs)
-    if not noise_correction:
-        return drift, D
-    varying = not process.noise.is_constant
-    tensor = []
-    for i, j in ((i, j) for i in range(d) for j in range(d)):
-        terms = [f"c1[{i * d + k}]*c2[{k * d + j}] + c2[{i * d + k}]*c1[{j * d + k}]" for k in range(d)]
-        if varying:
-            n = i * d + j
-            terms += [f"c0[{k}]*c3[{n * d + k}]" for k in range(d)]
-            terms += [f"c2[{k * d + m}]*c4[{(n * d + k) * d + m}]" for k in range(d) for m in range(d)]
-        tensor.append(f"c2[{i * d + j}] - {0.5 * h!r}*({' + '.join(terms)})")
-    slope = D.jacobian()
-    return drift, DerivedCode([b, J, D, slope, slope.jacobian()] if varying else [b, J, D], d * d, tensor)
-
-
 def _walk(code: Code) -> Iterator[Code]:
     yield code
     for part in code.parts:
@@ -512,102 +487,6 @@ def _merge(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str,
                 "rename one or make them equal"
             )
     return {**first, **second}
-
-
-def _sum(terms: Sequence[tuple[float, Code]]) -> Code:
-    if all(isinstance(code, ExpressionCode) for _, code in terms):  # one expression: sympy simplifies common terms
-        codes = [code for _, code in terms if isinstance(code, ExpressionCode)]
-        if len({code.variables for code in codes}) == 1:
-            signs = [int(sign) if sign == int(sign) else sign for sign, _ in terms]
-            origins = [code.origin for code in codes]
-            origin = None if None in origins else name_of("sum", signs, origins)
-            names = tuple(dict.fromkeys(n for c in codes for n in c.names))
-            return ExpressionCode(functools.partial(_added, signs, codes), codes[0].variables, names, origin)
-    sign, code = terms[0]
-    return code if len(terms) == 1 and sign == 1.0 else DerivedCode.combine(terms)
-
-
-def _added(signs: Sequence[float], codes: Sequence[ExpressionCode]) -> list[Any]:
-    return [sum(s * code.expressions[i] for s, code in zip(signs, codes, strict=True)) for i in range(codes[0].n_out)]
-
-
-def _product(D: Code, g: Code) -> Code:
-    """D(x) g(x)."""
-    d = g.dim
-    return DerivedCode([D, g], d, [" + ".join(f"c0[{i * d + j}]*c1[{j}]" for j in range(d)) for i in range(d)])
-
-
-def _row_sums(D: ExpressionCode) -> list[Any]:
-    d, slopes = D.dim, D.slopes()
-    return [sum(slopes[(i * d + k) * d + k] for k in range(d)) for i in range(d)]
-
-
-def divergence(D: Code) -> Code:
-    """sum_j d D_ij/d x_j."""
-    d = D.dim
-    if isinstance(D, LineTableCode) or (isinstance(D, DiagonalCode) and (D.is_symbolic or d > MAX_EMITTED)):
-        return D.divergence()
-    if isinstance(D, ExpressionCode):
-        return ExpressionCode(functools.partial(_row_sums, D), D.variables, D.names, D.derived("divergence"))
-    return DerivedCode([D.jacobian()], d, [" + ".join(f"c0[{(i * d + k) * d + k}]" for k in range(d)) for i in range(d)])
-
-
-def _stratonovich_drift(B: Code) -> Code:
-    """(1/2) sum_jk B_jk d_j B_ik."""
-    d = B.dim
-    m = B.n_out // d
-    outputs = [" + ".join(f"0.5*c0[{j * m + k}]*c1[{(i * m + k) * d + j}]" for j in range(d) for k in range(m)) for i in range(d)]
-    return DerivedCode([B, B.jacobian()], d, outputs)
-
-
-def cholesky_factor(noise: Noise) -> Code:
-    """Lower-triangular B with B B^T = 2 D; zero columns where D is singular, so that semi-definite tensors are exact."""
-    assert noise.diffusion_code is not None and noise.dim is not None
-    d = noise.dim
-    if noise.matrix is not None:
-        return ConstantCode(root_of(2.0 * noise.matrix), d)
-    if d > 8 and isinstance(noise.diffusion_code, LineTableCode):
-        return LineFactorCode(noise.diffusion_code)
-    if d > 8:
-        raise ValueError(
-            f"a varying diffusion tensor in {d}-D needs a factor: use Noise.from_factor (tensors are factored up to 8-D)"
-        )
-    lines = []
-    for j in range(d):
-        squares = "".join(f" - b{j}_{k}*b{j}_{k}" for k in range(j))
-        lines.append(f"b{j}_{j} = positive_sqrt(2.0*c0[{j * d + j}]{squares}, c0[{j * d + j}])")
-        for i in range(j + 1, d):
-            products = "".join(f" - b{i}_{k}*b{j}_{k}" for k in range(j))
-            lines.append(f"b{i}_{j} = ratio(2.0*c0[{i * d + j}]{products}, b{j}_{j}, 1e-7*fabs(c0[{i * d + i}]))")
-    outputs = [f"b{i}_{j}" if j <= i else "0.0" for i in range(d) for j in range(d)]
-    return DerivedCode([noise.diffusion_code], d * d, outputs, lines)
-
-
-def symmetric_factor(noise: Noise) -> Code:
-    """The symmetric root sqrt(2 D), which the Stratonovich reading of a bare tensor means."""
-    assert noise.diffusion_code is not None and noise.dim is not None
-    d = noise.dim
-    if noise.matrix is not None:
-        return ConstantCode(root_of(2.0 * noise.matrix), d)
-    if d == 1:
-        return DerivedCode([noise.diffusion_code], 1, ["positive_sqrt(2.0*c0[0], c0[0])"])
-    if d == 2:  # (M + sqrt(det M))/sqrt(tr M + 2 sqrt(det M)) with M = 2 D
-        lines = [
-            "r = 2.0*positive_sqrt(c0[0]*c0[3] - c0[1]*c0[2], c0[0]*c0[3])",
-            "t = positive_sqrt(c0[0] + c0[3], c0[0] + c0[3])",
-            "s = ratio(1.0, sqrt(2.0*(t*t + r)), 1.0)",
-        ]
-        outputs = ["s*(2.0*c0[0] + r)", "s*2.0*c0[1]", "s*2.0*c0[2]", "s*(2.0*c0[3] + r)"]
-        return DerivedCode([noise.diffusion_code], 4, outputs, lines)
-    raise ValueError(
-        f"Stratonovich noise in {d}-D needs the factor B: use Noise.from_factor (roots of tensors are taken up to 2-D)"
-    )
-
-
-def root_of(M: Array) -> Array:
-    """Symmetric root of a positive semi-definite matrix."""
-    values, vectors = np.linalg.eigh(M)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
 class Underdamped:

@@ -55,7 +55,7 @@ def compare(
     if not estimates:
         raise ValueError("compare needs at least one estimate")
     if names is not None and len(names) != len(estimates):
-        raise ValueError(f"compare: {len(names)} names for {len(estimates)} estimates")
+        raise ValueError(f"compare: {len(names)} names for {len(estimates)} estimates; give one for each")
     if lr is not None and not (is_number(lr) and is_finite(lr) and lr > 0.0):
         raise ValueError(f"compare: lr must be a finite number > 0, got {lr!r}")
     items = _wrap(estimates)
@@ -113,7 +113,8 @@ def _to_unit(e: Estimate, unit: str, lr: float | None) -> Estimate:
         convert = e.per_iteration if target == "iteration" else e.per_time
         return convert(lr if e.lr is None else None)
     raise ValueError(
-        f"compare: {e.unit or 'a dimensionless number'!r} cannot be compared with {unit or 'a dimensionless number'!r}"
+        f"compare: {e.unit or 'a dimensionless number'!r} cannot be compared with {unit or 'a dimensionless number'!r}; "
+        "times go with times, rates with rates"
     )
 
 

@@ -7,23 +7,21 @@ Numbers carry their errors (`Estimate`), their unit and the assumptions behind t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 from fpsolve._correlations import Autocorrelation, Occupation
 from fpsolve._curves import Cycle, EffectiveLoss, Path, PhaseDiagram
 from fpsolve._ensembles import EscapeTimes, Trajectories
 from fpsolve._escape_statistics import EscapeStatistics, SurvivalCurve
-from fpsolve._estimate import Assumption, Estimate, _plain, _Record, _require
+from fpsolve._estimate import Assumption, Estimate, _plain, _Record
 from fpsolve._fields import Density, DensitySeries, Field
 from fpsolve._modes import Current, ExitTimeDistribution, Spectrum
 from fpsolve._path_statistics import PathStatistics
 from fpsolve._rare_results import SplittingEstimate
+from fpsolve._result import Result, _require
+from fpsolve._shown import Quantity, html_table
 
 __all__ = [
     "Assumption",
@@ -43,6 +41,8 @@ __all__ = [
     "Path",
     "PathStatistics",
     "PhaseDiagram",
+    "Quantity",
+    "Result",
     "SelectionReport",
     "Spectrum",
     "SplittingEstimate",
@@ -99,6 +99,7 @@ class Table(_Record):
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     notes: tuple[str, ...] = ()
+    ROWS: ClassVar[str] = "row"
 
     def __post_init__(self) -> None:
         if not isinstance(self.title, str):
@@ -131,6 +132,32 @@ class Table(_Record):
         """A pandas.DataFrame with the same columns (needs the package pandas)."""
         return _require("pandas", "Table.to_dataframe").DataFrame(list(self.rows), columns=list(self.columns))
 
+    def _quantities(self) -> dict[str, Quantity]:
+        """The fields that a report has beside the table, then the columns: numbers as such, words as such."""
+        beside = {name: q for name, q in super()._quantities().items() if name not in ("columns", "rows")}
+        return {**beside, **{name: Quantity(self._filled(name), ("row",)) for name in self.columns}}
+
+    def _filled(self, name: str) -> Any:
+        """A column as an array: NaN or nothing where a cell is empty."""
+        cells = self.column(name)
+        if all(c is None or _is_number(c) for c in cells):
+            return np.array([math.nan if c is None else c for c in cells], dtype=np.float64)
+        return np.array([_cell(c) for c in cells], dtype=np.str_)
+
+    def _along(self, axis: str) -> Quantity | None:
+        """The words of the first column, beside the rows."""
+        first = self._filled(self.columns[0]) if axis == "row" and self.columns else np.zeros(0)
+        return Quantity(first) if first.dtype.kind == "U" else None
+
+    def _repr_html_(self) -> str:
+        """The table with what is below it, for notebooks."""
+        body = [[_cell(c) for c in row] for row in self.rows]
+        return html_table(self.title, self.columns, body, self._right(), [*self.notes, *self._below()])
+
+    def _below(self) -> list[str]:
+        """Lines of a report below its table and notes."""
+        return []
+
     def _right(self) -> list[bool]:
         """Columns whose filled cells are all numbers are aligned right."""
         filled = [[row[i] for row in self.rows if row[i] is not None] for i in range(len(self.columns))]
@@ -146,7 +173,7 @@ class Table(_Record):
             return "  ".join(put).rstrip()
 
         rule = "  ".join("-" * w for w in widths)
-        return "\n".join([self.title, line(text[0]), rule, *(line(row) for row in text[1:]), *self.notes])
+        return "\n".join([self.title, line(text[0]), rule, *(line(row) for row in text[1:]), *self.notes, *self._below()])
 
     __repr__ = __str__
 
@@ -189,6 +216,7 @@ class EscapeReport(Table):
     skipped: Mapping[str, str] = field(default_factory=dict)
     conclusion: str = ""
     seed: int | None = None
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_escape_report"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,19 +244,11 @@ class EscapeReport(Table):
         """ln of an answer over another one; over the reference by default."""
         return self.log_time(name) - self.log_time(self.reference if other is None else other)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """The mean times on one axis, the range of the formula as a bar; see `fpsolve.plotting.plot_escape_report`."""
-        from fpsolve import plotting
-
-        return plotting.plot_escape_report(self, ax=ax, **kwargs)
-
-    def __str__(self) -> str:
-        lines = [super().__str__(), "", "conditions of the formulas", *(f"  {a}" for a in self.assumptions)]
+    def _below(self) -> list[str]:
+        lines = ["", "conditions of the formulas", *(f"  {a}" for a in self.assumptions)]
         if self.skipped:
             lines += ["left out", *(f"  {name}: {reason}" for name, reason in self.skipped.items())]
-        return "\n".join([*lines, self.conclusion])
-
-    __repr__ = __str__
+        return [*lines, self.conclusion]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -274,6 +294,7 @@ class SelectionReport(Table):
     skipped: Mapping[str, str] = field(default_factory=dict)
     conclusion: str = ""
     seed: int | None = None
+    PICTURE: ClassVar[str] = "fpsolve.plotting.plot_selection_report"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -292,19 +313,11 @@ class SelectionReport(Table):
         """The conditions that do not hold."""
         return tuple(a for a in self.assumptions if a.status == "failed")
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-        """The densities of all answers over the effective loss; see `fpsolve.plotting.plot_selection_report`."""
-        from fpsolve import plotting
-
-        return plotting.plot_selection_report(self, ax=ax, **kwargs)
-
-    def __str__(self) -> str:
-        lines = [super().__str__(), "", "conditions of the theory", *(f"  {a}" for a in self.assumptions)]
+    def _below(self) -> list[str]:
+        lines = ["", "conditions of the theory", *(f"  {a}" for a in self.assumptions)]
         if self.effective is not None:
             bounds = [f"  {name}: factor {e.value:.4g} left ({e.method})" for name, e in self.effective.bounds.items()]
             lines += ["bounds of the noise", *bounds]
         if self.skipped:
             lines += ["left out", *(f"  {name}: {reason}" for name, reason in self.skipped.items())]
-        return "\n".join([*lines, self.conclusion])
-
-    __repr__ = __str__
+        return [*lines, self.conclusion]

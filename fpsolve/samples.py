@@ -193,11 +193,11 @@ class Ensemble:
         if self.loss is None:
             return np.asarray(self._function(points, chosen), float)
         data = self._gradient.data[chosen]
-        return self._gradient.samples(points[:, None], data, self.params).mean(axis=1)
+        return np.asarray(self._gradient.samples(points[:, None], data, self.params).mean(axis=1))
 
     def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradient at one point (dim,) over the samples indices (batch,)."""
-        return self.gradients(numbers("theta", theta)[None], np.asarray(indices)[None])[0]
+        return np.asarray(self.gradients(numbers("theta", theta)[None], np.asarray(indices)[None])[0])
 
     def sample_gradients(self, theta: ArrayLike) -> Array:
         """Gradients of all samples at one point: shape (size, dim)."""

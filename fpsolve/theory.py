@@ -13,7 +13,8 @@ from fpsolve import _quadrature
 from fpsolve._covariance import discrete_covariance, ou_covariance
 from fpsolve._decomposition import entropy_production, rotation
 from fpsolve._detailed_balance import _check_process, _exp, _Line, _log_stationary, _sgd, _state, kramers_rate
-from fpsolve._escape_laws import basin_odds, levy_exit_rate, power_law_rate, quadratic_exit_exponent, sgd_escape_time, total_rate
+from fpsolve._escape_laws import basin_odds, power_law_rate, sgd_escape_time, total_rate
+from fpsolve._exit_laws import levy_exit_rate, quadratic_exit_exponent
 from fpsolve._freezing import escape_odds, freezing_law, freezing_time, last_switch, occupation, valley_rate
 from fpsolve._moments import mode_second_moment, second_moments
 from fpsolve._valley import effective_loss, slow_process
@@ -97,7 +98,9 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
         raise ValueError(f"boltzmann: the process has dimension {process.dim}, the grid {grid.dim}")
     for axis, sides in enumerate(grid.boundary):
         if "absorbing" in sides:
-            raise ValueError(f"boltzmann: axis {axis} has an absorbing side, so probability leaves and nothing is stationary")
+            raise ValueError(
+                f"boltzmann: axis {axis} has an absorbing side, so probability leaves and nothing is stationary; make it reflecting"
+            )
     _check_periodic(process, grid)
     log_p = process.log_density(grid.points())
     method = "closed form"
@@ -114,7 +117,10 @@ def boltzmann(process: "Process", grid: "Grid") -> Density:
         )
     log_p = np.asarray(log_p, dtype=np.float64).reshape(grid.shape)
     if not np.all(np.isfinite(log_p)):
-        raise ValueError(f"boltzmann: the potential is not finite at {int(np.sum(~np.isfinite(log_p)))} cell centres")
+        raise ValueError(
+            f"boltzmann: the potential is not finite at {int(np.sum(~np.isfinite(log_p)))} cell centres; move "
+            "the box to where it is"
+        )
     values = np.exp(log_p - log_p.max())
     return Density(values / math.fsum((values * grid.cell_volumes).ravel()), grid, method=f"boltzmann ({method})")
 

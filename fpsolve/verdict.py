@@ -37,12 +37,13 @@ from ._progress import each
 from ._runner import resolve_seed, thread_count
 from .chains import SGDChain
 from .fokker_planck import FokkerPlanck
-from .grid import Grid, Region
+from .grid import Grid
 from .kernel_operator import TransitionKernel
 from .langevin import escape_times
 from .noise import Noise
 from .process import Process, Underdamped
 from .rare import minimum_action_path, multilevel_splitting
+from .region import Region
 from .results import Assumption, EscapeReport, EscapeTimes, Estimate, SplittingEstimate
 
 __all__ = ["escape_report"]
@@ -400,7 +401,7 @@ def _reference(run: Run) -> str:
     chain = run.case.chain
     if chain is None and run.case.process.dim == 1 and _impermeable(run) is not None and EQUATION in run.estimates:
         return EQUATION  # never; on a line there is no other way
-    exact = (EQUATION,) if chain is None else (KERNEL,) if chain.kind == "gaussian" else ()
+    exact: tuple[str, ...] = (EQUATION,) if chain is None else (KERNEL,) if chain.kind == "gaussian" else ()
     for name in (*exact, PATHS, SPLITTING):
         e = run.estimates.get(name)
         if e is not None and not (relative(e) or 0.0) > KNOWN and not (name != PATHS and e.failed):

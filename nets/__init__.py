@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import plotting as plotting
     from ._saved import load as load
     from .attack import Attack as Attack
     from .attack import attack as attack
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from .minimum import Minimum as Minimum
     from .minimum import find_minimum as find_minimum
     from .mlp import MLP as MLP
+    from .parameters import Parameters as Parameters
     from .pca import PCA as PCA
     from .pca import pca as pca
     from .power_laws import PowerLaw as PowerLaw
@@ -97,6 +99,9 @@ if TYPE_CHECKING:
     from .stats import load_stats as load_stats
     from .superlinear import NoiseCurvature as NoiseCurvature
     from .superlinear import noise_against_curvature as noise_against_curvature
+    from .torch_model import TorchModel as TorchModel
+    from .torch_recorder import TorchRecorder as TorchRecorder
+    from .torch_recorder import torch_data as torch_data
     from .train import train as train
     from .train import train_many as train_many
     from .volume import Volume as Volume
@@ -136,6 +141,7 @@ _HOME = {
     "FluctuationDissipation": "measure",
     "fluctuation_dissipation": "measure",
     "MLP": "mlp",
+    "Parameters": "parameters",
     "PCA": "pca",
     "pca": "pca",
     "covariance_vector_product": "products",
@@ -194,6 +200,9 @@ _HOME = {
     "Volume": "volume",
     "landscape_volume": "volume",
     "sublevel_volume": "volume",
+    "TorchModel": "torch_model",
+    "TorchRecorder": "torch_recorder",
+    "torch_data": "torch_recorder",
     "train": "train",
     "train_many": "train",
 }
@@ -209,7 +218,14 @@ def __getattr__(name: str) -> object:
         return value
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    if not name.startswith("_"):
+        from difflib import get_close_matches
+
+        folded = {public.lower(): public for public in __all__}
+        nearest = get_close_matches(name.lower(), folded, n=1)
+        message += f"; did you mean nets.{folded[nearest[0]]}?" if nearest else "; dir(nets) lists what it has"
+    raise AttributeError(message)
 
 
 class _Package(ModuleType):

@@ -56,7 +56,8 @@ def measured(path: EnergyPath, mlp: MLP, x: Any, y: Any, scale: float) -> tuple[
 def _slopes(path: EnergyPath, s: Array, mlp: MLP, x: Any, y: Any) -> tuple[Array, Array]:
     """Mean and variance over the samples of the derivatives of their losses along the path."""
     jets = (Landscape(mlp, p, x, y).section(t).jets(0.0)[1] for p, t in zip(*path.at(s), strict=True))
-    return tuple(np.array([(slopes.mean(), slopes.var()) for slopes in jets]).T)  # type: ignore[return-value]
+    mean, variance = np.array([(slopes.mean(), slopes.var()) for slopes in jets]).T
+    return mean, variance
 
 
 def _exponent(s: Array, slope: Array, diffusion: Array) -> float:

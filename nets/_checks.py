@@ -1,13 +1,14 @@
-"""Checks of arguments: what is wrong, the value given, what is accepted."""
+"""Checks of arguments: what is wrong, the value given, what is accepted. What numbers are is that of fpsolve."""
 
 from __future__ import annotations
 
-import math
-import reprlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fpsolve._checks import is_finite, is_number
+from fpsolve._checks import numbers as _numbers
 
 __all__ = ["boolean", "integer", "is_finite", "numbers", "of_kind", "positive"]
 
@@ -28,33 +29,14 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 
 def positive(name: str, value: Any, above: float = 0.0, what: str = "") -> float:
     """ValueError unless `value` is a finite number above `above`, which is `what`."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not (number and is_finite(value) and value > above):
+    if not (is_number(value) and is_finite(value) and value > above):
         raise ValueError(f"{name} must be finite and above {above:g}{what and f', {what}'}: got {value!r}")
     return float(value)
 
 
-def is_finite(value: Any) -> bool:
-    """Whether a number is finite as a float: not infinite, not NaN, and no integer beyond 1.8e308."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
 def numbers(name: str, value: Any) -> NDArray[np.float64]:
     """`value` as an array of floats; TypeError for what is no real number, ValueError for masked entries and too large ones."""
-    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
-        raise ValueError(f"{name} has masked entries, for which there is no number; fill them, or leave them out")
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "cmMSUV" or (array.dtype.kind == "O" and any(v is None for v in array.ravel())):
-            raise TypeError
-        return np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be an array of real numbers: got {type(value).__name__}, {reprlib.repr(value)}") from None
-    except OverflowError:
-        raise ValueError(f"{name} must be numbers within the range of floats (below 1.8e308): got {reprlib.repr(value)}") from None
+    return _numbers(name, value, "an array of real numbers")
 
 
 def boolean(name: str, value: Any) -> None:

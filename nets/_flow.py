@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AT_REST", "BELOW", "NOT_FINITE", "UNFINISHED", "Evaluate", "Flow", "flow", "highest_between"]
+from ._losses import Evaluate
+
+__all__ = ["AT_REST", "BELOW", "NOT_FINITE", "UNFINISHED", "Flow", "flow", "highest_between"]
 
 Array = NDArray[np.float64]
-Evaluate = Callable[[Array], tuple[Array, Array]]
 
 #: Evaluations per step, as many as the step needs: it is stable up to 0.65 (stages^2 - 1) over the largest curvature.
 STAGES = (4, 8, 16, 32, 64, 128)
@@ -58,7 +58,8 @@ def chebyshev_step(evaluate: Evaluate, y: Array, g: Array, h: Array, stages: int
     """One step of dy/dt = -gradient, lengths h (n,), from y with gradient g."""
     first, rows = _chebyshev(stages)
     step = h[:, None]
-    older, old = y, y - first * step * g
+    older: Array = y
+    old: Array = y - first * step * g
     for mu, nu, new, start in rows:
         force = evaluate(old)[1]
         older, old = old, (1.0 - mu - nu) * y + mu * old + nu * older - step * (new * force + start * g)

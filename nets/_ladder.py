@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from fpsolve import FpsolveError
 
+from ._losses import Evaluate
+
 __all__ = ["Chains", "Family", "Rungs", "bennett", "pilot", "run_ladder"]
 
 Array = NDArray[np.float64]
 #: Points (n, P) to values (n,) and gradients (n, P).
-Evaluate = Callable[[Array], tuple[Array, Array]]
 
 #: Effective share of the walkers of one width in the next, which sets how far the widths are apart.
 OVERLAP = 0.5

@@ -59,7 +59,7 @@ def log_sublevel(values: Array, slopes: Array, width: float, rise: float) -> flo
     q, a = width**2 * values, (width * slopes) ** 2
 
     def exponent(t: NDArray[Any]) -> NDArray[Any]:  # K(t) + t rise - ln t
-        out = t * rise - np.log(t)
+        out: NDArray[Any] = t * rise - np.log(t)
         for start in range(0, len(q), 64):  # bounded memory
             growth = 1.0 + t[..., None] * q[start : start + 64]
             out = out + (-0.5 * np.log(growth) + 0.5 * t[..., None] ** 2 * a[start : start + 64] / growth).sum(axis=-1)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fpsolve.results import Result
+
 __all__ = ["Saved", "load"]
 
 #: kind in the file -> where its class is.
@@ -40,12 +42,10 @@ KINDS = {
 }
 
 
-class Saved:
+class Saved(Result):
     """A dataclass of arrays and plain values that `nets.load` reads back."""
 
     KIND: ClassVar[str]
-    #: Field -> names of the axes, units, long name.
-    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
         """Write to HDF5 (whole or not at all); `nets.load` reads it."""
@@ -72,7 +72,7 @@ class Saved:
             raise ValueError(f"{cls.KIND} should be a group, got {type(tree).__name__}")
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         values = {key: value for key, value in tree.items() if key in known}
-        check_fields(cls, values, {name: words[0] for name, words in cls.DESCRIBE.items()})
+        check_fields(cls, values, {name: words[0] for name, words in cls.DESCRIBE.items() if words[0]})
         return cls(**values)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._flow import STAGES, Evaluate, chebyshev_step
+from ._flow import STAGES, chebyshev_step
+from ._losses import Evaluate
 
 __all__ = ["Curve", "Relaxed", "relax"]
 
@@ -72,7 +73,7 @@ class Relaxed:
 
 def across(gradient: Array, tangent: Array) -> Array:
     """The part of gradients (m, P) across unit tangents."""
-    return gradient - (gradient * tangent).sum(axis=1, keepdims=True) * tangent
+    return np.asarray(gradient - (gradient * tangent).sum(axis=1, keepdims=True) * tangent)
 
 
 class _Stiffness:

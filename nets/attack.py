@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import boolean, integer, of_kind, positive
+from ._progress import each
 from ._saved import Saved, load
 from .data import Data, fingerprint
 from .minimum import check_search, find_minimum
@@ -170,8 +171,10 @@ class Attack(Saved):
         "gradient_norm": ("run", "loss/weight", "length of the gradient"),
         "evaluations": ("run", "1", "gradients of samples over the number of clean samples"),
         "theta": ("run parameter", "weight", "parameters"),
-        "lost": ("lost column", "1", "size and seed of runs that did not reach the loss"),
+        "lost": ("lost_run column", "1", "size and seed of runs that did not reach the loss"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"gap": ("", "", "lowest accuracy without poison minus highest with it")}
+    ROWS: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lost", np.asarray(self.lost, dtype=np.int64).reshape(-1, 2))
@@ -184,7 +187,7 @@ class Attack(Saved):
 
     def of_size(self, size: int) -> Array:
         """Test accuracies of the runs with so many poisoned samples."""
-        return self.accuracy[self.size == size]
+        return np.asarray(self.accuracy[self.size == size])
 
     @property
     def gap(self) -> float:
@@ -194,7 +197,7 @@ class Attack(Saved):
             raise ValueError(f"the gap needs runs with and without poison: got the sizes {np.unique(self.size).tolist()}")
         return float(without.min() - attacked.max())
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Test accuracy of every run against the number of poisoned samples, means joined; `options` go to ``Axes.plot``.
 
         The label says how many runs were lost.
@@ -286,8 +289,6 @@ def attack(
     >>> bool(table.gap > 0.1), table.loss.round(9).tolist()
     (True, [0.001, 0.001, 0.001, 0.001])
     """
-    from tqdm import tqdm
-
     from fpsolve import FpsolveError
 
     jobs = [(n, s) for n in _whole("sizes", sizes) for s in _whole("seeds", seeds)]
@@ -314,9 +315,7 @@ def attack(
 
     pool = ThreadPoolExecutor(threads)
     try:
-        for _ in tqdm(
-            pool.map(carry_out, waiting), total=len(waiting), desc="attack", disable=None if progress else True, leave=False
-        ):
+        for _ in each(pool.map(carry_out, waiting), progress, "attack", len(waiting)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import boolean, integer, numbers, of_kind, positive
-from ._flow import AT_REST, BELOW, NOT_FINITE, Evaluate, flow, highest_between
+from ._checks import boolean, integer, numbers, positive
+from ._flow import AT_REST, BELOW, NOT_FINITE, flow, highest_between
+from ._losses import Evaluate, loss_of_landscape, loss_of_network
+from ._progress import bar
 from ._saved import Saved
 from ._settings import resolve_seed
 from ._threads import single_threaded_blas
 from .mlp import MLP
-from .volume import bar, landscape_loss, network_loss
 
 if TYPE_CHECKING:
     from fpsolve import Potential
@@ -33,7 +34,7 @@ SPACING = 8
 DEPTH = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BasinReturn(Saved):
     """Return probability against distance; made by `basin_return` and `landscape_return`.
 
@@ -84,6 +85,14 @@ class BasinReturn(Saved):
         "distance": ("radius push", "weight", "distance from the minimum there"),
         "agreement": ("radius push", "", "share of equal predictions there"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "probability": ("radius", "", "share that came back"),
+        "interval": ("radius bound", "", "its 95 % interval"),
+        "returned": ("radius", "", "pushes that came back"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"radius": "radii"}
+    ROWS: ClassVar[str] = "radius"
+    PICTURE: ClassVar[str] = "nets.plotting.plot_basin"
 
     @property
     def counts(self) -> NDArray[np.intp]:
@@ -106,12 +115,6 @@ class BasinReturn(Saved):
         n, p, z = self.outcome.shape[1], self.probability, 1.959963984540054
         middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n))
         return np.asarray(np.stack([middle - half, middle + half], axis=1) / (1.0 + z * z / n)).clip(0.0, 1.0)
-
-    def plot(self, *, ax: Any = None, **style: Any) -> Any:
-        """Return probability with its intervals against the radius; returns the axes."""
-        from .plotting import plot_basin
-
-        return plot_basin(self, ax=ax, **style)
 
 
 def basin_return(
@@ -190,8 +193,7 @@ def basin_return(
     >>> basin_return(mlp, theta, x, y, radii=[1.0], level=mlp.loss(theta, x, y) + 0.1, n=5, seed=0).probability  # convex
     array([1.])
     """
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
-    at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
+    evaluate, (at,) = loss_of_network(mlp, x, y, theta=theta)
     predict: Callable[[Array], Array] | None = None
     if probe is not None:
         asked = np.ascontiguousarray(numbers("probe", probe))
@@ -203,7 +205,7 @@ def basin_return(
             return np.asarray(z[:, 0] > 0.0 if z.shape[1] == 1 else z.argmax(axis=1))
 
     options = {"tolerance": tolerance, "max_time": max_time, "max_evaluations": max_evaluations, "seed": seed, "progress": progress}
-    return _returns(network_loss(mlp, inputs, t), at, radii, level, n, subspace, predict, options)
+    return _returns(evaluate, at, radii, level, n, subspace, predict, options)
 
 
 def landscape_return(
@@ -231,9 +233,9 @@ def landscape_return(
     >>> int(r.returned[0]), 5 < int(r.returned[1]) < 35
     (40, True)
     """
-    at = np.ascontiguousarray(numbers("theta", theta))
+    evaluate, (at,) = loss_of_landscape(potential, theta=theta)
     options = {"tolerance": tolerance, "max_time": max_time, "max_evaluations": max_evaluations, "seed": seed, "progress": progress}
-    return _returns(landscape_loss(potential, at), at, radii, level, n, subspace, None, options)
+    return _returns(evaluate, at, radii, level, n, subspace, None, options)
 
 
 def _returns(

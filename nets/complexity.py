@@ -76,13 +76,13 @@ def _input_squares(mlp: MLP, theta: ArrayLike, x: ArrayLike) -> Array:
     products = first.T @ first
     with single_threaded_blas():
         parts = [np.einsum("ncj,ncj->n", rows[0] @ products, rows[0]) for _, rows in passes(mlp, weights, inputs, None)]
-    return np.maximum(np.concatenate(parts), 0.0)
+    return np.asarray(np.maximum(np.concatenate(parts), 0.0))
 
 
 # ---- bounds -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TwoLayerBound(Saved):
     r"""Both sides of `mean |grad_x f|^2 <= |W_1|^2 tr G / (1 + min |x|^2)`; made by `two_layer_bound`.
 
@@ -115,7 +115,18 @@ class TwoLayerBound(Saved):
     first_trace: float
     hessian_trace: float
     KIND: ClassVar[str] = "two-layer bound"
-    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {}
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "gradient": ("", "", "left side, the mean over the samples"),
+        "norm": ("", "", "spectral norm of W_1"),
+        "smallest": ("", "", "smallest |x|^2"),
+        "trace": ("", "", "tr G, without weight decay"),
+        "first_trace": ("", "", "its part of the first layer"),
+        "hessian_trace": ("", "", "tr H, without weight decay"),
+    }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "bound": ("", "", "right side"),
+        "sharp": ("", "", "right side with the trace of the first layer alone"),
+    }
 
     @property
     def bound(self) -> float:
@@ -179,7 +190,7 @@ def two_layer_bound(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> T
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CurvatureBound(Saved):
     r"""Both sides of :math:`|H - G|_2 \le \sqrt{2L} \sqrt{\langle |\nabla^2 f_n|_2^2 \rangle}`; made by `curvature_bound`.
 
@@ -204,9 +215,16 @@ class CurvatureBound(Saved):
     norms: Array = field(repr=False)
     KIND: ClassVar[str] = "curvature bound"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "difference": ("", "loss/weight^2", "norm of H - G, the left side"),
         "residuals": ("sample", "1", "norm of outputs minus targets"),
         "norms": ("sample", "1/weight^2", "norm of the second derivatives of the output along the residual"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "bound": ("", "loss/weight^2", "right side"),
+        "sharp": ("", "loss/weight^2", "mean of the products, between the two sides"),
+        "loss": ("", "loss", "loss without weight decay"),
+    }
+    ROWS: ClassVar[str] = "sample"
 
     @property
     def loss(self) -> float:

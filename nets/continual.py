@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,9 @@ from ._saved import Saved
 from .data import Data
 from .flatness import Flatness
 from .mlp import CHUNK_NUMBERS, MLP, softmax
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Constraint", "Retention", "ewc", "fisher_diagonal", "ldc", "only_labels", "second_task"]
 
@@ -248,7 +251,7 @@ def ewc(fisher: ArrayLike) -> Constraint:
     return Constraint("EWC", 0.5 * f[order], len(f), axes=order)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Retention(Saved):
     """What is left of the first task after the second, for many penalties; made by `second_task`.
 
@@ -289,6 +292,11 @@ class Retention(Saved):
         "second_error": ("run", "1", "test error on the second task"),
         "displacements": ("run direction", "weight", "displacement at the end"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "overall": ("run", "1", "sum of both errors"),
+        "best": ("", "", "run with the least sum"),
+    }
+    ROWS: ClassVar[str] = "run"
 
     @property
     def overall(self) -> Array:
@@ -299,6 +307,18 @@ class Retention(Saved):
     def best(self) -> int:
         """The run with the least sum."""
         return int(self.overall.argmin())
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Test error on the second task against that on the first, the best runs joined; `options` go to ``Axes.plot``."""
+        from .plotting import _axes
+
+        ax, front = _axes(ax), self.pareto()
+        style = {"marker": "o", "markersize": 3, "linestyle": "", "alpha": 0.6, "label": self.name, **options}
+        (points,) = ax.plot(self.first_error, self.second_error, **style)
+        ax.plot(self.first_error[front], self.second_error[front], color=points.get_color())
+        ax.set(xlabel="error on the first task", ylabel="error on the second task")
+        ax.legend(frameon=False)
+        return ax
 
     def pareto(self) -> NDArray[np.intp]:
         """Runs that no other beats in one error without losing in the other, in order of the first error."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import of_kind
-from .mlp import CHUNK_NUMBERS, MLP, softmax
+from .mlp import CHUNK_NUMBERS, MLP, check_network, softmax
+from .parameters import Model
 
 __all__ = ["gauss_newton", "gradient_covariance", "hessian"]
 
@@ -34,7 +34,7 @@ PAIRS_FROM = 512
 
 
 def gradient_covariance(
-    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
 ) -> Array:
     r"""Centred covariance of the per-sample gradients.
 
@@ -76,18 +76,22 @@ def gradient_covariance(
     >>> C.shape, bool((C == C.T).all())
     ((650, 650), True)
     """
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
+    check_network(mlp)
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
+    if isinstance(mlp, Model):
+        return _centred(mlp, theta, x, t, block, mlp.evaluate(theta, x, t)[2][index])
     name = block if isinstance(block, str) else block[0] if block is not None and len(block) == 1 else None
     if name is not None and name[0] == "W" and len(index) >= PAIRS_FROM:
         return _pair_covariance(mlp, theta, x, t, int(name[1:]))
     plain = MLP(**{**mlp.spec, "weight_decay": 0.0})
-    rows = max(1, CHUNK_NUMBERS // len(index))
-    mean = plain.gradient(theta, x, t)[index]
-    c = np.zeros((len(index), len(index)))
-    for g in plain.iter_per_sample_gradients(theta, x, t, block=block, chunk=rows):
+    return _centred(plain, theta, x, t, block, plain.gradient(theta, x, t)[index])
+
+
+def _centred(mlp: MLP | Model, theta: Array, x: Array, t: NDArray[Any], block: str | Sequence[str] | None, mean: Array) -> Array:
+    c = np.zeros((len(mean), len(mean)))
+    for g in mlp.iter_per_sample_gradients(theta, x, t, block=block, chunk=max(1, CHUNK_NUMBERS // len(mean))):
         g -= mean
         c += g.T @ g
     c /= len(x)
@@ -108,7 +112,7 @@ def _pair_covariance(mlp: MLP, theta: Array, x: Array, t: Array, layer: int) -> 
     return c
 
 
-def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
+def hessian(mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
     r"""Exact Hessian of the loss with respect to a block or to all weights; weight decay adds :math:`\lambda I`.
 
     With :math:`\tilde a_l = (a_l, 1)`, :math:`\delta_l = \partial\ell/\partial z_l` and
@@ -149,7 +153,9 @@ def hessian(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: st
     return second_derivatives(mlp, theta, x, y, block, "hessian")
 
 
-def gauss_newton(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> Array:
+def gauss_newton(
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
+) -> Array:
     r"""Exact (generalised) Gauss-Newton matrix of a block or of all weights; weight decay adds :math:`\lambda I`.
 
     .. math:: G = \frac{1}{N} \sum_n J_n^T B_n J_n + \lambda I, \qquad J_n = \frac{\partial z_L(x_n)}{\partial \theta}, \qquad
@@ -195,13 +201,16 @@ def gauss_newton(mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, bloc
 
 
 def second_derivatives(
-    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None, matrix: str
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, block: str | Sequence[str] | None, matrix: str
 ) -> Array:
     """The Hessian or, of TERMS, one of its parts."""
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
+    check_network(mlp)
     theta, (x, t) = mlp.check_point(theta), mlp.check_samples(x, y)
     index = mlp.block_index(block)
     _check_size(len(index))
+    if isinstance(mlp, Model):
+        whole = mlp.products(theta, x, t, block, matrix)(np.eye(len(index)))
+        return np.asarray(0.5 * (whole + whole.T))
     layer_of = {name: int(name[1:]) for name in mlp.blocks}
     wanted = [name for name, part in mlp.blocks.items() if part.start in index]
     layers = sorted({layer_of[name] for name in wanted})

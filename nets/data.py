@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import importlib
 import importlib.resources
+import math
 import os
 import struct
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ class Data:
     Attributes
     ----------
     x_train, x_test : ndarray, shape (n, d), float64
-        Inputs, one sample per row, scaled as `scaling` says.
+        Inputs, one sample per row, scaled as `scaling` says; (n, channels, height, width) and other shapes for networks of PyTorch.
     y_train, y_test : ndarray, shape (n,) int64, or (n, k) float64
         Class labels 0 .. n_classes - 1, or real targets of a regression problem.
     name : str
@@ -87,14 +88,18 @@ class Data:
                 object.__setattr__(self, "y_spare", self.y_train[:0])
             x, y = _numbers(f"x_{part}", getattr(self, f"x_{part}")), _numbers(f"y_{part}", getattr(self, f"y_{part}"))
             x = np.ascontiguousarray(x, dtype=np.float64)
-            if x.ndim != 2 or len(x) != len(y):
+            if x.ndim < 2 or len(x) != len(y):
                 raise ValueError(f"x_{part} must have shape (n, d) with one row per target: got x {x.shape} and y {y.shape}")
             if not np.isfinite(x).all():
-                raise ValueError(f"x_{part} contains non-finite numbers")
+                raise ValueError(
+                    f"x_{part} contains {np.count_nonzero(~np.isfinite(x))} non-finite numbers; drop or fill such samples"
+                )
             labels = y.dtype.kind in "iub"
             y = np.ascontiguousarray(y, dtype=np.int64 if labels else np.float64)
             if not np.isfinite(y).all():
-                raise ValueError(f"y_{part} contains {np.count_nonzero(~np.isfinite(y))} non-finite numbers")
+                raise ValueError(
+                    f"y_{part} contains {np.count_nonzero(~np.isfinite(y))} non-finite numbers; drop or fill such samples"
+                )
             if labels and y.ndim != 1:
                 raise ValueError(f"integer y_{part} are class labels of shape (n,): got shape {y.shape}; use floats for regression")
             if labels and len(y) and not (y.min() >= 0 and (self.n_classes == 0 or y.max() < self.n_classes)):
@@ -103,11 +108,11 @@ class Data:
                 )
             object.__setattr__(self, f"x_{part}", x)
             object.__setattr__(self, f"y_{part}", y)
-        if self.x_train.shape[1] != self.x_test.shape[1] or len(self.x_train) == 0:
+        if self.x_train.shape[1:] != self.x_test.shape[1:] or len(self.x_train) == 0:
             raise ValueError(
                 f"x_train {self.x_train.shape} must not be empty and must have as many columns as x_test {self.x_test.shape}"
             )
-        if self.x_spare.shape[1] != self.x_train.shape[1]:
+        if self.x_spare.shape[1:] != self.x_train.shape[1:]:
             raise ValueError(f"x_spare must have as many columns as x_train {self.x_train.shape}: got {self.x_spare.shape}")
         classes = np.issubdtype(self.y_train.dtype, np.integer)
         for part in ("test", "spare"):
@@ -122,7 +127,7 @@ class Data:
     @property
     def dim(self) -> int:
         """Number of inputs per sample."""
-        return int(self.x_train.shape[1])
+        return math.prod(self.x_train.shape[1:])
 
     @property
     def size(self) -> int:

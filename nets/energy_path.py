@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._along_path import curvatures_across, measured, rate_over_the_top
 from ._checks import boolean, integer, numbers, of_kind, positive
-from ._flow import Evaluate
+from ._losses import Evaluate, loss_of_landscape, loss_of_network
+from ._progress import bar
 from ._saved import Saved
 from ._string import Curve, Relaxed, across, relax
 from ._threads import single_threaded_blas
 from .mlp import MLP
-from .volume import bar, landscape_loss, network_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +91,13 @@ class EnergyPath(Saved):
         "straight": ("point", "loss", "loss on the straight line between the ends"),
         "history": ("step", "loss/weight", "largest gradient across the path"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "barriers": ("end", "loss", "highest loss above that of each end"),
+        "error": ("", "loss", "by how much the barriers may be lower"),
+        "length": ("", "weight", "length of the path"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"point": "s"}
+    ROWS: ClassVar[str] = "point"
 
     def __repr__(self) -> str:
         return (
@@ -257,7 +264,7 @@ class EnergyPath(Saved):
         if mlp.dim != self.images.shape[1]:
             raise ValueError(f"the path is one of {self.images.shape[1]} weights: got a network of {mlp.dim}")
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Loss against length along the path, its images, and dashed the straight line; `options` go to ``Axes.plot``."""
         from .plotting import _axes
 
@@ -344,11 +351,9 @@ def minimum_energy_path(
     >>> bool(path.barriers.max() < 0.01 * path.straight.max())
     True
     """
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
-    samples, t = mlp.check_samples(x, y)
-    ends = mlp.check_point(a, "a"), mlp.check_point(b, "b")
+    evaluate, (start, stop) = loss_of_network(mlp, x, y, a=a, b=b)
     with single_threaded_blas():
-        return _relaxed_path(network_loss(mlp, samples, t), *ends, images, initial, tolerance, max_steps, progress)
+        return _relaxed_path(evaluate, start, stop, images, initial, tolerance, max_steps, progress)
 
 
 def landscape_path(
@@ -374,19 +379,8 @@ def landscape_path(
     >>> round(path.length / np.pi, 3), bool(path.barriers.max() < 1e-4)
     (1.0, True)
     """
-    from fpsolve import Potential
-
-    if not isinstance(potential, Potential):
-        raise TypeError(f"potential must be a fpsolve.Potential: got {type(potential).__name__}")
-    start, stop = _end("a", a, potential), _end("b", b, potential)
-    return _relaxed_path(landscape_loss(potential, start), start, stop, images, initial, tolerance, max_steps, progress)
-
-
-def _end(name: str, value: ArrayLike, potential: Potential) -> Array:
-    end = np.atleast_1d(numbers(name, value))
-    if end.shape != (potential.dim,) or not np.isfinite(end).all():
-        raise ValueError(f"{name} must be finite, of shape ({potential.dim},): got shape {end.shape}")
-    return end
+    evaluate, (start, stop) = loss_of_landscape(potential, a=a, b=b)
+    return _relaxed_path(evaluate, start, stop, images, initial, tolerance, max_steps, progress)
 
 
 def _relaxed_path(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import numbers, of_kind, positive
+from ._progress import each
 from ._saved import Saved
 from .landscape import Landscape, Section
 
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 GROWTH = 1.6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flatness(Saved):
     r"""Widths of the valley of the loss along several directions; made by `flatness`.
 
@@ -67,6 +67,11 @@ class Flatness(Saved):
         "noise": ("direction", "loss^2/length^2", "p . C p, per sample"),
         "reach": ("direction", "length of the direction", "how far was looked"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "width": ("direction", "length of the direction", "width of the valley at the level"),
+    }
+    ROWS: ClassVar[str] = "direction"
+    DRAWN: ClassVar[str] = "width"
 
     @property
     def width(self) -> Array:
@@ -139,7 +144,7 @@ def flatness(
         positive("reach", reach)
     norm = max(1.0, float(np.linalg.norm(landscape.theta[landscape.index])))
     rows, loss = [], math.nan
-    for j in _counted(range(p.shape[1]), progress, "flatness"):
+    for j in each(range(p.shape[1]), progress, "flatness", p.shape[1]):
         line, length = landscape.section(p[:, j]), float(np.linalg.norm(p[:, j]))
         losses, slopes, curvatures = line.jets()
         loss, slope, curvature = float(losses.mean()), float(slopes.mean()), float(curvatures.mean())
@@ -182,7 +187,7 @@ def _crossing(line: Section, side: float, loss: float, level: float, first: floa
     return math.sqrt(brentq(excess, low * low, high * high, xtol=1e-9 * high * high, rtol=1e-9))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Profiles(Saved):
     """Losses on lines through one point; made by `loss_profiles`.
 
@@ -208,6 +213,8 @@ class Profiles(Saved):
         "displacements": ("direction point", "length of the direction", "displacement"),
         "loss": ("direction point", "loss", "mean loss of all samples"),
     }
+    ROWS: ClassVar[str] = "direction point"
+    PICTURE: ClassVar[str] = "nets.plotting.plot_profiles"
 
     def parabola(self) -> tuple[Array, Array]:
         """Coefficients (k, 3) of d^2, d, 1 fitted to ln L by least squares, and the share R^2 of its variance that they explain."""
@@ -267,13 +274,5 @@ def _columns(landscape: Landscape, directions: ArrayLike) -> Array:
         raise ValueError(f"directions must be columns of {landscape.size} weights, the block that moves: got shape {p.shape}")
     lengths = np.linalg.norm(p, axis=0)
     if not (np.isfinite(lengths).all() and (lengths > 0.0).all()):
-        raise ValueError("directions must be finite and not zero")
+        raise ValueError(f"directions must be finite and not zero: got lengths {lengths.min():g} .. {lengths.max():g}")
     return p
-
-
-def _counted(items: range, progress: bool, name: str) -> Iterable[int]:
-    if not progress:
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc=name, disable=None, leave=False)  # type: ignore[no-any-return]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import of_kind
-from .mlp import MLP
+from .mlp import MLP, check_network
+from .parameters import Model
 
 __all__ = ["Landscape", "Section"]
 
@@ -54,11 +54,17 @@ class Landscape:
     ((2,), True)
     """
 
-    def __init__(self, mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None) -> None:
-        of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
-        self.mlp, self.theta = mlp, mlp.check_point(theta).copy()
+    def __init__(
+        self, mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, *, block: str | Sequence[str] | None = None
+    ) -> None:
+        check_network(mlp, "nets.MLP((2, 4, 2), ...)")
+        self.mlp: Any = mlp
+        self.theta = mlp.check_point(theta).copy()
         samples, targets = mlp.check_samples(x, y)
         self.index, self.samples = mlp.block_index(block), len(samples)
+        if isinstance(mlp, Model):
+            self.inputs, self.targets = samples, targets
+            return
         self.targets = np.ascontiguousarray(targets.T)
         self.first = min(k for k in range(1, mlp.n_layers + 1) if self._touches(k))
         parts, n = mlp.unpack(self.theta), len(samples)
@@ -86,9 +92,11 @@ class Landscape:
         if p.ndim != 2 or len(p) != self.size or not 1 <= p.shape[1] <= 3:
             raise ValueError(f"directions must be 1 to 3 columns of {self.size} weights: got shape {p.shape}")
         if not np.isfinite(p).all():
-            raise ValueError("directions must be finite")
+            raise ValueError(f"directions must be finite: got {np.count_nonzero(~np.isfinite(p))} entries that are not")
         full = np.zeros((p.shape[1], self.mlp.dim))
         full[:, self.index] = p.T
+        if isinstance(self.mlp, Model):
+            return _ModelSection(self, full, list(full), {})
         moves = [self.mlp.unpack(row) for row in full]
         later: dict[tuple[int, int], tuple[Array, Array]] = {}
         for k in range(self.first + 1, self.mlp.n_layers + 1):
@@ -125,7 +133,7 @@ class Section:
         total = np.zeros(len(d))
         for cols in self._chunks():
             for i, c in enumerate(d):
-                total[i] += self._losses(self._outputs(cols, c), cols).sum()
+                total[i] += self._at(cols, c).sum()
         return np.asarray(total / self.landscape.samples + self._decay(d))
 
     def sample_losses(self, displacements: ArrayLike) -> Array:
@@ -134,20 +142,22 @@ class Section:
         out = np.empty((len(d), self.landscape.samples))
         for cols in self._chunks():
             for i, c in enumerate(d):
-                out[i, cols] = self._losses(self._outputs(cols, c), cols)
+                out[i, cols] = self._at(cols, c)
         return np.asarray(out + self._decay(d)[:, None])
 
     def batch_losses(self, indices: NDArray[np.intp], displacements: ArrayLike) -> Array:
         """Minibatch losses, each at a point of its own: indices (m, B) of samples, displacements (m,) on a line; array (m,)."""
         if self.change[1:]:
-            raise ValueError(f"minibatch losses are for lines: this section has {len(self.change)} directions")
+            raise ValueError(
+                f"minibatch losses are for lines: this section has {len(self.change)} directions, make one with a single direction"
+            )
         d = self._points(displacements)
         out = np.empty(len(indices))
         step = max(1, 4 * COLUMNS // indices.shape[1])
         for i in range(0, len(indices), step):
             cols = indices[i : i + step].ravel()
             c = np.repeat(d[i : i + step, 0], indices.shape[1])[None, :]
-            out[i : i + step] = self._losses(self._outputs(cols, c), cols).reshape(-1, indices.shape[1]).mean(axis=1)
+            out[i : i + step] = self._at(cols, c).reshape(-1, indices.shape[1]).mean(axis=1)
         return np.asarray(out + self._decay(d))
 
     def jets(self, displacement: float = 0.0) -> tuple[Array, Array, Array]:
@@ -156,7 +166,9 @@ class Section:
         For relu the curvature is that between the kinks: the Hessian as `nets.hessian` has it.
         """
         if self.change[1:]:
-            raise ValueError(f"slopes are for lines: this section has {len(self.change)} directions")
+            raise ValueError(
+                f"slopes are for lines: this section has {len(self.change)} directions, make one with a single direction"
+            )
         land, out = self.landscape, np.empty((3, self.landscape.samples))
         for cols in self._chunks():
             out[:, cols] = self._jets(cols, float(displacement))
@@ -181,11 +193,15 @@ class Section:
         at = self.landscape.theta + d @ self.moves if self.landscape.mlp.weight_decay else np.zeros((len(d), 1))
         return np.asarray(0.5 * self.landscape.mlp.weight_decay * np.einsum("ij,ij->i", at, at))
 
+    def _at(self, cols: Any, c: Array) -> Array:
+        """Losses (n,) of the samples at displacements c, (k,) or (k, n)."""
+        return self._losses(self._outputs(cols, c), cols)
+
     def _outputs(self, cols: Any, c: Array) -> Array:
         """Outputs z_L (outputs, n) at displacements c, (k,) or (k, n)."""
         land, mlp = self.landscape, self.landscape.mlp
         parts = mlp.unpack(land.theta)
-        z = self.change[0][:, cols] * c[0]
+        z: Array = self.change[0][:, cols] * c[0]
         z += land.base[:, cols]
         for j in range(1, len(self.change)):
             z += c[j] * self.change[j][:, cols]
@@ -238,3 +254,15 @@ class Section:
         spread = scale * ((p * dz * dz).sum(axis=0) - mean * mean)
         gap = p * scale - t
         return np.array([losses, (gap * dz).sum(axis=0), spread + (gap * ddz).sum(axis=0)])
+
+
+class _ModelSection(Section):
+    """The same of a network of another package, which passes through all of its layers each time."""
+
+    def _at(self, cols: Any, c: Array) -> Array:
+        land = self.landscape
+        return np.asarray(land.mlp.sample_losses_at(land.theta, land.inputs, land.targets, cols, self.moves, c))
+
+    def _jets(self, cols: Any, d: float) -> Array:
+        land = self.landscape
+        return np.asarray(land.mlp.sample_jets_at(land.theta, land.inputs, land.targets, cols, self.moves[0], d))

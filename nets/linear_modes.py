@@ -66,7 +66,11 @@ def window_variance(
     if not (is_finite(lr) and lr > 0.0):
         raise ValueError(f"lr must be finite and above 0: got {lr!r}")
     if not (np.isfinite(h).all() and np.isfinite(c).all() and (h >= 0.0).all() and (lr * h < 2.0).all() and (c >= 0.0).all()):
-        raise ValueError("curvatures must lie in 0 <= h < 2/lr and noise must not be negative, all finite")
+        raise ValueError(
+            "curvatures must lie in 0 <= h < 2/lr and noise must not be negative, all finite: got curvatures "
+            f"{h.min():g} .. {h.max():g} "
+            f"for 2/lr = {2.0 / lr:g}, noise {c.min():g} .. {c.max():g}"
+        )
     if sampling not in ("replace", "shuffle"):
         raise ValueError(f"sampling must be 'replace' or 'shuffle': got {sampling!r}")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 2:

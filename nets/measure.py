@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpsolve.results import Result
+
 from ._checks import of_kind
 from .curvature import gradient_covariance, hessian
 from .data import Data
-from .mlp import MLP
+from .mlp import MLP, check_network
+from .parameters import Model
 from .run import Run
 from .series import mean_estimate
 from .stats import Stats
@@ -27,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def measure(
-    source: Run | MLP,
+    source: Run | MLP | Model,
     data: Data,
     *,
     theta: ArrayLike | None = None,
@@ -41,8 +44,9 @@ def measure(
 
     Parameters
     ----------
-    source : Run or MLP
-        A run brings lr, batch, sampling and momentum along; with an MLP, `theta`, `lr` and `batch` must be given.
+    source : Run, MLP or TorchModel
+        A run brings lr, batch, sampling and momentum along; with a network, `theta`, `lr` and `batch` must be given (of a
+        `TorchModel`, `theta` is by default that of the module).
     data : Data
         The training data (of a run: the same; this is checked).
     theta : array, shape (P,), optional
@@ -72,17 +76,20 @@ def measure(
     """
     from fpsolve import io
 
+    mlp: Any
     if isinstance(source, Run):
         mlp = source.mlp
+        check_network(mlp)
         source.check_data(data)
         theta = source.mean_weights if theta is None else theta
         lr, batch = source.lr if lr is None else lr, source.batch if batch is None else batch
         sampling, momentum = sampling or source.sampling, source.momentum if momentum is None else momentum
-    elif isinstance(source, MLP):
+    elif isinstance(source, (MLP, Model)):
         mlp = source
+        theta = mlp.theta if isinstance(mlp, Model) and theta is None else theta
         of_kind(data, Data, "data", "nets.load_data(...), or nets.Data of your own arrays")
     else:
-        raise TypeError(f"measure takes a Run or an MLP: got {type(source).__name__}")
+        raise TypeError(f"measure takes a Run, an MLP or a TorchModel: got {type(source).__name__}")
     if theta is None or lr is None or batch is None:
         raise ValueError("measuring an MLP needs theta, lr and batch; a run with a schedule needs those that change")
     point, where = mlp.check_theta(theta), (data.x_train, data.y_train)
@@ -98,8 +105,8 @@ def measure(
     )
 
 
-@dataclass(frozen=True)
-class FluctuationDissipation:
+@dataclass(frozen=True, repr=False)
+class FluctuationDissipation(Result):
     """Both sides of Yaida's relation, see `nets.fluctuation_dissipation`.
 
     Attributes
@@ -125,6 +132,10 @@ class FluctuationDissipation:
     difference: Estimate
     difference_minibatch: Estimate | None
     drift: Estimate | None
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "z": ("", "1", "difference over its standard error"),
+        "ratio": ("", "1", "left over right"),
+    }
 
     @property
     def z(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from ._checks import integer, numbers, of_kind, positive
 from ._saved import Saved
 from .flatness import _columns
 from .landscape import Landscape, Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["BatchMinima", "active_temperature", "minibatch_minima"]
 
@@ -24,7 +27,7 @@ POINTS = 24
 GOLDEN_STEPS = 40
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BatchMinima(Saved):
     r"""Minibatch losses on a line, as random parabolas :math:`L^\mu = L_0^\mu + M^\mu (d - \theta^\mu)^2 / 2`.
 
@@ -62,6 +65,21 @@ class BatchMinima(Saved):
         "slope": ("minibatch", "loss/length", "first derivative at 0"),
         "capped": ("minibatch", "1", "minimum at the end of the range"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "spread": ("", "length^2", "variance of the positions of the minima"),
+        "stiffness": ("", "loss/length^2", "mean curvature"),
+        "force": ("", "loss^2/length^2", "variance of the slopes"),
+    }
+    ROWS: ClassVar[str] = "minibatch"
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Histogram of the positions of the minima, those at the cap left out; `options` go to ``Axes.hist``."""
+        from .plotting import _axes
+
+        ax = _axes(ax)
+        ax.hist(self.position[~self.capped], **{"bins": 40, **options})
+        ax.set(xlabel="position of the minimum", ylabel="minibatches")
+        return ax
 
     @property
     def spread(self) -> float:

@@ -74,9 +74,12 @@ class Minimum(Saved):
     history: Array
     KIND: ClassVar[str] = "minimum"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "loss": ("", "loss", "loss of all samples"),
+        "gradient_norm": ("", "loss/weight", "length of its gradient"),
         "theta": ("parameter", "weight", "parameters"),
         "history": ("look column", "1, loss", "passes over the samples, loss of all samples"),
     }
+    ROWS: ClassVar[str] = "look"
 
     def __repr__(self) -> str:
         return (
@@ -84,7 +87,7 @@ class Minimum(Saved):
             f"{self.evaluations:g} evaluations)"
         )
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Loss against passes over the samples; `options` go to ``Axes.semilogy``."""
         from .plotting import _axes
 

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import integer, is_finite, numbers, of_kind
 from .data import Data
+from .parameters import Model, Parameters
 
 if TYPE_CHECKING:
     from fpsolve import Potential
 
-__all__ = ["MLP", "Ensemble"]
+__all__ = ["MLP", "Ensemble", "check_network"]
 
 Array = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ LOSSES = ("cross_entropy", "mse")
 CHUNK_NUMBERS = 8_000_000
 
 
-class MLP:
+class MLP(Parameters):
     r"""A fully connected network with biases, and its loss as a function of the flat vector of all parameters.
 
     .. math:: z_l = a_{l-1} W_l + b_l, \quad a_l = f(z_l), \quad a_0 = x, \quad \text{output } z_L
@@ -94,14 +95,10 @@ class MLP:
         self.widths = tuple(int(w) for w in widths)
         self.activation = activation
         self.loss_name = loss
-        self.weight_decay = float(weight_decay)
-        self.blocks: dict[str, slice] = {}
-        start = 0
+        shapes: dict[str, tuple[int, ...]] = {}
         for k, (rows, cols) in enumerate(zip(self.widths[:-1], self.widths[1:], strict=True), start=1):
-            self.blocks[f"W{k}"] = slice(start, start + rows * cols)
-            self.blocks[f"b{k}"] = slice(start + rows * cols, start + (rows + 1) * cols)
-            start += (rows + 1) * cols
-        self.dim = start
+            shapes[f"W{k}"], shapes[f"b{k}"] = (rows, cols), (cols,)
+        super().__init__(shapes, weight_decay=weight_decay)
 
     # ---- bookkeeping ----------------------------------------------------------------------------------------------------
 
@@ -139,38 +136,6 @@ class MLP:
             LOSSES.index(self.loss_name),
             self.weight_decay,
         )
-
-    def unpack(self, theta: ArrayLike) -> dict[str, Array]:
-        """Views of a parameter vector by name, weights in shape (fan_in, fan_out)."""
-        theta = self.check_theta(theta)
-        shapes = {f"W{k + 1}": (self.widths[k], self.widths[k + 1]) for k in range(self.n_layers)}
-        return {name: theta[part].reshape(shapes.get(name, -1)) for name, part in self.blocks.items()}
-
-    def block_index(self, block: str | Sequence[str] | None) -> NDArray[np.intp]:
-        """Positions in theta of a block, of several blocks in the order given, or (None or "all") of everything."""
-        return np.concatenate([np.arange(self.dim)[self.blocks[name]] for name in self.block_names(block)])
-
-    def block_names(self, block: str | Sequence[str] | None) -> list[str]:
-        """Names of a block, of several blocks in the order given, or (None or "all") of all, or ValueError."""
-        every = block is None or (isinstance(block, str) and block == "all")
-        names: list[Any] = list(self.blocks) if every else list(block) if isinstance(block, (tuple, list)) else [block]
-        if not all(isinstance(name, str) and name in self.blocks for name in names) or not names or len(set(names)) < len(names):
-            raise ValueError(f"blocks must be different names out of {list(self.blocks)}, or 'all': got {block!r}")
-        return names
-
-    def check_theta(self, theta: ArrayLike) -> Array:
-        """The parameter vector as a float64 array, or ValueError."""
-        array = np.ascontiguousarray(numbers("theta", theta))
-        if array.shape != (self.dim,):
-            raise ValueError(f"theta must have shape ({self.dim},) for {self!r}: got {array.shape}")
-        return array
-
-    def check_point(self, theta: ArrayLike, name: str = "theta") -> Array:
-        """The same; a point where something is measured must moreover be finite."""
-        array = self.check_theta(theta)
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite: got {np.count_nonzero(~np.isfinite(array))} non-finite numbers")
-        return array
 
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Inputs (n, d), targets (n, outputs) (as of `targets`) as float64, or ValueError."""
@@ -371,9 +336,17 @@ class MLP:
         return Ensemble(self, x, t)
 
 
+def check_network(mlp: Any, hint: str = "nets.MLP((64, 20, 10))") -> None:
+    """TypeError unless `mlp` is a network of nets, or one of another package that finds its own derivatives."""
+    if isinstance(mlp, Parameters) and not isinstance(mlp, (MLP, Model)):
+        raise TypeError("the file of this run does not hold the network itself: give it with nets.load_run(path, model=...)")
+    if not isinstance(mlp, Model):
+        of_kind(mlp, MLP, "mlp", hint)
+
+
 def softmax(z: Array) -> Array:
     """Row-wise softmax, without overflow."""
-    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p: Array = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p
 
@@ -436,7 +409,7 @@ class Ensemble:
 
     def gradient(self, theta: ArrayLike, indices: ArrayLike) -> Array:
         """Mean gradient over the samples `indices` (repeats allowed) plus weight decay, shape (dim,)."""
-        return self.gradients(self.mlp.check_theta(theta)[None], np.atleast_2d(indices))[0]
+        return np.asarray(self.gradients(self.mlp.check_theta(theta)[None], np.atleast_2d(indices))[0])
 
     def gradients(self, thetas: ArrayLike, indices: ArrayLike) -> Array:
         """The same for many weight vectors (n, dim) and their batches (n, batch), shape (n, dim)."""

@@ -62,6 +62,9 @@ class PCA(Saved):
         "steps": ("record", "iteration", "steps of the records"),
         "index": ("weight", "1", "position in theta"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"shares": ("direction", "1", "share of the variance")}
+    ROWS: ClassVar[str] = "direction"
+    DRAWN: ClassVar[str] = "variances"
 
     mean: Array
     variances: Array

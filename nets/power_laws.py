@@ -54,6 +54,10 @@ class PowerLaw(Saved):
     origin: str = "one set of points"
     KIND: ClassVar[str] = "power law"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "exponent": ("", "1", "of x"),
+        "prefactor": ("", "", "y at x = 1"),
+        "correlation": ("", "1", "of the logarithms"),
+        "rank": ("", "1", "Spearman's rank correlation"),
         "fit": ("end", "units of x", "range of x over which was fitted"),
         "interval": ("end", "1", "95 % interval of the exponent"),
     }
@@ -62,6 +66,9 @@ class PowerLaw(Saved):
         for name in ("fit", "interval"):
             low, high = getattr(self, name)
             object.__setattr__(self, name, (float(low), float(high)))
+
+    def __repr__(self) -> str:
+        return f"PowerLaw({self})"
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import numbers, of_kind
+from ._checks import numbers
 from ._kernels_sparse import SparseRows
 from .curvature import TERMS
-from .mlp import CHUNK_NUMBERS, MLP, softmax
+from .mlp import CHUNK_NUMBERS, MLP, check_network, softmax
+from .parameters import Model
 
-__all__ = ["Products", "covariance_vector_product", "hessian_vector_product"]
+__all__ = ["Products", "covariance_vector_product", "hessian_vector_product", "products"]
 
 Array = NDArray[np.float64]
 
@@ -89,9 +90,7 @@ class Products:
         block: str | Sequence[str] | None = None,
         matrix: str = "hessian",
     ) -> None:
-        if matrix not in MATRICES:
-            raise ValueError(f"matrix must be one of {MATRICES}: got {matrix!r}")
-        of_kind(mlp, MLP, "mlp", "nets.MLP((2, 4, 2), ...)")
+        check_matrix(matrix)
         self.mlp, self.theta, (self.x, self.t) = mlp, mlp.check_point(theta), mlp.check_samples(x, y)
         self.matrix, self.index, self.count = matrix, mlp.block_index(block), 0
         self.terms = TERMS.get(matrix)  # None: the covariance
@@ -262,8 +261,30 @@ def _side_by_side(part: Array, name: str, mlp: MLP) -> Array:
     return part.reshape(k, rows, cols).transpose(1, 0, 2).reshape(rows, k * cols)
 
 
+def check_matrix(matrix: str) -> None:
+    """ValueError unless it is one of `MATRICES`."""
+    if matrix not in MATRICES:
+        raise ValueError(f"matrix must be one of {MATRICES}: got {matrix!r}")
+
+
+def products(
+    mlp: MLP | Model,
+    theta: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    block: str | Sequence[str] | None = None,
+    matrix: str = "hessian",
+) -> Any:
+    """`Products` of a network of nets, or what a network of another package has in their place."""
+    check_network(mlp, "nets.MLP((2, 4, 2), ...)")
+    check_matrix(matrix)
+    if isinstance(mlp, Model):
+        return mlp.products(mlp.check_point(theta), *mlp.check_samples(x, y), block, matrix)
+    return Products(mlp, theta, x, y, block=block, matrix=matrix)
+
+
 def hessian_vector_product(
-    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike, *, block: str | Sequence[str] | None = None
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike, *, block: str | Sequence[str] | None = None
 ) -> Array:
     r"""Exact product of the Hessian of a block of weights, or of all, with one vector or several.
 
@@ -292,11 +313,11 @@ def hessian_vector_product(
     >>> hessian_vector_product(mlp, [0.3, 0.1], [[1.0], [3.0]], [[0.0], [1.0]], [1.0, 0.0])
     array([5., 2.])
     """
-    return Products(mlp, theta, x, y, block=block)(v)
+    return np.asarray(products(mlp, theta, x, y, block)(v))
 
 
 def covariance_vector_product(
-    mlp: MLP, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike, *, block: str | Sequence[str] | None = None
+    mlp: MLP | Model, theta: ArrayLike, x: ArrayLike, y: ArrayLike, v: ArrayLike, *, block: str | Sequence[str] | None = None
 ) -> Array:
     """Exact product of the centred covariance of the per-sample gradients (`nets.gradient_covariance`) with one vector or several.
 
@@ -308,4 +329,4 @@ def covariance_vector_product(
     >>> covariance_vector_product(mlp, [0.0, 0.0], [[1.0], [3.0]], [[0.0], [1.0]], [1.0, 0.0])
     array([2.25, 0.75])
     """
-    return Products(mlp, theta, x, y, block=block, matrix="covariance")(v)
+    return np.asarray(products(mlp, theta, x, y, block, "covariance")(v))

@@ -70,6 +70,11 @@ class QuadraticVolume(Saved):
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
         "eigenvalues": ("mode", "loss/weight^2", "leading eigenvalues of the Gauss-Newton matrix"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "value": ("", "", "sum of the k leading logarithms"),
+        "slope": ("", "", "its change with the last eigenvalue"),
+    }
+    ROWS: ClassVar[str] = "mode"
 
     def __repr__(self) -> str:
         known = f"rank {self.rank} of {self.limit}"
@@ -97,12 +102,11 @@ class QuadraticVolume(Saved):
             raise ValueError(f"k must be integers in 1 .. {self.rank}, the number of eigenvalues above rounding: got {k!r}")
         return np.asarray(np.cumsum(np.log(self.eigenvalues))[counts - 1])
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The sum against k, with a point at the k chosen; `options` go to ``Axes.plot``."""
-        if ax is None:
-            import matplotlib.pyplot as plt
+        from .plotting import _axes
 
-            ax = plt.subplots()[1]
+        ax = _axes(ax)
         (line,) = ax.plot(np.arange(1, self.rank + 1), self.at(np.arange(1, self.rank + 1)), **options)
         ax.plot([self.k], [self.value], "o", color=line.get_color())
         ax.set(xlabel="k", ylabel=r"$\sum_{i \leq k} \ln \lambda_i$")
@@ -254,7 +258,10 @@ def _graded_singular_values(table: Array) -> tuple[Array, float]:
     if info:
         from fpsolve import FpsolveError
 
-        raise FpsolveError(f"singular values of {len(order)} rows were not found: LAPACK's dgejsv returned {info}")
+        raise FpsolveError(
+            f"singular values of {len(order)} rows were not found: LAPACK's dgejsv returned {info}; give k=, "
+            "which takes another way"
+        )
     values[: len(order)] = np.sort(found)[::-1] * (work[0] / work[1])
     return values, float(min(left, rounding * values[0]))
 

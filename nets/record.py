@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import numbers
 from .mlp import MLP
+from .parameters import Model
 
 __all__ = ["Record"]
 
@@ -95,13 +96,14 @@ class Record:
 class Recorder:
     """A Record resolved for one run: schedules fixed, sizes checked, sums at zero."""
 
-    mlp: MLP
+    mlp: MLP | Model
     record: Record
     first: int  # steps done before this run
     steps: int  # steps of this run
     ref: Array  # origin of the sums: the record's center, else the weights at the start
     dtype: type = np.float64  # of the weights
     index: NDArray[np.intp] = field(init=False)
+    nbytes: int = field(init=False)  # of all series
     center: Array = field(init=False)
     basis: Array | None = field(init=False, default=None)
     series: dict[str, dict[str, list[Array]]] = field(init=False)
@@ -141,7 +143,10 @@ class Recorder:
         if self.center.shape != (p,) or basis.ndim != 2 or len(basis) != p or basis.shape[1] < 1:
             raise ValueError(f"Record: center must have shape ({p},) and basis ({p}, k): got {self.center.shape}, {basis.shape}")
         if not (np.isfinite(self.center).all() and np.isfinite(basis).all()):
-            raise ValueError("Record: center and basis must be finite")
+            raise ValueError(
+                "Record: center and basis must be finite: "
+                f"got {sum(np.count_nonzero(~np.isfinite(a)) for a in (self.center, basis))} entries that are not"
+            )
         k, self.basis = basis.shape[1], basis
         self.moments_every = r.moments_every
         rows = max(1, 100_000 // k)
@@ -163,7 +168,7 @@ class Recorder:
             "blocks": (len(self.edges) - 1) * (5 + 2 * k) * 8,
             "basis": 8 * k * (self.mlp.dim + k),
         }
-        total = sum(parts.values())
+        total = self.nbytes = sum(parts.values())
         if total > self.record.max_bytes:
             name = max(parts, key=lambda key: parts[key])
             raise ValueError(
@@ -295,6 +300,22 @@ class Recorder:
             tree["moments"] = self._moment_tree(len(n))
         return tree
 
+    def tree(self, step: int, complete: bool, facts: dict[str, Any], state: dict[str, NDArray[Any]], wall: float) -> dict[str, Any]:
+        """All of a run but the series: parameters, state, sums."""
+        from fpsolve import io
+
+        spec = self.mlp.spec
+        tree: dict[str, Any] = {
+            "model": {name: np.array(value) if isinstance(value, tuple) else value for name, value in spec.items()},
+            "training": {**facts, "step": step, "complete": complete, "wall_time": wall},
+            "state": {name: array.copy() for name, array in state.items()},
+            **self.summary(step),
+        }
+        if len(self.index):
+            tree["weights"] = {"index": self.index}
+        tree["record"] = io.provenance(**facts, **spec, steps=self.steps, wall_time=wall)
+        return tree
+
     def _moment_tree(self, n: int) -> dict[str, Any]:
         count = int(self.y_count.sum())
         tree = {
@@ -319,8 +340,10 @@ def _multiples(number: NDArray[np.int64], k: int) -> slice:
     return slice(int(-number[0] % k) // gap if -number[0] % k % gap == 0 else len(number), None, max(1, k // gap))
 
 
-def evaluate(mlp: MLP, theta: Array, x: Array, t: Array, y: NDArray[Any]) -> tuple[float, float, Array]:
+def evaluate(mlp: MLP | Model, theta: Array, x: Array, t: Array, y: NDArray[Any]) -> tuple[float, float, Array]:
     """Loss with weight decay, classification error (NaN for real targets) and gradient in one pass."""
+    if isinstance(mlp, Model):
+        return mlp.evaluate(theta, x, t)
     rows, total, wrong = mlp.chunk_rows(), 0.0, 0
     labels, gradient = np.issubdtype(y.dtype, np.integer), np.zeros(mlp.dim)
     parts = mlp.unpack(gradient)

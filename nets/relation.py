@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpsolve.results import Quantity
+
 from ._checks import integer, of_kind
 from ._saved import Saved
 from .flatness import Flatness, flatness
 from .landscape import Landscape
+from .mlp import check_network
 from .power_laws import PowerLaw, over_blocks, power_law
 from .run import Run
 from .window import Window, analyse_window
@@ -28,7 +31,7 @@ Array = NDArray[np.float64]
 EVERY_UP_TO, DIRECTIONS = 40, 100
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InverseRelation(Saved):
     r"""Variances, flatness and noise of principal components in one window; made by `inverse_relation`.
 
@@ -56,6 +59,15 @@ class InverseRelation(Saved):
     numbers: NDArray[np.int64]
     KIND: ClassVar[str] = "inverse relation"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {"numbers": ("direction", "1", "number of the component, from 1")}
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "variances": ("direction", "weight^2", "variances of the components"),
+        "tau": ("direction", "iteration", "correlation times of the components"),
+        "temperatures": ("direction", "loss", "active temperatures at the centre"),
+        "budget": ("direction", "1", "variance over lr T tau"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"direction": "numbers"}
+    ROWS: ClassVar[str] = "direction"
+    PICTURE: ClassVar[str] = "nets.plotting.plot_relation"
 
     @property
     def variances(self) -> Array:
@@ -80,6 +92,11 @@ class InverseRelation(Saved):
     def budget(self) -> Array:
         """sigma_i^2 / (lr T_i tau_i), shape (m,): one for a white-noise OU process with tau its relaxation time."""
         return np.asarray(self.variances / (self.window.lr * self.temperatures * self.tau))
+
+    def _quantities(self) -> dict[str, Quantity]:
+        """With the widths, and the components that they belong to."""
+        width = Quantity(self.flatness.width, ("direction",), "length of the direction", "flatness of the components")
+        return {**super()._quantities(), "width": width}
 
     def between(self, first: int, last: int) -> NDArray[np.bool_]:
         """Which of the components measured have numbers first .. last."""
@@ -156,11 +173,13 @@ def inverse_relation(
     the leading components.
     """
     of_kind(run, Run, "run", "of nets.train")
+    network: Any = run.mlp
+    check_network(network)
     run.check_data(data)
     parts = window if isinstance(window, Window) else analyse_window(run, block, window=window)
     _check_window(run, block, parts)
     chosen = _numbers(numbers, min(last, len(parts.variances)), len(parts.variances))
-    land = Landscape(run.mlp, parts.center, data.x_train, data.y_train, block=block)
+    land = Landscape(network, parts.center, data.x_train, data.y_train, block=block)
     return InverseRelation(parts, flatness(land, parts.directions[:, chosen - 1], progress=progress), chosen)
 
 

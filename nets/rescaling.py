@@ -48,6 +48,8 @@ class RescaledTrace(Saved):
     scales: Array = field(repr=False)
     KIND: ClassVar[str] = "rescaled trace"
     DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "value": ("", "loss/weight^2", "smallest trace"),
+        "trace": ("", "loss/weight^2", "trace at the weights given"),
         "theta": ("weight", "1", "weights at which the trace is smallest"),
         "scales": ("unit", "1", "factors of the weights into each hidden unit"),
     }
@@ -177,7 +179,11 @@ def _balanced(matrix: Array, layers: NDArray[np.intp]) -> Array:
         found = minimize(lambda v: terms(v).sum(), u[1:], jac=jacobian, hess=hessian, method="trust-exact", options=options)
         u[1:], off = found.x, float(np.abs(jacobian(found.x)).max())
     if not off <= BALANCE * float(terms(u[1:]).sum()):
-        raise FpsolveError(f"the rescaling of smallest trace was not found: its terms balance to {off:.1g} of the trace only")
+        raise FpsolveError(
+            f"the rescaling of smallest trace was not found: its terms balance to {off:.1g} of the trace only; "
+            "prune units whose weights "
+            "in or out are next to zero, nothing holds their scale"
+        )
     return u
 
 

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsolve.results import Quantity, Result
+
 from ._checks import integer, of_kind
 from ._saved import check_fields
 from .data import Data, fingerprint
-from .mlp import MLP
+from .mlp import MLP, check_network
+from .parameters import Model, Parameters
 
 __all__ = ["Run", "load_run"]
 
@@ -27,13 +30,14 @@ _LAZY = ("weights/value", "projections/value")
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Result):
     """Result of `nets.train`; all of it is in the HDF5 file `path` under the names given here, readable with plain h5py.
 
     Attributes
     ----------
-    mlp : MLP
-        /model: widths, activation, loss, weight_decay.
+    mlp : MLP, TorchModel or Parameters
+        /model: widths, activation, loss, weight_decay. Of a run of PyTorch the `TorchModel` it was recorded with; read from a file
+        without `model`, the `Parameters` alone: names and shapes.
     lr : float or None
         None if it was a schedule, see `schedule`; so is `batch`.
     batch : int or None
@@ -67,7 +71,7 @@ class Run:
     (np.int64(400), (42,))
     """
 
-    mlp: MLP
+    mlp: Parameters
     lr: float | None
     batch: int | None
     sampling: str
@@ -88,6 +92,8 @@ class Run:
     betas: tuple[float, float] | None = None
     eps: float | None = None
     precision: str = "double"
+    ROWS: ClassVar[str] = "step"
+    DRAWN: ClassVar[str] = "train_loss"
 
     def __repr__(self) -> str:
         marks = [self.sampling] + ([self.optimizer] if self.optimizer != "sgd" else [])
@@ -97,6 +103,32 @@ class Run:
         marks += ["single"] if self.precision == "single" else []
         marks += [] if self.complete else ["interrupted"]
         return f"Run({self.data_name!r}, {self.mlp!r}, steps {self.first_step + 1}-{self.step}, {', '.join(marks)})"
+
+    def _quantities(self) -> dict[str, Quantity]:
+        """Settings, and the series of losses; nothing is read from the file."""
+        names = ("data_name", "n_samples", "first_step", "step", "complete", "sampling", "lr", "batch", "momentum", "optimizer")
+        found = {name: Quantity(getattr(self, name)) for name in (*names, "precision", "seed") if getattr(self, name) is not None}
+        found["model"] = Quantity(repr(self.mlp))
+        found["wall_time"] = Quantity(self.wall_time, units="s", meaning="time that training took")
+        series = {name: values for name, values in self.tree.get("loss", {}).items() if name != "step"}
+        units = {"dot_gradient": "loss", "gradient_norm2": "loss^2/weight^2"}
+        for name, values in series.items():
+            unit = "loss" if name.endswith("loss") else units.get(name, "1")
+            found[name] = Quantity(np.asarray(values), ("step",), unit, name.replace("_", " "))
+        return found
+
+    def _along(self, axis: str) -> Quantity | None:
+        return Quantity(np.asarray(self.losses["step"]), units="iteration") if axis == "step" else None
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of the series of losses, and of the weights and projections recorded (read from the file)."""
+        data = super().to_xarray()
+        for group, axis in (("weights", "weight"), ("projections", "direction")):
+            if group in self.tree:
+                series = self._series(group, group)
+                data[group] = ((f"{group}_step", axis), series["value"], {"units": "weight"})
+                data = data.assign_coords({f"{group}_step": series["step"]})
+        return data
 
     @property
     def theta(self) -> Array:
@@ -118,6 +150,8 @@ class Run:
     def check_data(self, data: Data) -> None:
         """ValueError unless `data` has the training samples of the run."""
         of_kind(data, Data, "data", "what the run was trained on")
+        check_network(self.mlp)
+        assert isinstance(self.mlp, (MLP, Model))
         if self.data_hash != fingerprint(*self.mlp.check_samples(data.x_train, data.y_train)):
             raise ValueError(
                 f"the run used other training data ({self.data_name!r}, {self.n_samples} samples, hash {self.data_hash}) than "
@@ -270,15 +304,21 @@ def _value(file: Any, name: str) -> Any:
     return io.member(group, "value")
 
 
-def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, Any]) -> Run:
+def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, Any], network: Model | None = None) -> Run:
     """Run of a tree as it is stored."""
     model, facts, state = tree["model"], tree["training"], tree["state"]
-    mlp = MLP(
-        tuple(int(w) for w in np.atleast_1d(model["widths"])),
-        activation=model["activation"],
-        loss=model["loss"],
-        weight_decay=model["weight_decay"],
-    )
+    mlp: Parameters
+    if "widths" in model or "parameters" not in model:
+        mlp = MLP(
+            tuple(int(w) for w in np.atleast_1d(model["widths"])),
+            activation=model["activation"],
+            loss=model["loss"],
+            weight_decay=model["weight_decay"],
+        )
+    else:
+        mlp = Parameters.from_spec(model)
+    if network is not None:
+        mlp = _same_network(mlp, network)
     rest = {name: value for name, value in tree.items() if name not in ("model", "training", "state")}
     _check_state(state, mlp, facts)
     if facts.get("betas") is not None:
@@ -287,7 +327,17 @@ def from_tree(tree: dict[str, Any], path: Path | None, provenance: Mapping[str, 
     return Run(mlp=mlp, state=state, tree=rest, path=path, provenance=provenance, **facts)
 
 
-def _check_state(state: Mapping[str, Any], mlp: MLP, facts: Mapping[str, Any]) -> None:
+def _same_network(stored: Parameters, given: Model) -> Model:
+    """`given`, if it has the blocks that the file has."""
+    if not isinstance(given, Model):
+        raise TypeError(f"model must be the network of the run, a nets.TorchModel: got {type(given).__name__}")
+    if isinstance(stored, MLP) or given.shapes != stored.shapes or given.weight_decay != stored.weight_decay:
+        of = repr(stored) if isinstance(stored, MLP) else f"{stored.shapes} with weight_decay={stored.weight_decay:g}"
+        raise ValueError(f"the run is of {of}, not of {given.shapes} with weight_decay={given.weight_decay:g}")
+    return given
+
+
+def _check_state(state: Mapping[str, Any], mlp: Parameters, facts: Mapping[str, Any]) -> None:
     """What a resumed run hands to compiled code, which checks no index, is of the right shape and range."""
     n, p = integer("n_samples", facts["n_samples"], 1), mlp.dim
     if np.shape(state["theta"]) != (p,):
@@ -295,27 +345,38 @@ def _check_state(state: Mapping[str, Any], mlp: MLP, facts: Mapping[str, Any]) -
     number = "f4" if facts.get("precision") == "single" else "f8"
     second = p if facts.get("optimizer") == "adam" else 0
     sizes = {"theta": p, "velocity": p, "second": second, "rng": 4, "perm": n, "cursor": 2}
+    if not isinstance(mlp, MLP):  # its generator and order of samples are those of another package
+        sizes = {"theta": p, "velocity": p, "second": second}
     kinds = {"rng": "u8", "perm": "i8", "cursor": "i8"}
     for name, size in sizes.items():
         array, kind = state.get(name, np.empty(0, number)), np.dtype(kinds.get(name, number))
         if not isinstance(array, np.ndarray) or array.shape != (size,) or array.dtype != kind:
             raise ValueError(f"state/{name} must be {size} numbers of type {kind}, got {reprlib.repr(array)}")
+    if not isinstance(mlp, MLP):
+        return
     perm, (place, done) = state["perm"], state["cursor"]
     if not np.array_equal(np.sort(perm), np.arange(n)) or not 0 <= place <= n or done != facts["step"]:
         raise ValueError(f"state/perm and state/cursor must be an order of {n} samples, a place in it, and the steps done")
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
+def load_run(path: str | os.PathLike[str], *, model: Model | None = None) -> Run:
     """Read a training run from its HDF5 file; large series are read when asked for.
 
     If the run was killed, its segments in ``<path>.parts`` are first joined into `path`.
+
+    Parameters
+    ----------
+    path : path
+    model : TorchModel, optional
+        The network of a run of PyTorch, which no file can hold: what is measured on the run needs it, what is recorded does not.
 
     Raises
     ------
     FileNotFoundError
         If neither the file nor segments of it exist.
     ValueError
-        If it is damaged, holds something else, was written by a newer major version, or is still being written.
+        If it is damaged, holds something else, was written by a newer major version, or is still being written; or is of another
+        network than `model`.
 
     Examples
     --------
@@ -341,7 +402,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             if name in file:
                 tree[name] = _series_of(_group(file, name))
         tree["origin"] = io.read_dataset(io.member(file, "origin"))
-        return from_tree(tree, target, io.read_group(_group(file, "provenance"))["0"])
+        return from_tree(tree, target, io.read_group(_group(file, "provenance"))["0"], model)
 
 
 def _group(file: Any, name: str) -> Any:

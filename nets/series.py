@@ -50,7 +50,7 @@ def autocorrelation(series: ArrayLike) -> Array:
     if x.ndim not in (1, 2) or len(x) < 4:
         raise ValueError(f"a series must have shape (n,) or (n, k) with n >= 4: got {x.shape}")
     if not np.isfinite(x).all():
-        raise ValueError("the series contains non-finite values")
+        raise ValueError(f"the series contains non-finite values: {np.count_nonzero(~np.isfinite(x))} of {x.size}; leave them out")
     if not np.all(np.ptp(x, axis=0) > 0.0):
         raise ValueError("the series is constant: it has no autocorrelation")
     x = x - x.mean(axis=0)

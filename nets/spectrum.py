@@ -16,7 +16,8 @@ from ._saved import Saved
 from ._threads import single_threaded_blas
 from .curvature import _layer_passes, gradient_covariance, second_derivatives
 from .mlp import MLP
-from .products import Products
+from .parameters import Model
+from .products import Products, products
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,8 @@ Array = NDArray[np.float64]
 
 #: Up to this many weights the whole matrix is made and diagonalised.
 DENSE_UP_TO = 2000
+#: The same of networks of other packages, whose matrices are made of products.
+DENSE_OF_MODELS = 200
 #: Matrices that are sums of few squares: what they are, and who makes them.
 LOW_RANK = {
     "covariance": ("covariance of {} gradients", "gradient_covariance"),
@@ -66,6 +69,8 @@ class Eigenpairs(Saved):
         "residuals": ("mode", "loss/weight^2", "norm of A v - value v"),
         "index": ("weight", "1", "position in theta"),
     }
+    ROWS: ClassVar[str] = "mode"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "residuals"}
 
     values: Array
     vectors: Array = field(repr=False)
@@ -81,8 +86,10 @@ class Eigenpairs(Saved):
             f"largest residual {self.residuals.max():.1g})"
         )
 
-    def plot(self, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Eigenvalues by rank; `options` go to ``Axes.errorbar``, whose bars are the residuals."""
+        from .plotting import _axes
+
         ax = _axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
         ax.errorbar(np.arange(1, len(self.values) + 1), self.values, yerr=self.residuals, **style)
@@ -91,7 +98,7 @@ class Eigenpairs(Saved):
 
 
 def top_eigenpairs(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -131,9 +138,9 @@ def top_eigenpairs(
 
     Notes
     -----
-    Up to 2000 weights the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu, H. Simon 2000) on exact
-    products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that occurs many times some
-    copies can be missed. BLAS runs with one thread meanwhile.
+    Up to 2000 weights (200 of a `TorchModel`) the matrix is made and diagonalised; beyond, Lanczos with a thick restart (K. Wu,
+    H. Simon 2000) on exact products: memory twice 4 k + 20 vectors, whatever the number of samples. Of an eigenvalue that
+    occurs many times some copies can be missed. BLAS runs with one thread meanwhile.
 
     Examples
     --------
@@ -147,11 +154,11 @@ def top_eigenpairs(
         raise ValueError(f"which must be one of {tuple(ORDERS)}: got {which!r}")
     from fpsolve import FpsolveError
 
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= operator.size:
         raise ValueError(f"k must lie in 1 .. {operator.size}, the number of weights: got {k!r}")
     positive("tol", tol)
-    dense = operator.size <= DENSE_UP_TO or 5 * k >= operator.size
+    dense = operator.size <= (DENSE_OF_MODELS if isinstance(mlp, Model) else DENSE_UP_TO) or 5 * k >= operator.size
     if matrix in LOW_RANK and which == "smallest" and not dense:
         of, function = LOW_RANK[matrix]
         raise ValueError(
@@ -214,6 +221,8 @@ class SpectralDensity(Saved):
         "coarse_nodes": ("probe coarse_node", "loss/weight^2", "nodes after half of the Lanczos steps"),
         "coarse_weights": ("probe coarse_node", "1", "weights after half of the Lanczos steps"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"range": ("end", "loss/weight^2", "smallest and largest node")}
+    ROWS: ClassVar[str] = "probe node"
 
     nodes: Array = field(repr=False)
     weights: Array = field(repr=False)
@@ -287,8 +296,10 @@ class SpectralDensity(Saved):
         value, stderr = self._average(self.nodes, self.weights, bell)
         return value, stderr, np.abs(value - self._average(self.coarse_nodes, self.coarse_weights, bell)[0])
 
-    def plot(self, *, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
         """Density with a band of two standard errors; default width: a hundredth of the range. `options` go to ``Axes.plot``."""
+        from .plotting import _axes
+
         ax, (low, high) = _axes(ax), self.range
         width = width or max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300)) / 100.0
         at = np.linspace(low - 4.0 * width, high + 4.0 * width, 1000)
@@ -303,7 +314,7 @@ class SpectralDensity(Saved):
 
 
 def spectral_density(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -354,7 +365,7 @@ def spectral_density(
     >>> abs(density.mean(lambda eigenvalue: eigenvalue).value / exact - 1) < 0.3
     True
     """
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     for name, value in (("probes", probes), ("steps", steps)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name} must be a positive integer: got {value!r}")
@@ -407,7 +418,7 @@ def _gauss(alpha: Array, beta: Array) -> tuple[Array, Array]:
 
 
 def trace(
-    mlp: MLP,
+    mlp: MLP | Model,
     theta: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
@@ -453,8 +464,10 @@ def trace(
     """
     from fpsolve import Estimate
 
-    operator = Products(mlp, theta, x, y, block=block, matrix=matrix)
+    operator = products(mlp, theta, x, y, block, matrix)
     if probes is None:
+        if isinstance(mlp, Model):
+            raise ValueError(f"the exact trace is for nets.MLP: give probes=, say 50, for {mlp!r}")
         return Estimate(_exact_trace(operator), method="exact")
     if isinstance(probes, bool) or not isinstance(probes, (int, np.integer)) or probes < 2:
         raise ValueError(f"probes must be an integer >= 2, or None for the exact trace: got {probes!r}")
@@ -481,11 +494,3 @@ def _exact_trace(operator: Products) -> float:
         return total / len(operator.x) + mlp.weight_decay * operator.size * operator.terms.output
     mean = operator.mean_gradient()
     return total / len(operator.x) - float(mean @ mean)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from fpsolve.results import Result
 
 from ._checks import integer, is_finite, numbers
 
@@ -30,7 +32,7 @@ TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Stats:
+class Stats(Result):
     """What the theory of SGD near a minimum needs to know of a network.
 
     Attributes
@@ -69,7 +71,13 @@ class Stats:
     momentum: float = 0.0
     weight_covariance: Array | None = None
     name: str = ""
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False, metadata={"saved": False})
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"eigenvalues": DESCRIBE["eigenvalues"]}
+    DESCRIBE: ClassVar[dict[str, tuple[str, str, str]]] = {k: words for k, words in DESCRIBE.items() if k != "eigenvalues"}
+    DRAWN: ClassVar[str] = "eigenvalues"
+
+    def _rows(self) -> str:
+        return "weight" if self.hessian is None else "mode"
 
     def __post_init__(self) -> None:
         _check_settings(self.lr, self.batch, self.sampling, self.momentum, self.n_samples)
@@ -161,7 +169,10 @@ class Stats:
     def projected(self, directions: int | ArrayLike) -> tuple[Array, Array]:
         """Q^T H Q and Q^T C Q in the directions Q = `basis(directions)`, symmetric arrays (k, k)."""
         if self.hessian is None or self.covariance is None:
-            raise ValueError("projecting needs both the Hessian and the gradient covariance")
+            raise ValueError(
+                "projecting needs both the Hessian and the gradient covariance: pass hessian= and covariance= "
+                "to from_arrays, or use nets.measure"
+            )
         q = self.basis(directions)
         h, c = q.T @ self.hessian @ q, q.T @ self.covariance @ q
         return 0.5 * (h + h.T), 0.5 * (c + c.T)

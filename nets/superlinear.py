@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from .mlp import CHUNK_NUMBERS, MLP
 from .power_laws import PowerLaw, power_law
 from .spectrum import top_eigenpairs
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["NoiseCurvature", "noise_against_curvature"]
 
 Array = NDArray[np.float64]
@@ -25,7 +28,7 @@ Array = NDArray[np.float64]
 DENSE_UP_TO = 3000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NoiseCurvature(Saved):
     r"""Noise along the eigenvectors of the Hessian of one layer; made by `noise_against_curvature`.
 
@@ -72,6 +75,15 @@ class NoiseCurvature(Saved):
         "noise": ("direction", "loss^2/weight^2", "v . C v, per sample"),
         "squared": ("direction", "loss^2/weight^4", "v . E[h^2] v"),
     }
+    ROWS: ClassVar[str] = "direction"
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Noise against curvature with the power law; `options` go to ``Axes.loglog``."""
+        from .plotting import plot_power_law
+
+        ax = plot_power_law(*self._kept(self.curvature, self.noise, 1e-3), ax=ax, **options)
+        ax.set(xlabel="$H_{ii}$", ylabel="$C_{ii}$")
+        return ax
 
     def against_curvature(self, floor: float = 1e-3) -> PowerLaw:
         """C_ii against H_ii, C ~ H^gamma, over the eigenvalues above `floor` times the largest."""

@@ -408,7 +408,7 @@ class _Job:
     def _advance(self, step: int, stop: int) -> None:
         from fpsolve import FpsolveError
 
-        from ._kernels import ADAM, OK, SGD, Out, Plan, State, train_steps
+        from ._kernels import ADAM, OK, SGD, Out, Plan, State, train_steps  # type: ignore[attr-defined]  # OK is that of _jit
 
         r, chain = self.recorder, self.how.chain
         rows = r.room(step, stop)
@@ -440,20 +440,7 @@ class _Job:
 
     def _small(self, step: int, complete: bool) -> dict[str, Any]:
         """All but the series: parameters, state, sums."""
-        from fpsolve import io
-
-        spec, r = self.mlp.spec, self.recorder
-        wall = time.perf_counter() - self.started
-        tree: dict[str, Any] = {
-            "model": {**spec, "widths": np.array(spec["widths"])},
-            "training": {**self.facts, "step": step, "complete": complete, "wall_time": wall},
-        }
-        tree["state"] = {name: array.copy() for name, array in self.state.items()}
-        tree.update(r.summary(step))
-        if len(r.index):
-            tree["weights"] = {"index": r.index}
-        tree["record"] = io.provenance(**self.facts, **spec, steps=r.steps, wall_time=wall)
-        return tree
+        return self.recorder.tree(step, complete, self.facts, self.state, time.perf_counter() - self.started)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._progress import each
 from .data import Data
 from .mlp import MLP
-from .products import Products
+from .parameters import Model
+from .products import products
 from .run import Run
 from .spectrum import top_eigenpairs
 
@@ -23,7 +25,7 @@ Array = NDArray[np.float64]
 JACKKNIFE_BLOCKS = 20
 
 
-def leading_directions(mlp: MLP, data: Data, theta: ArrayLike, k: int) -> tuple[Array, Array]:
+def leading_directions(mlp: MLP | Model, data: Data, theta: ArrayLike, k: int) -> tuple[Array, Array]:
     """The k largest eigenvalues (k,) of the Hessian of the training loss at `theta`, and their eigenvectors as columns (P, k).
 
     Examples
@@ -85,7 +87,7 @@ class Tensors:
         return formula(self.hessian, self.covariance), error
 
 
-def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: int = 2, progress: bool = False) -> Tensors:
+def average_tensors(mlp: MLP | Model, data: Data, run: Run, basis: Array, *, threads: int = 2, progress: bool = False) -> Tensors:
     """H and C in the directions `basis` at every snapshot of the weights that `run` recorded (all blocks).
 
     Examples
@@ -97,8 +99,6 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
     >>> tensors.hessian.shape
     (2, 2)
     """
-    from tqdm import tqdm
-
     from ._threads import single_threaded_blas
 
     lr, batch = run.constants("the theory of H and C")
@@ -109,18 +109,17 @@ def average_tensors(mlp: MLP, data: Data, run: Run, basis: Array, *, threads: in
         )
 
     def one(theta: Array) -> tuple[Array, Array]:
-        h = Products(mlp, theta, data.x_train, data.y_train)(basis.T).T
+        h = products(mlp, theta, data.x_train, data.y_train)(basis.T).T
         g = [chunk @ basis for chunk in mlp.iter_per_sample_gradients(theta, data.x_train, data.y_train)]
         samples = np.concatenate(g)
         samples -= samples.mean(0)
         projected = basis.T @ h
         return 0.5 * (projected + projected.T), samples.T @ samples / len(samples)
 
+    if isinstance(mlp, Model):  # it holds one module, through which one thread can go at a time
+        threads = 1
     with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
-        bar = tqdm(
-            pool.map(one, snapshots), total=len(snapshots), desc="H and C along the pilot", disable=not progress, leave=False
-        )
-        pairs = list(bar)
+        pairs = list(each(pool.map(one, snapshots), progress, "H and C along the pilot", len(snapshots)))
     return Tensors(basis, np.array([h for h, _ in pairs]), np.array([c for _, c in pairs]), lr, batch, run.n_samples)
 
 

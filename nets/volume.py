@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import boolean, integer, numbers, of_kind, positive
-from ._ladder import Chains, Evaluate, Family, bennett, pilot, run_ladder
+from ._checks import boolean, integer, numbers, positive
+from ._ladder import Chains, Family, bennett, pilot, run_ladder
+from ._losses import Evaluate, loss_of_landscape, loss_of_network
+from ._progress import bar
 from ._quadratic import log_boltzmann, log_sublevel, matched_beta
 from ._saved import Saved
 from ._settings import resolve_seed
@@ -32,7 +32,7 @@ SOFT = 1e-3
 MIXED = 1.2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(Saved):
     r"""Measure of a neighbourhood of low loss against its width, made by `sublevel_volume` and `landscape_volume`.
 
@@ -118,6 +118,15 @@ class Volume(Saved):
         "acceptance": ("width", "", "accepted trajectories"),
         "angle": ("width", "rad", "step of the trajectories"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "log_measure": ("", "", "ln of the measure at the last width"),
+        "anharmonic": ("", "", "the same less that of the quadratic bowl"),
+        "settled": ("", "", "whether halves and replicas agree"),
+    }
+    ALONG: ClassVar[dict[str, str]] = {"width": "widths"}
+    ROWS: ClassVar[str] = "width"
+    ERRORS: ClassVar[dict[str, str]] = {"values": "errors"}
+    PICTURE: ClassVar[str] = "nets.plotting.plot_volume"
 
     @property
     def log_measure(self) -> Estimate:
@@ -159,12 +168,6 @@ class Volume(Saved):
         )
         method = f"{kind}, {n} replicas of {self.sweeps} sweeps"
         return Estimate(value, stderr=error, interval=(value - half, value + half), assumptions=status, method=method)
-
-    def plot(self, *, ax: Any = None, **style: Any) -> Any:
-        """ln of the measure against the width, with the quadratic bowl's; returns the axes."""
-        from .plotting import plot_volume
-
-        return plot_volume(self, ax=ax, **style)
 
 
 def sublevel_volume(
@@ -258,18 +261,12 @@ def sublevel_volume(
     >>> bool(abs(v.anharmonic.value) < 1.0 < abs(v.log_measure.value))
     True
     """
-    of_kind(mlp, MLP, "mlp", "nets.MLP((64, 20, 10))")
-    at, (inputs, t) = mlp.check_point(theta), mlp.check_samples(x, y)
+    evaluate, (at,) = loss_of_network(mlp, x, y, theta=theta)
     if curvature is None:
         from .curvature import hessian
 
-        curvature = hessian(mlp, at, inputs, t)
-    return _volume(
-        network_loss(mlp, inputs, t),
-        at,
-        curvature,
-        _options(level, beta, width, replicas, sweeps, leaps, seed, progress),
-    )
+        curvature = hessian(mlp, at, x, y)
+    return _volume(evaluate, at, curvature, _options(level, beta, width, replicas, sweeps, leaps, seed, progress))
 
 
 def landscape_volume(
@@ -300,38 +297,9 @@ def landscape_volume(
     >>> abs(v.log_measure.value - exact) < 5.0 * v.log_measure.stderr < 0.5
     True
     """
-    at = np.ascontiguousarray(numbers("theta", theta))
-    return _volume(
-        landscape_loss(potential, at),
-        at,
-        potential.hess(at) if curvature is None else curvature,
-        _options(level, beta, width, replicas, sweeps, leaps, seed, progress),
-    )
-
-
-def landscape_loss(potential: Potential, theta: Array) -> Evaluate:
-    """Values and gradients of a landscape at many points, after a check of the one given."""
-    from fpsolve import Potential
-
-    if not isinstance(potential, Potential):
-        raise TypeError(f"potential must be a fpsolve.Potential: got {type(potential).__name__}")
-    if theta.shape != (potential.dim,) or not np.isfinite(theta).all():
-        raise ValueError(f"theta must be finite, of shape ({potential.dim},): got shape {theta.shape}")
-    return lambda points: (np.asarray(potential(points)), np.asarray(potential.grad(points)))
-
-
-def network_loss(mlp: MLP, x: Array, t: Array) -> Evaluate:
-    """Losses over all samples, weight decay included, and their gradients, of many networks."""
-    from ._kernels import losses_and_gradients
-
-    net = mlp.kernel_args()
-
-    def evaluate(points: Array) -> tuple[Array, Array]:
-        losses, gradients = np.empty(len(points)), np.empty(points.shape)
-        losses_and_gradients(net, np.ascontiguousarray(points), x, t, losses, gradients)
-        return losses, gradients
-
-    return evaluate
+    evaluate, (at,) = loss_of_landscape(potential, theta=theta)
+    curvature = potential.hess(at) if curvature is None else curvature
+    return _volume(evaluate, at, curvature, _options(level, beta, width, replicas, sweeps, leaps, seed, progress))
 
 
 def _options(*values: Any) -> dict[str, Any]:
@@ -387,24 +355,14 @@ def _volume(evaluate: Evaluate, theta: Array, curvature: ArrayLike, options: dic
     )  # fmt: skip
 
 
-@contextmanager
-def bar(progress: bool, label: str, total: int | None) -> Iterator[Callable[[], Any]]:
-    """What to call after each step of the work."""
-    if not progress:
-        yield lambda: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=label, disable=None, leave=False) as bar:
-        yield bar.update
-
-
 def _spectrum(curvature: ArrayLike, dim: int, lebesgue: bool) -> tuple[Array, Array, float]:
     h = numbers("curvature", curvature)
     if h.shape != (dim, dim) or not np.isfinite(h).all():
         raise ValueError(f"curvature must be finite, of shape ({dim}, {dim}): got shape {h.shape}")
     if np.abs(h - h.T).max(initial=0.0) > 1e-8 * np.abs(h).max(initial=0.0):
-        raise ValueError(f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}")
+        raise ValueError(
+            f"curvature must be symmetric: entries differ from their mirror images by {np.abs(h - h.T).max():g}; use (H + H.T) / 2"
+        )
     values, vectors = np.linalg.eigh(0.5 * (h + h.T))
     if lebesgue and not values[0] > 0.0:
         raise ValueError(

@@ -26,7 +26,7 @@ BLOCKS = 10
 COLUMNS = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Window(Saved):
     r"""Principal components of a block of weights in a window, :math:`w(t) = \bar w + \sum_i \theta_i(t) p_i`.
 
@@ -113,6 +113,9 @@ class Window(Saved):
         "center": ("parameter", "weight", "weights that displacements count from"),
         "index": ("weight", "1", "position in theta"),
     }
+    DERIVED: ClassVar[dict[str, tuple[str, str, str]]] = {"shares": ("direction", "1", "share of the variance")}
+    ROWS: ClassVar[str] = "direction"
+    PICTURE: ClassVar[str] = "nets.plotting.plot_variances"
 
     @property
     def records(self) -> int:
@@ -289,7 +292,7 @@ def _cosine_content(series: Array) -> Array:
     return out
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RandomWalk(Saved):
     r"""Principal components of a random walk in very many dimensions: what a window shows where nothing is learned or confined.
 
@@ -316,6 +319,8 @@ class RandomWalk(Saved):
         "shares": ("direction", "1", "fraction of the variance"),
         "tau": ("direction", "record", "1/e time of the autocorrelation"),
     }
+    ROWS: ClassVar[str] = "direction"
+    DRAWN: ClassVar[str] = "shares"
 
 
 def random_walk(n: int, k: int) -> RandomWalk:

@@ -1,10 +1,13 @@
 """Fixtures of the test suite; the environment that must stand before Numba is imported is set in ../conftest.py."""
 
+import configparser
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -32,6 +35,31 @@ def validation():
     """The package of validation claims."""
     _provide_validation()
     return importlib.import_module("fpsolve_validation")
+
+
+@pytest.fixture
+def entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks of setup.cfg, also where the project is not installed."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = [line.split(" = ") for line in parser["options.entry_points"]["fpsolve.tasks"].strip().splitlines()]
+    points = [importlib.metadata.EntryPoint(name, target, "fpsolve.tasks") for name, target in lines]
+    found = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **how: points if how == {"group": "fpsolve.tasks"} else found(**how)
+    )
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """Write a text into a file of the test's folder."""
+
+    def write(text: str, name: str = "config.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -65,3 +65,7 @@ def tilted_exit(dim, n, dt, seed):
     assert early.size > 500
     z_test(np.mean(early**2), 1.0, math.sqrt(2.0 / early.size))
     assert abs(np.corrcoef(place, T)[0, 1]) < 3.9 / math.sqrt(n)
+
+
+def double_well():
+    return fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.4))

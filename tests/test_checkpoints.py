@@ -13,16 +13,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from path_cases import double_well
 
 import fpsolve as fps
 from fpsolve._runner import Control
 
 ROOT = Path(__file__).parent.parent
 LEFT, RIGHT = fps.Region.halfspace([1.0], -0.8), fps.Region.halfspace([-1.0], -0.8)
-
-
-def double_well():
-    return fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.4))
 
 
 def inertial():

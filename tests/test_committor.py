@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 import fpsolve
+from fokker_planck_cases import orders
 from fpsolve import theory
 from fpsolve._committor import Reversed
 from fpsolve.fokker_planck import FokkerPlanck
@@ -21,10 +22,6 @@ from fpsolve.results import Current, Field
 WELL = Potential.from_expression("(x**2-1)**2")
 A1, B1 = Region.halfspace([1.0], -1.0), Region.halfspace([-1.0], -1.0)
 A2, B2 = Region.halfspace([1.0, 0.0], -1.0), Region.halfspace([-1.0, 0.0], -1.0)
-
-
-def orders(errors):
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
 def committor_quadrature(x, D, tilt=0.0):

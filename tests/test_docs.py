@@ -2,24 +2,34 @@
 
 The Python blocks of one page share a namespace and run in order in an empty folder. A ``text`` block directly after a Python
 block is its printed output. Words and whole numbers must agree exactly, other numbers to a relative 2e-3 or to one unit of the
-last digit shown, so that processors whose last bits differ pass; white space is folded.
+last digit shown, so that processors whose last bits differ pass; white space is folded. Where a page says ``<!-- needs: torch -->``
+its blocks run only with that package: those up to the next heading, or, said before the first section, all of them.
+
+A ``console`` block has lines ``$ fpsolve ...``, each followed by what it prints; a line ``...`` stands for any lines. Those
+commands run too, in the same folder, in a terminal of 80 columns; ``$ echo $?`` shows the last exit code.
 """
 
 import contextlib
+import importlib.util
 import io
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 from places import ROOT, folder, relative
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-tu", "files", "streams"}
+from fpsolve.cli import main
+
+PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "generated")]
+WRITTEN = {"index", "conventions", "fokker-planck", "paths", "networks", "feng-tu", "files", "streams", "command-line"}
 
 RTOL = 2e-3
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
+NEEDS = re.compile(r"^(?:<!-- needs: (?P<package>\w+) -->|(?P<level>#{1,6}) .*)$", re.M)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -32,6 +42,19 @@ def blocks(text):
         near = follower is not None and not text[block.end() : follower.start()].strip() and follower[1] == "text"
         out.append((block[1], block[2], follower[2] if near else None, text.count("\n", 0, block.start()) + 1))
     return out
+
+
+def missing(text, line):
+    """The package, not installed, that a page says it needs for the block in that line; or None."""
+    words = FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
+    found = [(words.count("\n", 0, m.start()) + 1, m["package"], m["level"]) for m in NEEDS.finditer(words)]
+    sections = [at for at, _, level in found if level == "##"]
+    package = None
+    for at, name, _ in found:
+        if at < line:
+            whole = name and at < min(sections, default=line)
+            package = (name, whole) if name else package if package and package[1] else None
+    return package[0] if package and importlib.util.find_spec(package[0]) is None else None
 
 
 def differences(shown, printed):
@@ -55,6 +78,37 @@ def _same_number(shown, printed):
     return abs(a - b) <= max(RTOL * abs(a), 1.01 * unit)
 
 
+def console(block):
+    """(command, output on the page) of every command of a console block."""
+    parts = re.split(r"^\$ ", block, flags=re.M)
+    assert not parts[0].strip(), f"output before the first command: {parts[0]!r}"
+    return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts[1:]]
+
+
+def run_console(block, where):
+    """Run the commands of a block; what they print must be what the page shows."""
+    code = 0
+    for command, shown in console(block):
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        if command == "echo $?":
+            printed.write(f"{code}\n")
+        else:
+            words = shlex.split(command)
+            assert words[0] == "fpsolve", f"{where}: {command!r} is no command of fpsolve"
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                code = main(words[1:])
+        printed.seek(0)
+        text = printed.read()
+        rest = text.splitlines()
+        for part in re.split(r"^\.\.\.\n", shown, flags=re.M):
+            size = len(part.splitlines())
+            found = next((i for i in range(len(rest) - size + 1) if not differences(part, "\n".join(rest[i : i + size]))), None)
+            assert found is not None, f"{where}: {command}: the page shows\n{part}\nwhich is not in\n{text}"
+            assert found == 0 or "...\n" in shown, f"{where}: {command} prints more than the page shows: {rest[0]}"
+            rest = rest[found + size :]
+        assert not rest or shown.endswith("...\n"), f"{where}: {command} prints more than the page shows: {rest[0]}"
+
+
 def slug(heading):
     """The anchor of a heading, as the common Markdown renderers make it."""
     plain = re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).strip().lower())
@@ -71,11 +125,24 @@ def test_all_pages_are_there():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix().removeprefix("docs/"))
-def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch):
+def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch, validation):
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__main__"}
-    for language, code, output, line in blocks(page.read_text(encoding="utf-8")):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    if (torch := sys.modules.get("torch")) or (
+        "needs: torch" in page.read_text(encoding="utf-8") and importlib.util.find_spec("torch")
+    ):
+        torch = torch or importlib.import_module("torch")
+        torch.set_num_threads(1)  # threads that wait for each other are slow where other tests run beside
+    namespace, text, left_out = {"__name__": "__main__"}, page.read_text(encoding="utf-8"), set()
+    for language, code, output, line in blocks(text):
+        if language == "console":
+            run_console(code, f"{page.name}:{line}")
         if language != "python":
+            continue
+        if package := missing(text, line):
+            left_out.add(package)
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -85,6 +152,8 @@ def test_examples_run_and_print_what_the_page_shows(page, tmp_path, monkeypatch)
         else:
             problem = differences(output, printed.getvalue())
             assert not problem, f"{page.name}:{line}: {problem}"
+    if left_out and len(namespace) == 1:
+        pytest.skip(f"this page needs {', '.join(left_out)}")
     if page.parent.name == "tutorials":
         shown = {Path(target).name for target in LINK.findall(prose(page)) if "figures/" in target}
         assert shown == {path.name for path in tmp_path.glob("*.png")}, "a tutorial draws the figures that it shows"
@@ -122,6 +191,27 @@ def test_the_source_map_is_complete():
     there = [relative(p) for name in ("fpsolve", "nets") for p in folder(name).rglob("*.py")]
     there = [name for name in there if not name.endswith("_kernels/__init__.py")]
     assert sorted(named) == sorted(there)
+
+
+def test_commands_of_the_pages_are_run(tmp_path, monkeypatch):
+    """A wrong output, one that is cut short, and one that goes on are noticed."""
+    monkeypatch.chdir(tmp_path)
+    run_console(
+        "$ fpsolve --version\nfpsolve 0.1.0\n$ fpsolve show no.h5\nfpsolve: error: no.h5 does not exist\n$ echo $?\n2\n", ""
+    )
+    run_console("$ fpsolve --help\n...\nexit codes:\n  0 done\n...\n", "")
+    for wrong in ("fpsolve 5.1.0\n", "", "fpsolve 0.1.0\nmore\n", "...\nfpsolve 7.1.0\n"):
+        with pytest.raises(AssertionError, match="--version"):
+            run_console(f"$ fpsolve --version\n{wrong}", "")
+
+
+def test_what_a_page_needs():
+    page = "# Page\n\n## One\n\n```python\n# no heading\n```\n### JAX\n<!-- needs: no_such -->\n"
+    page += "```python\n1\n```\n## Two\n```python\n2\n```\n"
+    assert [missing(page, line) for *_, line in blocks(page)] == [None, "no_such", None]
+    whole = page.replace("# Page\n", "# Page\n<!-- needs: no_other -->\n", 1)
+    assert [missing(whole, line) for *_, line in blocks(whole)][0] == "no_other"
+    assert missing(page.replace("no_such", "numpy"), 10) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import integrate, special
 
 import fpsolve
+from fokker_planck_cases import orders
 from fpsolve import _exits, theory
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
@@ -20,10 +21,6 @@ from fpsolve.results import Density, Estimate, ExitTimeDistribution
 
 FLAT = Process(Potential.from_expression("0*x"), Noise.isotropic(0.5))
 WELL = Potential.from_expression("(x**2-1)**2")
-
-
-def orders(errors):
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
 def brownian_survival(t):

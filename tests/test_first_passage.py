@@ -9,7 +9,7 @@ from path_cases import WELL, Quadratic, brownian, gaussian_chain, tilted_exit, z
 from scipy import stats
 
 import fpsolve as fps
-from fpsolve import langevin
+from fpsolve import _escapes
 from fpsolve._jit import kernel_uncached
 from fpsolve._kernels.langevin import bridge_fraction
 from fpsolve._runner import Control
@@ -273,13 +273,13 @@ def test_a_run_without_escapes_warns_once(caplog):
     with pytest.raises(RuntimeWarning, match=r"no path has escaped in [1-9]e?.*t_max"), caplog.at_level(logging.WARNING):
         fps.escape_times(line, [-1.0], fps.Region.halfspace([1.0], 0.0), n=5, dt=0.01, seed=1)
     assert caplog.text.count("no path has escaped") == 1
-    control, note = Control(), langevin._patience(True, 0.01, "time")
+    control, note = Control(), _escapes._patience(True, 0.01, "time")
     assert note(control) == "time 0"
     control.reach(2 * 10**6)
     with pytest.warns(RuntimeWarning, match="time 2e\\+04"):
         assert note(control) == "time 2e+04"
     note(control)  # not again
-    langevin._patience(False, 0.01, "time")(control)  # not with t_max
+    _escapes._patience(False, 0.01, "time")(control)  # not with t_max
 
 
 def test_a_face_without_noise_is_crossed_on_a_straight_line():

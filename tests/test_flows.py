@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from fokker_planck_cases import orders
 from fpsolve._flows import cell_currents, cycle_affinity, displacements, entropy_rate, net_fluxes
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid
@@ -34,10 +35,6 @@ def ou_current(D, x):
     S = la.solve_continuous_lyapunov(A, 2 * D)
     p = np.exp(-0.5 * np.einsum("ni,ij,nj->n", x, la.inv(S), x)) / np.sqrt(la.det(2 * np.pi * S))
     return x @ (D @ la.inv(S) - A).T * p[:, None], p
-
-
-def orders(errors):
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
 # ---- current ------------------------------------------------------------------------------------------------------------

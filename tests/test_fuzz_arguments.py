@@ -1,7 +1,7 @@
 """One argument of a valid call at a time is replaced by what nobody should pass: a documented error with words, or a sane result.
 
-`CALLS` has a valid call of each entry point that needs no compilation of its own; `BAD` what goes into it. The default run takes
-a fixed sample of all pairs; ``FUZZ=20 pytest tests/test_fuzz_arguments.py`` takes nearly all.
+`CALLS` has a valid call of each entry point that needs no compilation of its own, `ENGINES` of those that run; `BAD` what goes
+into it. The default run takes a fixed sample of all pairs; ``FUZZ=20 pytest tests/test_fuzz_arguments.py`` takes nearly all.
 """
 
 import math
@@ -140,24 +140,66 @@ BAD = {
     "float16": np.float16(0.5), "masked": np.ma.masked_array([0.5], [True]), "range": range(3), "NUL": "a\0b",
     "text of a number": "0.5", "long": "x" * 100_000,
 }  # fmt: skip
+#: The engines at sizes of a few milliseconds, all of one landscape, so that each compiles one kernel. What becomes of paths that
+#: blow up, of basins that hardly exchange or of coarse cells is told by warnings.
+LEFT, SOLVER = fps.Region.box([-2.0], [0.2]), fps.FokkerPlanck(PROCESS, GRID)
+KERNEL = fps.TransitionKernel(fps.SGDChain.gaussian(WELL, ISO, 0.05), fps.Grid((-3.0, 3.0, 40)))
+RUN = {"process": PROCESS, "x0": [-1.0], "n": 4, "dt": 0.01, "seed": 1, "threads": 1, "walls": None, "method": None}
+FIT_OF = {"mlp": MLP, "data": DATA, "lr": 0.1, "batch": 5, "steps": 4}
+ENGINES = {
+    "simulate": (fps.simulate, {**RUN, "t": 0.1, "save": "final", "first": 0, "precision": "double", "chunk": None}),
+    "moments": (fps.simulate, {**RUN, "t": 0.1, "save": "moments", "t_burn": 0.05, "every": 1, "axes": None, "bins": None}),
+    "escape_times": (fps.escape_times, {**RUN, "region": LEFT, "t_max": 0.5, "correction": "auto", "first": 0, "chunk": None}),
+    "splitting": (
+        fps.multilevel_splitting,
+        {**RUN, "n": 20, "region": LEFT, "runs": 3, "coordinate": "region", "inner": None, "kill": 0.5, "correction": "auto"},
+    ),
+    "action": (fps.minimum_action_path, {"process": PROCESS, "a": [-1.0], "b": [0.0], "rtol": 1e-3, "max_elements": 64}),
+    "stationary": (lambda process, grid: fps.FokkerPlanck(process, grid).stationary(), {"process": PROCESS, "grid": GRID}),
+    "evolve": (SOLVER.evolve, {"rho0": DENSITY, "t": 0.1, "rtol": 1e-4, "method": None}),
+    "mean_exit_time": (SOLVER.mean_exit_time, {"region": LEFT, "at": [-1.0]}),
+    "spectrum": (SOLVER.spectrum, {"k": 2}),
+    "committor": (SOLVER.committor, {"a": fps.Region.box([-2.0], [-0.5]), "b": fps.Region.box([0.5], [2.0])}),
+    "kernel": (fps.TransitionKernel, {"chain": CHAIN, "grid": GRID, "nodes": None}),
+    "kernel.evolve": (KERNEL.evolve, {"rho0": np.ones(40), "t": 2}),
+    "kernel.mean_exit_time": (KERNEL.mean_exit_time, {"region": LEFT, "at": [-1.0]}),
+    "kernel.escape_rate": (KERNEL.escape_rate, {"region": LEFT}),
+    "kernel.spectrum": (KERNEL.spectrum, {"k": 2}),
+    "train": (
+        nets.train,
+        {
+            **FIT_OF,
+            "seed": 0,
+            "sampling": None,
+            "momentum": None,
+            "optimizer": None,
+            "precision": None,
+            "theta0": None,
+            "record": None,
+        },
+    ),
+    "train_many": (nets.train_many, {**FIT_OF, "seeds": [0, 1], "threads": 1}),
+}
 PAIRS = [(call, argument, bad) for call, (_, arguments) in CALLS.items() for argument in arguments for bad in BAD]
+RUNS = [(call, argument, bad) for call, (_, arguments) in ENGINES.items() for argument in arguments for bad in BAD]
 
 
 def attempt(call, argument, bad):
-    function, arguments = CALLS[call]
-    return outcome(lambda: repr(function(**{**arguments, argument: BAD[bad]})), seconds=20.0)
+    function, arguments = {**CALLS, **ENGINES}[call]
+    return outcome(lambda: repr(function(**{**arguments, argument: BAD[bad]})), seconds=20.0, warned=call in ENGINES)
 
 
 def test_the_calls_are_valid():
-    for name, (function, arguments) in CALLS.items():
-        assert outcome(lambda function=function, arguments=arguments: repr(function(**arguments)))[1] is None, name
+    for name, (function, arguments) in {**CALLS, **ENGINES}.items():
+        end = outcome(lambda function=function, arguments=arguments: repr(function(**arguments)), 600.0, warned=name in ENGINES)
+        assert end[1] is None, f"{name}: {end[1]}"
 
 
-def test_bad_arguments():
+@pytest.mark.parametrize("pairs, count", [(PAIRS, 400), (RUNS, 300)], ids=["objects", "engines"])
+def test_bad_arguments(pairs, count):
     """A sample of all pairs, the same every time."""
-    chosen = random.Random(FACTOR).sample(PAIRS, min(400 * FACTOR, len(PAIRS)))
     wrong = []
-    for pair in chosen:
+    for pair in random.Random(FACTOR).sample(pairs, min(count * FACTOR, len(pairs))):
         try:
             attempt(*pair)
         except AssertionError as error:
@@ -248,3 +290,44 @@ def test_rates_of_iterations_without_end(first, stop):
     """They were all asked for, one by one."""
     with pytest.raises(ValueError, match="ask for fewer|must be an iteration"):
         CHAIN.rates(first, stop)
+
+
+@pytest.mark.parametrize(
+    "call, argument, words",
+    [
+        ("moments", "every", "at most the number of steps"),
+        ("splitting", "n", "more than the memory"),
+        ("splitting", "inner", "levels"),
+    ],
+)
+def test_integers_of_runs_beyond_the_floats(call, argument, words):
+    """They were multiplied by a float: an OverflowError."""
+    function, arguments = ENGINES[call]
+    with pytest.raises(ValueError, match=words):
+        function(**{**arguments, argument: 10**400})
+
+
+INERTIAL = fps.Underdamped(WELL, ISO, friction=1.0, mass=1.0)
+FLAT, JUMPS = fps.Process.from_drift("0*x", fps.Noise.isotropic(1e-45)), fps.Process(WELL, fps.Noise.levy(1.5, 0.1))
+
+
+@pytest.mark.parametrize(
+    "process, dt", [(PROCESS, 5e-324), (PROCESS, 1e-21), (INERTIAL, 5e-324), (INERTIAL, 1e-30), (JUMPS, 1e-30), (FLAT, 0.01)]
+)
+@pytest.mark.parametrize("t_max", [None, 1.0])
+def test_runs_without_end(process, dt, t_max):
+    """Steps so short, or noise so weak, that 9e15 steps lead nowhere: the run went on for ever."""
+    if t_max is not None and t_max / dt < 2**53:
+        return  # censored in time
+    with pytest.raises(ValueError, match="is so short that 9e\\+15 steps lead no further than"):
+        fps.escape_times(process, [-1.0], LEFT, n=4, dt=dt, t_max=t_max, seed=1)
+
+
+def test_slow_starts_are_no_runs_without_end():
+    """Near the top of the barrier drift and noise are as good as none, but the way down is exponential."""
+    x, steps = 1e-20, 0
+    while x < 0.2:
+        x, steps = x - 0.01 * float(WELL.grad([x])[0]), steps + 1
+    still = fps.Process(WELL, fps.Noise.isotropic(1e-45))
+    times = fps.escape_times(still, [1e-20], LEFT, n=2, dt=0.01, seed=1).times
+    assert np.all((times > 0.01 * (steps - 1)) & (times <= 0.01 * steps)) and steps > 1000

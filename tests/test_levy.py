@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 from compiled import entry
+from path_cases import z_test
 from scipy import integrate, stats
 
 import fpsolve as fps
@@ -17,11 +18,6 @@ from fpsolve._kernels.stable import stable_of_words
 
 exp_bounded, sine_quarter = entry(stable.exp_bounded), entry(stable.sine_quarter)
 INTERVAL = fps.Region.box([-1.0], [1.0])
-
-
-def z_test(value, expected, error):
-    z = (value - expected) / error
-    assert np.all(np.abs(z) < 4.0), f"z = {z}"
 
 
 def cf_test(x, waves, expected):

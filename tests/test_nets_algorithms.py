@@ -5,16 +5,13 @@ import threading
 import h5py
 import numpy as np
 import pytest
+from nets_cases import spiral_net
 
 import nets
 from fpsolve import FpsolveError
 from nets import _kernels as K
 
 N = 100
-
-
-def spiral_net(**options):
-    return nets.MLP((2, 6, 2), activation="tanh", **options), nets.load_data("spiral", n=125)  # 100 training samples
 
 
 def reference(mlp, data, lr, batch, steps, *, seed, replace=False, momentum=0.0, adam=None):

@@ -1,5 +1,7 @@
 """Wrong arguments of the functions of nets: each refused before any work, with the value given and what is accepted."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -164,3 +166,12 @@ def test_what_is_right_at_the_edge_is_taken():
     assert np.isnan(minima.spread)
     flat = nets.Profiles(np.array([[-1.0, 0.0, 1.0]]), np.full((1, 3), 0.3), 0.3)
     assert flat.parabola()[1][0] == 1.0
+
+
+def test_networks_of_pytorch_name_the_extra_that_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    for make in (lambda: nets.TorchModel(None, None), lambda: nets.torch_data(None)):
+        with pytest.raises(ImportError, match=r"fpsolve\[torch\]"):
+            make()
+    with pytest.raises(ImportError, match=r"fpsolve\[torch\]"):
+        nets.TorchRecorder(None, None, None, None, steps=1)

@@ -224,7 +224,7 @@ def test_arguments_of_the_wrong_kind():
     cup, mlp, x = arrays(lambda x: 0.5 * (x**2).sum(axis=1), lambda x: x, 2), nets.MLP((2, 1), loss="mse"), np.zeros((4, 2))
     how, y = {"radii": [1.0], "level": 0.1, "n": 3}, np.zeros((4, 1))
     for change in ({"radii": "one"}, {"subspace": "axes"}):
-        with pytest.raises(TypeError, match="must be an array of real numbers: got str"):
+        with pytest.raises(TypeError, match="must be an array of real numbers, got str"):
             nets.landscape_return(cup, np.zeros(2), **{**how, **change})
     with pytest.raises(TypeError, match="progress must be True or False: got 1"):
         nets.landscape_return(cup, np.zeros(2), **how, progress=1)

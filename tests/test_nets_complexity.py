@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets_cases import outputs
 from scipy.optimize import minimize
 
 import nets
 from nets import _sample_norms, rescaling
-
-
-def outputs(mlp, theta, x):
-    """z_L by formulas of its own, which take complex inputs and weights; relu is the identity where the real part is positive."""
-    a, start = x, 0
-    for layer, (rows, cols) in enumerate(zip(mlp.widths[:-1], mlp.widths[1:], strict=True), start=1):
-        w = theta[start : start + rows * cols].reshape(rows, cols)
-        a = a @ w + theta[start + rows * cols : start + (rows + 1) * cols]
-        start += (rows + 1) * cols
-        if layer < mlp.n_layers:
-            a = np.tanh(a) if mlp.activation == "tanh" else np.where(a.real > 0.0, a, 0.0)
-    return a
 
 
 def by_weights(mlp, theta, x):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from nets_cases import problem
 
 import nets
 from nets import curvature
@@ -14,13 +15,6 @@ CASES = [
     ((5, 6, 4, 3), "relu", "cross_entropy"),
     ((5, 4, 3), "relu", "mse"),
 ]
-
-
-def problem(widths, activation, loss, n=17, soft=False):
-    rng = np.random.default_rng(11)
-    mlp = nets.MLP(widths, activation=activation, loss=loss, weight_decay=0.02)
-    y = rng.random((n, widths[-1])) if soft else rng.integers(0, widths[-1], n)
-    return mlp, mlp.init(2) * 2.0, rng.standard_normal((n, widths[0])), y
 
 
 @pytest.mark.parametrize("case", CASES)

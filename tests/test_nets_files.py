@@ -10,13 +10,10 @@ import time
 import h5py
 import numpy as np
 import pytest
+from nets_cases import spiral_net
 
 import nets
 from nets import _store
-
-
-def spiral_net(**options):
-    return nets.MLP((2, 6, 2), activation="tanh", **options), nets.load_data("spiral", n=125)
 
 
 @pytest.fixture

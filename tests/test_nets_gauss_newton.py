@@ -5,6 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from nets_cases import blocks_of, outputs, problem
 from scipy.optimize import least_squares
 
 import nets
@@ -19,30 +20,6 @@ CASES = [
     ((5, 6, 1), "relu", "mse"),
 ]
 BLOCKS = ["all", "W1", "b1", ("b2", "W2"), ("W2", "b1")]
-
-
-def problem(widths, activation, loss, n=17, soft=False, decay=0.02):
-    rng = np.random.default_rng(11)
-    mlp = nets.MLP(widths, activation=activation, loss=loss, weight_decay=decay)
-    y = rng.random((n, widths[-1])) if soft or widths[-1] == 1 else rng.integers(0, widths[-1], n)
-    return mlp, mlp.init(2) * 2.0, rng.standard_normal((n, widths[0])), y
-
-
-def blocks_of(mlp, block):
-    names = [block] if isinstance(block, str) else block
-    return "all" if any(name != "all" and name not in mlp.blocks for name in names) else block
-
-
-def outputs(mlp, theta, x):
-    """z_L by formulas of its own, which take complex weights too; relu is the identity where the real part is positive."""
-    a, start = x, 0
-    for layer, (rows, cols) in enumerate(zip(mlp.widths[:-1], mlp.widths[1:], strict=True), start=1):
-        w = theta[start : start + rows * cols].reshape(rows, cols)
-        a = a @ w + theta[start + rows * cols : start + (rows + 1) * cols]
-        start += (rows + 1) * cols
-        if layer < mlp.n_layers:
-            a = np.tanh(a) if mlp.activation == "tanh" else np.where(a.real > 0.0, a, 0.0)
-    return a
 
 
 def jacobians(mlp, theta, x):

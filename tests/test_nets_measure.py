@@ -289,7 +289,7 @@ def test_measure_checks_its_data():
         nets.measure(run, data.subset(50))
     with pytest.raises(ValueError, match="needs theta"):
         nets.measure(run.mlp, data)
-    with pytest.raises(TypeError, match="Run or an MLP"):
+    with pytest.raises(TypeError, match="a Run, an MLP or a TorchModel"):
         nets.measure(3, data)
 
 

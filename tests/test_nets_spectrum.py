@@ -6,6 +6,7 @@ import tracemalloc
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from nets_cases import blocks_of, problem
 
 import nets
 from fpsolve import FpsolveError
@@ -19,18 +20,6 @@ CASES = [
     ((5, 6, 4, 3), "relu", "cross_entropy"),
 ]
 BLOCKS = ["all", "W1", "b1", ("b2", "W2"), ("W3", "b1")]
-
-
-def problem(widths, activation, loss, n=17, soft=False):
-    rng = np.random.default_rng(11)
-    mlp = nets.MLP(widths, activation=activation, loss=loss, weight_decay=0.02)
-    y = rng.random((n, widths[-1])) if soft else rng.integers(0, widths[-1], n)
-    return mlp, mlp.init(2) * 2.0, rng.standard_normal((n, widths[0])), y
-
-
-def blocks_of(mlp, block):
-    names = [block] if isinstance(block, str) else block
-    return "all" if any(name != "all" and name not in mlp.blocks for name in names) else block
 
 
 @pytest.mark.parametrize("case", CASES)

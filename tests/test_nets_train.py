@@ -12,6 +12,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from nets_cases import spiral_net
 from scipy import stats as st
 
 import nets
@@ -24,10 +25,6 @@ def fresh_rng(seed):
     rng = np.empty(4, dtype=np.uint64)
     K.seed_rng(np.uint64(seed), rng)
     return rng
-
-
-def spiral_net(**options):
-    return nets.MLP((2, 6, 2), activation="tanh", **options), nets.load_data("spiral", n=125)  # 100 training samples
 
 
 # ---- random numbers and batches -----------------------------------------------------------------------------------------

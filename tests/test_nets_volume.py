@@ -12,7 +12,7 @@ import fpsolve as fps
 import nets
 from fpsolve import FpsolveError
 from nets import _ladder, _quadratic
-from nets.volume import network_loss
+from nets._losses import loss_of_landscape, network_loss
 
 SPECTRUM = np.logspace(-4, 2, 20)
 
@@ -114,9 +114,8 @@ def test_matched_temperature():
 def family(level=math.inf, dim=4):
     potential, h = banana()
     values, vectors = np.linalg.eigh(h)
-    return _ladder.Family(
-        nets.volume.landscape_loss(potential, np.zeros(dim)), np.zeros(dim), 0.0, 3.0, level, values[2:], vectors[:, 2:]
-    )
+    evaluate, (theta,) = loss_of_landscape(potential, theta=np.zeros(dim))
+    return _ladder.Family(evaluate, theta, 0.0, 3.0, level, values[2:], vectors[:, 2:])
 
 
 def test_slope_of_the_energy():
@@ -474,7 +473,7 @@ def test_bad_points_and_curvatures():
         nets.landscape_volume(potential, at[:3], h, beta=1.0, width=1.0)
     with pytest.raises(ValueError, match="curvature must be finite, of shape"):
         nets.landscape_volume(potential, at, h[:3], beta=1.0, width=1.0)
-    with pytest.raises(TypeError, match="curvature must be an array of real numbers: got str"):
+    with pytest.raises(TypeError, match="curvature must be an array of real numbers, got str"):
         nets.landscape_volume(potential, at, "h", beta=1.0, width=1.0)
     with pytest.raises(TypeError, match="theta must be an array of real numbers"):
         nets.landscape_volume(potential, at + 1j, h, beta=1.0, width=1.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from path_cases import FULL, WELL, Quadratic
+from path_cases import FULL, WELL, Quadratic, double_well
 from wide_cases import low_rank, wells
 
 import fpsolve as fps
@@ -13,10 +13,6 @@ from fpsolve._sgd import stream_entropy
 N = 700
 #: Whole blocks of lanes would hide a lane that knows its place: the parts begin and end inside them, and one is a single path.
 CUTS = (0, 130, 131, N)
-
-
-def double_well():
-    return fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.4))
 
 
 def linear(dim=11):

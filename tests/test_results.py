@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 import fpsolve as fps
-from fpsolve._estimate import _same, _with_error
+from fpsolve._estimate import _same
+from fpsolve._shown import _with_error
 
 
 def gaussian(n=160, boundary="reflecting"):

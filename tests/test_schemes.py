@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from path_cases import z_test
 
 import fpsolve as fps
 from fpsolve import _linear, _model
@@ -16,11 +17,6 @@ from fpsolve._kernels.rng import stream_normals
 from fpsolve._schemes import noise_class
 
 A = 0.4
-
-
-def z_test(value, expected, error):
-    z = (value - expected) / error
-    assert np.all(np.abs(z) < 4.0), f"z = {z}"
 
 
 def multiplicative(gains):

@@ -82,6 +82,49 @@ def test_the_entry_to_cite_is_that_of_the_citation_file() -> None:
         assert re.search(rf"{year}, \S*{re.escape(number.removeprefix('arXiv:'))}", page), f"how-to-cite.md lacks {number}"
 
 
+def test_the_gallery_lists_every_script_and_becomes_links_to_pages(settings: dict) -> None:
+    gallery = runpy.run_path(str(DOCS / "gallery.py"))
+    written = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    shown = gallery["listed"](written)
+    for script in sorted((DOCS / "gallery").glob("*.py")):
+        title = gallery["cells"](script.read_text(encoding="utf-8"))[0][1].splitlines()[0].removeprefix("# ")
+        assert f"[{title}](gallery/{script.name}). " in written
+        assert f"[{title}](gallery/generated/{script.stem}.md). " in shown
+        assert f"\ngallery/generated/{script.stem}\n" in shown  # in the table of contents
+    assert written.count("](gallery/") == len(list((DOCS / "gallery").glob("*.py"))) and "plot_" in shown
+    assert ".py)" not in shown
+
+
+def test_a_script_of_the_gallery_becomes_a_page(tmp_path: Path) -> None:
+    script = tmp_path / "plot_line.py"
+    script.write_text(
+        '"""A line.\n\nSome words.\n"""\n\nimport matplotlib.pyplot as plt\n\nprint("seen")\n# %%\n# More *words*,\n# and\n\n'
+        "plt.plot([1, 2])\nplt.figure()\nplt.show()\n"
+    )
+    runpy.run_path(str(DOCS / "gallery.py"))["page"](script, tmp_path)
+    assert (tmp_path / "plot_line.md").read_text() == (
+        "# A line\n\nSome words.\n\n![A line](plot_line.png)\n\n![A line](plot_line_2.png)\n\n"
+        '```python\nimport matplotlib.pyplot as plt\n\nprint("seen")\n```\n\nMore *words*,\nand\n\n'
+        "```python\nplt.plot([1, 2])\nplt.figure()\nplt.show()\n```\n\nIt prints\n\n```text\nseen\n```\n"
+    )
+    assert (tmp_path / "plot_line.png").stat().st_size > 1000 and (tmp_path / "plot_line_2.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((DOCS / "gallery").glob("*.py")), ids=lambda p: p.stem)
+def test_scripts_of_the_gallery_run_and_draw(script: Path) -> None:
+    drawn: list[int] = []
+    runpy.run_path(str(DOCS / "gallery.py"))["run"](script, drawn.append)
+    assert drawn
+
+
+def test_formulas_are_written_as_the_site_reads_them(settings: dict) -> None:
+    assert (
+        settings["plain"](r"\tfrac12 \big( x + \frac1N \Bigr) \frac{a}{b} \bigcup")
+        == r"\tfrac{1}{2} ( x + \frac{1}{N} ) \frac{a}{b} \bigcup"
+    )
+
+
 def test_contents_follow_the_index(settings: dict) -> None:
     index = """# Title
 

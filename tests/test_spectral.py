@@ -6,6 +6,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 
 import fpsolve
+from fokker_planck_cases import orders
 from fpsolve import _spectral, _transient
 from fpsolve.fokker_planck import FokkerPlanck
 from fpsolve.grid import Grid, Region
@@ -17,10 +18,6 @@ from fpsolve.results import Density, Estimate, Field, Spectrum
 A = np.array([[1.0, 0.6], [-0.3, 0.8]])
 QUADRATIC = Process(Potential.from_expression("x**2/2"), Noise.isotropic(1.0))
 WELL = Potential.from_expression("(x**2-1)**2")
-
-
-def orders(errors):
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
 # ---- spectrum -----------------------------------------------------------------------------------------------------------

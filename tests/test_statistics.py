@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from path_cases import double_well
 
 import fpsolve as fps
 
 INTERVAL = fps.Region.box([-0.9], [0.8])
 CUTS = (0, 130, 131, 500, 700)
-
-
-def double_well():
-    return fps.Process(fps.potentials.double_well(), fps.Noise.isotropic(0.4))
 
 
 def in_parts(run, cuts=CUTS, **how):

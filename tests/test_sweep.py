@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 import fpsolve as fps
 from fpsolve import cli
 from fpsolve._columns import NOTES, Layout, fit, lay_out, put_together, take_apart
-from fpsolve._units import Plan, describe_function, unit_seed
+from fpsolve._fingerprint import describe_function
+from fpsolve._units import Plan, unit_seed
 
 AXES = {"a": [1, 2.5, 4], "k": [10.0, 20.0]}
 
@@ -492,7 +493,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert cli.main(["sweep", "bad.toml", "--out", "bad.h5"]) == 2
     assert "[noise] D must be a finite number >= 0, got -0.2" in capsys.readouterr().err and not (tmp_path / "bad.h5").exists()
 
-    monkeypatch.setattr("fpsolve._units._run_config", lambda tables, parameters: 1 / (parameters["noise.D"] - 0.2))
+    monkeypatch.setattr("fpsolve._calls._run_config", lambda tables, parameters: 1 / (parameters["noise.D"] - 0.2))
     assert cli.main(["sweep", "well.toml", "--out", "one.h5"]) == 1
     told = capsys.readouterr()
     assert "fpsolve: warning: 1 of 2 units failed; the first: noise.D=0.2: ZeroDivisionError" in told.err

@@ -1,13 +1,16 @@
 """Sweeps: what tells one call from another, how a point is found, and what a configuration may put on its axes."""
 
 import sys
+import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 import fpsolve as fps
-from fpsolve._units import Plan, _depends_on, describe_function
+from fpsolve._fingerprint import _depends_on, describe_function
+from fpsolve._units import Plan
 
 
 @pytest.fixture
@@ -203,3 +206,33 @@ def test_another_configuration_is_refused_naming_the_key_that_differs(out):
     fps.sweep(config, out=out)
     with pytest.raises(ValueError, match=r"sweep of another call: region\.c was 0\.0, is -0\.5\. It is left"):
         fps.sweep({**config, "region": {**LEFT, "c": -0.5}}, out=out)
+
+
+# ---- what a unit leaves behind -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_unit_sets_of_numpy_and_of_warnings_stays_in_it(out):
+    """A unit after one that makes NumPy raise divides by zero as it did alone, and the caller finds its own settings again."""
+
+    def divide(x):
+        found = 1.0 / np.float64(x)
+        np.seterr(all="raise")
+        warnings.simplefilter("error")
+        return found
+
+    with np.errstate(all="ignore"):
+        filters, settings = list(warnings.filters), np.geterr()
+        done = fps.sweep(divide, {"x": [2.0, 0.0]}, out=out)
+        assert (warnings.filters, np.geterr()) == (filters, settings)
+    assert done.values().tolist() == [0.5, np.inf]
+
+
+def test_threads_of_a_sweep_end_with_it(out):
+    fps.sweep(lambda x: 2.0 * x, {"x": [1.0, 2.0]}, out=out, executor="threads")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fpsolve-sweep")]
+
+
+def test_a_result_reads_its_own_unit_only(out, monkeypatch):
+    done = fps.sweep(lambda x: 2.0 * x, {"x": [1.0, 2.0]}, out=out)
+    monkeypatch.setattr(type(done._reader), "status", None)
+    assert done.result(x=2.0) == 4.0

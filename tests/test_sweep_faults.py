@@ -24,7 +24,7 @@ import pytest
 import sweep_tasks as tasks
 
 import fpsolve as fps
-from fpsolve import _sweep_file, cli
+from fpsolve import _lock, _sweep_file, cli
 from fpsolve._sweep import describe_sweep
 
 FORK = multiprocessing.get_context("fork")
@@ -354,7 +354,7 @@ def test_the_lock_of_another_process_and_of_a_dead_one(out):
     ready, stop = FORK.Event(), FORK.Event()
 
     def hold():
-        with _sweep_file.locked(out):
+        with _lock.locked(out):
             ready.set()
             stop.wait(60)
 
@@ -440,7 +440,7 @@ def test_a_broken_executor_of_the_caller_is_an_error_that_says_how_to_go_on(tmp_
 
 def test_several_kinds_of_machines_are_told(out, monkeypatch):
     kinds = itertools.cycle([{"processor": "fast", "numpy": "2.4"}, {"processor": "slow", "numpy": "2.4"}])
-    monkeypatch.setattr("fpsolve._units.machine", lambda: json.dumps(next(kinds)))
+    monkeypatch.setattr("fpsolve._calls.machine", lambda: json.dumps(next(kinds)))
     with pytest.warns(
         RuntimeWarning, match=r"run by 2 kinds of machines \(processor: fast, slow\); equal bits are promised on one"
     ):

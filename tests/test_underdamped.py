@@ -8,16 +8,12 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from path_cases import z_test
 
 import fpsolve as fps
 from fpsolve import _linear, _model
 
 T = 0.5
-
-
-def z_test(value, expected, error):
-    z = (value - expected) / error
-    assert np.all(np.abs(z) < 4.0), f"z = {z}"
 
 
 def harmonic(k=1.0, friction=1.0, mass=1.0):

@@ -202,6 +202,20 @@ def test_an_interrupted_run_leaves_what_was_done(validation, tmp_path: Path) -> 
     assert cli.main(["validate", "--report", str(tmp_path)]) == 1
 
 
+def test_the_page_is_not_made_after_every_claim(validation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer the more claims it has; a kill leaves the record, and the page of the first claims."""
+    report = importlib.import_module("fpsolve_validation._report")
+    monkeypatch.setattr(report, "SELDOM", 1e9)
+    many = [claim(validation, name) for name in "abc"]
+    seen = report.Report(tmp_path, many, quick=True, jobs=1)
+    for one in many[:2]:
+        seen.add(validation.Outcome(one, one.run(True, tmp_path, False), "", 0.1))
+    assert [c["name"] for c in json.loads((tmp_path / "validation.json").read_text())["claims"]] == ["a", "b"]
+    assert "claim-a" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    seen.add(validation.Outcome(many[2], many[2].run(True, tmp_path, False), "", 0.1))
+    assert all(f"claim-{name}" in (tmp_path / "report.html").read_text(encoding="utf-8") for name in "abc")
+
+
 def test_figures_belong_to_the_longest_name_and_to_this_run(validation, tmp_path: Path) -> None:
     for stale in ("a-old", "a-b-old", "unnamed"):
         (tmp_path / f"{stale}.png").write_bytes(picture())

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from compiled import entry
+from path_cases import z_test
 from scipy import integrate
 
 import fpsolve as fps
@@ -16,11 +17,6 @@ from fpsolve._kernels import langevin
 fold, fold_low, fold_high, wrap = map(entry, (langevin.fold, langevin.fold_low, langevin.fold_high, langevin.wrap))
 FLAT = fps.Process.from_drift("0*x", fps.Noise.isotropic(0.5))
 TENSOR = [[0.6, 0.35], [0.35, 0.4]]
-
-
-def z_test(value, expected, error):
-    z = (value - expected) / error
-    assert np.all(np.abs(z) < 4.0), f"z = {z}"
 
 
 def triangle(y, low, high):

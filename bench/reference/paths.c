@@ -7,8 +7,8 @@
  *     tensor     Euler, B = [[0.6 + 0.1 x^2, 0.08 x], [0.08 x, 0.4 + 0.1 y^2]]
  *     escape     1-D from -1 to x >= 1 with the Brownian-bridge test at every step; lanes are refilled; STEPS is ignored
  *
- * Usage: paths CASE N STEPS DT SEED; prints a mean (of x, of the exit time), millions of (useful) particle-steps, and the
- * seconds that the processor took.
+ * Usage: paths CASE N STEPS DT SEED; prints a mean (of x, with baoab of y^2, of the exit time), millions of (useful)
+ * particle-steps per second, the seconds that the processor took, and the standard deviation of what has the mean.
  *
  *     gcc -O3 -march=native -ffast-math -fopenmp-simd paths.c -o paths -lm
  */
@@ -128,7 +128,7 @@ static double odd_step(block *restrict b, double h) {
 }
 
 /* Sum of the steps that n trajectories took; a lane takes the next trajectory at an even step, where its normals come in pairs. */
-static double escape(block *restrict b, long n, double h, uint64_t *state) {
+static double escape(block *restrict b, long n, double h, uint64_t *state, double *squares) {
     long birth[LANES], started = 0, done = 0, k = 0;
     int free_lanes = LANES;
     double total = 0.0;
@@ -141,7 +141,10 @@ static double escape(block *restrict b, long n, double h, uint64_t *state) {
         k++;
         if (events == 0.0) continue;
         for (int i = 0; i < LANES; i++) {
-            if (b->event[i] > 0.0 && birth[i] >= 0) total += k - birth[i], birth[i] = -1, free_lanes++, done++;
+            if (b->event[i] > 0.0 && birth[i] >= 0) {
+                double time = k - birth[i];
+                total += time, *squares += time * time, birth[i] = -1, free_lanes++, done++;
+            }
             if (birth[i] < 0) b->x[i] = -1.0;
         }
     }
@@ -151,7 +154,7 @@ static double escape(block *restrict b, long n, double h, uint64_t *state) {
 int main(int argc, char **argv) {
     if (argc != 6) return fprintf(stderr, "usage: %s CASE N STEPS DT SEED\n", argv[0]), 2;
     long n = atol(argv[2]), steps = atol(argv[3]), blocks = (n + LANES - 1) / LANES;
-    double h = atof(argv[4]), sum = 0.0, taken = blocks * LANES * (double)steps, mean;
+    double h = atof(argv[4]), sum = 0.0, squares = 0.0, taken = blocks * LANES * (double)steps, mean, square;
     uint64_t state = strtoull(argv[5], NULL, 10);
     block *b = aligned_alloc(64, sizeof(block));
     struct timespec a, z;
@@ -159,7 +162,7 @@ int main(int argc, char **argv) {
     clock_gettime(CLOCK_MONOTONIC, &a);
     if (!strcmp(argv[1], "escape")) {
         memset(b, 0, sizeof *b);
-        taken = escape(b, n, h, &state), mean = taken * h / n;
+        taken = escape(b, n, h, &state, &squares), mean = taken * h / n, square = squares * h * h / n;
     } else {
         void (*advance)(block *restrict, long, double) =
             !strcmp(argv[1], "additive") ? additive : !strcmp(argv[1], "tensor") ? tensor : !strcmp(argv[1], "baoab") ? baoab : NULL;
@@ -167,12 +170,15 @@ int main(int argc, char **argv) {
         for (long k = 0; k < blocks; k++) {
             for (int i = 0; i < LANES; i++) start(b, i, &state);
             advance(b, steps, h);
-            for (int i = 0; i < LANES; i++) sum += b->x[i];
+            for (int i = 0; i < LANES; i++) {
+                double q = advance == baoab ? b->y[i] * b->y[i] : b->x[i];
+                sum += q, squares += q * q;
+            }
         }
-        mean = sum / (blocks * LANES);
+        mean = sum / (blocks * LANES), square = squares / (blocks * LANES);
     }
     clock_gettime(CLOCK_MONOTONIC, &z);
     double seconds = (z.tv_sec - a.tv_sec) + 1e-9 * (z.tv_nsec - a.tv_nsec);
-    printf("%.17g %.6g %.6g\n", mean, taken / seconds / 1e6, (clock() - cpu) / (double)CLOCKS_PER_SEC);
+    printf("%.17g %.6g %.6g %.6g\n", mean, taken / seconds / 1e6, (clock() - cpu) / (double)CLOCKS_PER_SEC, sqrt(square - mean * mean));
     return 0;
 }

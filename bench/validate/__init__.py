@@ -13,15 +13,16 @@ Two more are optional. ``EQUATION``: the formula that is tested, a line or a few
 name of work that is done once in a process, such as a trained network; claims of the same SHARED run in one process, one after
 another. Without it they are no less right, only slower.
 
-The runner prints one table per claim, and after each claim writes ``validation.json`` and ``report.html``, one page with all of it:
-also the docstring of the claim, and its figures (``NAME.png``, ``NAME-*.png``) and texts (``.txt``). A claim that raises, that
-returns no check, or whose process dies, has failed. Names that start with an underscore are helpers, not claims.
+The runner prints one table per claim, and writes ``validation.json`` and ``report.html``, one page with all of it: also the
+docstring of the claim, and its figures (``NAME.png``, ``NAME-*.png``) and texts (``.txt``). A claim that raises, that returns no
+check, or whose process dies, has failed. Names that start with an underscore are helpers, not claims.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -30,7 +31,7 @@ from typing import Protocol
 
 import fpsolve as fps
 
-__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "remake", "run", "select"]
+__all__ = ["Check", "Claim", "Outcome", "check_claim", "discover", "listing", "names", "remake", "run", "select", "summary"]
 
 STANDINGS = ("stated by the paper", "derived", "recalled")
 
@@ -116,6 +117,14 @@ def discover(path: Iterable[str] | None = None) -> list[Claim]:
     return sorted(claims, key=lambda claim: (claim.GROUP, claim.NAME))
 
 
+def names() -> list[str]:
+    """Names of the claims and of their groups, read from the sources: importing them all takes seconds."""
+    found = set()
+    for source in Path(__file__).parent.glob("*.py"):  # groups of several claims stand in their helpers
+        found.update(re.findall(r'^(?:NAME|GROUP) = "([^"]+)"$', source.read_text(encoding="utf-8"), re.M))
+    return sorted(found)
+
+
 def select(claims: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
     """The claims called by their name or their group (all of them for no names); ValueError for an unknown name."""
     known = sorted({claim.NAME for claim in claims} | {claim.GROUP for claim in claims})
@@ -136,7 +145,8 @@ def listing(claims: Sequence[Claim]) -> str:
 def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs: int | None = 1) -> int:
     """Run the claims, print their tables, write ``out/validation.json`` and ``out/report.html``.
 
-    Both are written after every claim: what ends the run early leaves the claims that were done.
+    The record is written after every claim, the page from time to time and at the end, also of a run that is interrupted: what ends
+    the run early leaves the claims that were done.
 
     Parameters
     ----------
@@ -172,7 +182,11 @@ def run(claims: Sequence[Claim], *, quick: bool, out: Path, progress: bool, jobs
         print(_table(outcome), end="\n\n", flush=True)
         report.add(outcome)
 
-    outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
+    try:
+        outcomes = _runner.outcomes(claims, jobs=jobs, quick=quick, out=out, progress=progress, show=show)
+    except BaseException:
+        report.write(now=True)  # with the claims that were done
+        raise
     failed = [outcome.claim.NAME for outcome in outcomes if not outcome.passed]
     verdict = f"failed: {', '.join(failed)}" if failed else "all passed"
     checks = sum(len(outcome.checks) for outcome in outcomes)
@@ -200,6 +214,21 @@ def remake(record: Path) -> int:
     target, passed = _report.remake(record)
     print(target)
     return 0 if passed else 1
+
+
+def summary(record: Path) -> fps.Table:
+    """Which claims of a recorded run passed: of a ``validation.json``, or the folder of one.
+
+    Raises
+    ------
+    ValueError
+        If the file is no record of a run.
+    OSError
+        If it cannot be read.
+    """
+    from . import _report
+
+    return _report.summary(record)
 
 
 def _table(outcome: Outcome) -> fps.Table:

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: ``validation.json``, and ``report.html`` made of it, both as soon as a claim is done."""
+"""What a run leaves in its folder: ``validation.json`` as soon as a claim is done, and ``report.html`` made of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,13 +18,17 @@ from . import Claim, Outcome
 from ._groups import GROUPS
 from ._page import page
 
-__all__ = ["Report", "remake"]
+__all__ = ["Report", "remake", "summary"]
 
 RECORD, PAGE = "validation.json", "report.html"
+#: The page, which has all pictures in it, is made anew as often as this many times what it takes.
+SELDOM = 50.0
 
 
 class Report:
     """The record of one run, on disk from the start; after a run that ended early it has the claims that were done.
+
+    So has the page, but for the last seconds before a kill, which leaves no time to write it: `remake` makes it of the record.
 
     Parameters
     ----------
@@ -40,6 +45,7 @@ class Report:
         self.before = self._files()
         made = fps.io.provenance(claims=[claim.NAME for claim in claims], quick=quick)
         self.head = {"quick": quick, "jobs": jobs, "provenance": made}
+        self.due = 0.0  # when the page may be made again
         self.write()
 
     def add(self, outcome: Outcome) -> None:
@@ -54,8 +60,8 @@ class Report:
         }
         self.write()
 
-    def write(self) -> None:
-        """Both files, each whole or not at all."""
+    def write(self, now: bool = False) -> None:
+        """Both files, each whole or not at all; the page if it is due, or `now`, or if this is the last claim."""
         claims = [self.done[claim.NAME] for claim in self.claims if claim.NAME in self.done]
         pending = [claim.NAME for claim in self.claims if claim.NAME not in self.done]
         groups = dict.fromkeys(claim.GROUP for claim in self.claims)
@@ -68,7 +74,10 @@ class Report:
             "claims": claims,
         }
         _write(self.out / RECORD, json.dumps(record, indent=1, allow_nan=False))
-        _write(self.out / PAGE, page(record, self.out))
+        begun = time.monotonic()
+        if now or not pending or begun >= self.due:
+            _write(self.out / PAGE, page(record, self.out))
+            self.due = time.monotonic() + SELDOM * (time.monotonic() - begun)
 
     def _files(self) -> dict[str, int]:
         """Files that may be a claim's, and when they were written: what an earlier run has left is no part of this one."""
@@ -94,11 +103,52 @@ def remake(record: Path) -> tuple[Path, bool]:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         text = page(found, record.parent)
-    except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        raise ValueError(f"{record} is not the record of a validation run ({problem!r}); give a {RECORD}, or its folder") from None
+    except _WRONG as problem:
+        raise _no_record(record, problem) from None
     target = record.with_name(PAGE)
     _write(target, text)
     return target, bool(found["finished"] and found["passed"])
+
+
+#: What reading something else than a record may raise.
+_WRONG = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+
+
+def _no_record(record: Path, problem: Exception) -> ValueError:
+    return ValueError(f"{record} is not the record of a validation run ({problem!r}); give a {RECORD}, or its folder")
+
+
+def summary(record: Path) -> fps.Table:
+    """Which claims of a recorded run passed.
+
+    Raises
+    ------
+    ValueError
+        If the file is no record of a run.
+    OSError
+        If it cannot be read.
+    """
+    record = record / RECORD if record.is_dir() else record
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        rows = [
+            (
+                f"{claim['group']}/{claim['name']}",
+                "passed" if claim["passed"] else "FAILED",
+                f"{sum(bool(check['passed']) for check in claim['checks'])} of {len(claim['checks'])}",
+                float(claim["seconds"]),
+                str(claim["error"]),
+            )
+            for claim in found["claims"]
+        ]
+        pending = [str(name) for name in found["pending"]]
+        words = "quick" if found["quick"] else "full"
+    except _WRONG as problem:
+        raise _no_record(record, problem) from None
+    passed = sum(row[1] == "passed" for row in rows)
+    notes = [f"{passed} of {len(rows)} claims passed ({words} run)"]
+    notes += [f"not run: {', '.join(pending)}"] if pending else []
+    return fps.Table("validation", ("claim", "verdict", "checks", "seconds", "error"), rows, notes=tuple(notes))
 
 
 def _claim(outcome: Outcome) -> dict[str, Any]:

@@ -35,21 +35,8 @@ import numpy as np
 import nets
 
 from . import Check
-from ._wu_zhu_sets import (
-    GROUP,
-    Nets,
-    accuracies,
-    check,
-    correlation,
-    figure,
-    held,
-    inequalities,
-    known,
-    measure,
-    ranked,
-    spectrum_checks,
-    write,
-)
+from . import _wu_zhu_sets as sets
+from ._wu_zhu_sets import GROUP
 
 __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 
@@ -93,20 +80,20 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         )
         for method, options in STEPS.items()
     ]
-    checks = accuracies([table, *others], LEVEL)
+    checks = sets.accuracies([table, *others], LEVEL)
     name = "ln E|grad_x f|^2"
-    checks.append(held(name, found.accuracy, found.gradient, (FIRST[name], 15)))
-    checks.append(known(found))
+    checks.append(sets.held(name, found.accuracy, found.gradient, (FIRST[name], 15)))
+    checks.append(sets.known(found))
     whole = found.whole
-    checks += [held(name, whole.accuracy, values, (FIRST[name], 15)) for name, values in correlated(whole).items()]
+    checks += [sets.held(name, whole.accuracy, values, (FIRST[name], 15)) for name, values in correlated(whole).items()]
     for name, values in (("G, k = 200", found.curvature[:, 199]), ("softmax's part", found.outputs)):
-        checks.append(ranked(name, found, values, (FIRST[name], 15)))
+        checks.append(sets.ranked(name, found, values, (FIRST[name], 15)))
     checks += _causes(found, whole)
     every = cross_entropy(30, (0, 15, 60), seeds, progress)[2]
     few = every.whole
-    checks.append(known(every, "30 digits: "))
+    checks.append(sets.known(every, "30 digits: "))
     name = "J, k = rank 270, 30 digits"
-    checks.append(held(name, few.accuracy, few.of_jacobian(270), (FIRST[name], 15)))
+    checks.append(sets.held(name, few.accuracy, few.of_jacobian(270), (FIRST[name], 15)))
     checks += _squares(seeds, progress)
     densities = {}
     for label, i in (("good", 0), ("bad", len(table.theta) - 1)):
@@ -114,21 +101,21 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         exact, densities[label] = np.linalg.eigvalsh(nets.hessian(*at)), nets.spectral_density(*at, probes=8, seed=1)
         edge = 0.01 * exact[-1]
         share = float(np.mean(np.abs(exact) < edge))
-        checks += spectrum_checks(label, share, exact[0], exact[-1])
+        checks += sets.spectrum_checks(label, share, exact[0], exact[-1])
         seen = float(np.diff(densities[label].cumulative([-edge, edge])[0])[0])
         checks.append(
-            check(f"{label}: that share by stochastic Lanczos, minus exact", seen - share, 0.0, (-0.02, 0.02), "two ways")
+            sets.check(f"{label}: that share by stochastic Lanczos, minus exact", seen - share, 0.0, (-0.02, 0.02), "two ways")
         )
-    figure([table, *others], found, _curves(whole), densities, out / f"{NAME}.png")
-    write(table, found, out / f"{NAME}.txt")
+    sets.figure([table, *others], found, _curves(whole), densities, out / f"{NAME}.png")
+    sets.write(table, found, out / f"{NAME}.txt")
     return checks
 
 
-def cross_entropy(n: int, sizes: Sequence[int], seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attack, Nets]:
+def cross_entropy(n: int, sizes: Sequence[int], seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attack, sets.Nets]:
     """Networks of n digits by L-BFGS."""
     data = nets.load_data("digits").subset(n)
     table = nets.attack(MLP, data, sizes, seeds=seeds, loss=LEVEL, progress=progress)
-    return data, table, measure(MLP, data, table, 9 * n, n, progress)
+    return data, table, sets.measure(MLP, data, table, 9 * n, n, progress)
 
 
 def squares(seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attack, list[nets.QuadraticVolume]]:
@@ -138,7 +125,7 @@ def squares(seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attac
     return data, table, [nets.quadratic_volume(MSE, theta, data.x_train, data.y_train) for theta in table.theta]
 
 
-def correlated(found: Nets) -> dict[str, np.ndarray]:
+def correlated(found: sets.Nets) -> dict[str, np.ndarray]:
     """Volumes that the accuracy is correlated with; the table of J has 900 rows."""
     return {
         "G, k = 10": found.curvature[:, 9],
@@ -151,37 +138,37 @@ def correlated(found: Nets) -> dict[str, np.ndarray]:
     }
 
 
-def _causes(found: Nets, whole: Nets) -> list[Check]:
+def _causes(found: sets.Nets, whole: sets.Nets) -> list[Check]:
     """How the parts of the sum over all eigenvalues differ between good and bad, and what the end of J's spectrum does."""
     good, bad = (whole.size == size for size in (0, whole.size.max()))
     outputs, jacobian = (float(v[bad].mean() - v[good].mean()) for v in (whole.outputs, whole.of_jacobian(900)))
-    end = correlation(whole.accuracy, whole.of_jacobian(900)) - correlation(whole.accuracy, whole.of_jacobian(450))
+    end = sets.correlation(whole.accuracy, whole.of_jacobian(900)) - sets.correlation(whole.accuracy, whole.of_jacobian(450))
     off = np.abs(whole.curvature[:, -1] / whole.total - 1.0).max()
     good, bad = (found.size == size for size in (0, found.size.max()))
     sharper = float(found.trace[bad].mean() - found.trace[good].mean())
     held_by = float(np.log(found.effective[bad]).mean() - np.log(found.effective[good]).mean())
     other = "first run, other seeds"
     return [
-        check("sum of ln lambda over its two parts, largest |. - 1|", off, 0.0, (0.0, 1e-9), "exact, nets of full rank"),
-        check("softmax's part of the sum, bad minus good", outputs, -4e4, (-np.inf, 0.0), other),
-        check("the same of J, over the size of that", abs(jacobian / outputs), 0.0, (0.0, 0.3), other),
-        check("r(accuracy, J) at k = rank minus at half of it", end, 1.0, (0.2, 2.0), other),
-        check("ln tr G, bad minus good", sharper, 1.0, (0.0, np.inf), "bad minima are sharper"),
-        check("ln of the number of samples that hold the loss, bad minus good", held_by, -1.5, (-np.inf, 0.0), other),
+        sets.check("sum of ln lambda over its two parts, largest |. - 1|", off, 0.0, (0.0, 1e-9), "exact, nets of full rank"),
+        sets.check("softmax's part of the sum, bad minus good", outputs, -4e4, (-np.inf, 0.0), other),
+        sets.check("the same of J, over the size of that", abs(jacobian / outputs), 0.0, (0.0, 0.3), other),
+        sets.check("r(accuracy, J) at k = rank minus at half of it", end, 1.0, (0.2, 2.0), other),
+        sets.check("ln tr G, bad minus good", sharper, 1.0, (0.0, np.inf), "bad minima are sharper"),
+        sets.check("ln of the number of samples that hold the loss, bad minus good", held_by, -1.5, (-np.inf, 0.0), other),
     ]
 
 
 def _squares(seeds: Sequence[int], progress: bool) -> list[Check]:
     data, table, volumes = squares(seeds, progress)
-    checks = [check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")]
+    checks = [sets.check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")]
     for k, name in ((10, "k = 10"), (200, "k = 200"), (500, "k = 500"), (600, "k = rank 600")):
         name = f"mse G, {name}"
-        checks.append(held(name, table.accuracy, np.array([v.at(k) for v in volumes]), (FIRST[name], 15)))
-    return checks + inequalities(MSE, table.theta, data.x_train, data.y_train)
+        checks.append(sets.held(name, table.accuracy, np.array([v.at(k) for v in volumes]), (FIRST[name], 15)))
+    return checks + sets.inequalities(MSE, table.theta, data.x_train, data.y_train)
 
 
-def _curves(found: Nets) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _curves(found: sets.Nets) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """r of accuracy and sum of ln lambda against k."""
     k = np.arange(1, 1 + found.jacobian.shape[1])
     spectra = {"G": found.curvature, "J, no softmax": np.log(found.jacobian).cumsum(axis=1)}
-    return {name: (k, np.array([correlation(found.accuracy, c) for c in sums.T])) for name, sums in spectra.items()}
+    return {name: (k, np.array([sets.correlation(found.accuracy, c) for c in sums.T])) for name, sums in spectra.items()}

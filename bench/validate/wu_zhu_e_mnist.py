@@ -21,21 +21,8 @@ import numpy as np
 import nets
 
 from . import Check
-from ._wu_zhu_sets import (
-    GROUP,
-    Nets,
-    accuracies,
-    check,
-    correlation,
-    figure,
-    held,
-    inequalities,
-    known,
-    measure,
-    output_part,
-    spectrum_checks,
-    write,
-)
+from . import _wu_zhu_sets as sets
+from ._wu_zhu_sets import GROUP
 
 __all__ = ["CLAIM", "GROUP", "NAME", "STANDING", "run"]
 
@@ -72,42 +59,42 @@ def run(quick: bool, out: Path, progress: bool) -> list[Check]:
         nets.attack(MLP, data, [0, 1000], seeds=seeds[: 1 if quick else 3], loss=LEVEL, method=method, progress=progress, **options)
         for method, options in STEPS.items()
     ]
-    checks = accuracies([table, *others], LEVEL)
+    checks = sets.accuracies([table, *others], LEVEL)
     name = "ln E|grad_x f|^2"
-    checks.append(held(name, found.accuracy, found.gradient, (FIRST[name], 15)))
-    checks.append(known(found))
+    checks.append(sets.held(name, found.accuracy, found.gradient, (FIRST[name], 15)))
+    checks.append(sets.known(found))
     whole = found.whole
-    checks += [held(name, whole.accuracy, values, (FIRST[name], 15)) for name, values in correlated(whole).items()]
-    outputs = np.array([output_part(MLP, theta, data.x_train) for theta in table.theta])
-    checks.append(held("softmax's part, all images", found.accuracy, outputs, (FIRST["softmax's part"], 15)))
+    checks += [sets.held(name, whole.accuracy, values, (FIRST[name], 15)) for name, values in correlated(whole).items()]
+    outputs = np.array([sets.output_part(MLP, theta, data.x_train) for theta in table.theta])
+    checks.append(sets.held("softmax's part, all images", found.accuracy, outputs, (FIRST["softmax's part"], 15)))
     checks += _causes(found, whole) + _squares(seeds[: 1 if quick else 3], progress)
     densities = {}
     for label, i in (("good", 0), ("bad", len(table.theta) - 1)):
         densities[label] = nets.spectral_density(MLP, table.theta[i], data.x_train, data.y_train, probes=2, steps=60, seed=1)
         low, high = densities[label].range
         share = float(np.diff(densities[label].cumulative([-0.01 * high, 0.01 * high])[0])[0])
-        checks += spectrum_checks(label, share, low, high)
+        checks += sets.spectrum_checks(label, share, low, high)
     k = np.arange(1, 1 + whole.jacobian.shape[1])
     rows = np.log(whole.jacobian).cumsum(axis=1).T
     tops = np.arange(1, 1 + whole.curvature.shape[1])
     curves = {
-        "G": (tops, np.array([correlation(whole.accuracy, c) for c in whole.curvature.T])),
-        "J, no softmax": (k, np.array([correlation(whole.accuracy, c) for c in rows])),
-        "G, all": (k[-1:], np.array([correlation(whole.accuracy, whole.total)])),
+        "G": (tops, np.array([sets.correlation(whole.accuracy, c) for c in whole.curvature.T])),
+        "J, no softmax": (k, np.array([sets.correlation(whole.accuracy, c) for c in rows])),
+        "G, all": (k[-1:], np.array([sets.correlation(whole.accuracy, whole.total)])),
     }
-    figure([table, *others], found, curves, densities, out / f"{NAME}.png")
-    write(table, found, out / f"{NAME}.txt")
+    sets.figure([table, *others], found, curves, densities, out / f"{NAME}.png")
+    sets.write(table, found, out / f"{NAME}.txt")
     return checks
 
 
-def cross_entropy(seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attack, Nets]:
+def cross_entropy(seeds: Sequence[int], progress: bool) -> tuple[nets.Data, nets.Attack, sets.Nets]:
     """Networks of 1000 images by L-BFGS."""
     data = nets.load_data("mnist").subset(1000, 2000)
     table = nets.attack(MLP, data, [0, 200, 1000], seeds=seeds, loss=LEVEL, progress=progress)
-    return data, table, measure(MLP, data, table, 10, IMAGES, progress)
+    return data, table, sets.measure(MLP, data, table, 10, IMAGES, progress)
 
 
-def correlated(found: Nets) -> dict[str, np.ndarray]:
+def correlated(found: sets.Nets) -> dict[str, np.ndarray]:
     """Volumes that the accuracy is correlated with; the table of J has 2700 rows."""
     return {
         "G, k = 10": found.curvature[:, 9],
@@ -119,15 +106,15 @@ def correlated(found: Nets) -> dict[str, np.ndarray]:
     }
 
 
-def _causes(found: Nets, whole: Nets) -> list[Check]:
+def _causes(found: sets.Nets, whole: sets.Nets) -> list[Check]:
     good, bad = (whole.size == size for size in (0, whole.size.max()))
     outputs, jacobian = (float(v[bad].mean() - v[good].mean()) for v in (whole.outputs, whole.of_jacobian(2700)))
     good, bad = (found.size == size for size in (0, found.size.max()))
     sharper = float(found.trace[bad].mean() - found.trace[good].mean())
     return [
-        check("softmax's part, bad minus good", outputs, -1e4, (-np.inf, 0.0), "first run, other seeds"),
-        check("part of J, bad minus good", jacobian, 4e3, (0.0, np.inf), "bad minima are sharper"),
-        check("ln tr G, bad minus good", sharper, 1.0, (0.0, np.inf), "bad minima are sharper"),
+        sets.check("softmax's part, bad minus good", outputs, -1e4, (-np.inf, 0.0), "first run, other seeds"),
+        sets.check("part of J, bad minus good", jacobian, 4e3, (0.0, np.inf), "bad minima are sharper"),
+        sets.check("ln tr G, bad minus good", sharper, 1.0, (0.0, np.inf), "bad minima are sharper"),
     ]
 
 
@@ -135,5 +122,5 @@ def _squares(seeds: Sequence[int], progress: bool) -> list[Check]:
     """Networks with squared errors, of 60 images."""
     data = nets.load_data("mnist").subset(60, 2000)
     table = nets.attack(MSE, data, [0, 120], seeds=seeds, loss=10.0 * LEVEL, progress=progress)
-    gap = check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")
-    return [gap, *inequalities(MSE, table.theta, data.x_train, data.y_train)]
+    gap = sets.check("mse: lowest accuracy, random start, minus highest attacked", table.gap, 0.2, (0.0, 1.0), "asked for")
+    return [gap, *sets.inequalities(MSE, table.theta, data.x_train, data.y_train)]

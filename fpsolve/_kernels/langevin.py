@@ -1,6 +1,6 @@
 """Scalar pieces of first passage (Brownian bridge), of walls, the queue of lanes, the blocked product of the linear Euler step.
 
-The fused step loops themselves are generated text (see :mod:`fpsolve._fused`); they inline the functions of this file.
+The fused step loops themselves are generated text (see :mod:`fpsolve._fused_escape`); they inline the functions of this file.
 """
 
 import math

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .._jit import inline, kernel
-from .selling import PERIODIC, _room, _selling_2d
+from .selling import PERIODIC, _room, _root, _selling_2d
 
 __all__ = ["axes_and_diagonals", "components", "decompose", "locate", "partner_of", "shifted", "smooth_switches", "wall_edges"]
 
@@ -323,14 +323,6 @@ def _put(i, count, found, mean, offsets, weights):
         weights[i, k] = mean[k] if k < count else 0.0
         for a in range(3):
             offsets[i, k, a] = found[k, a] if k < count else 0
-
-
-@inline
-def _root(i, parent):
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
 
 
 @kernel
