@@ -35,7 +35,7 @@ os.environ["FPSOLVE_CACHE_DIR"] = str(_CACHE / "fpsolve")
 os.environ["MPLBACKEND"] = "Agg"
 
 # Workers side by side share the cores. With a BLAS thread on every core in each of them they wait for each other: the spectrum of
-# 128 x 128 cells takes three times the processor time.
+# 128 x 128 cells takes more than twice the processor time.
 if _WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 

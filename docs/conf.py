@@ -19,7 +19,7 @@ GALLERY = "docs/gallery"
 
 project = author = "fpsolve"
 project_copyright = "fpsolve developers"
-release = version = re.findall(r'^__version__ = "(.*)"', (ROOT / "fpsolve" / "__init__.py").read_text(encoding="utf-8"), re.M)[0]
+release = version = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.M)[0]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 root_doc = HOME
