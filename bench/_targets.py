@@ -11,13 +11,14 @@ In the words of a bound ``{NAME}`` stands for the time of another way, or case o
 from dataclasses import dataclass
 
 PATHS, DENSITIES, NETWORKS, STARTUP, CLAIMS, FIGURES = "paths", "Fokker-Planck", "networks", "start-up", "claims", "feng-tu"
+#: Heading of a section, and what its numbers are.
 WHAT = {
-    PATHS: "million particle-steps per second of one core, double precision",
-    DENSITIES: "processor seconds of one thread, `rtol=1e-3`, assembly included",
-    NETWORKS: "processor seconds of one thread, 784-50-50-10 on MNIST",
-    STARTUP: "seconds of the clock for a whole fresh process",
-    CLAIMS: "checks of `fpsolve validate any-barrier high-order --full`",
-    FIGURES: "seconds of the clock for `fpsolve validate feng-tu`",
+    PATHS: ("Paths", "million particle-steps per second of one core, double precision"),
+    DENSITIES: ("Fokker-Planck", "processor seconds of one thread, `rtol=1e-3`, assembly included"),
+    NETWORKS: ("Networks", "processor seconds of one thread, 784-50-50-10 on MNIST"),
+    STARTUP: ("Start-up", "seconds of the clock for a whole fresh process"),
+    CLAIMS: ("High barriers, high order", "checks of `fpsolve validate any-barrier high-order --full`"),
+    FIGURES: ("All figures of a paper", "seconds of the clock for `fpsolve validate feng-tu`, every claim of the group"),
 }
 
 
@@ -67,13 +68,14 @@ def c_of(needed: float = 0.85) -> Reference:
 
 
 NORMALS = (
-    "instructions: a normal costs a logarithm, a root, a sine and a cosine, as polynomials in SIMD code; state and generators stay "
-    "in the first cache"
+    "instructions: a normal is a logarithm, a root, a sine and a cosine, polynomials in SIMD code; the normals alone take "
+    "{a pair of normals per step:.0%} of the time"
 )
 PROCESSOR = "set on another processor: here the C program, which does the same arithmetic, reaches {number of C:.0f}"
 EDGES = "([the table of bounds](fokker-planck.md#speed))"
 GEMM = "{of gemm:.0%} of the rate of a large square product"
 BYTES = "{the bytes of its products through NumPy's add:.0%}"
+MADE = "{its assembly:.0%}"
 MODULES = "imports: Python, NumPy and Numba alone take {python, NumPy, Numba, filled caches:.0%} of it"
 
 TARGETS = (
@@ -88,14 +90,15 @@ TARGETS = (
     ),
     Target(
         PATHS, "1-D escape at `D = 0.2`, 10 000 paths, bridge, useful steps", "1-D escape with bridge, useful steps", 300, "M/s",
-        f"{NORMALS}; the bridge adds an exponential and a uniform number, and lanes that were left are filled anew", PROCESSOR,
+        "instructions: as above, but one normal per step; the bridge adds an exponential and a uniform number, and lanes that were "
+        "left are filled anew", PROCESSOR,
         (c_of(), Reference("kramers", "kramers", 24, problem="escape")),
     ),
     Target(
         PATHS, "50 dimensions, dense covariance", "d = 50, dense covariance", 3, "M/s",
         "multiply-adds: 5000 per step and path, and 50 normals; as products of large matrices the multiply-adds alone reach "
         "{number of multiply-adds:.2g} M/s and take {multiply-adds:.0%} of the time",
-        "products of 50 x 100 matrices with panels of 64 paths, and the normals between them",
+        "products of 50 x 100 matrices with panels of 64 paths do not reach the rate of large ones, and normals come between",
         (Reference("diffrax", "diffrax", 0.8, problem="50 dimensions"),),
     ),
     Target(
@@ -116,19 +119,21 @@ TARGETS = (
     ),
     Target(
         DENSITIES, "plane, full tensor, `256^2` to `t = 1`, error below 1e-3", "2-D full tensor 256^2 to t = 1", 0.3, "s",
-        f"memory: the same bytes as those of its products take {BYTES} of the time in NumPy's addition; the rest is the assembly",
-        "the assembly",
+        f"memory of the third cache: the bytes of its products take {BYTES} of the time in NumPy's addition, the assembly {MADE}",
+        "products at a part of the cache's rate, and the assembly",
         (Reference("splu, Crank-Nicolson", "splu Crank-Nicolson, 40 steps", 0.59), Reference("RKC2", "RKC2, 100 steps", 0.25)),
         error=1e-3,
     ),
     Target(
-        DENSITIES, "the same at `512^2`", "2-D full tensor 512^2 to t = 1", 2.5, "s", f"memory, as above: {BYTES} of the time",
+        DENSITIES, "the same at `512^2`", "2-D full tensor 512^2 to t = 1", 2.5, "s",
+        f"memory: as above {BYTES}, the assembly {MADE}",
         "the assembly",
         (Reference("splu, Crank-Nicolson", "splu Crank-Nicolson, 40 steps", 3.6), Reference("RKC2", "RKC2, 100 steps", 2.4)),
     ),
     Target(
         DENSITIES, "stationary, `512^2`, full tensor", "stationary 512^2, full tensor", 2.5, "s",
-        f"flops of an elimination without subtractions, whose fronts are small {EDGES}", "the fronts",
+        f"flops of an elimination without subtractions: its small fronts run at a fourteenth of the rate of a large product {EDGES}",
+        "the fronts",
         (Reference("splu", "splu", 2.3),),
     ),
     Target(
@@ -136,13 +141,15 @@ TARGETS = (
         "the factors, which are kept for further questions", "the factors",
     ),
     Target(
-        DENSITIES, "`64^3` to `t = 1`", "64^3, sum of potentials, to t = 1", 0.5, "s", "memory: products with seven rates in a row",
+        DENSITIES, "`64^3` to `t = 1`", "64^3, sum of potentials, to t = 1", 0.5, "s",
+        f"memory: products with seven rates in a row; the assembly takes {MADE}",
         "the assembly", (Reference("Runge-Kutta 2", "Runge-Kutta 2, 248 steps", 0.5),),
     ),
     Target(
         DENSITIES, "assembly, `512^2`, full tensor", "assembly 512^2, full tensor", 0.3, "s",
-        f"arithmetic of the reduction in every cell and finding the other end of every edge; 56 bytes of memory per rate {EDGES}",
-        "rates are found and written in scattered order, at half the speed of SIMD blocks and a seventh of that of memory",
+        f"arithmetic of the reduction in every cell and finding the other end of every edge, at half the rate of SIMD blocks; then "
+        f"56 bytes of memory per rate, in scattered order and at a seventh of the rate of memory {EDGES}",
+        "rates are found and written in scattered order",
     ),
     # ---- networks ----
     *(

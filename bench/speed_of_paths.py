@@ -20,13 +20,15 @@ from _rows import OURS, Row, arguments, save
 from reference.paths import compiled
 
 import fpsolve as fps
+from fpsolve._jit import kernel_uncached
+from fpsolve._kernels.rng import LANES, fill_normals, seeded_words
 from fpsolve._threads import single_threaded_blas
 
 N, STEPS = 10_240, 2_000
 ONE, TWO, TWICE = "2-D, additive noise", "2-D, additive noise, 2 threads", "2-D, additive noise, C, 2 processes"
 TENSOR, EXITS, BAOAB = "2-D, full B(x)", "1-D escape with bridge, useful steps", "2-D BAOAB"
 ROOTS, WIDE = "2-D, full D(x), B by square roots", "d = 50, dense covariance"
-FLOPS = "d = 50, its multiply-adds as products of large matrices"
+FLOPS, PAIRS = "d = 50, its multiply-adds as products of large matrices", "a pair of normals per step"
 #: The cases that are written in C too: arguments CASE N STEPS DT SEED.
 IN_C = {
     ONE: ("additive", N, STEPS, 1e-3, 1),
@@ -40,6 +42,13 @@ C, GAIN = "C", "two threads / one"
 IN = f", {C}"
 #: Hessian and covariance per sample of the chain in 50 dimensions, its learning rate and batch.
 HESSIAN, LR, BATCH = np.diag(np.linspace(0.1, 2.0, 50)), 0.05, 10
+
+
+@kernel_uncached
+def draw_pairs(w, times):
+    """As many pairs as the steps of a block of paths need."""
+    for _ in range(times):
+        fill_normals(w, 4 * LANES, LANES)
 
 
 def covariance() -> np.ndarray:
@@ -80,6 +89,14 @@ def cases() -> dict[str, Callable[[], float]]:
         out = fps.escape_times(model[EXITS], [-1.0], region, n=10_000, dt=0.01, seed=1, threads=1)
         return float(out.times.sum()) / 0.01 / (time.perf_counter() - begin) / 1e6
 
+    block = np.zeros(6 * LANES)
+    block[: 4 * LANES] = np.array([seeded_words(1, i) for i in range(LANES)], np.uint64).T.ravel().view(np.float64)
+
+    def pairs() -> float:
+        begin = time.perf_counter()
+        draw_pairs(block, N // LANES * STEPS)
+        return N * STEPS / (time.perf_counter() - begin) / 1e6
+
     square = np.ones((1500, 1500))
 
     def products() -> float:
@@ -101,6 +118,7 @@ def cases() -> dict[str, Callable[[], float]]:
         BAOAB + SINGLE: paths(model[BAOAB], [-1.0, 0.0], 1e-2, precision="single"),
         WIDE: paths(model[WIDE], np.zeros(50), None, n=4096, steps=400),
         FLOPS: products,
+        PAIRS: pairs,
     }
 
 

@@ -292,7 +292,7 @@ def origin_of(name: str, section: dict[str, Any]) -> str:
     loads = " and ".join(f"{more[f'load_average_{when}'][0]:.1f}" for when in ("before", "after"))
     packages = ", ".join(f"{package} {versions[package]}" for package in ("python", "numpy", "scipy", "numba"))
     rounds = max(len(row["rounds"]) for row in section["rows"])
-    commit, what = (at["git_commit"] or "unknown")[:10], f"{WHAT[name][0].upper()}{WHAT[name][1:]}"
+    commit, what = (at["git_commit"] or "unknown")[:10], f"{WHAT[name][1][0].upper()}{WHAT[name][1][1:]}"
     return (
         f"{what}. {at['created'][:10]}, commit {commit}, {at['cpu']}, {at['cpu_count']} processors, load average {loads} before "
         f"and after; {packages}; medians of {rounds} round{'s' if rounds > 1 else ''}, {more['seconds']:.0f} s in all."
@@ -311,7 +311,7 @@ def markdown(record: dict[str, Any]) -> str:
         ]
     for name in SECTIONS:
         mine = [outcome for outcome in outcomes if outcome.target.part == name]
-        lines += [f"### {name[0].upper()}{name[1:]}", ""]
+        lines += [f"### {WHAT[name][0]}", ""]
         lines += [origin_of(name, record["sections"][name]) if name in record["sections"] else "Not run.", ""]
         lines += ["| job | target | measured | times as fast as (needed) | |", "|---|---|---|---|---|"]
         for one in mine:
