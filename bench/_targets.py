@@ -132,7 +132,7 @@ TARGETS = (
     ),
     Target(
         DENSITIES, "stationary, `512^2`, full tensor", "stationary 512^2, full tensor", 2.5, "s",
-        f"flops of an elimination without subtractions: its small fronts run at a fourteenth of the rate of a large product {EDGES}",
+        f"flops of an elimination without subtractions: its fronts run at a fourteenth of the rate of a large product {EDGES}",
         "the fronts",
         (Reference("splu", "splu", 2.3),),
     ),
