@@ -132,7 +132,7 @@ TARGETS = (
     ),
     Target(
         DENSITIES, "stationary, `512^2`, full tensor", "stationary 512^2, full tensor", 2.5, "s",
-        f"flops of an elimination without subtractions: its small fronts run at a fourteenth of the rate of a large product {EDGES}",
+        f"flops of an elimination without subtractions: its fronts run at a fourteenth of the rate of a large product {EDGES}",
         "the fronts",
         (Reference("splu", "splu", 2.3),),
     ),
@@ -157,7 +157,7 @@ TARGETS = (
             NETWORKS, f"training, batch 50, {precision}, `W2` recorded", f"training, {precision}, W2 recorded", limit, "steps/s",
             "flops: the first layer's two products with 50 rows alone take {products of the first layer:.0%} of the time; all "
             f"products of a step reach {GEMM}",
-            "the first layer's products, by the same BLAS as NumPy's",
+            "the first layer's products, by the BLAS that NumPy calls, made for larger matrices; JAX's compiler makes its own",
             (
                 Reference("torch, written by hand", "torch written by hand", by_hand),
                 Reference("JAX scan", "jax", scan, problem=f"training, {precision}"),

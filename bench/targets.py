@@ -209,6 +209,8 @@ def from_peers(path: Path) -> dict[str, Any] | None:
     """What the record of the peers, if there is one, says of the packaged references: part of our own record from then on."""
     try:
         peers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if peers["provenance"]["parameters"]["quick"]:  # of small problems, which no target is about
+            return {"provenance": peers["provenance"], "ratios": {}}
         ratios = {
             key(target, reference): among_peers(peers, target.part, reference)
             for target in TARGETS
@@ -305,10 +307,9 @@ def markdown(record: dict[str, Any]) -> str:
     if peers is not None:
         at = peers["provenance"]
         loads = [at["parameters"][f"load_average_{when}"][0] for when in ("before", "after")]
-        lines += [
-            f"Packaged peers: `python bench/peers` of {at['created'][:10]}, load average {loads[0]:.1f} and {loads[1]:.1f}.",
-            "",
-        ]
+        run = f"`python bench/peers` of {at['created'][:10]}, load average {loads[0]:.1f} before and {loads[1]:.1f} after"
+        used = f"Ratios to packaged peers are those of {run}; both sides ran in turn there."
+        lines += [used if peers["ratios"] else f"No ratios to packaged peers: {run}, had small problems only.", ""]
     for name in SECTIONS:
         mine = [outcome for outcome in outcomes if outcome.target.part == name]
         lines += [f"### {WHAT[name][0]}", ""]

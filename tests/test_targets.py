@@ -236,6 +236,20 @@ def test_a_record_of_peers_that_is_none_is_refused(elsewhere, tmp_path, capsys):
     assert "is not a record of the peers" in capsys.readouterr().err and not elsewhere
 
 
+def test_small_problems_of_the_peers_judge_nothing(tmp_path):
+    origin = {"created": "2026-01-01", "parameters": {"quick": True, "load_average_before": [1.0], "load_average_after": [2.0]}}
+    path = tmp_path / "peers.json"
+    path.write_text(json.dumps({"provenance": origin, "problems": []}))
+    found = targets.from_peers(path)
+    assert found is not None and found["ratios"] == {}
+    assert "had small problems only" in targets.markdown({"sections": {}, "peers": found})
+    origin["parameters"]["quick"] = False
+    path.write_text(json.dumps({"provenance": origin, "problems": []}))
+    found = targets.from_peers(path)
+    assert found is not None and set(found["ratios"].values()) == {None}
+    assert "both sides ran in turn" in targets.markdown({"sections": {}, "peers": found})
+
+
 def test_a_page_without_a_place_is_refused(record):
     with pytest.raises(ValueError, match="once each"):
         targets.with_tables("# Page\n", record)

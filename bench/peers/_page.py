@@ -145,6 +145,8 @@ def short(way: dict[str, Any]) -> str:
 
 def _errors(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colours: list[str]) -> None:
     """An error above ten is drawn at ten, one below 1e-16 there."""
+    from matplotlib.ticker import NullFormatter
+
     x = [min(max(abs(way["error"]), 1e-16), 10.0) for way in ways]
     y = [cost(way) for way in ways]
     for i, (way, colour) in enumerate(zip(ways, colours, strict=True)):
@@ -153,6 +155,8 @@ def _errors(ax: Any, problem: dict[str, Any], ways: list[dict[str, Any]], colour
     for values, scale, limits in ((x, ax.set_xscale, ax.set_xlim), (y, ax.set_yscale, ax.set_ylim)):
         scale("log")
         limits(10.0 ** (math.floor(math.log10(min(values) * 0.7))), 10.0 ** (math.ceil(math.log10(max(values) * 1.4))))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("relative error", fontsize=7)
     ax.set_ylabel("processor seconds", fontsize=7)
     ax.grid(alpha=0.3)

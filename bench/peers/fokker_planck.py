@@ -403,6 +403,8 @@ def fipy_plane(n: int, steps: int) -> Callable[[], Any]:
 
 def on_a_plane(n: int) -> Problem:
     error = l1(functools.partial(plane, n))
+    # It compiles for a minute per equation: not for a quick run.
+    py_pde = Peer("py-pde, divergence form", "py-pde", functools.partial(py_pde_plane, n), error, "Euler; compiles anew")
     ours = by_hand("fpsolve", "fpsolve", lambda s: s.valley(n).evolve(
         ("gaussian", list(CENTRE), WIDTH**2 * np.eye(2)), 1.0, rtol=1e-3), error, "nonnegative rates for any tensor")  # fmt: skip
     return Problem(
@@ -413,7 +415,7 @@ def on_a_plane(n: int) -> Problem:
         (
             by_hand("SciPy, splu Crank-Nicolson", "scipy", lambda s: s.crank_nicolson(n, 40), error, "nine points, 40 steps"),
             by_hand("Numba, Runge-Kutta-Chebyshev", "numba", lambda s: s.chebyshev(n, 100), error, "nine points, 100 steps"),
-            Peer("py-pde, divergence form", "py-pde", functools.partial(py_pde_plane, n), error, "Euler; compiles anew"),
+            *(() if quick() else (py_pde,)),
             Peer("FiPy, tensor term", "fipy", functools.partial(fipy_plane, n, 20), error, "20 steps; first order"),
             CannotDo("fplanck", "fplanck", NOT_FULL),
             CannotDo("kramers", "kramers", "one dimension only"),

@@ -327,8 +327,8 @@ def covariance(samples: int) -> Problem:
         way("backpack, BatchGrad", "backpack-for-pytorch", backpack_covariance, f"{CHUNK} samples at a time, covariance by NumPy"),
         way("torch, func.vmap(grad)", "torch", torch_covariance, f"{CHUNK} samples at a time, covariance by NumPy"),
         way("jax, vmap(grad)", "jax", jax_covariance, f"{CHUNK} samples at a time"),
-        CannotDo("curvlinops", "curvlinops-for-pytorch", "its empirical Fisher is a product with vectors and not centred; its "
-                 "columns are 2500 passes over all samples"),
+        CannotDo("curvlinops", "curvlinops-for-pytorch", "its empirical Fisher is not centred, and only multiplies: 2500 columns "
+                 "over all samples take longer than an answer may"),
         CannotDo("scikit-learn", "scikit-learn", "gives no gradients of samples"),
     )  # fmt: skip
     return Problem(
@@ -410,6 +410,29 @@ def jax_hessian(samples: int) -> Callable[[], Array]:
     return lambda: np.concatenate([np.asarray(columns(one[a : a + 50])) for a in range(0, 2500, 50)])
 
 
+def backpack_hessian(samples: int) -> Callable[[], Array]:
+    """Its weights are transposed: so is each index of the matrix."""
+    import torch
+    from backpack import backpack, extend
+    from backpack.extensions import HMP
+
+    theta, x, y = at_a_minimum(samples)
+    model, loss = extend(torch_module(theta)), extend(torch.nn.CrossEntropyLoss())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name == "2.weight")
+    images, labels, one = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), torch.eye(2500, dtype=torch.float64)
+
+    def run() -> Array:
+        model.zero_grad()
+        with backpack(HMP()):
+            loss(model(images), labels).backward()
+        product = model[2].weight.hmp
+        columns = [product(one[a : a + 100].reshape(-1, 50, 50)).detach().numpy() for a in range(0, 2500, 100)]
+        return np.concatenate(columns).reshape(50, 50, 50, 50).transpose(1, 0, 3, 2).reshape(2500, 2500)
+
+    return run
+
+
 def hessian(samples: int) -> Problem:
     def ours() -> Callable[[], Array]:
         theta, x, y = at_a_minimum(samples)
@@ -439,7 +462,7 @@ def hessian(samples: int) -> Problem:
             "times the identity, 100 columns at a time",
         ),
         way("jax, vmap of jvp(grad)", "jax", jax_hessian, "50 columns at a time"),
-        CannotDo("backpack", "backpack-for-pytorch", "has the diagonal of the Hessian and of its parts, and no matrix of a layer"),
+        way("backpack, HMP", "backpack-for-pytorch", backpack_hessian, "times the identity, 100 columns at a time"),
         CannotDo("scikit-learn", "scikit-learn", "gives no second derivatives"),
     )
     return Problem(
@@ -545,6 +568,13 @@ def components(records: int) -> Problem:
         X = rows()
         return lambda: np.linalg.eigh(np.cov(X.T, bias=True))[0][::-1]
 
+    def by_torch() -> Callable[[], Array]:
+        import torch
+
+        torch.set_num_threads(1)
+        X = torch.from_numpy(rows())
+        return lambda: torch.linalg.eigh(torch.cov(X.T, correction=0))[0].numpy()[::-1]
+
     def by_sklearn(solver: str) -> Callable[[], Array]:
         from sklearn.decomposition import PCA
 
@@ -558,7 +588,7 @@ def components(records: int) -> Problem:
         way("covariance_eigh"),
         way("full"),
         Peer("NumPy, eigh of cov", None, lambda: one_thread(by_numpy()), error, "all rows in memory"),
-        CannotDo("torch", "torch", "its pca_lowrank is a randomised method for few components"),
+        Peer("torch, linalg.eigh of cov", "torch", lambda: one_thread(by_torch()), error, "all rows in memory"),
         CannotDo("backpack", "backpack-for-pytorch", "looks at a network, not at records of it"),
         CannotDo("curvlinops", "curvlinops-for-pytorch", "looks at a network, not at records of it"),
     )
