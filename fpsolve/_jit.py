@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -86,6 +88,31 @@ class _SelfContained(JITCodeLibrary):
             if not function.is_declaration and function.linkage.name == "linkonce_odr" and function.name.startswith("_ZN"):
                 function.linkage = "internal"
         super()._optimize_final_module()
+
+    def _finalize_specific(self) -> None:
+        with _interrupts_wait():
+            super()._finalize_specific()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C takes effect after this block (main thread only).
+
+    LLVM hands machine code back through Python. An interrupt raised there is printed and lost, the code with it, and what comes to
+    the user some lines later is an error of Numba.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _OwnCode(Compiler):

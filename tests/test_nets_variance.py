@@ -202,7 +202,8 @@ def test_interrupted_demo_publishes_nothing(tmp_path, seconds):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    # 130 to a shell either way: `python -m` ends by the signal itself if that came while a string was executed, as for named tuples
+    assert process.returncode in (130, -signal.SIGINT)
     assert not list((tmp_path / "demo").glob("*"))
 
 
