@@ -331,8 +331,8 @@ class EscapeTimes(Waiting, _Record):
         Parameters
         ----------
         parts : mapping of name to Region, optional
-            Where an exit point counts for that name. They may overlap, and need not hold all of the surface. Default: the faces of a
-            box; any other region has one side, its whole surface.
+            Where an exit point counts for that name. They may overlap, and need not hold all of the surface. Default: the faces
+            of a box; any other region has one side, its whole surface.
 
         Raises
         ------
@@ -359,7 +359,7 @@ class EscapeTimes(Waiting, _Record):
         points = self.exit_points[np.isfinite(self.exit_points).all(axis=1)]
         for name, part in parts.items():
             if not isinstance(part, Region):
-                raise TypeError(f"parts[{name!r}] must be a Region, got {type(part).__name__}; for example Region.halfspace([-1, 0], 0)")
+                raise TypeError(f"parts[{name!r}] must be a Region, as Region.halfspace([-1, 0], 0): got {type(part).__name__}")
             if part.dim != self.exit_points.shape[1]:
                 raise ValueError(f"parts[{name!r}] has dimension {part.dim}, the exit points have {self.exit_points.shape[1]}")
         if not len(points):
