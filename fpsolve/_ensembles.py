@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    pass
-
+    from fpsolve.region import Region
 
 from fpsolve._checks import numbers
 from fpsolve._correlations import Autocorrelation, Occupation
@@ -19,7 +18,7 @@ from fpsolve._estimate import Estimate, _plain, _Record, _run_text
 from fpsolve._fields import Density
 from fpsolve._path_statistics import PathStatistics, path_statistics_of
 from fpsolve._shown import Description, _lines, _with_error
-from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, weibull_score
+from fpsolve._waiting import Waiting, WaitingSums, kaplan_meier, share_of, weibull_score
 
 __all__ = ["EscapeTimes", "Trajectories"]
 
@@ -323,6 +322,49 @@ class EscapeTimes(Waiting, _Record):
 
     def _nothing(self) -> str:
         return "the run was interrupted before any path had moved; run it again" if self.partial else super()._nothing()
+
+    def exit_probabilities(self, parts: "Mapping[str, Region] | None" = None) -> dict[str, Estimate]:
+        """Probability of leaving through each side or part of the surface, with exact (Clopper-Pearson) 95 % intervals.
+
+        They are of the escapes seen: with censoring, of leaving this way given that the path leaves in time.
+
+        Parameters
+        ----------
+        parts : mapping of name to Region, optional
+            Where an exit point counts for that name. They may overlap, and need not hold all of the surface. Default: the faces
+            of a box; any other region has one side, its whole surface.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parts are no regions of this dimension, the sides are not recorded, or no escape was seen.
+
+        References
+        ----------
+        C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404.
+
+        Examples
+        --------
+        >>> import fpsolve as fps
+        >>> flat = fps.Process.from_drift(["0*x", "0*y"], fps.Noise.isotropic(0.5), variables="x y")
+        >>> out = fps.escape_times(flat, [0.0, 0.0], fps.Region.ball([0.0, 0.0], 1.0), n=2000, dt=0.01, seed=1, threads=1)
+        >>> right = out.exit_probabilities({"x > 0": fps.Region.halfspace([-1.0, 0.0], 0.0)})["x > 0"]  # exact: 1/2
+        >>> bool(abs(right.value - 0.5) < 4 * right.stderr)
+        True
+        """
+        from fpsolve.region import Region
+
+        if parts is None:
+            return super().exit_probabilities()
+        points = self.exit_points[np.isfinite(self.exit_points).all(axis=1)]
+        for name, part in parts.items():
+            if not isinstance(part, Region):
+                raise TypeError(f"parts[{name!r}] must be a Region, as Region.halfspace([-1, 0], 0): got {type(part).__name__}")
+            if part.dim != self.exit_points.shape[1]:
+                raise ValueError(f"parts[{name!r}] has dimension {part.dim}, the exit points have {self.exit_points.shape[1]}")
+        if not len(points):
+            raise ValueError("EscapeTimes.exit_probabilities: no escape was seen; raise t_max")
+        return {name: share_of(int(np.sum(part.contains(points))), len(points)) for name, part in parts.items()}
 
     def _side_counts(self) -> list[int] | None:
         return None if self.sides is None else [int(np.sum(self.sides == i)) for i in range(len(self.side_names))]

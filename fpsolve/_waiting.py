@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fpsolve._estimate import Assumption, Estimate
 
-__all__ = ["Waiting", "WaitingSums", "kaplan_meier", "weibull_score"]
+__all__ = ["Waiting", "WaitingSums", "kaplan_meier", "share_of", "weibull_score"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,6 +56,17 @@ def kaplan_meier(deaths: Array, risk: Array, n: int) -> tuple[Array, Array, Arra
     if not left.all():
         low[-1], high[-1] = 0.0, high[-2]
     return curve, low, high
+
+
+def share_of(k: int, n: int) -> Estimate:
+    """k of n escapes, with the exact interval of Clopper and Pearson."""
+    from scipy.special import betaincinv
+
+    p = k / n
+    low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    stderr = math.sqrt(max(p * (1.0 - p), 1.0 / n) / n)
+    return Estimate(p, stderr=stderr, interval=(low, high), method="share of the escapes")
 
 
 class Waiting(ABC):
@@ -220,17 +231,8 @@ class Waiting(ABC):
         >>> e.exit_probabilities()["x0 = 1"].value
         0.5
         """
-        from scipy.special import betaincinv
-
         n, counts = self._sums().events, self._side_counts()
         if counts is None or n == 0:
             why = "no escape was seen; raise t_max" if n == 0 else "sides are recorded by escape_times, and none are here"
             raise ValueError(f"{type(self).__name__}.exit_probabilities: {n} escapes; sides recorded: {counts is not None}; {why}")
-        out = {}
-        for name, k in zip(self.side_names, counts, strict=True):
-            p = k / n
-            low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
-            high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-            stderr = math.sqrt(max(p * (1.0 - p), 1.0 / n) / n)
-            out[name] = Estimate(p, stderr=stderr, interval=(low, high), method="share of the escapes")
-        return out
+        return {name: share_of(k, n) for name, k in zip(self.side_names, counts, strict=True)}

@@ -225,7 +225,8 @@ def _check(chain: Any, grid: Any, nodes: Any) -> None:
                          "twin SGDChain.gaussian(loss, noise, lr), or follow paths with escape_times")  # fmt: skip
     if chain.process is None:
         raise ValueError(f"{chain!r} changes its step on the way (schedule, adaptive optimiser): its transition density is not "
-                         "one kernel; use a constant learning rate and batch size, or follow paths with escape_times")  # fmt: skip
+                         "one kernel; use a constant learning rate and batch size, follow paths with simulate or escape_times, or "
+                         "give Driven.from_chain, the diffusion of a schedule, to FokkerPlanck")  # fmt: skip
     if chain.momentum:
         raise ValueError(f"momentum={chain.momentum:g}: with momentum the weights alone are no Markov chain, and the jump of "
                          "weights and velocity has a singular covariance; use escape_times, or momentum=0")  # fmt: skip

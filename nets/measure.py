@@ -199,7 +199,7 @@ def fluctuation_dissipation(run: Run) -> FluctuationDissipation:
     """
     from fpsolve import Estimate
 
-    of_kind(run, Run, "run", "as nets.train returns it")
+    of_kind(run, Run, "run", "as nets.train returns it; of arrays, compare nets.mean_estimate of early and late weights")
     blocks, mu = run.blocks, run.momentum
     if "dot_gradient" not in blocks or len(blocks["steps"]) < 8:
         raise ValueError(

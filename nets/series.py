@@ -77,7 +77,9 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     -----
     The sum is cut by Geyer's initial monotone sequence (Statistical Science 7, 473, 1992): sums of two neighbouring
     correlations are added as long as they are positive, and made non-increasing. tau is at least 1/n. If n is less than
-    about 50 tau, the result is too small.
+    about 50 tau, the result is too small. The rule is made for correlations that do not oscillate. Where they do, as along stiff
+    directions under momentum, the sum stops at the first negative pair, and the result is too large (twice where the first lobe is
+    followed by one nearly as large); errors made with it are then too wide.
 
     Examples
     --------

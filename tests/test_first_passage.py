@@ -154,6 +154,21 @@ def test_exit_probabilities_of_brownian_motion(v):
     assert np.array_equal(cut.sides == -1, cut.censored)
 
 
+def test_parts_of_a_surface_are_counted_by_their_exit_points():
+    """Brownian motion from (r, 0) leaves the unit disc with x > 0 with probability (2/pi) atan((1 + r)/(1 - r)); |z| < 4."""
+    n, disc = 4000, fps.Region.ball([0.0, 0.0], 1.0)
+    out = fps.escape_times(brownian(dim=2), [0.5, 0.0], disc, n=n, dt=0.005, seed=8)
+    right, left = fps.Region.halfspace([-1.0, 0.0], 0.0), fps.Region.halfspace([1.0, 0.0], 0.0)
+    found = out.exit_probabilities({"right": right, "left": left})
+    exact = 2 / math.pi * math.atan(3.0)
+    z_test(found["right"].value, exact, math.sqrt(exact * (1 - exact) / n))
+    assert found["right"].value + found["left"].value == pytest.approx(1.0)
+    with pytest.raises(TypeError, match="must be a Region.*got str"):
+        out.exit_probabilities({"right": "x > 0"})
+    with pytest.raises(ValueError, match="has dimension 1, the exit points have 2"):
+        out.exit_probabilities({"right": fps.Region.halfspace([1.0], 0.0)})
+
+
 def test_survival_curve_of_a_censored_run():
     """Brownian exit of (-1, 1), watched to 0.8: the curve against the series, |z| < 4 with Greenwood's error."""
     out = fps.escape_times(brownian(), [0.0], fps.Region.box([-1.0], [1.0]), n=20000, dt=0.01, seed=3, t_max=0.8)
