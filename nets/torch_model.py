@@ -150,6 +150,15 @@ class TorchModel(Model):
             for name, value in parts.items():
                 own[name].copy_(torch.from_numpy(value))
 
+    def follow(self, module: Any) -> None:
+        """Take from `module`, the one this was made of, what is not in theta: the parameters that were not chosen, and buffers."""
+        torch, rest = import_torch(), {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        with torch.no_grad():
+            for name, value in own.items():
+                if name not in self.blocks:
+                    value.copy_(rest[name])
+
     def check_samples(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[Any]]:
         """Inputs (n, ...) as float64 and targets (n,) int64 or (n, ...) float64; module and loss are tried on the first."""
         x, y = np.ascontiguousarray(numbers("x", x)), np.asarray(y)
@@ -166,17 +175,33 @@ class TorchModel(Model):
         return x, y
 
     def _try_loss(self, x: Array, y: NDArray[Any]) -> None:
-        """The loss of two or three samples must be one number, and the mean of their own."""
+        """The loss of a few samples must be one number, and the mean of what each has alone."""
         torch = import_torch()
-        xs, ys = self._tensors(x[:3], y[:3])
+        tried = np.arange(min(3, len(x)))
+        if y.dtype.kind == "i" and y.ndim == 1:  # one of every class, which may have weights of their own
+            tried = np.union1d(tried, np.unique(y, return_index=True)[1][:100])
+        (xs, ys), parts = self._tensors(x[tried], y[tried]), self._parts(self._vector(self._theta))
         with torch.no_grad():
-            outputs = self._forward(self._parts(self._vector(self._theta)), xs)
+            try:
+                outputs = self._forward(parts, xs)
+            except (RuntimeError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"the module does not take inputs of shape {tuple(xs.shape)} in double precision: {reason}; it must convert "
+                    "them itself where it needs others (x.long() for an embedding, x.reshape(...) for images)"
+                ) from error
             whole = self.loss(outputs, ys)
             if not isinstance(whole, torch.Tensor) or whole.numel() != 1:
                 got = f"a tensor of shape {tuple(whole.shape)}" if isinstance(whole, torch.Tensor) else type(whole).__name__
                 raise ValueError(f"loss must return one number, the mean over the batch (reduction='mean'): got {got}")
             if not isinstance(outputs, torch.Tensor) or len(outputs) != len(xs):
                 raise ValueError(f"the module must return one tensor with a row for each sample: got {_what(outputs)}")
+            alone = torch.cat([self._forward(parts, xs[i : i + 1]) for i in range(len(xs))])
+            if not torch.allclose(alone, outputs, rtol=TOLERANCE, atol=TOLERANCE * float(outputs.abs().max())):
+                raise ValueError(
+                    "what the module returns for a sample depends on the other samples of the batch (a mean over the batch?), so "
+                    "that no sample has a loss of its own"
+                )
             each = [float(self.loss(outputs[i : i + 1], ys[i : i + 1])) for i in range(len(xs))]
         mean, scale = math.fsum(each) / len(each), max(map(abs, each), default=0.0)
         if not math.isfinite(float(whole)):

@@ -102,8 +102,8 @@ class TorchRecorder:
     """Records a training loop of PyTorch as `nets.train` records its own: the same file, the same `Run`.
 
     Nothing about the loop changes but one line, ``recorder.step(loss)`` after ``optimizer.step()`` and before the gradients are
-    set to zero again. Learning rate, momentum and weight decay are read from the optimizer at each step; a scheduler may change
-    the learning rate. The trajectory is the same, bit for bit, with and without the recorder.
+    set to zero again. The learning rate is read from the optimizer at each step, so that a scheduler may change it: call it after
+    ``recorder.step``. The trajectory is the same, bit for bit, with and without the recorder.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ class TorchRecorder:
     loss : callable
         loss(outputs, targets), the mean over the batch.
     optimizer : torch.optim.Optimizer
-        With one learning rate and one weight decay for all its groups. Its weight decay is part of the loss (not that of AdamW).
+        With one learning rate, momentum and weight decay for all its groups that hold recorded parameters; momentum and weight
+        decay are read at the start. Its weight decay is part of the loss (not that of AdamW).
     loader : DataLoader or Data
         What it is trained on. Of a DataLoader batch size and sampling are read; with a `nets.Data` they must be given.
     steps : int
@@ -140,7 +141,8 @@ class TorchRecorder:
     Attributes
     ----------
     model : TorchModel
-        The module with its weights at the start.
+        The module with its weights at the start. What is not recorded, other parameters and running averages, follows the module:
+        losses have it as it is at their step, the run as it is at the end.
     data : Data
         The samples.
     nbytes : int
@@ -207,9 +209,9 @@ class TorchRecorder:
         if not isinstance(module, torch.nn.Module):
             raise TypeError(f"module must be a torch.nn.Module: got {type(module).__name__}")
         chosen = chosen_parameters(module, parameters)
-        self._optimizer, self._values = optimizer, list(chosen.values())
+        self._module, self._optimizer, self._values = module, optimizer, list(chosen.values())
         self._check_covered(chosen)
-        how = _algorithm(optimizer)
+        how = _algorithm(optimizer, self._groups())
         batch, sampling = _batches(loader, batch, sampling)
         self.model = TorchModel(module, loss, weight_decay=how["decay"], parameters=parameters, evaluation=evaluation)
         self.data = loader if isinstance(loader, Data) else torch_data(loader, test)
@@ -237,6 +239,9 @@ class TorchRecorder:
             "data_hash": fingerprint(x, y), "n_samples": self.data.size, "first_step": first,
         }  # fmt: skip
         self._lr, self._decay = how["lr"], how["decay"]
+        self._constants: list[tuple[Any, ...]] | None = self._constants_now()
+        self._plain = how["optimizer"] == "sgd" and how["momentum"] == 0.0
+        self._eps = max(float(torch.finfo(value.dtype).eps) for value in self._values)
         self._step = first
         self._run: Run | None = None
         self._started = self._saved = time.perf_counter()
@@ -249,6 +254,14 @@ class TorchRecorder:
         left = [name for name, value in chosen.items() if id(value) not in known]
         if left:
             raise ValueError(f"the optimizer does not move {left}: give parameters= the names of those that it does")
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups that hold recorded parameters."""
+        recorded = {id(value) for value in self._values}
+        return [g for g in self._optimizer.param_groups if any(id(value) in recorded for value in g["params"])]
+
+    def _constants_now(self) -> list[tuple[Any, ...]]:
+        return [tuple(group.get(name) for name in ("momentum", "betas", "weight_decay")) for group in self._groups()]
 
     def _first_step(self, before: Run, start: Array) -> int:
         of_kind(before, Run, "resume", "of nets.TorchRecorder, or the path of its file")
@@ -316,16 +329,20 @@ class TorchRecorder:
         self._note_lr()
         before, after = self._last, self._vector()
         gradient = self._gradient(before)
-        moved = (before - after) / self._lr
+        moved = (before - after) / self._lr if self._lr else 0.0 * before
         offset = before - self._origin if r.sums else None
         dot = offset @ gradient if offset is not None else torch.zeros((), dtype=before.dtype, device=before.device)
-        decay = 0.5 * self._decay * (before @ before)
-        numbers = torch.stack([value.to(before).reshape(()) + decay, dot, gradient @ gradient, moved @ moved]).cpu().numpy()
+        size, gap = before @ before, moved - gradient
+        loss_of_all = value.to(before).reshape(()) + 0.5 * self._decay * size
+        numbers, checks = np.split(
+            torch.stack([loss_of_all, dot, gradient @ gradient, moved @ moved, size, gap @ gap]).cpu().numpy(), [4]
+        )
         if not np.isfinite(numbers).all():
             raise FpsolveError(
                 f"training diverged: loss, gradient or weights became non-finite at step {self._step + 1} (lr={self._lr:g}). Try a "
                 f"smaller lr (say {self._lr / 4:g}), or check the scale of the inputs; what was recorded before is kept"
             )
+        self._check_plain(numbers[2], *checks)
         if offset is not None:
             self._sum += offset
         self._last, self._moved = after, moved
@@ -344,11 +361,39 @@ class TorchRecorder:
             raise ValueError("there are no gradients: call recorder.step(loss) after optimizer.step() and before zero_grad()")
         each = [torch.zeros_like(value) if value.grad is None else value.grad for value in self._values]
         gradient = flat([g.to(torch.float64) for g in each])
-        return gradient + self._decay * before if self._decay else gradient
+        if not self._decay:
+            return gradient
+        if any(value.grad is None for value in self._values):  # these the optimizer passes over, their weight decay too
+            before = before * flat(
+                [torch.full_like(g, value.grad is not None) for g, value in zip(each, self._values, strict=True)]
+            )
+        return gradient + self._decay * before
+
+    def _check_plain(self, gradient2: float, size2: float, gap2: float) -> None:
+        """Warn, once, if a step of plain SGD is not lr times the gradient, to rounding: the call is in the wrong place."""
+        if not self._plain or not self._lr:
+            return
+        rounding = 4.0 * self._eps * math.sqrt(size2) / self._lr
+        if math.sqrt(gap2) > rounding + (1e-3 + 16.0 * self._eps) * math.sqrt(gradient2):
+            self._plain = False
+            warnings.warn(
+                f"step {self._step + 1} was not lr = {self._lr:g} times the gradient, as steps of SGD are; what is recorded of "
+                "gradients and learning rate is not what moved the weights: call recorder.step(loss) once after each "
+                "optimizer.step(), before the scheduler's step, and change neither weights nor gradients between",
+                stacklevel=3,
+            )
 
     def _note_lr(self) -> None:
         """Learning rate of the step; where it changes, the run becomes a scheduled one."""
-        lr = _learning_rate(self._optimizer)
+        lr, constants = _learning_rate(self._groups()), self._constants_now()
+        if self._constants is not None and constants != self._constants:
+            self._constants = None  # it is said once
+            self._plain = False
+            warnings.warn(
+                f"momentum or weight decay changed before step {self._step + 1}; the run states those of its start (a scheduler "
+                "can be told: cycle_momentum=False)",
+                stacklevel=3,
+            )
         if lr != self._lr:
             r, batch = self._recorder, np.array([self._facts["batch"]])
             if self._facts["lr"] is not None:
@@ -358,6 +403,7 @@ class TorchRecorder:
             self._lr = lr
 
     def _evaluate(self, step: int) -> None:
+        self.model.follow(self._module)
         self._recorder.add_loss(step, self._numpy(self._last), self._train, self._test)
 
     def _close_chunk(self) -> None:
@@ -405,6 +451,7 @@ class TorchRecorder:
             complete = self._step == r.first + r.steps
             if not complete:
                 logger.warning("ended after step %d of %d; what was recorded so far is kept", self._step, r.first + r.steps)
+            self.model.follow(self._module)
             tree = self._tree(complete)
             series = r.take_series()
             if store is not None:
@@ -431,17 +478,20 @@ class TorchRecorder:
 # ---- what the loop says of itself -----------------------------------------------------------------------------------------
 
 
-def _learning_rate(optimizer: Any) -> float:
-    """That of all groups, or ValueError."""
-    rates = sorted({float(group.get("lr", math.nan)) for group in optimizer.param_groups})
-    if len(rates) != 1 or not (math.isfinite(rates[0]) and rates[0] > 0.0):
-        raise ValueError(f"the optimizer must have one finite learning rate above 0 for all its groups: got {rates}")
+def _learning_rate(groups: list[dict[str, Any]]) -> float:
+    """That of all groups, or ValueError; a schedule may begin and end at 0."""
+    rates = sorted({float(group.get("lr", math.nan)) for group in groups})
+    if len(rates) != 1 or not (math.isfinite(rates[0]) and rates[0] >= 0.0):
+        raise ValueError(
+            f"the optimizer must have one finite learning rate, 0 or above, for all its groups: got {rates}; record the parameters "
+            "of one group alone with parameters="
+        )
     return rates[0]
 
 
-def _algorithm(optimizer: Any) -> dict[str, Any]:
+def _algorithm(optimizer: Any, groups: list[dict[str, Any]]) -> dict[str, Any]:
     """Name and constants of the optimizer, as a run states them."""
-    torch, groups = import_torch(), optimizer.param_groups
+    torch = import_torch()
     decays = sorted({float(group.get("weight_decay", 0.0)) for group in groups})
     decoupled = isinstance(optimizer, torch.optim.AdamW) or any(group.get("decoupled_weight_decay") for group in groups)
     if len(decays) > 1 and not decoupled:
@@ -450,7 +500,7 @@ def _algorithm(optimizer: Any) -> dict[str, Any]:
             "groups alone with parameters=, or add your penalty to the loss"
         )
     plain: dict[str, Any] = {
-        "lr": _learning_rate(optimizer),
+        "lr": _learning_rate(groups),
         "decay": 0.0 if decoupled else decays[0],
         "momentum": 0.0,
         "constants": {},

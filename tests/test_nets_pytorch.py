@@ -548,3 +548,106 @@ def test_a_loss_that_is_not_finite_any_more(data, tmp_path):
         train()
     run = nets.load_run(tmp_path / "run.h5")
     assert run.step == 5 and not run.complete and np.isfinite(run.theta).all()
+
+
+# ---- what is not recorded, and calls in the wrong place -------------------------------------------------------------------
+
+
+def recorded(net, optimizer, data, steps=12, *, scheduler=None, first=None, record=None, **options):
+    """A run of single precision on the digits; the scheduler steps before the recorder with first=True, after it with False."""
+    samples = torch.utils.data.TensorDataset(torch.tensor(data.x_train).float(), torch.tensor(data.y_train))
+    loader = torch.utils.data.DataLoader(samples, batch_size=10, shuffle=True, drop_last=True)
+    loss = torch.nn.CrossEntropyLoss()
+    with nets.TorchRecorder(net, loss, optimizer, loader, steps=steps, record=record, **options) as recorder:
+        for x, y in list(loader)[:steps]:
+            optimizer.zero_grad()
+            value = loss(net(x), y)
+            value.backward()
+            optimizer.step()
+            if first is True:
+                scheduler.step()
+            recorder.step(value)
+            if first is False:
+                scheduler.step()
+    return recorder.run
+
+
+def loss_of_all(net, data):
+    with torch.no_grad():
+        return float(torch.nn.CrossEntropyLoss()(net.double().eval()(torch.tensor(data.x_train)), torch.tensor(data.y_train)))
+
+
+def test_what_is_not_recorded_follows_the_module(data):
+    """The loss of a run is that of the module as it is, with the other parameters and the running averages of its step."""
+    torch.manual_seed(3)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(), torch.nn.Linear(8, 10))
+    optimizer = torch.optim.SGD(
+        [{"params": net[:3].parameters(), "lr": 0.5, "weight_decay": 0.1}, {"params": net[3].parameters()}], lr=0.3
+    )
+    record = nets.Record(losses_every=12)
+    run = recorded(net, optimizer, data, record=record, evaluation=True, parameters=["3.weight", "3.bias"])
+    assert run.lr == 0.3
+    expected = loss_of_all(net, data)
+    assert run.losses["train_loss"][-1] == pytest.approx(expected, rel=1e-12)
+    assert run.mlp.loss_and_gradient(run.theta, data.x_train, data.y_train)[0] == pytest.approx(expected, rel=1e-12)
+    for name, pattern in (("weight_decay", r"\[0\.0, 0\.1\].*parameters="), ("lr", r"\[0\.3, 0\.5\].*parameters=")):
+        with pytest.raises(ValueError, match=pattern):
+            recorded(net, optimizer, data, evaluation=True)
+        optimizer.param_groups[0][name] = optimizer.param_groups[1][name]
+
+
+def test_a_recorder_in_the_wrong_place_is_told(data):
+    net = torch.nn.Linear(64, 10)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    with pytest.warns(UserWarning, match="step 1 was not lr = 0.09 times the gradient.*before the scheduler's step"):
+        recorded(net, optimizer, data, scheduler=scheduler, first=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)  # a warm-up from 0, in its place: warnings are errors here
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 10)
+    run = recorded(net, optimizer, data, scheduler=scheduler, first=False)
+    np.testing.assert_allclose(run.schedule["lr"], 0.01 * np.arange(12), rtol=1e-15)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=100)
+    with pytest.warns(UserWarning, match="momentum or weight decay changed before step 2.*cycle_momentum=False") as told:
+        recorded(net, optimizer, data, scheduler=scheduler, first=False)
+    assert len(told) == 1
+
+
+def test_weights_frozen_on_the_way_have_no_gradient(data):
+    """SGD passes over parameters without a gradient, their weight decay included; so does what is recorded of the step."""
+    net = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Tanh(), torch.nn.Linear(8, 10))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    loss, x, y = torch.nn.CrossEntropyLoss(), torch.tensor(data.x_train[:10]).float(), torch.tensor(data.y_train[:10])
+    with nets.TorchRecorder(
+        net, loss, optimizer, data, steps=4, batch=10, sampling="shuffle", record=nets.Record(weights="0.bias", losses_every=2)
+    ) as recorder:
+        for step in range(4):
+            net[0].requires_grad_(step < 2)
+            optimizer.zero_grad()
+            value = loss(net(x), y)
+            value.backward()
+            optimizer.step()
+            recorder.step(value)  # a warning, which is an error here, if it were not lr times the gradient
+    weights = recorder.run.weights["value"]
+    assert np.array_equal(weights[-1], weights[-2]) and not np.array_equal(weights[1], weights[0])
+
+
+def test_samples_that_have_no_loss_of_their_own(data):
+    class Centred(torch.nn.Linear):
+        def forward(self, x):
+            z = super().forward(x)
+            return z - z.mean(0)
+
+    x, y = data.x_train, data.y_train
+    model = nets.TorchModel(Centred(64, 10), torch.nn.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="depends on the other samples of the batch"):
+        model.loss_and_gradient(model.theta, x, y)
+    order = np.argsort(y, kind="stable")  # the first samples are all of one class
+    weighted = nets.TorchModel(torch.nn.Linear(64, 10), torch.nn.CrossEntropyLoss(weight=torch.linspace(1.0, 2.0, 10)))
+    with pytest.raises(ValueError, match="weights of classes"):
+        weighted.loss_and_gradient(weighted.theta, x[order], y[order])
+    words = nets.TorchModel(
+        torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Flatten(), torch.nn.Linear(6, 3)), torch.nn.CrossEntropyLoss()
+    )
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) in double precision.*x\.long\(\) for an embedding"):
+        words.loss_and_gradient(words.theta, np.ones((2, 3)), [0, 1])
