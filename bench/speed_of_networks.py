@@ -128,19 +128,24 @@ class Training:
         return seconds(loop) * STEPS / times
 
 
-def by_hand(parts: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Gradients of the mean cross-entropy of relu layers, written out; in the precision of what is given."""
+def by_hand(
+    parts: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, active: dict[int, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Gradients of the mean cross-entropy of relu layers, written out; in the precision of what is given.
+
+    With `active` those units let through what comes, and no others, whatever their inputs.
+    """
     a, out = [x], {}
     for k in (1, 2, 3):
         z = a[-1] @ parts[f"W{k}"] + parts[f"b{k}"]
-        a.append(np.maximum(z, 0) if k < 3 else z)
+        a.append(z if k == 3 else np.maximum(z, 0) if active is None else z * active[k])
     d = np.exp(a[3] - a[3].max(1, keepdims=True))
     d /= d.sum(1, keepdims=True)
     d[np.arange(len(x)), y] -= 1
     d /= len(x)
     for k in (3, 2, 1):
         out[f"W{k}"], out[f"b{k}"] = a[k - 1].T @ d, d.sum(0)
-        d = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0) if k > 1 else d
+        d = (d @ parts[f"W{k}"].T) * (a[k - 1] > 0 if active is None else active[k - 1]) if k > 1 else d
     return out
 
 

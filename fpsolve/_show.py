@@ -50,7 +50,7 @@ def describe_file(path: str | Path) -> list[str]:
     ...     fpsolve.save(f"{folder}/rate.h5", fpsolve.Estimate(0.25, stderr=0.01, unit="1/time"))
     ...     lines = describe_file(f"{folder}/rate.h5")
     >>> [line.split() for line in lines if "stderr" in line]
-    [['stderr', 'scalar', 'float64', '=', '0.01']]
+    [['stderr', 'scalar', 'float64', '=', '0.01', '[1/time]', 'statistical', 'standard', 'error']]
     """
     found = entries_of_file(path)
     lines = [f"{found['file']}  ({found['bytes'] / 1e6:.3g} MB)"]

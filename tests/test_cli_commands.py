@@ -188,7 +188,7 @@ def test_ctrl_c_in_run_saves_what_was_done(tmp_path):
 def test_ctrl_c_in_sweep_leaves_a_file_that_goes_on(tmp_path):
     (tmp_path / "a.toml").write_text(ESCAPES.replace("20000", "64") + "[sweep.axes]\n'noise.D' = [2.0, 0.05]\n")
     code, _, err, left = interrupted(tmp_path, "escape_times", "sweep", "a.toml", "--out", "a.h5", "-q")
-    assert code == 130 and err == "fpsolve: interrupted; the same command goes on with the units that are missing\n"
+    assert code == 130 and err.splitlines()[-1] == "fpsolve: interrupted; the same command goes on with the units that are missing"
     assert set(left) <= {"a.h5", "a.toml"} and fps.load(tmp_path / "a.h5").size == 2
 
 

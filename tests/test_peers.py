@@ -127,6 +127,16 @@ def test_a_record_says_where_it_comes_from(record):
     assert json.loads(json.dumps(record)) == record
 
 
+def test_a_problem_measured_again_says_so(record):
+    other = {**record["problems"][0], "name": "other"}
+    later = {**record["provenance"], "created": "2999-01-01T00:00:00+00:00"}
+    new = {"provenance": later, "problems": [{**other, "question": "What is 2 + 2?"}]}
+    whole = _command.renewed({**record, "problems": [record["problems"][0], other]}, new)
+    assert whole["problems"][0] == record["problems"][0] and whole["provenance"] == record["provenance"]
+    assert whole["problems"][1]["question"] == "What is 2 + 2?"
+    assert "Apart from it, other:" in _page.origin(whole) and "2999-01-01" in _page.origin(whole)
+
+
 def test_a_peer_that_gives_no_answer_in_time_is_ended(toys):
     problem = run(toys[1], 1, 1.5)["problems"][0]
     assert problem["ways"][0]["status"] == "timed out"

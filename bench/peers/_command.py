@@ -28,6 +28,7 @@ examples:
   python bench/peers --group paths --rounds 3       one group
   python bench/peers --problem "double well"        problems by a part of their name
   python bench/peers                                everything: the record of this version, the page and the figure
+  python bench/peers --problem eigenpairs --again   these anew, the others stay as they are in the record
   python bench/peers --page                         page and figure from the record"""
 
 
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--page", action="store_true", help="make page and figure from the record of this version, run nothing")
     own.add_argument("--group", choices=list(GROUPS), help="problems of this group only")
     own.add_argument("--problem", metavar="TEXT", help="problems whose name has this in it, in any case of letters")
+    own.add_argument("--again", action="store_true", help="the chosen problems replace those in the record of this version")
     own.add_argument("--quick", action="store_true", help="small versions of the problems")
     own.add_argument("--rounds", type=positive(int), metavar="N", help=f"rounds (default: {ROUNDS}; with --quick {QUICK_ROUNDS})")
     own.add_argument(
@@ -89,20 +91,34 @@ def record_of(folder: Path) -> Path:
     return folder / f"{fps.__version__}.json"
 
 
-def make_page(record: Path, page: Path = PAGE, figure: Path = FIGURE) -> None:
-    """Page and figure from a record."""
+def read(record: Path) -> dict[str, Any]:
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{record} cannot be read ({error}): `python bench/peers` makes it") from error
+    return found
+
+
+def renewed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """A record whose problems are those of `after` where it has them, which say so."""
+    new = {(one["group"], one["name"]): {**one, "provenance": after["provenance"]} for one in after["problems"]}
+    return {**before, "problems": [new.get((one["group"], one["name"]), one) for one in before["problems"]]}
+
+
+def make_page(record: Path, page: Path = PAGE, figure: Path = FIGURE) -> None:
+    """Page and figure from a record."""
+    found = read(record)
     text = _page.with_table(page.read_text(encoding="utf-8"), found)
     _page.figure(found, figure)
     page.write_text(text, encoding="utf-8")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.again and (args.quick or args.out):
+        raise ValueError("--again belongs to the record of this version: leave --quick and --out away")
     problems = chosen(args.group, args.problem)
-    complete = not (args.group or args.problem or args.quick or args.out)
+    before = read(record_of(RESULTS)) if args.again else None
+    complete = args.again or not (args.group or args.problem or args.quick or args.out)
     out = args.out or (RESULTS if complete else ROOT / "build" / "peers")
     out.mkdir(parents=True, exist_ok=True)
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
@@ -110,7 +126,11 @@ def run(args: argparse.Namespace) -> int:
         problems, rounds=rounds, timeout=args.timeout, quick=args.quick, tell=lambda line: print(line, file=sys.stderr, flush=True)
     )
     target = record_of(out)
-    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if before is not None:
+        record = renewed(before, record)
+    partial = target.with_suffix(".tmp")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(target)
     print(_page.text_table(record))
     if complete:
         make_page(target)

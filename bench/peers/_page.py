@@ -66,13 +66,19 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def origin(record: dict[str, Any]) -> str:
-    """The run in one line: when, where, how."""
-    at = record["provenance"]
+    """The run in one line: when, where, how; and what was measured apart from it."""
+    version = record["version"]
+    apart = [one for one in record["problems"] if "provenance" in one]
+    again = [f" Apart from it, {one['name']}: {run_in_words(version, one['provenance'])}" for one in apart]
+    return run_in_words(version, record["provenance"]) + "".join(again)
+
+
+def run_in_words(version: str, at: dict[str, Any]) -> str:
     settings, commit = at["parameters"], (at["git_commit"] or "unknown")[:10]
     load = " and ".join(f"{settings[f'load_average_{when}'][0]:.1f}" for when in ("before", "after"))
     size = "small problems (--quick), " if settings["quick"] else ""
     return (
-        f"fpsolve {record['version']}, {at['created'][:10]}, commit {commit}; {at['cpu']}, one thread; {size}medians of up to "
+        f"fpsolve {version}, {at['created'][:10]}, commit {commit}; {at['cpu']}, one thread; {size}medians of up to "
         f"{settings['rounds']} alternating rounds of processor time; load average {load} before and after; "
         f"{settings['seconds']:.0f} s in all."
     )

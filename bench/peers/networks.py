@@ -45,16 +45,23 @@ def one_thread(run: Callable[[], Any]) -> Callable[[], Any]:
     return confined
 
 
-def gradient(theta: Array, x: Array, y: Array) -> Array:
-    """By hand, (P,)."""
-    parts = plain.by_hand(plain.MLP.unpack(theta), x, y)
+def gradient(theta: Array, x: Array, y: Array, active: dict[int, Array]) -> Array:
+    """By hand, (P,), of the network with these units active."""
+    parts = plain.by_hand(plain.MLP.unpack(theta), x, y, active)
     return np.concatenate([parts[name].ravel() for name in WEIGHTS])
 
 
 def along(theta: Array, x: Array, y: Array, v: Array) -> Array:
-    """H v by central differences of the gradient written by hand."""
-    h = STEP / np.abs(v).max()
-    return (gradient(theta + h * v, x, y) - gradient(theta - h * v, x, y)) / (2 * h)
+    """H v by central differences of the gradient written by hand.
+
+    Relu has no second derivative at its kink, and of many samples some are so near to one that a step passes it: the active units
+    stay those of theta.
+    """
+    parts = plain.MLP.unpack(theta)
+    first = x @ parts["W1"] + parts["b1"] > 0
+    second = np.where(first, x @ parts["W1"] + parts["b1"], 0.0) @ parts["W2"] + parts["b2"] > 0
+    h, active = STEP / np.abs(v).max(), {1: first, 2: second}
+    return (gradient(theta + h * v, x, y, active) - gradient(theta - h * v, x, y, active)) / (2 * h)
 
 
 def unit(size: int, i: int) -> Array:
