@@ -139,7 +139,7 @@ def digest(data: bytes) -> str:
 
 def unpacked(sdist: Path, folder: Path) -> Path:
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # none before 3.11.4
     (inner,) = folder.iterdir()
     return inner
 
