@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
@@ -111,6 +111,8 @@ class Form:
     hidden: frozenset[str] = frozenset()
     #: Key in the table for a parameter of another name.
     spelled: tuple[tuple[str, str], ...] = ()
+    #: The constructors of all kinds, where `choice` is one of them.
+    kinds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     @functools.cached_property
     def keys(self) -> dict[str, Key]:
@@ -184,9 +186,13 @@ def form_of(noun: str, table: Mapping[str, Any], process_kind: str = "") -> Form
         raise ValueError(f"kind is missing; it is one of {', '.join(forms)}")
     if not isinstance(kind, str) or kind not in forms:
         raise ValueError(f"kind = {kind!r} is not known{nearest(kind, forms)}")
-    spelled = (("text", "expression"),) if noun == "region" and kind == "expression" else ()
+    return _form_of_kind(forms, kind)
+
+
+def _form_of_kind(forms: Mapping[str, Callable[..., Any]], kind: str) -> Form:
+    spelled = (("text", "expression"),) if forms is _REGIONS and kind == "expression" else ()
     hidden = _FOR_FUNCTIONS if kind in ("diagonal", "factor", "drift") else frozenset()
-    return Form(forms[kind], ("kind", kind), hidden, spelled)
+    return Form(forms[kind], ("kind", kind), hidden, spelled, forms)
 
 
 @functools.cache
@@ -238,7 +244,8 @@ def resolve_table(form: Form, table: Mapping[str, Any], elsewhere: Mapping[str, 
         if elsewhere and word in elsewhere:
             raise ValueError(f"{word} is not a key here: {elsewhere[word]}")
         of = f" of {kind!r}" if choice else ""
-        raise ValueError(f"unknown key {word!r}{of}{nearest(word, [*keys, *([choice] if choice else [])])}")
+        ending = _of_another_kind(word, form) or nearest(word, [*keys, *([choice] if choice else [])])
+        raise ValueError(f"unknown key {word!r}{of}{ending}")
     out: dict[str, Any] = {choice: kind} if choice else {}
     for word, key in keys.items():
         value = table.get(word)
@@ -247,8 +254,21 @@ def resolve_table(form: Form, table: Mapping[str, Any], elsewhere: Mapping[str, 
             raise ValueError(f"the key {word!r} is missing{of}")
         out[word] = key.default if value is None else value
         if value is not None:
-            check_value(word, value, key.kinds)
+            try:
+                check_value(word, value, key.kinds)
+            except TypeError as error:
+                text = isinstance(value, str) and "expression" in form.kinds
+                raise TypeError(f"{error}{_of_another_kind('expression', form) if text else ''}") from None
     return out
+
+
+def _of_another_kind(word: str, form: Form) -> str:
+    """The end of a message about a key that is the name of another kind, or one of its keys; empty if it is neither."""
+    kinds = {kind: _form_of_kind(form.kinds, kind).values for kind in form.kinds if kind != form.choice[1]}
+    if word in kinds:
+        return f"; {word!r} is a kind of its own, with the keys {', '.join(kinds[word]) or 'none'}: write kind = {word!r}"
+    found = [kind for kind, keys in kinds.items() if word in keys]
+    return f"; it is a key of kind = {' or '.join(map(repr, found))}" if found else ""
 
 
 # ---- tasks --------------------------------------------------------------------------------------------------------------

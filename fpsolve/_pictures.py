@@ -33,6 +33,11 @@ _SIGNED = 0.2
 def axes(ax: "Axes | None") -> "Axes":
     """The Axes given, or those of a new Figure that pyplot does not know."""
     if ax is not None:
+        from matplotlib.axes import Axes
+
+        if not isinstance(ax, Axes):
+            advice = "; of several subplots give one, as axes[0]" if isinstance(ax, np.ndarray) else ", e.g. fig.add_subplot()"
+            raise TypeError(f"ax must be an Axes of matplotlib{advice}: got {type(ax).__name__}")
         return ax
     from matplotlib.figure import Figure
 

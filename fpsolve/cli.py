@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
     try:
         code = int(_COMMANDS[args.command](args))
-        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+        if sys.stdout is not None:  # None if it was closed
+            sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
     except KeyboardInterrupt as stop:
         words = str(stop) or _AFTER_INTERRUPT.get(args.command, "")
@@ -137,6 +138,8 @@ def _run(args: argparse.Namespace) -> int:
         from fpsolve.io import check_writable
 
         out = check_writable(out)
+        if out.exists() and out.suffix.lower() == ".toml":
+            raise ValueError(f"--out {out} is a configuration, which a result would replace; name another file, e.g. {out.stem}.h5")
     config.check()
     start = time.perf_counter()
     result = config.run(progress=not args.no_progress)
@@ -222,6 +225,9 @@ def _sweep(args: argparse.Namespace) -> int:
     config = read_config(args.config)
     if args.scheduler is not None and "://" not in args.scheduler:
         raise ValueError(f"{args.scheduler!r} is not the address of a scheduler, e.g. tcp://host:8786")
+    if not config.axes and config.sweep["replicates"] == 1 and config.sweep["paths"] is None:
+        advice = f"`fpsolve run {args.config}` asks it once; [sweep.axes] names values to vary, e.g. 'noise.D' = [0.1, 0.2]"
+        raise ValueError(f"{args.config} has nothing to sweep over, neither axes nor replicates nor paths: {advice}")
     executor = args.scheduler or (args.jobs if args.jobs and args.jobs > 1 else None)
     out = args.out or config.sweep["out"] or "sweep.h5"
     with warnings.catch_warnings(record=True) as caught:

@@ -729,7 +729,7 @@ def plot_result(result: Result, *, ax: "Axes | None" = None, quantity: str = "",
     spread = set(result.ERRORS.values())
     along_rows = [name for name, v in lines.items() if name not in spread and (not rows or v[0][0] in rows)]
     name = quantity or (result.DRAWN if result.DRAWN in lines else next(iter(along_rows), ""))
-    if not name:
+    if not name or (isinstance(result, Estimate) and not quantity):
         return _plot_numbers(result, variables, axes(ax), kwargs)
     dims, values, about = lines[name]
     along = np.asarray(coords[dims[0]][1]) if dims[0] in coords else np.arange(len(values))

@@ -180,7 +180,7 @@ def mean_first_passage_1d(process: "Process", x0: npt.ArrayLike, b: float, refle
     -------
     Estimate
         In time; `log_value` is always set for T > 0, `value` is inf beyond the range of a double. `discretization_error` is the
-        change at the last doubling of the panels.
+        change at the last doubling of the panels, or what that had to settle to if that is more; 0 where `value` is inf.
 
     Raises
     ------

@@ -281,6 +281,7 @@ class TorchRecorder:
         self._last = self._vector()
         self._moved = 0.0 * self._last
         self._origin = import_torch().from_numpy(self._recorder.ref).to(self._last.device)
+        self._none = 0.0 * self._last[:1]
         self._sum = 0.0 * self._last  # of theta - origin over the chunk, on the device
         if self._out is not None:
             self._store = Store(self._out, self._overwrite)
@@ -332,7 +333,7 @@ class TorchRecorder:
         moved = (before - after) / self._lr if self._lr else 0.0 * before
         offset = before - self._origin if r.sums else None
         dot = offset @ gradient if offset is not None else torch.zeros((), dtype=before.dtype, device=before.device)
-        size, gap = before @ before, moved - gradient
+        size, gap = before @ before, moved - gradient if self._plain else self._none
         loss_of_all = value.to(before).reshape(()) + 0.5 * self._decay * size
         numbers, checks = np.split(
             torch.stack([loss_of_all, dot, gradient @ gradient, moved @ moved, size, gap @ gap]).cpu().numpy(), [4]

@@ -107,6 +107,34 @@ def test_wrong_input_is_code_2_in_one_line(args, message, validation, capsys, tm
     assert message in told.err and not told.out and "Traceback" not in told.err
 
 
+WELL = """
+[potential]
+name = "double_well"
+[noise]
+D = 0.25
+[grid]
+axes = [[-2.5, 2.5, 20]]
+[task]
+name = "stationary"
+"""
+
+
+def test_what_would_be_lost_or_is_no_sweep_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("well.toml").write_text(WELL)
+    assert cli.main(["run", "well.toml", "--out", "well.toml", "-q"]) == 2
+    assert "is a configuration, which a result would replace; name another file, e.g. well.h5" in capsys.readouterr().err
+    assert cli.main(["sweep", "well.toml", "-q"]) == 2
+    assert "nothing to sweep over, neither axes nor replicates nor paths: `fpsolve run well.toml`" in capsys.readouterr().err
+    assert Path("well.toml").read_text() == WELL and os.listdir() == ["well.toml"]
+
+
+def test_a_closed_output_is_no_traceback():
+    """Neither where nothing can be written, nor where nobody looks."""
+    closed = subprocess.run(f"{sys.executable} -m fpsolve env >&-", shell=True, env=ENVIRONMENT, capture_output=True, timeout=WAIT)
+    assert closed.returncode == 0 and not closed.stderr
+
+
 def test_short_memory_is_code_1(monkeypatch, capsys):
     def fail():
         raise MemoryError("3 GiB")

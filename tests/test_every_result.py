@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from result_cases import CASES, HOSTILE, INPUTS, LINE, SPACE, TIME
 
 import fpsolve as fps
@@ -302,7 +303,11 @@ def test_plot_result_draws_what_it_is_asked_for(results: dict[str, Any]) -> None
     assert points.lines[0].get_xdata().tolist() == [12.0]
     with pytest.raises(ValueError, match="no line can be drawn of 'nothing'; there are .*floor"):
         fps.plotting.plot_result(results["EffectiveLoss"], quantity="nothing")
+    between = fps.plotting.plot_result(fps.Estimate(2.0, stderr=0.1, unit="time", interval=(1.8, 2.3), method="mean"))
+    assert between.get_xlabel() == "time" and between.get_yticklabels()[0].get_text() == "mean"
     with pytest.raises(ValueError, match="nothing in this Estimate is finite"):
         fps.plotting.plot_result(fps.Estimate(np.inf))
+    with pytest.raises(TypeError, match=r"of several subplots give one, as axes\[0\]: got ndarray"):
+        TIME.plot(ax=Figure().subplots(1, 2))
     with pytest.raises(TypeError, match="draws a Result, got Grid"):
         fps.plotting.plot_result(LINE)
