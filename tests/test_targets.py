@@ -310,6 +310,19 @@ def test_the_references_of_covariance_and_curvature():
     assert H == pytest.approx(H.T, abs=1e-7 * np.abs(H).max())
 
 
+def test_a_kink_within_the_step_is_no_curvature():
+    """Biases at which a unit of the first sample is just on: products with the Hessian are those beside the kink."""
+    from peers import networks as peers
+
+    x, y = images(6)
+    theta, b1, v = networks.MLP.init(3), networks.MLP.blocks["b1"], np.random.default_rng(0).standard_normal(networks.MLP.dim)
+    theta[b1.start] -= (x[0] @ networks.MLP.unpack(theta)["W1"] + networks.MLP.unpack(theta)["b1"])[0] - 1e-12
+    at_kink = peers.along(theta, x, y, v)
+    theta[b1.start] += 1e-4
+    beside = peers.along(theta, x, y, v)
+    assert np.abs(at_kink - beside).max() < 1e-2 * np.abs(beside).max()  # differences across the kink: 5e4
+
+
 @pytest.mark.parametrize(("precision", "rtol"), [("double", 1e-13), ("single", 1e-5)])
 def test_every_way_of_training_takes_the_same_batches(precision, rtol):
     """Two epochs of three batches; `nets.train` beside the steps written out."""

@@ -45,8 +45,8 @@ def one_thread(run: Callable[[], Any]) -> Callable[[], Any]:
     return confined
 
 
-def gradient(theta: Array, x: Array, y: Array, active: dict[int, Array]) -> Array:
-    """By hand, (P,), of the network with these units active."""
+def gradient(theta: Array, x: Array, y: Array, active: dict[int, Array] | None = None) -> Array:
+    """By hand, (P,); with `active` of the network with these units active."""
     parts = plain.by_hand(plain.MLP.unpack(theta), x, y, active)
     return np.concatenate([parts[name].ravel() for name in WEIGHTS])
 
