@@ -50,12 +50,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 FIRST = ("test_questions.py", "test_wide.py")
 
 
-#: The examples of these modules need packages that no test does without saying so.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["nets/torch_model.py", "nets/torch_recorder.py"]
+#: Modules whose examples need a package that no test does without saying so.
+NEED_TORCH = ("torch_model.py", "torch_recorder.py")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Then the files with the most tests come first, so that none that takes long is left for the end."""
+    if importlib.util.find_spec("torch") is None:
+        items[:] = [item for item in items if item.path.name not in NEED_TORCH]
     sizes = collections.Counter(item.path for item in items)
     items.sort(key=lambda item: (FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST), -sizes[item.path]))

@@ -312,7 +312,7 @@ def markdown(record: dict[str, Any]) -> str:
         lines += [used if peers["ratios"] else f"No ratios to packaged peers: {run}, had small problems only.", ""]
     for name in SECTIONS:
         mine = [outcome for outcome in outcomes if outcome.target.part == name]
-        lines += [f"### {WHAT[name][0]}", ""]
+        lines += [f"## {WHAT[name][0]}", ""]
         lines += [origin_of(name, record["sections"][name]) if name in record["sections"] else "Not run.", ""]
         lines += ["| job | target | measured | times as fast as (needed) | |", "|---|---|---|---|---|"]
         for one in mine:

@@ -55,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the help text or the usage error
         return int(stop.code or 0)
-    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # in a pipe or a log, too, a line is seen when it is written
+        if sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets the names of letters it lacks
     try:
         code = int(_COMMANDS[args.command](args))
         if sys.stdout is not None:  # None if it was closed

@@ -32,7 +32,7 @@ class Parameters:
     shapes : mapping of str to tuple of int
         In the order of theta; each block is stored row by row.
     weight_decay : float
-        The lambda of the term lambda/2 |theta|^2 of the loss.
+        The lambda of the term ``lambda/2 |theta|^2`` of the loss.
 
     Attributes
     ----------

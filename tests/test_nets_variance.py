@@ -1,5 +1,6 @@
 """Measured and predicted variances of real weights: closed forms for a linear network, the demo on digits for a real one."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -195,9 +196,10 @@ def test_false_alarms_of_the_leading_directions(effective):
 def test_interrupted_demo_publishes_nothing(tmp_path, seconds):
     """Ctrl-C in the burn-in: exit code 130 at once, and no file."""
     command = [sys.executable, "-m", "fpsolve", "demo", "--out", str(tmp_path / "demo")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    while "1/5" not in process.stdout.readline():
+    while "1/5" not in process.stdout.readline():  # in a pipe, too, lines come as they are written
         pass
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
