@@ -33,7 +33,7 @@ examples:
   python bench/targets.py                        every section but the figures: some 20 minutes; record and page
   python bench/targets.py feng-tu --full         all figures of a paper, quick and in full: 35 minutes
   python bench/targets.py paths networks         these sections anew, the others stay as they are in the record
-  python bench/targets.py --rounds 1 --out /tmp/trial.json   to see that it runs; the page is left alone
+  python bench/targets.py --rounds 1 --out trial.json   to see that it runs; the page is left alone
   python bench/targets.py --page                 the page from the record
   python bench/targets.py --list                 targets and sections"""
 
