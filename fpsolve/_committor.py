@@ -14,17 +14,15 @@ from ._cuts import exit_generator
 from ._exits import Exits
 from ._flows import Flows, cell_currents
 from ._phase_space import PhaseSpace
+from ._shares import rate_into_b
 from .grid import Grid
 from .region import Region
 from .results import Current, Estimate, Field
 
-__all__ = ["Between", "Reversed", "Transitions", "split_kill"]
+__all__ = ["Between", "Reversed", "Transitions"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-#: Points per cell crossed at which an edge is searched for the first region it meets.
-_SEARCH = 8
 
 
 class Between:
@@ -96,98 +94,6 @@ def _derivative(values: Array, grid: Grid, axis: int) -> Array:
     return np.asarray(np.gradient(values, centers, axis=axis, edge_order=2 if centers.size > 2 else 1))
 
 
-def split_kill(solver: Any, between: Between, masks: tuple[Mask, Mask, Mask], kill: Array) -> tuple[Array, Array]:
-    """Rates (n,) of entering a and b: the exit rates of every cell, shared by where its edges end.
-
-    Cells whose edges reach one region only, all but those at a corner between the two, are exact. In a mixed cell the rates
-    w/s B(-z) of the cut edges (Scharfetter-Gummel) share the total; absorbing sides take their part.
-    """
-    st, grid = solver._stencil, solver.grid
-    in_a, in_b, inside = masks
-    rates_a, rates_b = np.zeros(grid.size), np.zeros(grid.size)
-    cells = np.flatnonzero(inside.ravel() & (kill > 0.0))
-    if cells.size == 0:
-        return rates_a, rates_b
-    arms, weights = _arms(st, cells)
-    steps = _SEARCH * int(np.abs(arms).max(initial=1))
-    length, absorbed = _to_wall(st, grid, cells, arms)
-    centre = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :] + 0.5
-    scale_a, scale_b = (1e-9 * np.abs(r.g(grid.points()[cells]))[:, None] for r in (between.a, between.b))
-    nearest_a = _nearer(in_a, in_b, grid).ravel()[cells][:, None]
-    end, hit_a = np.full(length.shape, np.inf), np.zeros(length.shape, bool)
-    for k in range(1, steps + 1):
-        t = length * k / steps
-        at = grid._locate(centre + t[:, :, None] * arms)
-        a, b = between.a.g(at) <= scale_a, between.b.g(at) <= scale_b
-        new = (a | b) & np.isinf(end)
-        # where both are met at once (one potential, two basins) the component decides
-        hit_a = np.where(new, np.where(a & b, nearest_a, a), hit_a)
-        end = np.where(new, t, end)
-    hit = np.isfinite(end)
-    reached = np.where(hit, end, length)
-    points, ends = grid.points()[cells][:, None, :], grid._locate(centre + reached[:, :, None] * arms)
-    share = np.where(hit | absorbed, weights / reached * _bias(solver, cells, points, ends - points), 0.0)
-    to_a, to_b = np.sum(share * (hit & hit_a), axis=1), np.sum(share * (hit & ~hit_a), axis=1)
-    total = share.sum(axis=1)
-    lost = total <= 0.0
-    to_a, to_b = np.where(lost, nearest_a[:, 0], to_a), np.where(lost, ~nearest_a[:, 0], to_b)
-    total = np.where(lost, 1.0, total)
-    rates_a[cells], rates_b[cells] = kill[cells] * to_a / total, kill[cells] * to_b / total
-    return rates_a, rates_b
-
-
-def _arms(st: Any, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
-    """Integer offsets (m, 2 K + 2 d, d) of the edges of cells, both ways, then the axes, and their weights."""
-    d, m = st.spacing.shape[1], cells.size
-    axes = np.broadcast_to(np.eye(d, dtype=np.int64), (m, d, d))
-    plus = np.concatenate([st.offsets[cells], axes], axis=1)
-    # an upwind rest leaves along the axes
-    rest = np.abs(st.rest[cells])
-    forth = np.concatenate([st.weights[cells], np.where(st.rest[cells] > 0.0, rest, 0.0)], axis=1)
-    back = np.concatenate([st.weights[cells], np.where(st.rest[cells] < 0.0, rest, 0.0)], axis=1)
-    return np.concatenate([plus, -plus], axis=1), np.concatenate([forth, back], axis=1)
-
-
-def _to_wall(st: Any, grid: Grid, cells: NDArray[np.int64], arms: NDArray[np.int64]) -> tuple[Array, Mask]:
-    """Fraction of every arm up to the wall (1 where it stays inside) and whether that wall absorbs."""
-    start = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :]
-    length, absorbed = np.ones(arms.shape[:2]), np.zeros(arms.shape[:2], bool)
-    for axis, n in enumerate(grid.shape):
-        if grid.boundary[axis][0] == "periodic":
-            continue
-        end = start[..., axis] + arms[..., axis]
-        steps = np.maximum(np.abs(arms[..., axis]), 1)
-        for side, beyond, room in ((0, end < 0, start[..., axis] + 0.5), (1, end >= n, n - start[..., axis] - 0.5)):
-            there = np.where(beyond, room / steps, 2.0)
-            absorbed = np.where(there < length, grid.boundary[axis][side] == "absorbing", absorbed)
-            length = np.minimum(length, there)
-    return length, absorbed
-
-
-def _nearer(in_a: Mask, in_b: Mask, grid: Grid) -> Mask:
-    """Cells that lie nearer to a than to b."""
-    from scipy import ndimage
-
-    spacing = [float(w.mean()) for w in grid.widths]
-    far_a = ndimage.distance_transform_edt(~in_a, sampling=spacing)
-    return np.asarray(far_a <= ndimage.distance_transform_edt(~in_b, sampling=spacing))
-
-
-def _bias(solver: Any, cells: NDArray[np.int64], origin: Array, step: Array) -> Array:
-    """B(-z) of edges (m, arms) with z = ln p(end)/p(start), from the potential or from D^-1 (b - div D) at the cell."""
-    if solver._stencil.use_phi:
-        ends = solver._phi_at((origin + step).reshape(-1, solver.grid.dim)).reshape(step.shape[:2])
-        z = solver._stencil.phi[cells][:, None] - ends
-    else:
-        x = origin[:, 0, :]
-        drift = np.asarray(solver.process.drift(x)) - np.asarray(solver.process.divergence(x))
-        force = np.einsum("nij,nj->ni", np.linalg.pinv(np.asarray(solver.process.diffusion(x))), drift)
-        z = np.einsum("nki,ni->nk", step, force)
-    z = np.clip(z, -700.0, 700.0)
-    small = np.abs(z) < 1e-8
-    return np.asarray(np.where(small, 1.0 + 0.5 * z, -z / np.expm1(-np.where(small, 1.0, z))))
-
-
 class Transitions(Exits, Flows):
     """Questions about transitions from one region to another; a part of `FokkerPlanck`."""
 
@@ -197,8 +103,8 @@ class Transitions(Exits, Flows):
         masks = between.masks(self.grid)
         in_a, in_b, inside = masks
         stand_in: Any = between
-        rates, kill = exit_generator(self._stencil, self.generator, self.grid, stand_in, inside, self._phi_at)
-        _, to_b = split_kill(self, between, masks, kill)
+        rates, kill, cut = exit_generator(self._stencil, self.generator, self.grid, stand_in, inside, self._phi_at)
+        to_b = rate_into_b(self.grid, between, masks, cut)
         if not np.any(to_b > 0.0):
             raise ValueError(f"no edge between the regions reaches {b!r}; use more cells")
         with np.errstate(divide="ignore"):
@@ -230,8 +136,9 @@ class Transitions(Exits, Flows):
 
         Notes
         -----
-        W. E and E. Vanden-Eijnden, J. Stat. Phys. 123, 503 (2006). Elimination without subtractions. A cell whose edges meet both
-        regions shares its rates in proportion to those of the cut edges.
+        W. E and E. Vanden-Eijnden, J. Stat. Phys. 123, 503 (2006). Elimination without subtractions. Where the regions meet,
+        edges that are cut near by end in both, as far as the surface around belongs to each: values away from there are of second
+        order, with a remainder that is not quite even.
 
         Examples
         --------

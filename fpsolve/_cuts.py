@@ -7,7 +7,7 @@ where every edge of the stencil meets the surface or a wall.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +19,7 @@ from ._kernels import stencil, stencil3
 from .grid import Grid
 from .region import Region
 
-__all__ = ["exit_generator", "singular_edges", "singular_points"]
+__all__ = ["Cut", "exit_generator", "singular_edges", "singular_points", "wrapped"]
 
 Array = NDArray[np.float64]
 
@@ -31,30 +31,43 @@ _SINGULAR = 1e-3
 # ---- exit from a region ---------------------------------------------------------------------------------------------------
 
 
+class Cut(NamedTuple):
+    """Edges that end outside: of cells (m,), both ways along every offset and axis."""
+
+    cells: NDArray[np.int64]
+    #: (m, 2 K + 2 d, d), integer, and the fraction (m, 2 K + 2 d) up to the end.
+    arms: NDArray[np.int64]
+    fraction: Array
+    #: Whether the end is the surface of the region, and not an absorbing side (m, 2 K + 2 d).
+    surface: NDArray[np.bool_]
+    #: Rates of leaving (m, 2 K + 2 d), 0 where an arm ends in a cell.
+    rates: Array
+
+
 def exit_generator(
     st: Stencil, generator: sp.csr_matrix, grid: Grid, region: Region, inside: NDArray[np.bool_],
     phi_at: Callable[[Array], Array],
-) -> tuple[sp.csr_matrix, Array]:  # fmt: skip
-    """Rates among the cells inside and exit rates; cells outside are isolated and killed at rate one."""
+) -> tuple[sp.csr_matrix, Array, Cut]:  # fmt: skip
+    """Rates among the cells inside, exit rates, and by which edges; cells outside are isolated and killed at rate one."""
     flat = inside.ravel()
     cells = _near_boundary(st, grid, inside)
-    target, cut = _arms(st, grid, region, flat, cells)
+    target, cut, surface = _arms(st, grid, region, flat, cells)
     # without an upwind rest the arms along the axes carry nothing
     used = np.concatenate([np.repeat(st.weights[cells] > 0.0, 2, axis=1), np.repeat(st.rest[cells] != 0.0, 2, axis=1)], axis=1)
     stranger = np.asarray(abs(generator) @ (~flat).astype(float)).ravel()[cells] > 0.0
     changed = ((target == _EXIT) & used).any(axis=1) | stranger
-    cells, target, cut = cells[changed], target[changed], cut[changed]
+    cells, target, cut, surface = cells[changed], target[changed], cut[changed], surface[changed]
     phi_cut = np.zeros(cut.shape)
     if st.use_phi:
         phi_cut = phi_at(_arm_points(st, grid, cells, cut).reshape(-1, grid.dim)).reshape(cut.shape)
     room = cells.size * (2 * st.weights.shape[1] + grid.dim)
-    rows, cols, rates, kill = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(grid.size)
+    rows, cols, rates, exits = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.zeros(cut.shape)
     if grid.dim == 3:
-        edges = stencil3.Edges(rows, cols, rates, kill, np.zeros(0))
-        m = stencil3.exit_rows(cells, target, cut, phi_cut, space.cells(st), edges)
+        edges = stencil3.Edges(rows, cols, rates, np.zeros(0), np.zeros(0))
+        m = stencil3.exit_rows(cells, target, cut, phi_cut, space.cells(st), edges, exits)
     else:
         m = stencil.exit_rows(cells, target, cut, st.volume, st.offsets, st.weights, st.gradient, st.free, st.share, st.rest,
-                              st.phi, phi_cut, rows, cols, rates, kill)  # fmt: skip
+                              st.phi, phi_cut, rows, cols, rates, exits)  # fmt: skip
     keep = flat.copy()
     keep[cells] = False
     old = generator.tocoo()
@@ -65,8 +78,9 @@ def exit_generator(
         rows, cols, rates = (np.concatenate(pair) for pair in zip((rows, cols, rates), back, strict=True))
     entries = (np.concatenate([old.data[stay], rates]),
                (np.concatenate([old.row[stay], rows]), np.concatenate([old.col[stay], cols])))  # fmt: skip
-    kill[~flat] = 1.0
-    return sp.csr_matrix(entries, shape=generator.shape), kill
+    kill = (~flat).astype(float)
+    kill[cells] = exits.sum(axis=1)
+    return sp.csr_matrix(entries, shape=generator.shape), kill, Cut(cells, _arm_offsets(st, cells), cut, surface, exits)
 
 
 def _thrown_back(st: Stencil, cells: NDArray[np.int64], target: NDArray[np.int64]) -> tuple[Any, Any, Any]:
@@ -111,8 +125,8 @@ def _arm_offsets(st: Stencil, cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _arms(
     st: Stencil, grid: Grid, region: Region, flat: NDArray[np.bool_], cells: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], Array]:
-    """Where every arm leads (a cell, exit or no flux), and the fraction of it that lies inside the region."""
+) -> tuple[NDArray[np.int64], Array, NDArray[np.bool_]]:
+    """Where every arm leads (a cell, exit or no flux), the fraction of it inside the region, and whether it leaves that."""
     arms = _arm_offsets(st, cells)
     index = np.stack(np.unravel_index(cells, grid.shape), axis=-1)[:, None, :] + arms
     length, side = np.ones(arms.shape[:2]), np.full(arms.shape[:2], -1)
@@ -128,12 +142,12 @@ def _arms(
     on_grid = side < 0
     target = np.where(on_grid, np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), grid.shape, mode="clip"), _NO_FLUX)
     if cells.size == 0:
-        return target, length
+        return target, length, on_grid
     out, cut = _first_exit(st, grid, region, cells, arms, length, ~on_grid)
     elsewhere = on_grid & ~flat[target] & ~out  # beyond g < 0 of another component
     cut = np.where(out, cut, np.where(side == SIDES["absorbing"], length, 1.0))
     target = np.where(out | elsewhere | (side == SIDES["absorbing"]), _EXIT, target)
-    return target, np.maximum(cut, 1e-8)
+    return target, np.maximum(cut, 1e-8), out | elsewhere
 
 
 def _first_exit(
@@ -150,7 +164,7 @@ def _first_exit(
     low, high, found = np.zeros(length.shape), length.copy(), np.zeros(length.shape, bool)
     for k in range(1, steps + 1):
         t = length * k / steps
-        g = region.g(_wrapped(grid, grid._locate(origin + t[:, :, None] * step)))
+        g = region.g(wrapped(grid, grid._locate(origin + t[:, :, None] * step)))
         # rounding must not hide a surface that coincides with the wall
         hit = ~found & (g >= np.where(at_wall & (k == steps), -1e-9 * np.abs(own), 0.0))
         high = np.where(hit, t, high)
@@ -160,7 +174,7 @@ def _first_exit(
     start, way = np.broadcast_to(origin, step.shape)[found], step[found]
     for _ in range(45):
         middle = 0.5 * (low + high)
-        at = _wrapped(grid, grid._locate(start + middle[:, None] * way))
+        at = wrapped(grid, grid._locate(start + middle[:, None] * way))
         beyond = region.g(at) >= 0.0 if middle.size else np.zeros(0, bool)
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     cut = np.ones(length.shape)
@@ -168,7 +182,7 @@ def _first_exit(
     return found, cut
 
 
-def _wrapped(grid: Grid, points: Array) -> Array:
+def wrapped(grid: Grid, points: Array) -> Array:
     """Points (..., d) moved into the box along periodic axes."""
     points = points.copy()
     for axis, ((lo, hi, *_), sides) in enumerate(zip(grid.axes, grid.boundary, strict=True)):
@@ -222,7 +236,7 @@ def _vanishing(process: Any, grid: Grid, start: Array, step: Array) -> tuple[Arr
     """Minima of the smallest eigenvalue on segments start + [0, 1] step (in cells), and whether D vanishes across a line there."""
 
     def place(t: Array) -> Array:
-        return _wrapped(grid, grid._locate(start + t[:, None] * step))
+        return wrapped(grid, grid._locate(start + t[:, None] * step))
 
     def low(t: Array) -> Array:
         return _smallest(process, place(t))

@@ -100,7 +100,7 @@ class Exits(Solver):
         """Cells inside (grid.shape), rates among them, exit rates; cells outside are isolated and killed at rate one."""
         region = self._region(region)
         inside = region.mask(self.grid)
-        rates, kill = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
+        rates, kill, _ = exit_generator(self._stencil, self.generator, self.grid, region, inside, self._phi_at)
         if not np.any(kill[inside.ravel()] > 0.0):
             raise ValueError(f"nothing can leave {region!r} on {self.grid!r}: every side inside it is reflecting or "
                              "periodic; make the box reach beyond the region's surface, or a side absorbing")  # fmt: skip

@@ -77,7 +77,8 @@ def fact(name: str | None, what: str, find: Callable[[], Any]) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        value = find()
+        pass
+    value = find()  # outside the handler: what it refuses is no consequence of a missing file
     try:
         write_atomically(path, json.dumps(value))
     except OSError:  # the kernels beside it say so

@@ -202,9 +202,9 @@ class Attack(Saved):
 
         The label says how many runs were lost.
         """
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax, sizes = _axes(ax), np.unique(self.size)
+        ax, sizes = axes(ax), np.unique(self.size)
         label = f"{self.method}, {len(self.lost)} lost" if len(self.lost) else self.method
         (points,) = ax.plot(self.size, self.accuracy, **{"marker": "o", "markersize": 3, "linestyle": "", "alpha": 0.6, **options})
         ax.plot(sizes, [self.of_size(int(n)).mean() for n in sizes], color=points.get_color(), label=label)

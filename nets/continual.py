@@ -310,9 +310,9 @@ class Retention(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Test error on the second task against that on the first, the best runs joined; `options` go to ``Axes.plot``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax, front = _axes(ax), self.pareto()
+        ax, front = axes(ax), self.pareto()
         style = {"marker": "o", "markersize": 3, "linestyle": "", "alpha": 0.6, "label": self.name, **options}
         (points,) = ax.plot(self.first_error, self.second_error, **style)
         ax.plot(self.first_error[front], self.second_error[front], color=points.get_color())

@@ -266,9 +266,9 @@ class EnergyPath(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Loss against length along the path, its images, and dashed the straight line; `options` go to ``Axes.plot``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax = _axes(ax)
+        ax = axes(ax)
         (line,) = ax.plot(self.s, self.loss, **{"label": "path", **options})
         nodes = self._curve.nodes
         ax.plot(nodes, np.interp(nodes, self.s, self.loss), "o", markersize=3, color=line.get_color())

@@ -74,9 +74,9 @@ class BatchMinima(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Histogram of the positions of the minima, those at the cap left out; `options` go to ``Axes.hist``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax = _axes(ax)
+        ax = axes(ax)
         ax.hist(self.position[~self.capped], **{"bins": 40, **options})
         ax.set(xlabel="position of the minimum", ylabel="minibatches")
         return ax

@@ -89,9 +89,9 @@ class Minimum(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Loss against passes over the samples; `options` go to ``Axes.semilogy``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax = _axes(ax)
+        ax = axes(ax)
         ax.semilogy(*self.history.T, **{"label": self.method, **options})
         ax.set(xlabel="passes over the samples", ylabel="loss of all samples")
         return ax

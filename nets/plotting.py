@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import integer, numbers, of_kind, positive
+from ._pictures import axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,21 +39,13 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(5.0, 3.8), layout="constrained").subplots()
-
-
 def _beside_walk(
     window: Window, values: Array, of_walk: Callable[[RandomWalk], Array], null: bool, ax: Axes | None, style: dict[str, Any]
 ) -> Axes:
     """A number of each component, and that of a random walk as long."""
     from .window import random_walk
 
-    ax, i = _axes(ax), np.arange(1, len(values) + 1)
+    ax, i = axes(ax), np.arange(1, len(values) + 1)
     ax.loglog(i, values, **{"marker": ".", "linestyle": "", "label": "measured", **style})
     if null:
         expected = of_walk(random_walk(window.records, min(len(i), window.records - 1)))
@@ -89,7 +82,7 @@ def plot_cumulative(window: Window, *, ax: Axes | None = None, **kwargs: Any) ->
     >>> nets.plotting.plot_cumulative(nets.analyse_window(run, "W2")).get_xlabel()
     'components after the first'
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     held = np.cumsum(window.variances[1:]) / (window.total - window.variances[0])
     ax.semilogx(np.arange(1, len(held) + 1), held, **kwargs)
     ax.axhline(0.9, color="0.6", linewidth=0.8)
@@ -123,7 +116,7 @@ def plot_profiles(profiles: Profiles, *, labels: ArrayLike | None = None, ax: Ax
     >>> nets.plotting.plot_profiles(nets.Profiles(d, np.exp(d**2), 1.0), labels=["i = 1"]).get_legend().get_texts()[0].get_text()
     'i = 1'
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     names = [f"{k + 1}" for k in range(len(profiles.loss))] if labels is None else [str(name) for name in np.asarray(labels)]
     for d, loss, fit, name in zip(profiles.displacements, profiles.loss, profiles.parabola()[0], names, strict=True):
         (line,) = ax.semilogy(d, loss, **{"label": name, **kwargs})
@@ -144,7 +137,7 @@ def plot_power_law(x: ArrayLike, y: ArrayLike, *, label: str = "", ax: Axes | No
     """
     from .power_laws import power_law
 
-    ax = _axes(ax)
+    ax = axes(ax)
     u, v = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     fit = power_law(u, v)
     text = f"{label}, exponent {fit.exponent:.2f}" if label else f"exponent {fit.exponent:.2f}"
@@ -187,7 +180,7 @@ def plot_temperature(displacements: ArrayLike, temperature: ArrayLike, *, ax: Ax
     >>> nets.plotting.plot_temperature([-1.0, 0.0, 1.0], [2.0, 1.0, 2.0]).get_yscale()
     'log'
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     for d, t in zip(np.atleast_2d(displacements), np.atleast_2d(temperature), strict=True):
         ax.semilogy(d, t, **kwargs)
     ax.set(xlabel="displacement $d$", ylabel="active temperature $T_i(d)$")
@@ -205,7 +198,7 @@ def plot_volume(volume: Volume, *, ax: Axes | None = None, **kwargs: Any) -> Axe
     >>> nets.plotting.plot_volume(v).get_xlabel()
     'width $s$'
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     shown = np.isfinite(volume.widths)
     s = volume.widths[shown]
     style = {"marker": "o", "markersize": 3, "label": "Monte Carlo", **kwargs}
@@ -226,7 +219,7 @@ def plot_basin(basin: BasinReturn, *, ax: Axes | None = None, **kwargs: Any) -> 
     >>> nets.plotting.plot_basin(r).get_ylabel()
     'returned'
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     gaps = np.abs(basin.interval.T - basin.probability)
     ax.errorbar(basin.radii, basin.probability, gaps, **{"marker": "o", "markersize": 3, "capsize": 2, **kwargs})
     ax.set(xlabel="radius $r$", ylabel="returned", ylim=(-0.02, 1.02))
@@ -251,7 +244,7 @@ def plot_boundary(mlp: MLP, theta: ArrayLike, data: Data, *, points: int = 161, 
     weights, points = mlp.check_point(theta), integer("points", points, 2)
     if mlp.widths[0] != 2 or data.x_train.shape[1] != 2 or data.n_classes < 2:
         raise ValueError(f"a picture of the classes in a plane needs two inputs, and labels: got {mlp!r} and {data!r}")
-    ax, x, labels = _axes(ax), data.x_train, data.y_train
+    ax, x, labels = axes(ax), data.x_train, data.y_train
     low, high = x.min(axis=0), x.max(axis=0)
     sides = np.linspace(low - 0.03 * (high - low), high + 0.03 * (high - low), points).T
     grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
@@ -295,16 +288,16 @@ def plot_plane(
     positive("margin", margin)
     if corners.shape != (3, mlp.dim) or not np.isfinite(corners).all():
         raise ValueError(f"thetas must be three networks of {mlp.dim} finite weights: got shape {corners.shape}")
-    axes, triangle = np.linalg.qr((corners[1:] - corners[0]).T)
+    plane, triangle = np.linalg.qr((corners[1:] - corners[0]).T)
     if not np.abs(np.diag(triangle)).min() > 1e-9 * np.abs(triangle).max():
         raise ValueError("the three networks must not lie on one line: they span no plane")
-    axes, triangle = axes * np.sign(np.diag(triangle)), triangle * np.sign(np.diag(triangle))[:, None]
+    plane, triangle = plane * np.sign(np.diag(triangle)), triangle * np.sign(np.diag(triangle))[:, None]
     places = np.column_stack([np.zeros(2), triangle])
     low, high = places.min(axis=1), places.max(axis=1)
     first, second = np.linspace(low - margin * (high - low), high + margin * (high - low), points).T
     a, b = np.meshgrid(first, second)
-    losses = Landscape(mlp, corners[0], x, y).section(axes).loss(np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
-    ax = _axes(ax)
+    losses = Landscape(mlp, corners[0], x, y).section(plane).loss(np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
+    ax = axes(ax)
     shown = ax.contourf(first, second, np.log10(np.maximum(losses, 1e-300)), **{"levels": 17, "extend": "both", **kwargs})
     ax.figure.colorbar(shown, ax=ax, label="lg loss")
     ax.plot(*places, "w^", markeredgecolor="k", linestyle="")

@@ -104,9 +104,9 @@ class QuadraticVolume(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The sum against k, with a point at the k chosen; `options` go to ``Axes.plot``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax = _axes(ax)
+        ax = axes(ax)
         (line,) = ax.plot(np.arange(1, self.rank + 1), self.at(np.arange(1, self.rank + 1)), **options)
         ax.plot([self.k], [self.value], "o", color=line.get_color())
         ax.set(xlabel="k", ylabel=r"$\sum_{i \leq k} \ln \lambda_i$")

@@ -88,9 +88,9 @@ class Eigenpairs(Saved):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Eigenvalues by rank; `options` go to ``Axes.errorbar``, whose bars are the residuals."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax = _axes(ax)
+        ax = axes(ax)
         style: dict[str, Any] = {"fmt": "o", "ms": 3} | options
         ax.errorbar(np.arange(1, len(self.values) + 1), self.values, yerr=self.residuals, **style)
         ax.set(xlabel="rank", ylabel=f"eigenvalue of the {LONG_NAMES.get(self.matrix, self.matrix)} [loss/weight$^2$]")
@@ -298,9 +298,9 @@ class SpectralDensity(Saved):
 
     def plot(self, ax: Axes | None = None, width: float | None = None, **options: Any) -> Axes:
         """Density with a band of two standard errors; default width: a hundredth of the range. `options` go to ``Axes.plot``."""
-        from .plotting import _axes
+        from ._pictures import axes
 
-        ax, (low, high) = _axes(ax), self.range
+        ax, (low, high) = axes(ax), self.range
         width = width or max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300)) / 100.0
         at = np.linspace(low - 4.0 * width, high + 4.0 * width, 1000)
         value, stderr, _ = self.density(at, width)

@@ -43,7 +43,7 @@ LAYERS: list[set[str]] = [
     {"_branches", "_cuts", "_decomposition", "_escape_laws", "_inertia", "_linear", "_moments"},
     {"_exit_laws", "_freezing", "_model", "_notes", "_passage", "_paths", "_phase_space", "_valley"},
     {"_blocks", "_branching", "_curved", "_question", "_refine", "_surfaces"},
-    {"_exits", "_flows", "_observe", "_rounding", "_spectral", "_start", "_wide_run"},
+    {"_exits", "_flows", "_observe", "_rounding", "_shares", "_spectral", "_start", "_wide_run"},
     {"_committor", "_escapes", "_levels", "_population"},
     {"fokker_planck", "langevin", "theory", "_show", "_warm"},
     {"_along", "_escape_case", "_highexits", "_splitting", "kernel_operator", "report"},
@@ -63,8 +63,8 @@ LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # fmt: off
 ENGINES = (
     {
-        "fokker_planck", "_balance", "_committor", "_cuts", "_discretize", "_exits", "_flows", "_notes", "_refine", "_spectral",
-        "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
+        "fokker_planck", "_balance", "_committor", "_cuts", "_discretize", "_exits", "_flows", "_notes", "_refine", "_shares",
+        "_spectral", "kernel_operator", "_cells", "_dense", "_kernel_base", "_kernel_exits", "_kernel_modes", "_landing",
         "_magnus", "_trbdf2", "_frozen", "_follow", "_phase_space", "_start", "_aligned", "_fronts", "_highexits", "_highorder",
         "_operators", "_pencil", "_space", "_stencils",
     },
@@ -243,16 +243,17 @@ def test_fpsolve_does_not_know_its_users(path: Path) -> None:
 
 @each(source_files("nets", "bench/validate"))
 def test_users_import_the_public_names(path: Path) -> None:
-    """But for what must be one thing for all: Numba's flags, the threads of BLAS, and what counts as a number."""
+    """But for what must be one thing for all: Numba's flags, the threads of BLAS, what counts as a number, and as Axes."""
     import fpsolve
 
     for name in imported_by(path, nested=True):
         parts = name.split(".")
         if parts[0] != "fpsolve" or len(parts) == 1:
             continue
-        kernel = path.stem.startswith("_kernels") and parts[1] == "_jit" or path.stem == parts[1] in {"_checks", "_threads"}
+        shared = path.stem == parts[1] in {"_checks", "_pictures", "_threads"}
+        kernel = path.stem.startswith("_kernels") and parts[1] == "_jit"
         public = parts[1] in fpsolve.__all__ and (len(parts) == 2 or parts[1] in PUBLIC_SUBMODULES)
-        assert kernel or public, f"{relative(path)} imports {name}, which is not public"
+        assert kernel or shared or public, f"{relative(path)} imports {name}, which is not public"
 
 
 def test_references_are_independent() -> None:

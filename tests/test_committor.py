@@ -89,20 +89,71 @@ def test_committor_between_circles():
     assert errors[-1] < 5e-4
 
 
+def split(surface, plane, variables):
+    """What lies outside `surface` in two parts, either side of `plane`."""
+    return tuple(Region.from_expression(f"max({surface}, {sign}({plane}))", variables=variables) for sign in ("", "-"))
+
+
 def test_exit_split_of_a_disc():
-    """Left through x > 0 or x < 0, both parts of one circle: the harmonic measure, by Poisson's integral."""
+    """Left through x < c or x > c, both parts of one circle: the harmonic measure, by Poisson's integral."""
     flat = Process(Potential.from_expression("0*x + 0*y", variables="x y"), Noise.isotropic(1.0))
-    right = Region.from_expression("max(1 - sqrt(x**2 + y**2), -x)", variables="x y")
-    left = Region.from_expression("max(1 - sqrt(x**2 + y**2), x)", variables="x y")
-    q = FokkerPlanck(flat, Grid((-1.3, 1.3, 100), (-1.3, 1.3, 101))).committor(left, right)
-
-    def poisson(x, y):
-        r, t = math.hypot(x, y), math.atan2(y, x)
-        kernel = lambda s: (1 - r * r) / (1 - 2 * r * math.cos(s - t) + r * r)  # noqa: E731
-        return integrate.quad(kernel, -math.pi / 2, math.pi / 2)[0] / (2 * math.pi)
-
+    fp = FokkerPlanck(flat, Grid((-1.3, 1.3, 100), (-1.3, 1.3, 101)))
     points = np.array([[0.0, 0.0], [0.4, 0.0], [-0.3, 0.5], [0.2, -0.6]])
-    np.testing.assert_allclose(q.at(points), [poisson(*p) for p in points], atol=3e-3)
+    for c in (0.0, 0.37):
+        left, right = split("1 - sqrt(x**2 + y**2)", f"x - {c}", "x y")
+
+        def poisson(x, y, c=c):
+            r, t = math.hypot(x, y), math.atan2(y, x)
+            kernel = lambda s: (1 - r * r) / (1 - 2 * r * math.cos(s - t) + r * r)  # noqa: E731
+            return integrate.quad(kernel, -math.acos(c), math.acos(c))[0] / (2 * math.pi)
+
+        np.testing.assert_allclose(fp.committor(left, right).at(points), [poisson(*p) for p in points], atol=5e-4)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_values_converge_with_second_order_where_two_parts_of_a_surface_meet(full):
+    """From the centre of a disc, cut at any place in any direction; with a full tensor a disc in the coordinates of the noise.
+
+    The part of a surface known only at the ends of edges would be off by up to half a cell: h/(2 pi), and not steadily.
+    """
+    factor = np.array([[1.0, 0.0], [0.7, 0.5]]) if full else np.eye(2)
+    process = Process.from_drift(["0*x", "0*y"], Noise.constant(factor @ factor.T / 2), variables="x y")
+    back = np.linalg.inv(factor).tolist()
+    u, v = (f"({row[0]!r}*x + ({row[1]!r})*y)" for row in back)
+    half = 1.3 * np.abs(factor).sum(axis=1)
+    for n in (40, 80, 160):
+        fp = FokkerPlanck(process, Grid(*[(-w, w, n) for w in half]))
+        errors = []
+        for c, angle in ((-0.61, 0.3), (-0.2, 1.9), (0.37, 0.0), (0.55, 4.4), (0.13, 2.7), (-0.44, 5.5)):
+            a, b = split(f"1 - {u}**2 - {v}**2", f"{math.cos(angle)!r}*{u} + ({math.sin(angle)!r})*{v} - ({c!r})", "x y")
+            errors.append(fp.committor(a, b).at([[0.0, 0.0]])[0] - math.acos(c) / math.pi)
+        h = 2.6 / n
+        assert np.sqrt(np.mean(np.square(errors))) < (0.6 if full else 0.25) * h**2, n
+
+
+def test_exit_split_of_a_ball():
+    """Through the cap above a plane, from the centre: its part of the sphere, to the same fraction of h^2 as in the plane."""
+    flat = Process.from_drift(["0*x", "0*y", "0*z"], Noise.isotropic(0.5), variables="x y z")
+    fp = FokkerPlanck(flat, Grid(*[(-1.3, 1.3, 28)] * 3))
+    for plane, c in (("z", 0.2), ("0.6*x - 0.8*z", -0.37)):
+        below, above = split("1 - x**2 - y**2 - z**2", f"{plane} - ({c})", "x y z")
+        assert abs(fp.committor(below, above).at([[0.0, 0.0, 0.0]])[0] - (1 - c) / 2) < 0.25 * (2.6 / 28) ** 2
+
+
+def test_parts_that_meet_beside_the_seam_of_a_periodic_axis():
+    """A channel 0 < y < 1 whose upper wall is the target for |x - c| < 1/2, with period 2: the part does not depend on c."""
+    process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(1.0), variables="x y")
+    fp = FokkerPlanck(process, Grid((0, 2, 80), (-0.2, 1.2, 56), boundary=["periodic", "reflecting"]))
+    found = []
+    for c in (1.0, 0.5, 0.0):  # whole numbers of cells; the last target lies across the seam, the middle one ends there
+        inside = f"{'-' if c == 0.0 else ''}(abs(x - 1) - 1/2)" if c != 0.5 else "abs(x - 1/2) - 1/2"
+        a = Region.from_expression(f"min(y, max(1 - y, -({inside})))", variables="x y")
+        b = Region.from_expression(f"max(1 - y, {inside})", variables="x y")
+        found.append(fp.committor(a, b).at([[c, 0.5]])[0])
+    # sum over the Fourier modes of the target: 1/4 + sum over odd k of 2 sin(k pi/2)/(k pi) sinh(k pi y)/sinh(k pi), y = 1/2
+    k = np.arange(1, 60)
+    modes = 2 * np.sin(k * np.pi / 2) / (k * np.pi) * np.sinh(k * np.pi / 2) / np.sinh(k * np.pi)
+    np.testing.assert_allclose(found, 0.25 + modes.sum(), atol=5e-4)
 
 
 def test_exit_split_at_the_ends_of_the_grid():

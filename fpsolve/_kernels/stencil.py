@@ -395,13 +395,13 @@ def _arm_weight(i, j, s, other, e0, e1, w, offsets, weights):
 
 
 @kernel
-def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, share, rest, phi, phi_cut, rows, cols, rates, kill):
+def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, share, rest, phi, phi_cut, rows, cols, rates, exits):
     """Rows of cells whose edges are cut by the boundary of a region, consistent for the backward equation.
 
     target, cut, phi_cut (m, 2 K + 2 d): per arm the cell it reaches (>= 0), -1 exit at the fraction `cut` of the arm, -2 no
     flux. Arms come in pairs (+, -), first the K offsets, then the axes (for the upwind rest). On a pair with arms s+ and s- the
-    rates are those of the shortened edges times 2/(s+ + s-) (Shortley-Weller), exact for quadratic functions. Returns the
-    number of triplets.
+    rates are those of the shortened edges times 2/(s+ + s-) (Shortley-Weller), exact for quadratic functions. Rates of arms that
+    exit go to exits (m, 2 K + 2 d), zeros before. Returns the number of triplets.
     """
     m = 0
     d, kk = rest.shape[1], weights.shape[1]
@@ -428,7 +428,7 @@ def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, shar
                 middle = _arm_weight(i, j, s, target[r, 2 * k + 1 - arm], e0, e1, w, offsets, weights)
                 rate = edge_rates(stretch * middle / s, z, g)[0]
                 if j == -1:
-                    kill[i] += rate
+                    exits[r, 2 * k + arm] = rate
                 else:
                     rows[m], cols[m], rates[m] = i, j, rate
                     m += 1
@@ -439,7 +439,7 @@ def exit_rows(cells, target, cut, volume, offsets, weights, gradient, free, shar
                 continue
             rate = abs(u) / (volume[i] * cut[r, a])
             if target[r, a] == -1:
-                kill[i] += rate
+                exits[r, a] = rate
             else:
                 rows[m], cols[m], rates[m] = i, target[r, a], rate
                 m += 1

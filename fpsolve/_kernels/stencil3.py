@@ -358,7 +358,7 @@ def _arm_weight(i, j, k, s, other, e0, e1, e2, c):
 
 
 @kernel
-def exit_rows(cells, target, cut, phi_cut, c, out):
+def exit_rows(cells, target, cut, phi_cut, c, out, exits):
     """Rows of cells whose edges are cut by the boundary of a region, as `stencil.exit_rows`; returns the number of triplets."""
     m = 0
     kk = c.weights.shape[1]
@@ -382,7 +382,7 @@ def exit_rows(cells, target, cut, phi_cut, c, out):
                 middle = _arm_weight(i, j, k, s, target[r, 2 * k + 1 - arm], e0, e1, e2, c)
                 rate = edge_rates(stretch * middle / s, z, g)[0]
                 if j == -1:
-                    out.kill[i] += rate
+                    exits[r, 2 * k + arm] = rate
                 else:
                     out.rows[m], out.cols[m], out.rates[m] = i, j, rate
                     m += 1
@@ -393,7 +393,7 @@ def exit_rows(cells, target, cut, phi_cut, c, out):
                 continue
             rate = abs(u) / (c.volume[i] * cut[r, a])
             if target[r, a] == -1:
-                out.kill[i] += rate
+                exits[r, a] = rate
             else:
                 out.rows[m], out.cols[m], out.rates[m] = i, target[r, a], rate
                 m += 1
