@@ -4,7 +4,7 @@
 
 Each time is of a whole process: the interpreter, the imports, the model, the kernels, ten short paths or one density on 400 cells.
 Medians over the rounds with their range; beside them the processor time of the process, which says more where others use the
-machine too, and what the interpreter, NumPy and Numba take alone.
+machine too, and what the interpreter, NumPy and Numba take alone, and Numba with one function from its cache.
 """
 
 import os
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from _rows import OURS, Row, arguments, save
 
@@ -31,9 +32,11 @@ DENSITY = (
     "fps.FokkerPlanck(p, fps.Grid((-3, 3, 400))).stationary()"
 )
 HELP = "import runpy, sys; sys.argv = ['fpsolve', '--help']; runpy.run_module('fpsolve', run_name='__main__')"
+NUMBA = str(Path(__file__).parent / "reference" / "numba_alone.py")
 CASES = {
     "python": "",
     "python, NumPy, Numba": "import numpy, numba",
+    "one cached function of Numba": f"import runpy; runpy.run_path({NUMBA!r})",
     "import fpsolve": "import fpsolve",
     "fpsolve --help": HELP,
     "simulate, built-in": f"import fpsolve as fps; {MODEL}; {PATHS}",

@@ -277,8 +277,21 @@ def bound_in_words(outcome: Outcome) -> str:
 
     words = [outcome.target.bound]
     if outcome.met is False or outcome.holds is False:
-        words.append(f"**Short:** {outcome.target.short}")
+        words.append("; ".join([f"**Short:** {outcome.target.short}", *quicker_than_in_the_table(outcome)]))
     return ". ".join(text.format_map(Known(outcome.values)) for text in words)
+
+
+def quicker_than_in_the_table(outcome: Outcome) -> list[str]:
+    """References whose ratio is short because they are a tenth quicker here, or more, than where the table was made."""
+    found = []
+    for reference, ratio, needed in outcome.ratios:
+        if reference.table is None or ratio is None or ratio >= needed or outcome.number is None:
+            continue
+        here = outcome.number * ratio if outcome.target.most else outcome.number / ratio
+        if max(here / reference.table, reference.table / here) > 1.1 and (here < reference.table) is outcome.target.most:
+            unit = outcome.target.unit
+            found.append(f"{reference.name}: {shown(here, unit)} here, {shown(reference.table, unit)} in the table")
+    return found
 
 
 class Dash:

@@ -132,6 +132,23 @@ def test_verdicts(ours, other, met, holds, verdict):
     assert ("% of it" in words) is bool(ours and other)
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (1.2, ["other: 1.2 s here, 3 s in the table"]),  # 1.2 times as fast where 1.5 is needed, for the other is quicker here
+        (2.9, []),  # at 2 s it is we who are slow
+        (6.0, []),
+    ],
+)
+def test_a_reference_that_is_quicker_here_than_in_the_table_is_told(other, words):
+    ours = 1.0 if other < 2 else 2.0
+    one = outcome_of(QUICK, Row("case", OURS, "s", (ours,) * 3), Row("case", "other", "s", (other,) * 3))
+    assert targets.quicker_than_in_the_table(one) == words
+    rate = Target("paths", "a job", "case", 2.0, "M/s", "memory", "the reason", (Reference("other", "other", 1.0),))
+    one = outcome_of(rate, Row("case", OURS, "M/s", (2.0,) * 3), Row("case", "other", "M/s", (1.0 / other * 2.0,) * 3))
+    assert (targets.quicker_than_in_the_table(one) != []) is (other < 1.8)
+
+
 def test_an_answer_that_is_too_wrong_is_short():
     target = Target("paths", "a job", "case", 2.0, "s", "memory", "the reason", (), error=1e-3)
     for error, verdict in ((9e-4, "reached"), (1e-3, "short"), (None, "short")):
