@@ -158,6 +158,8 @@ class TorchRecorder:
 
     Notes
     -----
+    A step that the optimizer passes over, as under a GradScaler whose gradients overflow, is not counted.
+
     Losses of all samples are those of the copy in double precision and in evaluation mode; they are the expensive part, of which
     ``Record(losses_every=...)`` decides. Each step costs two copies of the parameters and one transfer of four numbers.
 
@@ -242,7 +244,7 @@ class TorchRecorder:
         self._constants: list[tuple[Any, ...]] | None = self._constants_now()
         self._plain = how["optimizer"] == "sgd" and how["momentum"] == 0.0
         self._eps = max(float(torch.finfo(value.dtype).eps) for value in self._values)
-        self._step = first
+        self._step, self._passed_over = first, False
         self._run: Run | None = None
         self._started = self._saved = time.perf_counter()
         self._out, self._overwrite = None if out is None else check_free(out, overwrite), overwrite
@@ -338,6 +340,9 @@ class TorchRecorder:
         numbers, checks = np.split(
             torch.stack([loss_of_all, dot, gradient @ gradient, moved @ moved, size, gap @ gap]).cpu().numpy(), [4]
         )
+        if not np.isfinite(numbers[2]) and torch.equal(after, before):
+            self._pass_over()
+            return
         if not np.isfinite(numbers).all():
             raise FpsolveError(
                 f"training diverged: loss, gradient or weights became non-finite at step {self._step + 1} (lr={self._lr:g}). Try a "
@@ -354,6 +359,16 @@ class TorchRecorder:
             self._row += 1
         if self._step == self._stop or time.perf_counter() - self._saved > SEGMENT_SECONDS:
             self._close_chunk()
+
+    def _pass_over(self) -> None:
+        """A step that the optimizer did not do is none."""
+        if not self._passed_over:
+            self._passed_over = True
+            warnings.warn(
+                f"after step {self._step} the gradient was not finite and no weight moved, as where a GradScaler passes over a "
+                "step: such steps are not counted, so that the run ends with fewer than were announced",
+                stacklevel=3,
+            )
 
     def _gradient(self, before: Any) -> Any:
         """The gradient of the step, weight decay included where it is part of the loss."""
@@ -547,6 +562,12 @@ def _batches(loader: Any, batch: int | None, sampling: str | None) -> tuple[int,
                 "RandomSampler(dataset, replacement=True), or pass sampling='shuffle' or 'replace' for what comes nearest"
             )
         sampling = "replace" if loader.sampler.replacement else "shuffle"
+        held, drawn = len(loader.dataset), len(loader.sampler)
+        if sampling == "shuffle" and drawn % held:
+            raise ValueError(
+                f"the loader draws {drawn} of {held} samples without replacement, whose noise is not known: leave num_samples out, "
+                "or pass sampling='shuffle' or 'replace' for what comes nearest"
+            )
     if sampling not in ("shuffle", "replace"):
         raise ValueError(f"sampling must be 'shuffle' or 'replace': got {sampling!r}")
     return integer("batch", batch, 1), sampling

@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -490,6 +491,11 @@ def test_arguments_of_the_recorder(data, tmp_path):
     refused(ValueError, "drop_last=True", loader=loader_of(data, batch_size=40, shuffle=True))
     refused(ValueError, "batch sampler", loader=loader_of(data, batch_sampler=[[0, 1], [2]]))
     refused(ValueError, "SequentialSampler", loader=loader_of(data, batch_size=30))
+    dataset = loader_of(data, **good).dataset
+    part = torch.utils.data.RandomSampler(dataset, num_samples=90)  # each epoch leaves others out
+    refused(ValueError, "draws 90 of 150 samples without", loader=loader_of(data, batch_size=30, sampler=part))
+    twice = torch.utils.data.RandomSampler(dataset, num_samples=300)  # two shuffles one after the other
+    nets.TorchRecorder(net, loss, optimizer, loader_of(data, batch_size=30, sampler=twice), steps=10)
     refused(ValueError, "batch= and sampling=", loader=data)
     refused(
         ValueError,
@@ -575,6 +581,37 @@ def recorded(net, optimizer, data, steps=12, *, scheduler=None, first=None, reco
 def loss_of_all(net, data):
     with torch.no_grad():
         return float(torch.nn.CrossEntropyLoss()(net.double().eval()(torch.tensor(data.x_train)), torch.tensor(data.y_train)))
+
+
+def test_steps_that_a_scaler_passes_over_are_none(data):
+    """Its first factors overflow; the run is that of the steps that were done."""
+
+    def trained(scale):
+        torch.manual_seed(3)
+        net, mean = torch.nn.Linear(64, 10), torch.nn.CrossEntropyLoss()
+        loss = lambda outputs, y: 256.0 * mean(outputs, y)  # noqa: E731
+        optimizer, loader = torch.optim.SGD(net.parameters(), lr=0.0004), loader_of(data, batch_size=30, shuffle=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
+        batches = [batch for _ in range(4) for batch in loader]
+        with nets.TorchRecorder(net, loss, optimizer, loader, steps=20, record=nets.Record()) as recorder:
+            for x, y in batches:
+                optimizer.zero_grad()
+                value = loss(net(x.float()), y)
+                scaler.scale(value).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                recorder.step(value)
+        return recorder.run, net
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run, net = trained(2.0**126)
+    assert [str(w.message).count("GradScaler passes over a step") for w in told] == [1]
+    assert 0 < run.step < 20
+    assert not run.complete
+    np.testing.assert_array_equal(run.theta, np.concatenate([p.detach().numpy().ravel() for p in net.parameters()]))
+    assert all(np.isfinite(series).all() for series in run.losses.values())
+    assert trained(1.0)[0].step == 20
 
 
 def test_what_is_not_recorded_follows_the_module(data):
