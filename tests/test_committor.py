@@ -156,6 +156,21 @@ def test_parts_that_meet_beside_the_seam_of_a_periodic_axis():
     np.testing.assert_allclose(found, 0.25 + modes.sum(), atol=5e-4)
 
 
+def test_parts_that_meet_beside_a_reflecting_side_with_functions_of_any_size():
+    """Through the end x = 1/2 of a channel 0 < y < 1 below y = c; g_a ends at y = 0 where the grid ends, g_b is far larger."""
+    process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(1.0), variables="x y")
+    n = 40
+    fp = FokkerPlanck(process, Grid((-0.75, 0.75, 60), (0.0, 1.0, n)))
+    points = np.array([[0.0, 0.5], [0.25, 0.125], [0.25, 0.625]])
+    k = np.arange(1, 100)
+    for c in (0.23, 0.66, 0.9 / n):
+        a = Region.from_expression(f"max(1/2 - x, log(y) - log({c}))", variables="x y")
+        b = Region.from_expression(f"min(max(1/2 - x, 1000*({c} - y)), x + 1/2)", variables="x y")
+        modes = 2 * np.sin(k * np.pi * c) / (k * np.pi) / np.sinh(k * np.pi)  # all of the other end, x = -1/2, is b
+        exact = [c * (x + 0.5) + np.sum(modes * np.cos(k * np.pi * y) * np.sinh(k * np.pi * (x + 0.5))) for x, y in points]
+        np.testing.assert_allclose(1.0 - fp.committor(a, b).at(points), exact, atol=0.6 / n**2)
+
+
 def test_exit_split_at_the_ends_of_the_grid():
     """Both regions are sides of the box: q = (1 - exp(-v x/D))/(1 - exp(-v/D)) on (0, 1), whatever the boundary says."""
     v, D = 1.0, 0.3
@@ -198,6 +213,22 @@ def rate_quadrature(D):
     Z = integrate.quad(lambda x: np.exp(-((x * x - 1) ** 2) / D), -2, 2, epsabs=1e-14, limit=400)[0]
     barrier = integrate.quad(lambda x: np.exp(((x * x - 1) ** 2 - 1) / D), -1, 1, epsabs=1e-14, limit=400)[0]
     return D / (Z * barrier) * np.exp(-1 / D) / 0.5
+
+
+def test_components_that_are_apart_by_a_cell_or_across_a_seam():
+    """One function for both: q is linear between them, at the middle of one cell and on both sides of the seam."""
+    process = Process.from_drift("0*x", Noise.isotropic(0.5))
+    outside = Potential.from_expression("-abs(x)")
+    a, b = (Region.sublevel(outside, -0.06, containing=[x]) for x in (-0.9, 0.9))
+    assert abs(FokkerPlanck(process, Grid((-1, 1, 21))).committor(a, b).at([[0.0]])[0] - 0.5) < 1e-12
+    fp = FokkerPlanck(process, Grid((0, 1, 40), boundary="periodic"))
+    x = fp.grid.centers[0]
+    for top in (0.05, 0.0, 0.3):
+        wells, w = Potential.from_expression(f"cos(4*pi*(x - {top}))"), 0.06
+        a, b = (Region.sublevel(wells, math.cos(4 * np.pi * w), containing=[(top + s) % 1]) for s in (0.25, 0.75))
+        d = (x - top + 0.5) % 1 - 0.5
+        between = np.abs(d) < w
+        np.testing.assert_allclose(fp.committor(a, b).values[between], ((w - d) / (2 * w))[between], atol=1e-9)
 
 
 @pytest.mark.parametrize("D", [0.2, 0.01])
