@@ -14,9 +14,11 @@ __all__ = ["rate_into_b"]
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Lines beside the end of an edge, per axis and cell; how far they lie (cells), and where along them the surface is searched.
+#: Lines beside the end of an edge, per cell across; up to how many cells away they lie, and how far along them, both ways, the
+#: surface is searched (cells).
 _LINES, _BESIDE, _FAR = 8, 1, 3
-#: Points per cell at which a line is searched for the surface, and halvings of the piece that crosses it.
+#: Points per cell at which a line is searched for the surface, and halvings of the piece that crosses it; half as many find the
+#: place between two lines at which one region follows the other.
 _SEARCH, _HALVINGS = 8, 16
 
 
@@ -24,8 +26,8 @@ def rate_into_b(grid: Grid, between: Any, masks: tuple[Mask, Mask, Mask], cut: C
     """Rates (n,) of entering b, of those by which cells between a and b are left.
 
     An edge ends in the region at its end, which is exact but where the regions meet. There it ends in both, as far as the surface
-    near its end belongs to each: of second order in the cell width for values away from there, but for a few hundredths of a cell.
-    The end alone would place the meeting to within half a cell.
+    near its end belongs to each: on a smooth surface of second order in the cell width for values away from there, but for some
+    hundredths of a cell in where they meet. The end alone would place that to within half a cell.
     """
     rates = np.zeros(grid.size)
     if cut.cells.size == 0:
