@@ -88,8 +88,9 @@ def _part_of_surface(grid: Grid, between: Any, ends: Array, arms: NDArray[np.int
     surface evenly. Between neighbouring lines of which one ends in a, the other in b, the change is found by bisection.
     """
     width = 2 * _BESIDE * _LINES
-    across, last = (np.arange(4) - 1.5) * _BESIDE / 2, np.linspace(-_BESIDE, _BESIDE, width + 1)  # in space a midpoint rule will do
+    across, last = (np.arange(4) - 1.5) * _BESIDE / 2, np.linspace(-_BESIDE, _BESIDE, width + 1)
     shifts = np.array(list(itertools.product(*[across] * (grid.dim - 2), last)))
+    shifts[:, :-1] += shifts[:, -1:] / 4  # in space four rows, aslant: wherever along either axis the regions meet, a row passes it
     beside = np.stack([np.insert(shifts, k, 0.0, axis=1) for k in range(grid.dim)])[np.abs(arms).argmax(axis=1)]
     start, along = ends[:, None, :] + beside, (arms / np.abs(arms).max(axis=1, keepdims=True))[:, None, :]
     side = _side(grid, between, start, along).reshape(len(ends), -1, width + 1)

@@ -140,6 +140,17 @@ def test_exit_split_of_a_ball():
         assert abs(fp.committor(below, above).at([[0.0, 0.0, 0.0]])[0] - (1 - c) / 2) < 0.25 * (2.6 / 28) ** 2
 
 
+def test_exit_split_of_a_cylinder():
+    """In space, with a line along the third axis where the regions meet: as in the plane."""
+    flat = Process.from_drift(["0*x", "0*y", "0*z"], Noise.isotropic(0.5), variables="x y z")
+    n = 48
+    sides = ["reflecting", "reflecting", "periodic"]
+    fp = FokkerPlanck(flat, Grid((-1.2, 1.2, n), (-1.2, 1.2, n), (0, 1, 6), boundary=sides))
+    for c in (-0.37, 0.55):
+        left, right = split("1 - x**2 - y**2 + 0*z", f"x - ({c})", "x y z")
+        assert abs(fp.committor(left, right).at([[0.0, 0.0, 0.3]])[0] - math.acos(c) / math.pi) < 0.4 * (2.4 / n) ** 2
+
+
 def test_parts_that_meet_beside_the_seam_of_a_periodic_axis():
     """A channel 0 < y < 1 whose upper wall is the target for |x - c| < 1/2, with period 2: the part does not depend on c."""
     process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(1.0), variables="x y")
