@@ -137,8 +137,8 @@ class Transitions(Exits, Flows):
         Notes
         -----
         W. E and E. Vanden-Eijnden, J. Stat. Phys. 123, 503 (2006). Elimination without subtractions. Where the regions meet,
-        edges that are cut near by end in both, as far as the surface around belongs to each: values away from there are of second
-        order, with a remainder that is not quite even.
+        edges that are cut near by end in both, as far as the surface around belongs to each: on a smooth surface values away from
+        there are of second order, but for the place where they meet, which is known to some hundredths of a cell.
 
         Examples
         --------

@@ -329,10 +329,10 @@ class TorchRecorder:
         value = loss.detach() if isinstance(loss, torch.Tensor) else torch.as_tensor(loss)
         if value.numel() != 1:
             raise ValueError(f"recorder.step takes the mean loss of the minibatch, one number: got shape {tuple(value.shape)}")
-        self._note_lr()
+        lr = _learning_rate(self._groups())
         before, after = self._last, self._vector()
         gradient = self._gradient(before)
-        moved = (before - after) / self._lr if self._lr else 0.0 * before
+        moved = (before - after) / lr if lr else 0.0 * before
         offset = before - self._origin if r.sums else None
         dot = offset @ gradient if offset is not None else torch.zeros((), dtype=before.dtype, device=before.device)
         size, gap = before @ before, moved - gradient if self._plain else self._none
@@ -343,6 +343,7 @@ class TorchRecorder:
         if not np.isfinite(numbers[2]) and torch.equal(after, before):
             self._pass_over()
             return
+        self._note_lr(lr)
         if not np.isfinite(numbers).all():
             raise FpsolveError(
                 f"training diverged: loss, gradient or weights became non-finite at step {self._step + 1} (lr={self._lr:g}). Try a "
@@ -399,9 +400,9 @@ class TorchRecorder:
                 stacklevel=3,
             )
 
-    def _note_lr(self) -> None:
+    def _note_lr(self, lr: float) -> None:
         """Learning rate of the step; where it changes, the run becomes a scheduled one."""
-        lr, constants = _learning_rate(self._groups()), self._constants_now()
+        constants = self._constants_now()
         if self._constants is not None and constants != self._constants:
             self._constants = None  # it is said once
             self._plain = False
@@ -413,7 +414,8 @@ class TorchRecorder:
         if lr != self._lr:
             r, batch = self._recorder, np.array([self._facts["batch"]])
             if self._facts["lr"] is not None:
-                r.add_schedule(r.first, np.array([self._lr]), batch)
+                if self._step > r.first:
+                    r.add_schedule(r.first, np.array([self._lr]), batch)
                 self._facts["lr"] = None
             r.add_schedule(self._step, np.array([lr]), batch)
             self._lr = lr

@@ -140,6 +140,17 @@ def test_exit_split_of_a_ball():
         assert abs(fp.committor(below, above).at([[0.0, 0.0, 0.0]])[0] - (1 - c) / 2) < 0.25 * (2.6 / 28) ** 2
 
 
+def test_exit_split_of_a_cylinder():
+    """In space, with a line along the third axis where the regions meet: as in the plane."""
+    flat = Process.from_drift(["0*x", "0*y", "0*z"], Noise.isotropic(0.5), variables="x y z")
+    n = 48
+    sides = ["reflecting", "reflecting", "periodic"]
+    fp = FokkerPlanck(flat, Grid((-1.2, 1.2, n), (-1.2, 1.2, n), (0, 1, 6), boundary=sides))
+    for c in (-0.37, 0.55):
+        left, right = split("1 - x**2 - y**2 + 0*z", f"x - ({c})", "x y z")
+        assert abs(fp.committor(left, right).at([[0.0, 0.0, 0.3]])[0] - math.acos(c) / math.pi) < 0.4 * (2.4 / n) ** 2
+
+
 def test_parts_that_meet_beside_the_seam_of_a_periodic_axis():
     """A channel 0 < y < 1 whose upper wall is the target for |x - c| < 1/2, with period 2: the part does not depend on c."""
     process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(1.0), variables="x y")
@@ -154,6 +165,21 @@ def test_parts_that_meet_beside_the_seam_of_a_periodic_axis():
     k = np.arange(1, 60)
     modes = 2 * np.sin(k * np.pi / 2) / (k * np.pi) * np.sinh(k * np.pi / 2) / np.sinh(k * np.pi)
     np.testing.assert_allclose(found, 0.25 + modes.sum(), atol=5e-4)
+
+
+def test_parts_that_meet_beside_a_reflecting_side_with_functions_of_any_size():
+    """Through the end x = 1/2 of a channel 0 < y < 1 below y = c; g_a ends at y = 0 where the grid ends, g_b is far larger."""
+    process = Process.from_drift(["0*x", "0*y"], Noise.isotropic(1.0), variables="x y")
+    n = 40
+    fp = FokkerPlanck(process, Grid((-0.75, 0.75, 60), (0.0, 1.0, n)))
+    points = np.array([[0.0, 0.5], [0.25, 0.125], [0.25, 0.625]])
+    k = np.arange(1, 100)
+    for c in (0.23, 0.66, 0.9 / n):
+        a = Region.from_expression(f"max(1/2 - x, log(y) - log({c}))", variables="x y")
+        b = Region.from_expression(f"min(max(1/2 - x, 1000*({c} - y)), x + 1/2)", variables="x y")
+        modes = 2 * np.sin(k * np.pi * c) / (k * np.pi) / np.sinh(k * np.pi)  # all of the other end, x = -1/2, is b
+        exact = [c * (x + 0.5) + np.sum(modes * np.cos(k * np.pi * y) * np.sinh(k * np.pi * (x + 0.5))) for x, y in points]
+        np.testing.assert_allclose(1.0 - fp.committor(a, b).at(points), exact, atol=0.6 / n**2)
 
 
 def test_exit_split_at_the_ends_of_the_grid():
@@ -198,6 +224,22 @@ def rate_quadrature(D):
     Z = integrate.quad(lambda x: np.exp(-((x * x - 1) ** 2) / D), -2, 2, epsabs=1e-14, limit=400)[0]
     barrier = integrate.quad(lambda x: np.exp(((x * x - 1) ** 2 - 1) / D), -1, 1, epsabs=1e-14, limit=400)[0]
     return D / (Z * barrier) * np.exp(-1 / D) / 0.5
+
+
+def test_components_that_are_apart_by_a_cell_or_across_a_seam():
+    """One function for both: q is linear between them, at the middle of one cell and on both sides of the seam."""
+    process = Process.from_drift("0*x", Noise.isotropic(0.5))
+    outside = Potential.from_expression("-abs(x)")
+    a, b = (Region.sublevel(outside, -0.06, containing=[x]) for x in (-0.9, 0.9))
+    assert abs(FokkerPlanck(process, Grid((-1, 1, 21))).committor(a, b).at([[0.0]])[0] - 0.5) < 1e-12
+    fp = FokkerPlanck(process, Grid((0, 1, 40), boundary="periodic"))
+    x = fp.grid.centers[0]
+    for top in (0.05, 0.0, 0.3):
+        wells, w = Potential.from_expression(f"cos(4*pi*(x - {top}))"), 0.06
+        a, b = (Region.sublevel(wells, math.cos(4 * np.pi * w), containing=[(top + s) % 1]) for s in (0.25, 0.75))
+        d = (x - top + 0.5) % 1 - 0.5
+        between = np.abs(d) < w
+        np.testing.assert_allclose(fp.committor(a, b).values[between], ((w - d) / (2 * w))[between], atol=1e-9)
 
 
 @pytest.mark.parametrize("D", [0.2, 0.01])

@@ -584,9 +584,9 @@ def loss_of_all(net, data):
 
 
 def test_steps_that_a_scaler_passes_over_are_none(data):
-    """Its first factors overflow; the run is that of the steps that were done."""
+    """Its first factors overflow; the run is that of the steps that were done, with their learning rates."""
 
-    def trained(scale):
+    def trained(scale, decay=0.0):
         torch.manual_seed(3)
         net, mean = torch.nn.Linear(64, 10), torch.nn.CrossEntropyLoss()
         loss = lambda outputs, y: 256.0 * mean(outputs, y)  # noqa: E731
@@ -594,7 +594,8 @@ def test_steps_that_a_scaler_passes_over_are_none(data):
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
         batches = [batch for _ in range(4) for batch in loader]
         with nets.TorchRecorder(net, loss, optimizer, loader, steps=20, record=nets.Record()) as recorder:
-            for x, y in batches:
+            for k, (x, y) in enumerate(batches):
+                optimizer.param_groups[0]["lr"] = 0.0004 / (1.0 + decay * k)
                 optimizer.zero_grad()
                 value = loss(net(x.float()), y)
                 scaler.scale(value).backward()
@@ -612,6 +613,11 @@ def test_steps_that_a_scaler_passes_over_are_none(data):
     np.testing.assert_array_equal(run.theta, np.concatenate([p.detach().numpy().ravel() for p in net.parameters()]))
     assert all(np.isfinite(series).all() for series in run.losses.values())
     assert trained(1.0)[0].step == 20
+    with pytest.warns(UserWarning, match="passes over"):
+        scheduled = trained(2.0**126, decay=1.0)[0]
+    passed = 20 - run.step  # these were the first of 20 batches
+    np.testing.assert_array_equal(scheduled.schedule["step"], np.arange(1, run.step + 1))
+    np.testing.assert_allclose(scheduled.schedule["lr"], 0.0004 / (1.0 + np.arange(passed, 20)), rtol=1e-15)
 
 
 def test_what_is_not_recorded_follows_the_module(data):
