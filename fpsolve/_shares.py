@@ -44,8 +44,8 @@ def rate_into_b(grid: Grid, between: Any, masks: tuple[Mask, Mask, Mask], cut: C
         in_b = np.where(unclear, ~_nearer_a(*masks[:2], grid, on), in_b)
     part = in_b.astype(float)
     if grid.dim > 1 and used.any():
-        reach = 1 + _BESIDE + int(np.abs(cut.arms[used]).max())
-        meet = used & _where_both(grid, cut.cells, used & ~in_b, used & in_b, reach)[:, None]
+        reach = _FAR + _BESIDE + int(np.abs(cut.arms[used]).max())  # as far as a line finds the surface where that is steep
+        meet = used & _where_both(grid, cut, used & ~in_b, used & in_b, reach)
         if meet.any():
             found = _part_of_surface(grid, between, ends[meet], cut.arms[meet])
             part[meet] = np.where(np.isnan(found), part[meet], found)
@@ -68,16 +68,27 @@ def _nearer_a(in_a: Mask, in_b: Mask, grid: Grid, at: Array) -> Mask:
     return np.asarray(far_a[cell] <= far_b[cell])
 
 
-def _where_both(grid: Grid, cells: NDArray[np.int64], to_a: Mask, to_b: Mask, reach: int) -> Mask:
-    """Cells (m,) within `reach` cells of which edges end in a, and others in b."""
+def _where_both(grid: Grid, cut: Cut, to_a: Mask, to_b: Mask, reach: int) -> Mask:
+    """Arms (m, 2 K + 2 d) within `reach` cells of which some the same way, along one axis in the main, end in a, and others in b.
+
+    Where a and b only face each other, across a gap, the arms to them go opposite ways: nothing is to be shared.
+    """
     from scipy import ndimage
 
     mode = ["wrap" if sides[0] == "periodic" else "constant" for sides in grid.boundary]
-    both = np.ones(cells.size, bool)
-    for ends in (to_a, to_b):
-        seen = np.zeros(grid.size, bool)
-        seen[cells[ends.any(axis=1)]] = True
-        both &= ndimage.maximum_filter(seen.reshape(grid.shape), size=2 * reach + 1, mode=mode).ravel()[cells]
+    longest = np.abs(cut.arms).argmax(axis=2)
+    way = 2 * longest + (np.take_along_axis(cut.arms, longest[..., None], axis=2)[..., 0] > 0)
+    both = np.zeros(to_a.shape, bool)
+    for k in range(2 * grid.dim):
+        mine = way == k
+        if not ((to_a & mine).any() and (to_b & mine).any()):
+            continue
+        near = np.ones(cut.cells.size, bool)
+        for ends in (to_a, to_b):
+            seen = np.zeros(grid.size, bool)
+            seen[cut.cells[(ends & mine).any(axis=1)]] = True
+            near &= ndimage.maximum_filter(seen.reshape(grid.shape), size=2 * reach + 1, mode=mode).ravel()[cut.cells]
+        both |= mine & near[:, None]
     return both
 
 
