@@ -95,13 +95,15 @@ def _where_both(grid: Grid, cut: Cut, to_a: Mask, to_b: Mask, reach: int) -> Mas
 def _part_of_surface(grid: Grid, between: Any, ends: Array, arms: NDArray[np.int64]) -> Array:
     """Part of b in the surface (k,) that lines along `arms` (k, d) beside their ends (k, d) meet; NaN where they do not tell.
 
-    Lines lie up to `_BESIDE` cells beside the arm, across its longest component: those of all arms of one direction cover the
-    surface evenly. Between neighbouring lines of which one ends in a, the other in b, the change is found by bisection.
+    Lines lie up to `_BESIDE` cells beside the arm, across its longest component, all in cell coordinates. Arms of one direction are
+    one cell apart, so that their lines cover the surface evenly, and more than once: the rates of single edges are uneven from cell
+    to cell, and average out. Between neighbouring lines of which one ends in a, the other in b, the change is found by bisection.
     """
     width = 2 * _BESIDE * _LINES
     across, last = (np.arange(4) - 1.5) * _BESIDE / 2, np.linspace(-_BESIDE, _BESIDE, width + 1)
     shifts = np.array(list(itertools.product(*[across] * (grid.dim - 2), last)))
     shifts[:, :-1] += shifts[:, -1:] / 4  # in space four rows, aslant: wherever along either axis the regions meet, a row passes it
+    # one set of shifts for each axis that may be the longest
     beside = np.stack([np.insert(shifts, k, 0.0, axis=1) for k in range(grid.dim)])[np.abs(arms).argmax(axis=1)]
     start, along = ends[:, None, :] + beside, (arms / np.abs(arms).max(axis=1, keepdims=True))[:, None, :]
     side = _side(grid, between, start, along).reshape(len(ends), -1, width + 1)
