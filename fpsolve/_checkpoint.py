@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._code import Code, CombinedCode, DerivedCode, ExpressionCode
+from ._evaluated import EvaluatedCode
 from ._function_code import FunctionCode
 from .chains import SGDChain
 from .grid import Grid
@@ -231,9 +232,8 @@ def describe_arguments(**arguments: Any) -> dict[str, str]:
 
 def _words(value: Any) -> str:
     if isinstance(value, Region):
-        source, functions = value.code.emit("g")
         where = () if value.containing is None else (value.containing,)
-        return f"{value.name} #{_digest(source, value.code.pack(value.params), *_functions(functions), *where)}"
+        return f"{value.name} #{_digest(*_source(value.code, value.params, 'g'), *where)}"
     if isinstance(value, Grid):
         return f"grid {value.shape} #{_digest(value.boundary, *value.edges)}"
     if isinstance(value, np.generic):
@@ -270,12 +270,23 @@ def describe_process(process: Process) -> str:
         )
     parts: list[Any] = [repr(process.noise.stable)] if process.noise.stable is not None else []
     for code in (process.drift_code, process.factor_code):
-        source, functions = code.emit("f")
-        parts += [source, code.pack(process.params), *_functions(functions)]
+        parts += _source(code, process.params)
     points = _somewhere(process.dim, 16)
     with np.errstate(all="ignore"):
         parts += [code.evaluate(points, process.params) for code in (process.drift_code, process.factor_code)]
     return f"{process.dim}-D #{_digest(*parts)}"
+
+
+def _source(code: Code, params: Mapping[str, float], name: str = "f", called: bool = True) -> list[Any]:
+    """A code by its source and parameters; where a part of it is evaluated on arrays, by what it is made of."""
+    if not _emits(code):
+        return _long(code, params, called)
+    source, functions = code.emit(name)
+    return [source, code.pack(params), *_functions(functions)]
+
+
+def _emits(code: Code) -> bool:
+    return code.fusable and all(_emits(child) for child in code.parts)
 
 
 def _long(code: Code, params: Mapping[str, float], called: bool = True) -> list[Any]:
@@ -284,8 +295,8 @@ def _long(code: Code, params: Mapping[str, float], called: bool = True) -> list[
     Functions of the user are not called unless `called`.
     """
     parts: list[Any] = [type(code).__name__]
-    if isinstance(code, FunctionCode):
-        parts += _functions({"f": code.dispatcher})
+    if isinstance(code, (FunctionCode, EvaluatedCode)):
+        parts += _functions({"f": code.dispatcher if isinstance(code, FunctionCode) else code.function})
     if isinstance(code, CombinedCode):
         parts.append([scale for scale, _ in code.terms])
     if isinstance(code, DerivedCode):
@@ -294,10 +305,11 @@ def _long(code: Code, params: Mapping[str, float], called: bool = True) -> list[
     numbers = [value for name, value in sorted(vars(code).items()) if isinstance(value, np.ndarray) and name != formed]
     parts += [np.ascontiguousarray(value) for value in numbers]
     parts += [part for child in code.parts for part in _long(child, params, called)]
-    if not parts[1:] or isinstance(code, (ExpressionCode, FunctionCode)):
+    users = isinstance(code, (FunctionCode, EvaluatedCode))
+    if not parts[1:] or users or isinstance(code, ExpressionCode):
         parts += [np.array([params[name] for name in code.names])]
         with np.errstate(all="ignore"):
-            parts += [code.evaluate(_somewhere(code.dim, 4), params)] if called or not isinstance(code, FunctionCode) else []
+            parts += [code.evaluate(_somewhere(code.dim, 4), params)] if called or not users else []
     return parts
 
 
@@ -311,11 +323,8 @@ def problem_digest(words: Sequence[Any], process: Process | None, points: Array,
     if process is not None:
         parts.append(repr(process.noise.stable))
         for code in (process.drift_code, process.factor_code):
-            if process.dim > 16:
-                parts += _long(code, process.params, called=False)
-                continue
-            source, functions = code.emit("f")
-            parts += [source, code.pack(process.params), *_functions(functions)]
+            long = process.dim > 16
+            parts += _long(code, process.params, called=False) if long else _source(code, process.params, called=False)
     return f"#{_digest(*parts)}"
 
 

@@ -331,3 +331,26 @@ def test_lanes_are_refilled_so_that_the_tail_does_not_idle(monkeypatch):
     assert max(reached) <= (steps.sum() + steps.size) / 256 + steps.max() + 1
     together = sum(group.max() for group in np.array_split(steps, 40))
     assert together > 2 * max(reached)
+
+
+@pytest.mark.parametrize("dim", [2, 20])
+def test_a_level_of_a_loss_that_is_evaluated_on_arrays(dim, tmp_path):
+    """As of a network: the exits of SGD are those from the same level written as a formula, and the questions have digests."""
+    U = fps.potentials.quadratic(np.eye(dim))
+    loss = fps.Potential.from_arrays(lambda x: 0.5 * (x * x).sum(axis=1), dim=dim)
+    targets = np.random.default_rng(0).standard_normal((200, dim))
+    pull = fps.Ensemble.from_function(lambda x, i: x - targets[i].mean(axis=1), dim=dim, size=200)
+    chain, level = fps.SGDChain(pull, 0.1, 5), 0.008 * dim
+
+    def exits(region, **options):
+        return fps.escape_times(chain, np.zeros(dim), region, n=50, seed=3, **options)
+
+    formula, arrays, lower = (exits(fps.Region.sublevel(*of)) for of in ((U, level), (loss, level), (loss, 0.9 * level)))
+    np.testing.assert_array_equal(arrays.times, formula.times)
+    assert len({formula.problem, arrays.problem, lower.problem}) == 3
+    saved = exits(fps.Region.sublevel(loss, level), checkpoint=tmp_path / "exits.h5")
+    assert saved.problem == arrays.problem
+    np.testing.assert_array_equal(saved.times, arrays.times)
+    again = fps.Potential.from_arrays(lambda x: 0.5 * (x * x).sum(axis=1) + 0.0 * level + 1.0, dim=dim)
+    with pytest.raises(ValueError, match="checkpoint"):
+        exits(fps.Region.sublevel(again, level + 1.0), checkpoint=tmp_path / "exits.h5")
