@@ -279,14 +279,10 @@ def describe_process(process: Process) -> str:
 
 def _source(code: Code, params: Mapping[str, float], name: str = "f", called: bool = True) -> list[Any]:
     """A code by its source and parameters; where a part of it is evaluated on arrays, by what it is made of."""
-    if not _emits(code):
+    if not code.fusable:
         return _long(code, params, called)
     source, functions = code.emit(name)
     return [source, code.pack(params), *_functions(functions)]
-
-
-def _emits(code: Code) -> bool:
-    return code.fusable and all(_emits(child) for child in code.parts)
 
 
 def _long(code: Code, params: Mapping[str, float], called: bool = True) -> list[Any]:

@@ -411,7 +411,7 @@ class DerivedCode(Code):
         self.outputs, self.lines = tuple(outputs), tuple(lines)
         self.slope_code: Code | None = None  # the derivative, where it is known better than by differences
         self.names = tuple(dict.fromkeys(name for child in children for name in child.names))
-        self.cacheable = all(child.cacheable for child in children)
+        self.cacheable, self.fusable = all(child.cacheable for child in children), all(child.fusable for child in children)
         self.array_params = any(child.array_params for child in children)
         self.noise_level = max(child.noise_level for child in children)
         self.length = min(child.length for child in children)
@@ -471,7 +471,7 @@ class CombinedCode(Code):
         self.terms, codes = tuple(terms), [code for _, code in terms]
         self.dim, self.n_out = codes[0].dim, codes[0].n_out
         self.names = tuple(dict.fromkeys(name for code in codes for name in code.names))
-        self.cacheable = all(code.cacheable for code in codes)
+        self.cacheable, self.fusable = all(code.cacheable for code in codes), all(code.fusable for code in codes)
         self.noise_level, self.length = max(code.noise_level for code in codes), min(code.length for code in codes)
 
     @property
@@ -500,6 +500,7 @@ class JacobianCode(Code):
         self.step, self.noise_level, self.length = child.noise_level ** (1 / 3), child.noise_level ** (2 / 3), child.length
         self.child, self.dim, self.n_out = child, child.dim, child.n_out * child.dim
         self.names, self.cacheable, self.array_params = child.names, child.cacheable, child.array_params
+        self.fusable = child.fusable
 
     @property
     def parts(self) -> tuple[Code, ...]:
